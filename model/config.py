@@ -1,0 +1,91 @@
+"""The shape of a network: cell, layers and widths, and every tensor that follows from them."""
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, get_args
+
+from model.errors import ParameterError
+
+Cell = Literal["lstm", "gru", "rnn"]
+
+# How many blocks of `hidden` rows the weights of one layer stack, in PyTorch's order:
+# LSTM input, forget, cell, output; GRU reset, update, new; simple RNN one.
+GATES: dict[Cell, int] = {"lstm": 4, "gru": 3, "rnn": 1}
+
+# What one layer carries from one character to the next: hidden state h, and an LSTM's cell state c.
+STATE_PARTS: dict[Cell, str] = {"lstm": "hc", "gru": "h", "rnn": "h"}
+
+# Bounds that refuse a typing error or a hostile file, far above what a character model needs.
+LIMITS = {"layers": (1, 16), "hidden": (1, 8192), "embedding": (1, 8192), "vocabulary": (257, 1_114_368)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkConfig:
+    """The hyper-parameters that fix every tensor's shape, equal for all three cells.
+
+    cell: "lstm", "gru" or "rnn" (the simple, Elman, recurrent network).
+    layers: recurrent layers, each reading the hidden state of the one below.
+    hidden: width of the hidden state (and of an LSTM's cell state).
+    embedding: width of a character's embedding.
+    dropout: share of values dropped between layers and before the output while training;
+        a quarter of it is dropped from the embeddings. 0 = none.
+    vocabulary: ids the tokenizer knows: 256 bytes and the characters.
+    """
+
+    cell: Cell = "lstm"
+    layers: int = 2
+    hidden: int = 512
+    embedding: int = 128
+    dropout: float = 0.0
+    vocabulary: int
+
+    def __post_init__(self) -> None:
+        if self.cell not in get_args(Cell):
+            raise ParameterError("cell", f"cell is {self.cell!r}; choose one of lstm, gru, rnn.")
+        for name, (least, most) in LIMITS.items():
+            value = getattr(self, name)
+            if type(value) is not int or not least <= value <= most:
+                raise ParameterError(name, f"{name} is {value!r}; choose a whole number from {least} to {most}.")
+        if type(self.dropout) not in (int, float) or not 0 <= self.dropout < 1:
+            raise ParameterError("dropout", f"dropout is {self.dropout!r}; choose a share from 0 to below 1.")
+
+    @classmethod
+    def from_json(cls, values: Any) -> "NetworkConfig":
+        """Read what `to_json` wrote. Raises ParameterError on a missing, unknown or wrong entry."""
+        if not isinstance(values, dict):
+            raise ParameterError("network", "the network's configuration is not a table of names and values.")
+        names = {field.name for field in fields(cls)}
+        if wrong := names.symmetric_difference(values):
+            raise ParameterError("network", f"the network's configuration lacks or does not know: {sorted(wrong)}.")
+        return cls(**values)
+
+    def to_json(self) -> dict[str, Any]:
+        """The configuration as JSON values."""
+        return asdict(self)
+
+    def state_names(self) -> list[str]:
+        """What a row carries between characters, in order: h0, c0, h1, c1, … (h0, h1, … without a cell state)."""
+        return [f"{part}{layer}" for layer in range(self.layers) for part in STATE_PARTS[self.cell]]
+
+    def tensor_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Name and shape of every weight; the names are those of the PyTorch network's state_dict."""
+        rows = GATES[self.cell] * self.hidden
+        shapes: dict[str, tuple[int, ...]] = {"embedding.weight": (self.vocabulary, self.embedding)}
+        for layer in range(self.layers):
+            below = self.hidden if layer else self.embedding
+            shapes[f"layers.{layer}.weight_ih_l0"] = (rows, below)
+            shapes[f"layers.{layer}.weight_hh_l0"] = (rows, self.hidden)
+            shapes[f"layers.{layer}.bias_ih_l0"] = (rows,)
+            shapes[f"layers.{layer}.bias_hh_l0"] = (rows,)
+        shapes["out.weight"] = (self.vocabulary, self.hidden)
+        shapes["out.bias"] = (self.vocabulary,)
+        return shapes
+
+    def parameters(self) -> int:
+        """How many numbers the network learns."""
+        total = 0
+        for shape in self.tensor_shapes().values():
+            size = 1
+            for width in shape:
+                size *= width
+            total += size
+        return total

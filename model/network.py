@@ -1,0 +1,109 @@
+"""The recurrent network in PyTorch: ids (B, T) and a state in, logits (B, T, V) and the next state out.
+
+The equations, with x_t the input, h_t the hidden and c_t the cell state, σ the logistic function and ⊙ the
+product by element:
+
+Simple RNN (Elman 1990, "Finding structure in time", eq. of section 3):
+    h_t = tanh(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh)
+
+LSTM (Hochreiter & Schmidhuber 1997; with the forget gate of Gers, Schmidhuber & Cummins 2000):
+    i, f, o = σ(W x_t + U h_{t-1} + b), each with weights of its own
+    g = tanh(W_g x_t + U_g h_{t-1} + b_g)
+    c_t = f ⊙ c_{t-1} + i ⊙ g
+    h_t = o ⊙ tanh(c_t)
+
+GRU (Cho et al. 2014, eq. 5-8; the reset gate after the product, as cuDNN and PyTorch have it):
+    r, z = σ(W x_t + U h_{t-1} + b), each with weights of its own
+    n = tanh(W_n x_t + b_in + r ⊙ (U_n h_{t-1} + b_hn))
+    h_t = (1 - z) ⊙ n + z ⊙ h_{t-1}
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from model.config import GATES, STATE_PARTS, Cell, NetworkConfig
+
+State = list[Tensor]
+"""What rows carry between characters: (B, H) each, in the order of `NetworkConfig.state_names`."""
+
+MODULES: dict[Cell, type[nn.RNNBase]] = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
+
+
+class Network(nn.Module):
+    """Embedding, a stack of recurrent layers of one cell, and a linear map to logits."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embedding = nn.Embedding(config.vocabulary, config.embedding)
+        widths = [config.embedding] + [config.hidden] * (config.layers - 1)
+        self.layers = nn.ModuleList(MODULES[config.cell](width, config.hidden) for width in widths)
+        self.out = nn.Linear(config.hidden, config.vocabulary)
+        for layer in self.layers:
+            initialise(layer, config)
+
+    def initial_state(self, rows: int) -> State:
+        """The state before the first character: zeros (rows, H)."""
+        weight = self.out.weight
+        return [
+            torch.zeros(rows, self.config.hidden, dtype=torch.float32, device=weight.device)
+            for _ in self.config.state_names()
+        ]
+
+    def forward(self, ids: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        """Read characters, one or many, from a state.
+
+        ids: int64 (B, T); T = 1 is one step, and gives what the same place of a whole sequence gives.
+        state: as the last call returned it; None starts from zeros.
+        Returns logits (B, T, V) and the state after the last character, still attached to the graph.
+        """
+        state = self.initial_state(ids.shape[0]) if state is None else state
+        parts = len(STATE_PARTS[self.config.cell])
+        x = F.dropout(self.embedding(ids.t()), self.config.dropout / 4, self.training)  # (T, B, E)
+        after: State = []
+        for number, layer in enumerate(self.layers):
+            before = [part.to(x.dtype).unsqueeze(0) for part in state[number * parts : (number + 1) * parts]]
+            x, last = layer(x, tuple(before) if parts == 2 else before[0])  # (T, B, H)
+            after += [part.squeeze(0).float() for part in (last if parts == 2 else (last,))]
+            x = F.dropout(x, self.config.dropout, self.training)
+        return self.out(x).transpose(0, 1), after
+
+
+def initialise(layer: nn.Module, config: NetworkConfig) -> None:
+    """Orthogonal recurrent weights for every gate, Glorot input weights, zero biases, forget bias +1.
+
+    Sources: Saxe et al. 2014 (orthogonal); Glorot & Bengio 2010; Gers et al. 2000 and Jozefowicz et al. 2015
+    (forget bias, put into one of PyTorch's two bias vectors so that their sum is 1).
+    """
+    parameters = dict(layer.named_parameters())
+    with torch.no_grad():
+        for gate in parameters["weight_hh_l0"].chunk(GATES[config.cell]):
+            nn.init.orthogonal_(gate)
+        nn.init.xavier_uniform_(parameters["weight_ih_l0"])
+        parameters["bias_ih_l0"].zero_()
+        parameters["bias_hh_l0"].zero_()
+        if config.cell == "lstm":
+            parameters["bias_ih_l0"][config.hidden : 2 * config.hidden] = 1.0
+
+
+def detach(state: State) -> State:
+    """Cut the graph between two windows: truncated backpropagation through time (Williams & Peng 1990)."""
+    return [part.detach() for part in state]
+
+
+def to_tensors(network: Network) -> dict[str, NDArray[np.float32]]:
+    """The weights as float32 numpy arrays on the CPU, wherever the network was trained."""
+    return {name: value.detach().float().cpu().numpy().copy() for name, value in network.state_dict().items()}
+
+
+def from_tensors(config: NetworkConfig, tensors: Mapping[str, NDArray[Any]]) -> Network:
+    """The network of a checkpoint's weights, in evaluation mode."""
+    network = Network(config)
+    network.load_state_dict({name: torch.from_numpy(np.array(value, np.float32)) for name, value in tensors.items()})
+    return network.eval()

@@ -1,0 +1,139 @@
+"""Text to character ids and back: one id per code point of the corpus, UTF-8 byte ids for every other."""
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import tokenizers
+from numpy.typing import NDArray
+
+from model.errors import TokenizerError
+
+BYTES = 256  # ids 0 … 255 are the bytes of UTF-8, so that id and byte are the same number
+BLOCK = 1 << 20  # characters encoded at a time: bounds the working memory of a large text
+
+Ids = NDArray[np.integer[Any]]
+
+
+def code_points(text: str) -> NDArray[np.uint32]:
+    """The text as an array of code points. Raises TokenizerError on half of a surrogate pair."""
+    try:
+        return np.frombuffer(text.encode("utf-32-le"), np.uint32)
+    except UnicodeEncodeError as error:
+        raise TokenizerError(
+            f"The text has half of a surrogate pair at character {error.start}; send whole Unicode characters."
+        ) from None
+
+
+class CharacterCounts:
+    """How often each code point occurs, added up over blocks of text in constant memory."""
+
+    def __init__(self) -> None:
+        self.counts = np.zeros(0x110000, np.int64)
+
+    def update(self, text: str) -> None:
+        """Count one more block of text."""
+        for start in range(0, len(text), BLOCK):
+            block = np.bincount(code_points(text[start : start + BLOCK]))
+            self.counts[: len(block)] += block
+
+    def frequent(self, min_count: int) -> str:
+        """Every character that occurs at least `min_count` times, sorted by code point."""
+        return "".join(map(chr, np.flatnonzero(self.counts >= max(1, min_count)).tolist()))
+
+
+class Tokenizer:
+    """A vocabulary of single characters with UTF-8 byte fallback.
+
+    Ids 0 … 255 are bytes; the characters follow in the order given. A character outside the vocabulary
+    becomes its UTF-8 bytes, so every Unicode string encodes, and decodes back to itself.
+    """
+
+    def __init__(self, characters: str) -> None:
+        if len(set(characters)) != len(characters) or not characters:
+            raise TokenizerError("A vocabulary needs at least one character, each once.")
+        self.characters = characters
+        self.size = BYTES + len(characters)
+        self.dtype = np.dtype(np.uint16 if self.size < 2**16 else np.uint32)
+        points = code_points(characters)
+        # One entry past the largest character: whatever lies beyond is clipped onto it, and is unknown.
+        self._ids = np.full(int(points.max()) + 2, self.size, self.dtype)
+        self._ids[points] = np.arange(BYTES, self.size, dtype=self.dtype)
+        self.pieces: list[str | None] = [None] * BYTES + list(characters)
+
+    @classmethod
+    def learn(cls, texts: Iterable[str], min_count: int = 1) -> "Tokenizer":
+        """The vocabulary of some texts; a character rarer than `min_count` is left to the bytes."""
+        counts = CharacterCounts()
+        for text in texts:
+            counts.update(text)
+        return cls(counts.frequent(min_count))
+
+    @property
+    def start_id(self) -> int:
+        """The id that stands before an empty prompt: a line break, or the first character where there is none."""
+        return BYTES + max(0, self.characters.find("\n"))
+
+    def encode(self, text: str) -> Ids:
+        """Ids (n,) of the text, uint16 while the vocabulary fits; n ≥ len(text), equal when all are known.
+
+        Raises TokenizerError on a lone surrogate, which no encoding of text can hold.
+        """
+        blocks = [self._encode_block(text[start : start + BLOCK]) for start in range(0, len(text), BLOCK)]
+        return blocks[0] if len(blocks) == 1 else np.concatenate(blocks or [np.zeros(0, self.dtype)])
+
+    def _encode_block(self, text: str) -> Ids:
+        points = code_points(text)
+        ids = self._ids.take(points, mode="clip")
+        unknown = ids == self.size
+        if not unknown.any():
+            return ids
+        strange = points[unknown]
+        lengths = np.ones(len(points), np.intp)
+        lengths[unknown] += (strange >= 0x80).astype(np.intp) + (strange >= 0x800) + (strange >= 0x10000)
+        spread = np.repeat(ids, lengths)
+        spread[np.repeat(unknown, lengths)] = np.frombuffer(
+            strange.tobytes().decode("utf-32-le").encode("utf-8"), np.uint8
+        )
+        return spread
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of some ids; bytes that are not UTF-8 become U+FFFD."""
+        parts = (bytes([i]) if i < BYTES else self.characters[i - BYTES].encode("utf-8") for i in ids)
+        return b"".join(parts).decode("utf-8", errors="replace")
+
+    def piece(self, token: int) -> str:
+        """How an id is shown on its own: its character, or <0xE4> for a byte."""
+        return self.pieces[token] or f"<0x{token:02X}>"
+
+    def to_json(self) -> str:
+        """The vocabulary as a `tokenizer.json` that Hugging Face `tokenizers` loads and encodes with alike."""
+        vocabulary = {self.piece(token): token for token in range(self.size)}
+        library = tokenizers.Tokenizer(tokenizers.models.BPE(vocab=vocabulary, merges=[], byte_fallback=True))
+        library.decoder = tokenizers.decoders.Sequence(
+            [tokenizers.decoders.ByteFallback(), tokenizers.decoders.Fuse()]
+        )
+        return str(library.to_str(pretty=True))
+
+    @classmethod
+    def from_json(cls, text: str) -> "Tokenizer":
+        """Read what `to_json` wrote. Raises TokenizerError on anything else, however close."""
+        try:
+            written = json.loads(text)
+            vocabulary = written["model"]["vocab"]
+            characters = sorted((token, piece) for piece, token in vocabulary.items() if token >= BYTES)
+            tokenizer = cls("".join(piece for _, piece in characters))
+            same = json.loads(tokenizer.to_json()) == written
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, TokenizerError) as error:
+            raise TokenizerError(f"This is not a tokenizer.json of Unroll ({type(error).__name__}).") from error
+        if not same:
+            raise TokenizerError(
+                "This tokenizer.json is not a character vocabulary with byte fallback as Unroll writes it."
+            )
+        return tokenizer
+
+
+def count_characters(ids: Ids) -> int:
+    """How many characters some ids spell: all but the continuation bytes 0x80 … 0xBF of UTF-8."""
+    return int(np.count_nonzero((ids < 0x80) | (ids >= 0xC0)))

@@ -1,0 +1,1 @@
+"""Serves a checkpoint over HTTP; imports the model, never the training."""

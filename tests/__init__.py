@@ -1,0 +1,1 @@
+"""Tests that go through the front door; the folders mirror the packages."""

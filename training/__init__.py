@@ -1,0 +1,1 @@
+"""Builds a checkpoint from a corpus; imports the model, never the service."""
