@@ -56,7 +56,7 @@ def unroll() -> None:
     """
 
 
-def app() -> None:
+def main() -> None:
     """Run the program; an error of ours is a sentence on standard error and exit code 1, never a traceback."""
     try:
         program()
@@ -66,4 +66,4 @@ def app() -> None:
 
 
 if __name__ == "__main__":
-    app()
+    main()

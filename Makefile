@@ -1,0 +1,53 @@
+# Each target sets up what it needs into .venv; nothing has to be installed first but Python ≥ 3.11 with venv, and make.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
+
+.PHONY: serve train test test-slow lint benchmark constraints clean
+
+# Serve the bundled model, or CHECKPOINT=folder.
+serve: .venv/serving
+	@$(BIN)/unroll serve $(CHECKPOINT)
+
+# Train on the reference prose Python carries, or CORPUS=file, with FLAGS='--minutes 4'.
+train: .venv/training
+	@$(BIN)/unroll train $(CORPUS) $(FLAGS)
+
+test: .venv/development
+	@$(BIN)/python -m pytest
+
+test-slow: .venv/development
+	@$(BIN)/python -m pytest -m slow --timeout 1800
+
+lint: .venv/development
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy
+
+# Figures as ratios measured in one run; printed, and written to benchmark.json.
+benchmark: .venv/development
+	@$(BIN)/python -m tests.benchmarks
+
+clean:
+	rm -rf .venv build *.egg-info
+
+.venv/serving: pyproject.toml constraints.txt | .venv/bin/python
+	$(INSTALL) .
+	@touch $@
+
+.venv/training: pyproject.toml constraints.txt | .venv/bin/python
+	$(INSTALL) '.[train]'
+	@touch $@
+
+.venv/development: pyproject.toml constraints.txt | .venv/bin/python
+	$(INSTALL) '.[dev]'
+	@touch $@
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+# Renew the pins from the newest versions pyproject.toml admits.
+constraints: .venv/bin/python
+	: > constraints.txt
+	$(INSTALL) --upgrade '.[dev]'
+	$(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu//' > constraints.txt

@@ -1,0 +1,122 @@
+"""The verbs train and evaluate as a user runs them: real processes, real files, real signals."""
+
+import json
+import math
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from model.checkpoint import load
+
+VERSE = "Frère Jacques, dormez-vous ? Sonnez les matines, ding, dang, dong.\n"
+QUICK = ["--layers", "1", "--hidden", "32", "--embedding", "8", "--seed", "3", "--arithmetic", "fp32"]
+
+
+def unroll(*words: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run([sys.executable, "-m", "unroll", *words], input=stdin, capture_output=True, timeout=100)
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run trained from a Latin-1 file by the command a user would give."""
+    folder = tmp_path_factory.mktemp("run")
+    (folder / "verse.txt").write_bytes((VERSE * 80).encode("latin-1"))
+    corpus, out = str(folder / "verse.txt"), str(folder / "run")
+    done = unroll("train", corpus, "--encoding", "latin-1", "--epochs", "8", "--out", out, *QUICK)
+    assert done.returncode == 0, done.stderr.decode()
+    output = done.stdout.decode()
+    assert "verse.txt: 5,360 characters, 27 different" in output
+    assert "1 × 32 LSTM" in output
+    assert re.search(r"train \d\.\d{3}  validation \d\.\d{3} bits per\s+character", output)
+    return folder / "run"
+
+
+def test_a_run_leaves_checkpoints_metrics_curves_and_a_card(run_folder: Path) -> None:
+    assert {path.name for path in run_folder.iterdir()} == {"best", "last", "metrics.jsonl", "curves.png"}
+    card = (run_folder / "best" / "README.md").read_text()
+    training = load(run_folder / "best").training
+    assert training["corpus"]["files"] == ["verse.txt"]
+    assert training["command"].startswith("unroll train verse.txt --encoding latin-1 --epochs 8")
+    test = training["figures"]["test"]
+    assert f"| test | {test['characters']:,} | {test['bits_per_character']:.4f} |" in card
+    assert test["nats_per_character"] == pytest.approx(test["bits_per_character"] * math.log(2), abs=1e-4)
+    assert training["corpus"]["sha256"] in card
+
+
+def test_evaluate_repeats_the_figures_of_the_card(run_folder: Path) -> None:
+    corpus = str(run_folder.parent / "verse.txt")
+    common = ["evaluate", str(run_folder / "best"), corpus, "--encoding", "latin-1", "--json", "--split", "90/5/5"]
+    figures = load(run_folder / "best").training["figures"]
+    for reader, tolerance in (("network", 1e-4), ("fp32", 1e-4), ("int8", 0.01)):
+        answer = json.loads(unroll(*common, "--reader", reader).stdout)
+        assert answer["reader"] == reader
+        for part, score in figures.items():
+            found = answer["parts"][part]
+            assert found["bits_per_character"] == pytest.approx(score["bits_per_character"], abs=tolerance)
+            assert found["characters"] == score["characters"]
+    whole = json.loads(unroll("evaluate", str(run_folder / "best"), corpus, "--encoding", "latin-1", "--json").stdout)
+    assert whole["parts"]["whole"]["characters"] == 5_359
+    table = unroll("evaluate", str(run_folder / "best"), corpus, "--encoding", "latin-1").stdout.decode()
+    assert f"{whole['parts']['whole']['bits_per_character']:.4f}" in table
+
+
+def test_a_pipe_trains_and_the_same_seed_repeats_the_run(tmp_path: Path) -> None:
+    text = (VERSE * 50).encode()
+    for name in ("a", "b"):
+        done = unroll("train", "-", "--epochs", "2", "--out", str(tmp_path / name), *QUICK, stdin=text)
+        assert done.returncode == 0, done.stderr.decode()
+    weights = [(tmp_path / name / "last" / "model.safetensors").read_bytes() for name in ("a", "b")]
+    assert weights[0] == weights[1]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_stops_cleanly(tmp_path: Path, number: signal.Signals) -> None:
+    corpus = tmp_path / "verse.txt"
+    corpus.write_text(VERSE * 500)
+    words = ["train", str(corpus), "--minutes", "30", "--epochs", "100000", *QUICK, "--out", str(tmp_path / "run")]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "unroll", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    assert process.stdout is not None
+    for line in iter(process.stdout.readline, b""):
+        if b"budget" in line:
+            break
+    time.sleep(1)  # a second into the run
+    os.kill(process.pid, number)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, output.decode()
+    assert b"Stopped early, saved" in output
+    assert b"Traceback" not in output
+    for name in ("best", "last"):
+        assert load(tmp_path / "run" / name).training
+
+
+@pytest.mark.parametrize(
+    ("content", "flags", "sentence"),
+    [
+        (b"ok " * 2000 + b"\xe9", [], "is not utf-8 text at byte 6,000"),
+        (b"too short", [], "2,000 are enough to start"),
+        (VERSE.encode() * 60, ["--split", "7/7"], "split is '7/7'; choose nanogpt"),
+        (VERSE.encode() * 60, ["--encoding", "klingon"], "'klingon' is not a text encoding"),
+        (VERSE.encode() * 60, ["--rate", "-1"], "rate is -1.0; choose"),
+        (VERSE.encode() * 60, ["--device", "tpu"], "device is 'tpu'; choose auto, cpu or cuda"),
+    ],
+)
+def test_what_cannot_be_trained_is_a_sentence_before_anything_is_written(
+    tmp_path: Path, content: bytes, flags: list[str], sentence: str
+) -> None:
+    corpus = tmp_path / "corpus.txt"
+    corpus.write_bytes(content)
+    done = unroll("train", str(corpus), "--epochs", "1", "--out", str(tmp_path / "run"), *flags)
+    assert done.returncode == 1
+    assert sentence in " ".join(done.stderr.decode().split())
+    assert b"Traceback" not in done.stderr
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,157 @@
+"""Choose what was not chosen: sizes from the corpus and the budget, arithmetic from what this machine does faster."""
+
+import math
+import time
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+
+from model.config import Cell, NetworkConfig
+from model.network import Network
+from training.config import Arithmetic, TrainingConfig
+
+# Networks from small to large, (layers, hidden, embedding); a plan takes one of them.
+SIZES = [(1, 128, 32), (1, 192, 64), (1, 256, 64), (1, 384, 128), (1, 512, 128), (2, 512, 128), (2, 640, 128)]
+
+# A network should read at least this many characters per recurrent weight, over all passes; below that a smaller one
+# learns more in the same time.
+CHARACTERS_PER_WEIGHT = 6
+
+# More recurrent weights than this many per character of the train part learn it by heart before they are of use.
+WEIGHTS_PER_CHARACTER = 4
+
+MOST_PASSES = 60  # a corpus read more often than this teaches no more, whatever time is left
+
+# Share dropped by how often the text is read, in passes.
+DROPOUT = [(3, 0.0), (7, 0.1), (10, 0.2), (20, 0.3), (30, 0.4), (math.inf, 0.5)]
+
+RATES: dict[Cell, float] = {"lstm": 4e-3, "gru": 3e-3, "rnn": 1e-3}
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What the user chose; None is left to the plan."""
+
+    cell: Cell = "lstm"
+    layers: int | None = None
+    hidden: int | None = None
+    embedding: int | None = None
+    dropout: float | None = None
+    lanes: int | None = None
+    length: int | None = None
+    rate: float | None = None
+    arithmetic: Arithmetic | None = None
+    epochs: float | None = None
+    minutes: float | None = None
+    seed: int = 1
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A complete configuration, and what is expected of it where the machine's speed was measured.
+
+    passes: how often the train part will be read. characters_per_second: None when only epochs were asked for.
+    """
+
+    config: TrainingConfig
+    passes: float
+    characters_per_second: float | None
+
+
+def make_plan(wishes: Wishes, vocabulary: int, characters: int, device: torch.device) -> Plan:
+    """The whole configuration for a train part of so many characters.
+
+    With a budget in minutes the machine's speed is measured, in a second or two; with one in epochs nothing is, so
+    that the same command plans the same run everywhere.
+    """
+    probe = NetworkConfig(cell=wishes.cell, layers=1, hidden=512, embedding=128, vocabulary=vocabulary)
+    arithmetic = wishes.arithmetic or faster_arithmetic(probe, device)
+    speed = None
+    if wishes.minutes is not None:
+        speed = weights_per_second(probe, arithmetic, device)
+    layers, hidden, embedding = _size(wishes, vocabulary, characters, speed)
+    network = NetworkConfig(
+        cell=wishes.cell,
+        layers=wishes.layers or layers,
+        hidden=wishes.hidden or hidden,
+        embedding=wishes.embedding or embedding,
+        vocabulary=vocabulary,
+    )
+    passes = _passes(wishes, network, characters, speed)
+    planned = next(share for limit, share in DROPOUT if passes <= limit)
+    dropout = planned if wishes.dropout is None else wishes.dropout
+    lanes, length = _window(wishes, characters)
+    config = TrainingConfig(
+        network=replace(network, dropout=dropout),
+        lanes=lanes,
+        length=length,
+        rate=wishes.rate or RATES[wishes.cell] * (1 if network.layers == 1 else 0.75),
+        arithmetic=arithmetic,
+        seed=wishes.seed,
+        epochs=float(MOST_PASSES) if wishes.epochs is None else wishes.epochs,
+        minutes=wishes.minutes,
+    )
+    return Plan(config, passes, None if speed is None else speed / products(network))
+
+
+def products(network: NetworkConfig) -> int:
+    """Weights used per character: all but the embedding, of which a character uses a row."""
+    return network.parameters() - network.vocabulary * network.embedding
+
+
+def _size(wishes: Wishes, vocabulary: int, characters: int, speed: float | None) -> tuple[int, int, int]:
+    """The largest of SIZES that the corpus and the budget can teach."""
+    best = SIZES[0]
+    for layers, hidden, embedding in SIZES:
+        network = NetworkConfig(
+            cell=wishes.cell, layers=layers, hidden=hidden, embedding=embedding, vocabulary=vocabulary
+        )
+        recurrent = products(network) - (hidden + 1) * vocabulary  # a large vocabulary does not make a network large
+        read = characters * _passes(wishes, network, characters, speed)
+        if recurrent <= WEIGHTS_PER_CHARACTER * characters and read >= CHARACTERS_PER_WEIGHT * recurrent:
+            best = (layers, hidden, embedding)
+    return best
+
+
+def _passes(wishes: Wishes, network: NetworkConfig, characters: int, speed: float | None) -> float:
+    """How often the train part is read within the budget."""
+    passes = wishes.epochs if wishes.epochs is not None else float(MOST_PASSES)
+    if wishes.minutes is not None and speed is not None:
+        passes = min(passes, wishes.minutes * 60 * speed / products(network) / characters)
+    return passes
+
+
+def _window(wishes: Wishes, characters: int) -> tuple[int, int]:
+    """Lanes and length, smaller where the text is too short to fill them a few times."""
+    length = wishes.length or max(8, min(64, characters // 64))
+    lanes = wishes.lanes or max(1, min(32, characters // (4 * length)))
+    return lanes, min(length, characters // lanes // 2)
+
+
+def faster_arithmetic(probe: NetworkConfig, device: torch.device) -> Arithmetic:
+    """bf16 where a training step is quicker in it by a tenth or more, else fp32."""
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
+    fp32, bf16 = (weights_per_second(probe, arithmetic, device) for arithmetic in ("fp32", "bf16"))
+    return "bf16" if bf16 > 1.1 * fp32 else "fp32"
+
+
+def weights_per_second(probe: NetworkConfig, arithmetic: Arithmetic, device: torch.device) -> float:
+    """Weights × characters a second of training steps of a small network: forward, backward, no optimiser.
+
+    Quick and rough: the best of a few steps. It leaves PyTorch's random state as it was.
+    """
+    with torch.random.fork_rng(devices=[]):
+        network = Network(probe).to(device)
+        ids = torch.randint(probe.vocabulary, (32, 64), device=device)
+        best = math.inf
+        for _ in range(4):
+            start = time.perf_counter()
+            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=arithmetic == "bf16"):
+                logits, _ = network(ids)
+            F.cross_entropy(logits.float().flatten(0, 1), ids.flatten()).backward()  # type: ignore[no-untyped-call]
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+            best = min(best, time.perf_counter() - start)
+    return ids.numel() * products(probe) / best

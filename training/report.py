@@ -1,0 +1,108 @@
+"""What a run leaves for its reader: metrics.jsonl, curves.png and the checkpoint's card."""
+
+import json
+import os
+import platform
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from model.config import NetworkConfig
+from training.trainer import Check
+
+METRICS, CURVES = "metrics.jsonl", "curves.png"
+
+
+class MetricsFile:
+    """Writes a line of JSON for every validation of a run."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / METRICS
+        self.path.write_text("")
+
+    def stepped(self, step: int, progress: float, characters_per_second: float, train_bits: float) -> None:
+        """Nothing: a line per step would be a file as long as the corpus."""
+
+    def checked(self, check: Check, best: bool) -> None:
+        """Append one line; it is on disk when this returns."""
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(asdict(check) | {"best": best}, ensure_ascii=False) + "\n")
+
+
+def draw_curves(checks: list[Check], path: Path) -> None:
+    """Bits per character of train and validation over the characters read, as a PNG."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    read = [check.characters / 1e6 for check in checks]
+    axes.plot(read, [check.train_bits for check in checks], label="train, running mean, dropout on")
+    axes.plot(read, [check.validation_bits for check in checks], label="validation, carried state", marker=".")
+    axes.set_xlabel("million characters read")
+    axes.set_ylabel("bits per character")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(path, dpi=120)
+
+
+def machine() -> str:
+    """The processor or accelerator of this machine and PyTorch's version."""
+    name = torch.cuda.get_device_name() if torch.cuda.is_available() else _processor()
+    return f"{name}, {os.cpu_count()} cores, PyTorch {torch.__version__.split('+')[0]}"
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def card(network: NetworkConfig, training: dict[str, Any]) -> str:
+    """The model card: what it is, how good, on which split and protocol, and the command that made it.
+
+    training: the `training` table of the checkpoint's config.json, as run.py composes it.
+    """
+    corpus, figures = training["corpus"], training["figures"]
+    rows = "\n".join(
+        f"| {part} | {score['characters']:,} | {score['bits_per_character']:.4f} | {score['nats_per_character']:.4f} |"
+        for part, score in figures.items()
+    )
+    protocols = "\n".join(f"- {part}: {score['protocol']}" for part, score in figures.items())
+    return f"""# {training["name"]}
+
+A character-level {network.cell.upper()} language model made by Unroll.
+
+| | |
+|---|---|
+| network | {network.layers} × {network.hidden} {network.cell.upper()}, embedding {network.embedding}, \
+dropout {network.dropout:g} |
+| parameters | {network.parameters():,} |
+| vocabulary | {network.vocabulary:,} ids: 256 bytes and {network.vocabulary - 256:,} characters |
+| corpus | {", ".join(corpus["files"])}: {corpus["characters"]:,} characters, {corpus["encoding"]} |
+| sha256 of the text | `{corpus["sha256"]}` |
+| split | {training["split"]}: first part to train, second to choose the checkpoint, third reported |
+| training | {training["characters_read"]:,} characters in {training["steps"]:,} steps, \
+{training["seconds"] / 60:.1f} minutes |
+| machine | {training["machine"]} |
+| seed | {training["plan"]["seed"]} |
+
+Made with
+
+    {training["command"]}
+
+| part | characters | bits per character | nats per character |
+|---|---|---|---|
+{rows}
+
+Protocols (network in fp32, every character but the first predicted once, nothing averaged over runs):
+
+{protocols}
+
+The checkpoint was chosen on the validation part alone. Nothing was chosen on the test part.
+"""
