@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from reprlib import repr as brief
 from typing import Any, Literal
 
 import numpy as np
@@ -60,21 +61,30 @@ def save(checkpoint: Checkpoint, folder: Path, precision: Precision = "float32")
     """Write a checkpoint folder under a temporary name and rename it, replacing one that was there.
 
     precision: how weights are stored; float16 halves the file and rounds each weight to 11 bits.
-    Raises CheckpointError when the disk refuses; the checkpoint that was there before is then still there.
+    Raises CheckpointError when the disk refuses, or when something other than a checkpoint stands there; what was
+    there before is then still there.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    files = _files(checkpoint, precision)
     try:
-        for name, content in _files(checkpoint, precision).items():
-            _write(temporary / name, content)
-        temporary.chmod(0o755)
-        _replace(temporary, folder)
+        if folder.exists() and not (folder / CONFIG).is_file() and not _is_empty(folder):
+            raise CheckpointError(f"{folder} is not a checkpoint and is not replaced by one; choose another folder.")
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=".unroll-", dir=folder.parent))
+        try:
+            for name, content in files.items():
+                _write(temporary / name, content)
+            temporary.chmod(0o755)
+            _replace(temporary, folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
     except OSError as error:
         raise CheckpointError(
             f"The checkpoint {folder} could not be written ({error.strerror}); what was there before is kept."
         ) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _is_empty(folder: Path) -> bool:
+    return folder.is_dir() and not any(folder.iterdir())
 
 
 def _files(checkpoint: Checkpoint, precision: Precision) -> dict[str, bytes]:
@@ -107,7 +117,7 @@ def _replace(temporary: Path, folder: Path) -> None:
     if not folder.exists():
         temporary.rename(folder)
         return
-    aside = folder.with_name(f".{folder.name}.previous")
+    aside = _aside(folder)
     shutil.rmtree(aside, ignore_errors=True)
     folder.rename(aside)
     try:
@@ -118,14 +128,28 @@ def _replace(temporary: Path, folder: Path) -> None:
     shutil.rmtree(aside, ignore_errors=True)
 
 
+def _aside(folder: Path) -> Path:
+    """Where a checkpoint waits for the moment in which its successor takes its name."""
+    return folder.with_name(f".{folder.name}.previous")
+
+
 def load(folder: Path) -> Checkpoint:
     """Read and check a checkpoint folder; nothing in it is executed and nothing it declares is believed unchecked.
 
     Raises CheckpointError with a sentence that says what is wrong with a missing, truncated, foreign or
     tampered folder, before any array of the declared size is made.
     """
+    try:
+        return _load(folder)
+    except OSError as error:
+        raise CheckpointError(f"The checkpoint {folder} could not be read ({error.strerror or error}).") from error
+
+
+def _load(folder: Path) -> Checkpoint:
     if not folder.is_dir():
-        raise CheckpointError(f"There is no checkpoint folder at {folder}; make one with `unroll train`.")
+        aside = _aside(folder)
+        remedy = f"{aside} holds the one before; rename it" if aside.is_dir() else "make one with `unroll train`"
+        raise CheckpointError(f"There is no checkpoint folder at {folder}; {remedy}.")
     written = _read_config(folder)
     try:
         config = NetworkConfig.from_json(written.get("network"))
@@ -171,7 +195,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
         raise CheckpointError(f"{folder} is not a checkpoint of Unroll; its {CONFIG} does not say {FORMAT!r}.")
     if written.get("format_version") != VERSION:
         raise CheckpointError(
-            f"The checkpoint {folder} has format version {written.get('format_version')!r}; "
+            f"The checkpoint {folder} has format version {brief(written.get('format_version'))}; "
             f"this Unroll reads version {VERSION}. Install a matching Unroll, or train again."
         )
     return written
@@ -181,8 +205,10 @@ def _read_weights(folder: Path, config: NetworkConfig, precision: Any) -> dict[s
     path = folder / WEIGHTS
     if not path.is_file():
         raise CheckpointError(f"The checkpoint {folder} has no {WEIGHTS}; restore it, or train again.")
-    if precision not in STORED:
-        raise CheckpointError(f"{folder / CONFIG} says weights are {precision!r}; Unroll reads float32 and float16.")
+    if precision not in tuple(STORED):  # a tuple: what a file says need not be hashable
+        raise CheckpointError(
+            f"{folder / CONFIG} says weights are {brief(precision)}; Unroll reads float32 and float16."
+        )
     width = 4 if precision == "float32" else 2
     size, expected = path.stat().st_size, config.parameters() * width
     if not expected < size <= expected + LARGEST_HEADER:
@@ -205,8 +231,8 @@ def _read_weights(folder: Path, config: NetworkConfig, precision: Any) -> dict[s
 
 def _check_header(path: Path, file: Any, shapes: Mapping[str, tuple[int, ...]], stored: str) -> None:
     if set(file.keys()) != set(shapes):
-        wrong = sorted(set(file.keys()) ^ set(shapes))
-        raise CheckpointError(f"{path} lacks or should not have the tensors {wrong[:4]}; it belongs to another network.")
+        wrong = brief(sorted(set(file.keys()) ^ set(shapes)))
+        raise CheckpointError(f"{path} lacks or should not have the tensors {wrong}; it belongs to another network.")
     for name, shape in shapes.items():
         declared = file.get_slice(name)
         found, dtype = tuple(declared.get_shape()), declared.get_dtype()

@@ -1,6 +1,7 @@
 """The shape of a network: cell, layers and widths, and every tensor that follows from them."""
 
 from dataclasses import asdict, dataclass, fields
+from reprlib import repr as brief
 from typing import Any, Literal, get_args
 
 from model.errors import ParameterError
@@ -40,13 +41,13 @@ class NetworkConfig:
 
     def __post_init__(self) -> None:
         if self.cell not in get_args(Cell):
-            raise ParameterError("cell", f"cell is {self.cell!r}; choose one of lstm, gru, rnn.")
+            raise ParameterError("cell", f"cell is {brief(self.cell)}; choose one of lstm, gru, rnn.")
         for name, (least, most) in LIMITS.items():
             value = getattr(self, name)
             if type(value) is not int or not least <= value <= most:
-                raise ParameterError(name, f"{name} is {value!r}; choose a whole number from {least} to {most}.")
+                raise ParameterError(name, f"{name} is {brief(value)}; choose a whole number from {least} to {most}.")
         if type(self.dropout) not in (int, float) or not 0 <= self.dropout < 1:
-            raise ParameterError("dropout", f"dropout is {self.dropout!r}; choose a share from 0 to below 1.")
+            raise ParameterError("dropout", f"dropout is {brief(self.dropout)}; choose a share from 0 to below 1.")
 
     @classmethod
     def from_json(cls, values: Any) -> "NetworkConfig":
@@ -55,7 +56,9 @@ class NetworkConfig:
             raise ParameterError("network", "the network's configuration is not a table of names and values.")
         names = {field.name for field in fields(cls)}
         if wrong := names.symmetric_difference(values):
-            raise ParameterError("network", f"the network's configuration lacks or does not know: {sorted(wrong)}.")
+            raise ParameterError(
+                "network", f"the network's configuration lacks or does not know: {brief(sorted(wrong))}."
+            )
         return cls(**values)
 
     def to_json(self) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The network as one fast step on the CPU: ids (B,) and state in, logits (B, S) and the next state out."""
 
+from functools import cache
 from typing import Literal
 
 import numpy as np
@@ -8,7 +9,7 @@ from numpy.typing import NDArray
 
 from model.checkpoint import Checkpoint
 from model.errors import ParameterError
-from model.step_graph import step_graph
+from model.step_graph import product_graph, step_graph
 
 State = list[NDArray[np.float32]]
 """What rows carry between characters: (B, H) each, in the order of `NetworkConfig.state_names`."""
@@ -35,11 +36,10 @@ class Decoder:
         self.arithmetic = arithmetic
         self.ids = np.arange(self.config.vocabulary) if every_id else checkpoint.seen()
         """The id of each column of the logits, (S,)."""
-        graph = step_graph(self.config, checkpoint.tensors, self.ids, int8=arithmetic == "int8")
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        self._session = ort.InferenceSession(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        int8 = arithmetic == "int8"
+        unsigned = int8 and not signed_products_are_exact()
+        graph = step_graph(self.config, checkpoint.tensors, self.ids, int8, unsigned)
+        self._session = _session(graph.SerializeToString(), threads)
         self._names = self.config.state_names()
         self._outputs = ["logits", *(f"new_{name}" for name in self._names)]
 
@@ -56,3 +56,22 @@ class Decoder:
         feed = dict(zip(self._names, state, strict=True))
         logits, *after = self._session.run(self._outputs, {"ids": ids, **feed})
         return logits, after
+
+
+def _session(graph: bytes, threads: int) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    return ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+
+
+@cache
+def signed_products_are_exact() -> bool:
+    """Whether this processor adds unsigned × signed products exactly at their largest.
+
+    Kernels for x86 without VNNI add pairs of such products in 16 bits and saturate; unsigned weights avoid that kernel.
+    """
+    weights = np.full((64, 64), 127, np.int8)
+    largest = np.full((1, 64), 255, np.uint8)
+    (sums,) = _session(product_graph(weights).SerializeToString(), 1).run(None, {"h": largest})
+    return bool((sums == 64 * 127 * (255 - 128)).all())

@@ -15,10 +15,14 @@ FinishReason = Literal["stop", "length"]
 
 
 class Piece(NamedTuple):
-    """Some text of a generation; the last piece, perhaps empty, says why it ended."""
+    """Some text of a generation; the last piece, perhaps empty, says why it ended.
+
+    tokens: ids drawn so far, also those whose text is held back or belongs to a stop string.
+    """
 
     text: str
     finish_reason: FinishReason | None = None
+    tokens: int = 0
 
 
 class Prompt:
@@ -78,9 +82,9 @@ def _continue(
         token = decoder.ids[sampler.sample(logits, np.array([position]))]
         text = stream.decode(int(token[0]))
         if stream.stopped is not None:
-            yield Piece(text, "stop")
+            yield Piece(text, "stop", position + 1)
             return
         if text:
-            yield Piece(text)
+            yield Piece(text, None, position + 1)
         logits, state = decoder.step(token, state)
-    yield Piece(stream.flush(), "length")
+    yield Piece(stream.flush(), "length", max_tokens)

@@ -18,7 +18,7 @@ GRU (Cho et al. 2014, eq. 5-8; the reset gate after the product, as cuDNN and Py
     h_t = (1 - z) ⊙ n + z ⊙ h_{t-1}
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -32,7 +32,7 @@ from model.config import GATES, STATE_PARTS, Cell, NetworkConfig
 State = list[Tensor]
 """What rows carry between characters: (B, H) each, in the order of `NetworkConfig.state_names`."""
 
-MODULES: dict[Cell, type[nn.RNNBase]] = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
+MODULES: dict[Cell, Callable[[int, int], nn.RNNBase]] = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
 
 
 class Network(nn.Module):

@@ -47,10 +47,8 @@ class SamplingParameters:
             value = getattr(self, name)
             if not least <= value <= most:  # also refuses NaN
                 raise ParameterError(name, f"{name} is {value!r}; choose a number from {least:g} to {most:g}.")
-        if not 0 < self.top_p:
+        if self.top_p == 0:
             raise ParameterError("top_p", "top_p is 0; choose a share above 0, up to 1.")
-        if not 0 < self.repetition_penalty:
-            raise ParameterError("repetition_penalty", "repetition_penalty is 0; choose a number above 0, up to 10.")
         if not -(2**63) <= self.seed < 2**64:
             raise ParameterError("seed", "seed does not fit in 64 bits; choose a smaller whole number.")
 
@@ -70,7 +68,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "top_k": (0, 2**31 - 1),
     "top_p": (0, 1),
     "min_p": (0, 1),
-    "repetition_penalty": (0, 10),
+    "repetition_penalty": (0.01, 10),
     "presence_penalty": (-100, 100),
     "frequency_penalty": (-100, 100),
 }
@@ -131,8 +129,10 @@ class Sampler:
         return columns
 
     def _draw(self, logits: NDArray[np.float32], positions: NDArray[np.int64]) -> NDArray[np.int64]:
+        columns: NDArray[np.intp]
         if self._all_greedy:
-            return logits.argmax(axis=1)
+            columns = logits.argmax(axis=1)
+            return columns
         weights = np.exp((logits - logits.max(axis=1, keepdims=True)) / self._temperature)
         uniforms = uniform(self._seeds, self._choices, positions)
         columns = invert(weights, uniforms)
@@ -170,7 +170,8 @@ def uniform(
     Each coordinate is folded in with the finaliser of SplitMix64 (Steele, Lea & Flood 2014), a bijection of
     64 bits, so two positions of one text never share a number's source.
     """
-    return (_mix(_mix(_mix(seeds) ^ choices) ^ positions.astype(np.uint64)) >> np.uint64(11)) * 2.0**-53
+    mixed = _mix(_mix(_mix(seeds) ^ choices) ^ positions.astype(np.uint64))
+    return (mixed >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 def _mix(x: NDArray[np.uint64]) -> NDArray[np.uint64]:

@@ -7,6 +7,7 @@ first layer is a product with a one-hot vector, so it is a table looked up: embe
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import onnx
@@ -22,20 +23,23 @@ Array = NDArray[np.float32]
 
 
 class GraphBuilder:
-    """Nodes and constants of an ONNX graph, named as they come."""
+    """Nodes and constants of an ONNX graph, named as they come.
 
-    def __init__(self, int8: bool) -> None:
-        self.int8 = int8
+    unsigned: store int8 weights with an offset of 128, for processors whose signed kernels are not exact.
+    """
+
+    def __init__(self, int8: bool, unsigned: bool = False) -> None:
+        self.int8, self.unsigned = int8, unsigned
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
 
-    def constant(self, value: NDArray[np.generic]) -> str:
+    def constant(self, value: NDArray[Any] | np.generic) -> str:
         """A constant of the graph; returns its name."""
         name = f"constant{len(self.constants)}"
         self.constants.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
         return name
 
-    def op(self, kind: str, *inputs: str, output: str | None = None, **attributes: int) -> str:
+    def op(self, kind: str, *inputs: str, output: str | None = None, **attributes: Any) -> str:
         """An operator of one output; returns the output's name, `output` where one is wanted."""
         name = output or f"value{len(self.nodes)}"
         self.nodes.append(helper.make_node(kind, list(inputs), [name], **attributes))
@@ -59,19 +63,27 @@ class GraphBuilder:
             return self.op("MatMul", h, self.constant(matrix.T))
         scale = np.maximum(np.abs(matrix).max(axis=1), np.float32(1e-12)) / 127
         rounded = np.clip(np.rint(matrix / scale[:, None]), -127, 127).astype(np.int8)
-        sums = self.op("MatMulInteger", h, self.constant(rounded.T), self.constant(np.uint8(128)))
+        sums = self.integer_product(h, rounded)
         return self.op("Mul", self.op("Cast", sums, to=TensorProto.FLOAT), self.constant(scale / np.float32(SCALE)))
+
+    def integer_product(self, h: str, rounded: NDArray[np.int8], output: str | None = None) -> str:
+        """The exact int32 sums of (h - 128) times weights (N, K) transposed: (B, N)."""
+        zero = self.constant(np.uint8(128))
+        if not self.unsigned:
+            return self.op("MatMulInteger", h, self.constant(rounded.T), zero, output=output)
+        shifted = (rounded.T.astype(np.int16) + 128).astype(np.uint8)
+        return self.op("MatMulInteger", h, self.constant(shifted), zero, zero, output=output)
 
 
 def step_graph(
-    config: NetworkConfig, tensors: Mapping[str, Array], ids: NDArray[np.int64], int8: bool
+    config: NetworkConfig, tensors: Mapping[str, Array], ids: NDArray[np.int64], int8: bool, unsigned: bool = False
 ) -> onnx.ModelProto:
     """The graph of one step.
 
     Inputs: `ids` int64 (B,), and (B, H) for each of `config.state_names()`.
     Outputs: `logits` (B, S), a column for each of the given `ids` (S,), and `new_` + each state name, (B, H).
     """
-    graph = GraphBuilder(int8)
+    graph = GraphBuilder(int8, unsigned)
     below = ""
     for layer in range(config.layers):
         weights = LayerWeights(config, tensors, layer)
@@ -120,9 +132,7 @@ def _lstm(graph: GraphBuilder, weights: LayerWeights, h: str, below: str) -> Non
 
 def _gru(graph: GraphBuilder, weights: LayerWeights, h: str, below: str) -> None:
     x = weights.from_below(graph, below, weights.input_bias)
-    past = graph.op(
-        "Add", graph.product(graph.hidden(h), weights.recurrent), graph.constant(weights.recurrent_bias)
-    )
+    past = graph.op("Add", graph.product(graph.hidden(h), weights.recurrent), graph.constant(weights.recurrent_bias))
     x_r, x_z, x_n = graph.split(x, 3, weights.width)
     h_r, h_z, h_n = graph.split(past, 3, weights.width)
     r = graph.op("Sigmoid", graph.op("Add", x_r, h_r))
@@ -136,17 +146,30 @@ def _rnn(graph: GraphBuilder, weights: LayerWeights, h: str, below: str) -> None
     graph.op("Tanh", weights.gates_of(graph, h, below), output=f"new_{h}")
 
 
+def product_graph(rounded: NDArray[np.int8]) -> onnx.ModelProto:
+    """One signed product alone, `h` uint8 (B, K) -> `sums` int32 (B, N): to find out whether a processor's is exact."""
+    graph = GraphBuilder(int8=True)
+    graph.integer_product("h", rounded, output="sums")
+    inputs = [helper.make_tensor_value_info("h", TensorProto.UINT8, ["B", rounded.shape[1]])]
+    outputs = [helper.make_tensor_value_info("sums", TensorProto.INT32, ["B", rounded.shape[0]])]
+    return _finish(graph, inputs, outputs)
+
+
 def _model(graph: GraphBuilder, config: NetworkConfig, columns: int) -> onnx.ModelProto:
     names = config.state_names()
     inputs = [helper.make_tensor_value_info("ids", TensorProto.INT64, ["B"])]
     inputs += [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["B", config.hidden]) for name in names]
     outputs = [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["B", columns])]
-    outputs += [
-        helper.make_tensor_value_info(f"new_{name}", TensorProto.FLOAT, ["B", config.hidden]) for name in names
-    ]
-    opset = [helper.make_opsetid("", OPSET)]
+    outputs += [helper.make_tensor_value_info(f"new_{name}", TensorProto.FLOAT, ["B", config.hidden]) for name in names]
+    return _finish(graph, inputs, outputs)
+
+
+def _finish(
+    graph: GraphBuilder, inputs: list[onnx.ValueInfoProto], outputs: list[onnx.ValueInfoProto]
+) -> onnx.ModelProto:
     model = helper.make_model(
-        helper.make_graph(graph.nodes, "step", inputs, outputs, graph.constants), opset_imports=opset
+        helper.make_graph(graph.nodes, "step", inputs, outputs, graph.constants),
+        opset_imports=[helper.make_opsetid("", OPSET)],
     )
     model.ir_version = IR_VERSION
     return model

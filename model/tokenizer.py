@@ -11,18 +11,22 @@ from numpy.typing import NDArray
 from model.errors import TokenizerError
 
 BYTES = 256  # ids 0 … 255 are the bytes of UTF-8, so that id and byte are the same number
-BLOCK = 1 << 20  # characters encoded at a time: bounds the working memory of a large text
+BLOCK = 1 << 16  # characters encoded at a time: bounds the working memory, and fits a core's cache
 
 Ids = NDArray[np.integer[Any]]
 
 
-def code_points(text: str) -> NDArray[np.uint32]:
-    """The text as an array of code points. Raises TokenizerError on half of a surrogate pair."""
+def code_points(text: str, before: int = 0) -> NDArray[np.uint32]:
+    """The text as an array of code points. Raises TokenizerError on half of a surrogate pair.
+
+    before: characters of the whole text that stand before this block of it.
+    """
     try:
         return np.frombuffer(text.encode("utf-32-le"), np.uint32)
     except UnicodeEncodeError as error:
+        at = before + error.start
         raise TokenizerError(
-            f"The text has half of a surrogate pair at character {error.start}; send whole Unicode characters."
+            f"The text has half of a surrogate pair at character {at:,}; send whole Unicode characters."
         ) from None
 
 
@@ -35,7 +39,7 @@ class CharacterCounts:
     def update(self, text: str) -> None:
         """Count one more block of text."""
         for start in range(0, len(text), BLOCK):
-            block = np.bincount(code_points(text[start : start + BLOCK]))
+            block = np.bincount(code_points(text[start : start + BLOCK], start))
             self.counts[: len(block)] += block
 
     def frequent(self, min_count: int) -> str:
@@ -80,11 +84,25 @@ class Tokenizer:
 
         Raises TokenizerError on a lone surrogate, which no encoding of text can hold.
         """
-        blocks = [self._encode_block(text[start : start + BLOCK]) for start in range(0, len(text), BLOCK)]
-        return blocks[0] if len(blocks) == 1 else np.concatenate(blocks or [np.zeros(0, self.dtype)])
+        if len(text) <= BLOCK:
+            return self._encode_block(text, 0)
+        return self.encode_all([text])
 
-    def _encode_block(self, text: str) -> Ids:
-        points = code_points(text)
+    def encode_all(self, texts: Iterable[str]) -> Ids:
+        """The ids of several texts one after the other, in hardly more memory than the ids themselves."""
+        ids, used = np.empty(0, self.dtype), 0
+        for text in texts:
+            for start in range(0, len(text), BLOCK):
+                block = self._encode_block(text[start : start + BLOCK], start)
+                if used + len(block) > len(ids):  # grown in place: no second copy stands beside the first
+                    ids.resize(max(used + len(block), len(ids) * 5 // 4), refcheck=False)
+                ids[used : used + len(block)] = block
+                used += len(block)
+        ids.resize(used, refcheck=False)
+        return ids
+
+    def _encode_block(self, text: str, before: int) -> Ids:
+        points = code_points(text, before)
         ids = self._ids.take(points, mode="clip")
         unknown = ids == self.size
         if not unknown.any():
@@ -111,9 +129,7 @@ class Tokenizer:
         """The vocabulary as a `tokenizer.json` that Hugging Face `tokenizers` loads and encodes with alike."""
         vocabulary = {self.piece(token): token for token in range(self.size)}
         library = tokenizers.Tokenizer(tokenizers.models.BPE(vocab=vocabulary, merges=[], byte_fallback=True))
-        library.decoder = tokenizers.decoders.Sequence(
-            [tokenizers.decoders.ByteFallback(), tokenizers.decoders.Fuse()]
-        )
+        library.decoder = tokenizers.decoders.Sequence([tokenizers.decoders.ByteFallback(), tokenizers.decoders.Fuse()])
         return str(library.to_str(pretty=True))
 
     @classmethod

@@ -1,0 +1,261 @@
+"""The verbs `unroll generate` and `unroll info`: what a checkpoint writes and what it is, for a terminal or as JSON."""
+
+import io
+import json
+import os
+import secrets
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from model.errors import ParameterError
+
+INTERRUPTED = 130  # the exit code of a program that Ctrl-C ended
+
+CheckpointArgument = Annotated[
+    Path | None, typer.Argument(help="Checkpoint folder, as `unroll train` writes it.", show_default="the bundled one")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")]
+
+
+def generate(
+    checkpoint: CheckpointArgument = None,
+    prompt: Annotated[str, typer.Option(help="Text to continue; without one, a new line begins.")] = "",
+    prompt_file: Annotated[
+        Path | None, typer.Option(help="Read the prompt from this UTF-8 file instead; - is standard input.")
+    ] = None,
+    max_tokens: Annotated[int, typer.Option(min=0, help="Characters to draw at most.")] = 500,
+    temperature: Annotated[
+        float, typer.Option(help="Divides the logits, 0 to 100; 0 takes the likeliest character always.")
+    ] = 0.8,
+    top_k: Annotated[int, typer.Option(help="Draw among this many likeliest characters; 0 is all.")] = 0,
+    top_p: Annotated[
+        float, typer.Option(help="Draw among the fewest characters that hold this share of probability; 1 is all.")
+    ] = 1.0,
+    min_p: Annotated[
+        float, typer.Option(help="Drop characters less likely than this share of the likeliest; 0 is none.")
+    ] = 0.0,
+    repetition_penalty: Annotated[
+        float, typer.Option(help="Weakens logits of characters in prompt or text by this factor; 1 is none.")
+    ] = 1.0,
+    presence_penalty: Annotated[
+        float, typer.Option(help="Subtracted from the logit of a character the text has; 0 is none.")
+    ] = 0.0,
+    frequency_penalty: Annotated[
+        float, typer.Option(help="Subtracted from a logit once per occurrence in the text; 0 is none.")
+    ] = 0.0,
+    seed: Annotated[
+        int | None,
+        typer.Option(help="Whole number of 64 bits; the same seed draws the same text.", show_default="random"),
+    ] = None,
+    stop: Annotated[
+        list[str] | None,
+        typer.Option(help="End the text before this string; repeat it for more.", show_default="none"),
+    ] = None,
+    n: Annotated[int, typer.Option("--n", min=1, max=1024, help="How many texts to generate.")] = 1,
+    arithmetic: Annotated[
+        Literal["int8", "fp32"], typer.Option(help="Products in 8-bit integers, or in 32-bit floats.")
+    ] = "int8",
+    echo: Annotated[bool, typer.Option("--echo/--no-echo", help="Show the prompt before its continuation.")] = True,
+    as_json: JsonOption = False,
+) -> None:
+    """Continue a prompt, character by character as they are drawn.
+
+    Examples:
+
+      unroll generate --prompt "Once upon a time"
+
+      unroll generate runs/book/best --prompt "Once" --seed 7 --temperature 0.5
+
+      unroll generate --prompt "JULIET:" --stop "ROMEO:" --n 3 --json
+
+      cat chapter.txt | unroll generate --prompt-file - --max-tokens 2000
+    """
+    from model.checkpoint import BUNDLED, load
+    from model.decoder import Decoder
+    from model.generate import Prompt
+    from model.sampling import SamplingParameters
+
+    seed = secrets.randbits(32) if seed is None else seed
+    parameters = SamplingParameters(
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        min_p=min_p,
+        repetition_penalty=repetition_penalty,
+        presence_penalty=presence_penalty,
+        frequency_penalty=frequency_penalty,
+        seed=seed,
+    )
+    text = prompt if prompt_file is None else read_prompt(prompt_file, prompt)
+    loaded = load(checkpoint or BUNDLED)
+    decoder = Decoder(loaded, arithmetic)
+    read = Prompt(loaded.tokenizer, decoder.ids, text)
+    settings = {"max_tokens": max_tokens, "parameters": parameters, "stop": stop or []}
+    if read.unseen:
+        note(f"{read.unseen:,} of the prompt's {len(text):,} characters never occurred in training.")
+    if not as_json:
+        stream_choices(decoder, loaded.tokenizer, text, settings, n, echo)
+        return
+    choices, drawn = collect_choices(decoder, loaded.tokenizer, text, settings, n)
+    usage = {
+        "prompt_tokens": read.tokens,
+        "completion_tokens": drawn,
+        "total_tokens": read.tokens + drawn,
+        "unseen_characters": read.unseen,
+    }
+    model = str(checkpoint or "bundled")
+    print_json({"model": model, "prompt": text, "choices": choices, "seed": seed, "usage": usage})
+
+
+def read_prompt(path: Path, prompt: str) -> str:
+    """The prompt in a file, or in standard input, to the character: no line break is added, changed or cut."""
+    if prompt:
+        raise ParameterError("prompt_file", "There is a prompt and a prompt file; give one of them.")
+    try:
+        content = sys.stdin.buffer.read() if path == Path("-") else path.read_bytes()
+        return content.decode("utf-8")
+    except OSError as error:
+        raise ParameterError("prompt_file", f"The prompt file {path} cannot be read ({error.strerror}).") from error
+    except UnicodeDecodeError as error:
+        message = f"The prompt file {path} is not UTF-8 at byte {error.start:,}; convert it, for instance with iconv."
+        raise ParameterError("prompt_file", message) from error
+
+
+def stream_choices(decoder: Any, tokenizer: Any, prompt: str, settings: Mapping[str, Any], n: int, echo: bool) -> None:
+    """Write each text to standard output as it is drawn; a reader that leaves or Ctrl-C ends it quietly."""
+    from model.generate import generate as continue_text
+
+    try:
+        for choice in range(n):
+            if n > 1:
+                write(f"--- {choice + 1} of {n} ---\n")
+            pieces = continue_text(decoder, tokenizer, prompt, choice=choice, **settings)
+            write(prompt if echo else "")
+            for piece in pieces:
+                write(piece.text)
+            write("\n")
+    except KeyboardInterrupt:
+        write("\n")
+        raise typer.Exit(INTERRUPTED) from None
+    except BrokenPipeError:
+        # Python flushes standard output once more as it exits; there it must find someone who listens.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def collect_choices(
+    decoder: Any, tokenizer: Any, prompt: str, settings: Mapping[str, Any], n: int
+) -> tuple[list[dict[str, Any]], int]:
+    """Each text with its reason to end, and how many ids were drawn for all of them."""
+    from model.generate import generate as continue_text
+
+    choices: list[dict[str, Any]] = []
+    drawn = 0
+    for choice in range(n):
+        pieces = list(continue_text(decoder, tokenizer, prompt, choice=choice, **settings))
+        text = "".join(piece.text for piece in pieces)
+        choices.append({"index": choice, "text": text, "finish_reason": pieces[-1].finish_reason})
+        drawn += pieces[-1].tokens
+    return choices, drawn
+
+
+def info(checkpoint: CheckpointArgument = None, as_json: JsonOption = False) -> None:
+    """Show what a checkpoint is: its network, its vocabulary, its size, and how it was trained.
+
+    Examples:
+
+      unroll info
+
+      unroll info runs/book/best --json
+    """
+    from model.checkpoint import BUNDLED, load
+
+    folder = checkpoint or BUNDLED
+    facts = describe(load(folder), folder)
+    if as_json:
+        print_json({"model": str(checkpoint or "bundled"), **facts})
+        return
+    table = Table("name", "value", title=plain(str(folder)), show_header=False, title_justify="left")
+    table.columns[1].overflow = "fold"
+    for name, value in flatten(facts).items():
+        table.add_row(plain(name.replace("_", " ")), plain(value))
+    Console(highlight=False, markup=False, emoji=False).print(table)
+
+
+def describe(checkpoint: Any, folder: Path) -> dict[str, Any]:
+    """What can be said of a checkpoint, as JSON values."""
+    from model.checkpoint import CONFIG
+    from model.tokenizer import BYTES
+
+    config, unseen = checkpoint.config, checkpoint.unseen
+    return {
+        "network": {
+            "cell": config.cell,
+            "layers": config.layers,
+            "hidden": config.hidden,
+            "embedding": config.embedding,
+            "dropout": config.dropout,
+            "parameters": config.parameters(),
+        },
+        "vocabulary": {
+            "ids": config.vocabulary,
+            "characters": config.vocabulary - BYTES,
+            "characters_never_seen": int((unseen >= BYTES).sum()),
+            "bytes_seen": BYTES - int((unseen < BYTES).sum()),
+        },
+        "weights": json.loads((folder / CONFIG).read_text("utf-8"))["weights"],
+        "bytes_on_disk": sum(path.stat().st_size for path in folder.iterdir() if path.is_file()),
+        "state_bytes_per_stream": 4 * config.hidden * len(config.state_names()),
+        "training": dict(checkpoint.training),
+    }
+
+
+def flatten(values: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """Nested tables as one, a row per value: {"a": {"b": 1}} is {"a b": 1}."""
+    rows: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, dict):
+            rows |= flatten(value, f"{above}{name} ")
+        else:
+            rows[f"{above}{name}"] = value
+    return rows
+
+
+def plain(value: Any) -> str:
+    """A JSON value as a reader likes it: digits in groups, and no character that would steer the terminal."""
+    match value:
+        case bool() | None:
+            text = {True: "yes", False: "no", None: "unknown"}[value]
+        case int():
+            text = f"{value:,}"
+        case float():
+            text = f"{value:.6g}"
+        case str():
+            text = value
+        case _:
+            text = json.dumps(value, ensure_ascii=False)
+    return "".join(character if character.isprintable() or character == "\n" else "\ufffd" for character in text)
+
+
+def write(text: str) -> None:
+    """Text as it is, at once; a character the terminal's encoding lacks becomes a question mark."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="replace")
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def print_json(value: Any) -> None:
+    """One JSON object in UTF-8, as RFC 8259 wants it, whatever the terminal's encoding."""
+    sys.stdout.buffer.write((json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode("utf-8"))
+    sys.stdout.flush()
+
+
+def note(message: str) -> None:
+    """One line on standard error."""
+    Console(stderr=True, highlight=False).print(f"note: {message}", markup=False, style="yellow", soft_wrap=True)

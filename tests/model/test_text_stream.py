@@ -1,0 +1,151 @@
+"""The text stream: whole characters once they are certain, the same text in any grouping, no stop string shown."""
+
+import codecs
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from model.errors import ParameterError
+from model.text_stream import LARGEST_STOP, TextStream
+from model.tokenizer import BYTES, Tokenizer
+
+TOKENIZER = Tokenizer("ab\né月😀")
+IDS = st.lists(
+    st.one_of(
+        st.integers(0, TOKENIZER.size - 1),
+        st.integers(BYTES, TOKENIZER.size - 1),
+        st.sampled_from([0x61, 0x62, 0xC3, 0xA9, 0xE6, 0x9C, 0x88, 0xF0, 0x9F, 0x98, 0x80, 0xED, 0xA0, 0xFF]),
+    ),
+    max_size=40,
+)
+STOPS = st.lists(st.text("ab\né月😀c\ufffd", min_size=1, max_size=4), max_size=3)
+
+
+def whole_text(ids: list[int]) -> str:
+    """What the ids spell, a character cut off by the end left out: the law in one line, without streaming."""
+    raw = b"".join(bytes([token]) if token < BYTES else TOKENIZER.piece(token).encode() for token in ids)
+    return codecs.getincrementaldecoder("utf-8")(errors="replace").decode(raw, final=False)
+
+
+def cut(text: str, stops: list[str]) -> tuple[str, str | None]:
+    """The text before the stop string that ends first, the longest of those; and that stop string."""
+    for end in range(1, len(text) + 1):
+        if complete := [stop for stop in stops if text[:end].endswith(stop)]:
+            stop = max(complete, key=len)
+            return text[: end - len(stop)], stop
+    return text, None
+
+
+def stream_of(ids: list[int], stops: list[str]) -> tuple[list[str], str | None]:
+    stream = TextStream(TOKENIZER, stops)
+    pieces = [stream.decode(token) for token in ids]
+    return [*pieces, stream.flush()], stream.stopped
+
+
+@settings(max_examples=500)
+@given(IDS)
+def test_pieces_joined_are_the_whole_text(ids: list[int]) -> None:
+    assert "".join(stream_of(ids, [])[0]) == whole_text(ids)
+
+
+@example([BYTES] * 3 + [BYTES + 1], ["aab"])
+@example([BYTES, BYTES + 1], ["ab", "b"])
+@settings(max_examples=500)
+@given(IDS, STOPS)
+def test_pieces_joined_are_the_whole_text_before_the_first_stop_string(ids: list[int], stops: list[str]) -> None:
+    pieces, stopped = stream_of(ids, stops)
+    assert ("".join(pieces), stopped) == cut(whole_text(ids), stops)
+
+
+@settings(max_examples=300)
+@given(IDS, STOPS)
+def test_at_any_moment_all_but_the_beginning_of_a_stop_string_was_shown(ids: list[int], stops: list[str]) -> None:
+    stream, shown = TextStream(TOKENIZER, stops), ""
+    for number, token in enumerate(ids, 1):
+        shown += stream.decode(token)
+        text, stop = cut(whole_text(ids[:number]), stops)
+        if stop is None:
+            started = [stop[:size] for stop in stops for size in range(len(stop)) if text.endswith(stop[:size])]
+            text = text[: len(text) - len(max(started, key=len, default=""))]
+        assert shown == text
+
+
+@given(st.text("ab", max_size=30), st.lists(st.text("ab", min_size=1, max_size=5), min_size=1, max_size=3))
+def test_no_stop_string_is_ever_in_the_shown_text(text: str, stops: list[str]) -> None:
+    shown = "".join(stream_of(TOKENIZER.encode(text).tolist(), stops)[0])
+    assert not any(stop in shown for stop in stops)
+
+
+@pytest.mark.parametrize(
+    ("text", "stops", "shown", "stopped"),
+    [
+        ("aaab", ["aab"], "a", "aab"),
+        ("aab", ["ab", "b"], "a", "ab"),
+        ("aab", ["b", "ab"], "a", "ab"),
+        ("abé", ["abéa", "bé"], "a", "bé"),
+        ("aé月😀b", ["月😀"], "aé", "月😀"),
+        ("ab", ["aba", "bb"], "ab", None),
+        ("a", ["a"], "", "a"),
+        ("ababab", ["abab"], "", "abab"),
+        ("aéb", ["c"], "aéb", None),
+        ("cab", ["c"], "", "c"),
+    ],
+)
+def test_stop_strings_worked_by_hand(text: str, stops: list[str], shown: str, stopped: str | None) -> None:
+    pieces, found = stream_of(TOKENIZER.encode(text).tolist(), stops)
+    assert ("".join(pieces), found) == (shown, stopped)
+
+
+def test_what_is_held_back_is_shown_once_it_is_no_stop_string_or_nothing_more_comes() -> None:
+    stream = TextStream(TOKENIZER, ["aab"])
+    assert [stream.decode(token) for token in TOKENIZER.encode("aaaéa").tolist()] == ["", "", "a", "aaé", ""]
+    assert stream.flush() == "a"
+    assert stream.flush() == ""
+
+
+def test_after_a_stop_string_nothing_is_shown() -> None:
+    stream = TextStream(TOKENIZER, ["b"])
+    assert [stream.decode(token) for token in TOKENIZER.encode("abab").tolist()] == ["a", "", "", ""]
+    assert (stream.flush(), stream.stopped) == ("", "b")
+
+
+@pytest.mark.parametrize("character", ["A", "ß", "日", "🚀"])
+def test_the_bytes_of_a_character_become_one_piece(character: str) -> None:
+    raw = character.encode()
+    pieces, _ = stream_of(list(raw), [])
+    assert pieces == [""] * (len(raw) - 1) + [character, ""]
+
+
+def test_a_character_cut_off_by_the_end_is_left_out() -> None:
+    assert "".join(stream_of([BYTES, *"日".encode()[:2]], [])[0]) == "a"
+
+
+@pytest.mark.parametrize(
+    ("ids", "text"),
+    [
+        ([0xFF, BYTES], "\ufffda"),
+        ([0xE6, 0x9C, BYTES], "\ufffda"),
+        ([0xE6, BYTES + 4, 0x61], "\ufffd月a"),
+        ([0x9C, 0xC3, 0xC3, 0xA9], "\ufffd\ufffdé"),
+        ([0xED, 0xA0, 0x80, 0x61], "\ufffd\ufffd\ufffda"),
+    ],
+)
+def test_malformed_bytes_become_replacement_characters(ids: list[int], text: str) -> None:
+    assert "".join(stream_of(ids, [])[0]) == text
+    assert TOKENIZER.decode(ids) == text
+
+
+def test_a_stop_string_may_be_spelt_in_bytes() -> None:
+    pieces, stopped = stream_of([BYTES, *"月".encode(), BYTES], ["月"])
+    assert ("".join(pieces), stopped) == ("a", "月")
+
+
+def test_the_longest_stop_string_is_matched_and_a_longer_one_refused() -> None:
+    longest = "a" * (LARGEST_STOP - 1) + "b"
+    ids = TOKENIZER.encode("a" * 500 + longest + "é").tolist()
+    assert "".join(stream_of(ids, [longest])[0]) == "a" * 500
+    for stop in ("", longest + "a"):
+        with pytest.raises(ParameterError, match=r"A stop string has .+ characters; use 1 to 1,024\.") as caught:
+            TextStream(TOKENIZER, ["a", stop])
+        assert caught.value.parameter == "stop"
