@@ -15,8 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, cast
 
-import numpy as np
-
 from model.errors import CorpusError
 from model.tokenizer import CharacterCounts, Ids, Tokenizer
 
@@ -168,8 +166,7 @@ class Corpus:
 
     def encode(self, tokenizer: Tokenizer) -> Ids:
         """The ids of the whole text, (n,), in the tokenizer's smallest type."""
-        blocks = [tokenizer.encode(block) for block in self.blocks()]
-        return np.concatenate(blocks) if blocks else np.zeros(0, tokenizer.dtype)
+        return tokenizer.encode_all(self.blocks())
 
 
 def check_encoding(encoding: str) -> str:

@@ -64,6 +64,7 @@ class TerminalWatcher:
             f"train {check.train_bits:.3f}  validation {check.validation_bits:.3f} bits per character"
             f"{' (best)' if best else ''}  {self._left(check.progress)} left",
             highlight=False,
+            soft_wrap=True,
         )
         sample = " ⏎ ".join(line for line in check.sample.split("\n") if line.strip())
         line = Text("      " + sample, style="dim", end="")

@@ -158,7 +158,7 @@ def show_plan(
         f"budget    at most {' or '.join(budget)}: {plan.passes:.1f} passes of {products(network) / 1e6:.2f} M "
         f"multiply-adds a character{pace}",
     ]
-    console.print("\n".join(lines), highlight=False, markup=False)
+    console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
 
 
 def show_outcome(console: Console, out: Path, outcome: Outcome, training: dict[str, Any]) -> None:
@@ -170,6 +170,9 @@ def show_outcome(console: Console, out: Path, outcome: Outcome, training: dict[s
             f"  {part}: {score['bits_per_character']:.4f} bits, {score['nats_per_character']:.4f} nats per character "
             f"({score['protocol']})",
             highlight=False,
+            soft_wrap=True,
         )
     best = shlex.quote(str(out / "best"))
-    console.print(f"Try:    unroll generate {best}\nServe:  unroll serve {best}", highlight=False, markup=False)
+    console.print(
+        f"Try:    unroll generate {best}\nServe:  unroll serve {best}", highlight=False, markup=False, soft_wrap=True
+    )

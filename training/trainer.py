@@ -172,6 +172,7 @@ class Trainer:
     def _check(self, outcome: Outcome, progress: float, loss_mean: float) -> None:
         """Validate, sample and save."""
         score = self.validate(VALIDATED)
+        self._guard(outcome.steps - 1, score.nats, 0.0)
         lowest = min((check.validation_bits for check in outcome.checks), default=math.inf)
         checkpoint = self.checkpoint({"step": outcome.steps, "validation": score.to_json()})
         check = Check(

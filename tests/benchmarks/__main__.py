@@ -1,0 +1,24 @@
+"""Run every benchmark, or those named: `python -m tests.benchmarks [tokenizing] [decoding] [serving] [quality]`."""
+
+import sys
+from pathlib import Path
+
+from tests.benchmarks import decoding, quality, serving, tokenizing
+from tests.benchmarks.figures import show
+
+BENCHMARKS = {
+    "tokenizing": tokenizing.measure,
+    "decoding": decoding.measure,
+    "serving": serving.measure,
+    "quality": quality.measure,
+}
+
+
+def main() -> None:
+    """Measure and show."""
+    names = sys.argv[1:] or list(BENCHMARKS)
+    show([figure for name in names for figure in BENCHMARKS[name]()], Path("benchmark.json"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,33 @@
+"""The bundled model on the Shakespeare it was held out from: the network's bits, and what int8 costs."""
+
+import os
+from pathlib import Path
+
+from model.checkpoint import BUNDLED, load
+from model.decoder import Decoder
+from model.network import from_tensors
+from tests.benchmarks.figures import Figure
+from training.corpus import Corpus, FileSource
+from training.evaluate import carried, decoder_reader, network_reader
+from training.split import split
+
+SHAKESPEARE = Path(os.environ.get("UNROLL_SHAKESPEARE", "../shared/corpora/tinyshakespeare.txt"))
+
+
+def measure() -> list[Figure]:
+    """Carried state on the last tenth, whose first half chose the checkpoint; nothing when the text is missing."""
+    if not SHAKESPEARE.exists():
+        return []
+    checkpoint = load(BUNDLED)
+    parts = split(Corpus([FileSource(SHAKESPEARE)]).encode(checkpoint.tokenizer), "nanogpt")
+    read = network_reader(from_tensors(checkpoint.config, checkpoint.tensors))
+    held_out, test = carried(read, parts.held_out), carried(read, parts.test)
+    exact = carried(decoder_reader(Decoder(checkpoint, "fp32", every_id=True)), parts.held_out)
+    rounded = carried(decoder_reader(Decoder(checkpoint, "int8", every_id=True)), parts.held_out)
+    cost = rounded.bits_per_character - exact.bits_per_character
+    return [
+        Figure("bundled model, last tenth", held_out.nats_per_character, "nats per character", 1.46, "most"),
+        Figure("bundled model, last tenth", held_out.bits_per_character, "bits per character", 2.106, "most"),
+        Figure("bundled model, last twentieth (test)", test.bits_per_character, "bits per character"),
+        Figure("int8 instead of fp32, last tenth", cost, "bits per character", 0.005, "most"),
+    ]
