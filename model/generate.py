@@ -75,16 +75,15 @@ def generate(
 def _continue(
     decoder: Decoder, stream: TextStream, read: NDArray[np.int64], sampler: Sampler, max_tokens: int
 ) -> Iterator[Piece]:
-    state = decoder.initial_state(1)
-    for at in range(len(read)):
-        logits, state = decoder.step(read[at : at + 1], state)
+    unread, state = read, decoder.initial_state(1)
     for position in range(max_tokens):
-        token = decoder.ids[sampler.sample(logits, np.array([position]))]
-        text = stream.decode(int(token[0]))
+        for at in range(len(unread)):
+            logits, state = decoder.step(unread[at : at + 1], state)
+        unread = decoder.ids[sampler.sample(logits, np.array([position]))]
+        text = stream.decode(int(unread[0]))
         if stream.stopped is not None:
             yield Piece(text, "stop", position + 1)
             return
         if text:
             yield Piece(text, None, position + 1)
-        logits, state = decoder.step(token, state)
     yield Piece(stream.flush(), "length", max_tokens)
