@@ -1,0 +1,61 @@
+"""The application: a checkpoint and settings in, an ASGI application out."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
+
+from model.decoder import Decoder
+from service import error_responses
+from service.body_limit import BodyLimit
+from service.engine import Engine
+from service.routes import router
+from service.served_model import ServedModel
+from service.settings import Settings
+
+DESCRIPTION = """\
+Continues text one character at a time with a recurrent language model, in the dialect of OpenAI's completions.
+
+The same model, seed and parameters give the same text: streamed or not, alone or among others."""
+
+
+def create_app(settings: Settings, decoder: type[Decoder] = Decoder) -> FastAPI:
+    """An application that serves the checkpoint the settings name; its engine runs while the application does.
+
+    `app.state` holds the `model` and the `engine`, for whoever runs the application.
+    Raises CheckpointError, before anything is started, on a checkpoint that cannot be served.
+    """
+    model = ServedModel.load(settings, decoder)
+    engine = Engine(
+        model.decoder,
+        max_rows=settings.max_rows,
+        max_waiting=settings.max_waiting,
+        max_held_ids=settings.max_held_characters,
+    )
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:  # noqa: ARG001
+        engine.start(asyncio.get_running_loop())
+        try:
+            yield
+        finally:
+            engine.stop()
+
+    # FastAPI's own pages fetch scripts from the internet and offer to validate there; these are the same without.
+    app = FastAPIOffline(
+        title="Unroll",
+        version=version("unroll"),
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        redoc_url=None,
+        redirect_slashes=False,
+        swagger_ui_parameters={"validatorUrl": None},
+    )
+    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    app.include_router(router(model, engine, settings))
+    error_responses.install(app)
+    app.state.model, app.state.engine = model, engine
+    return app

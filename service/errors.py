@@ -1,0 +1,41 @@
+"""Why the service cannot take or finish a request, as kinds of ServiceError; what each means in HTTP is not said here.
+
+ServiceError (model/errors.py)
+├── SettingsError   a setting lies outside its range, or the server cannot start with it
+├── QueueFull       as many requests run and wait as the settings allow
+├── Draining        the server is stopping and takes no more requests
+├── EngineStopped   the thread that generates text is not running
+├── StepFailed      the step a request took part in raised an exception
+├── UnknownModel    the request names a model this server does not serve
+└── Disconnected    whoever asked is gone
+"""
+
+from model.errors import ServiceError
+
+
+class SettingsError(ServiceError):
+    """A setting lies outside its range, or the server cannot start with it; names the setting and the remedy."""
+
+
+class QueueFull(ServiceError):
+    """As many requests run and wait as the settings allow."""
+
+
+class Draining(ServiceError):
+    """The server is stopping and takes no more requests."""
+
+
+class EngineStopped(ServiceError):
+    """The thread that generates text was not started, or has died."""
+
+
+class StepFailed(ServiceError):
+    """The step a request took part in raised an exception; the text so far is all there is."""
+
+
+class UnknownModel(ServiceError):
+    """The request names a model this server does not serve."""
+
+
+class Disconnected(ServiceError):
+    """Whoever asked for the text is gone; nobody reads this."""

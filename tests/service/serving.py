@@ -1,0 +1,130 @@
+"""Servers for tests: the real one on a free port, in a thread or in a process of its own."""
+
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+from numpy.typing import NDArray
+
+from model.checkpoint import Checkpoint, load
+from model.decoder import Decoder, State
+from model.generate import Piece, generate
+from model.sampling import SamplingParameters
+from service.app import create_app
+from service.engine import Engine
+from service.server import DrainingServer, listen, make_server
+from service.settings import Settings
+
+REPOSITORY = Path(__file__).parents[2]
+ENDLESS = 100_000  # characters: a text that goes on for longer than any test
+
+
+class SlowDecoder(Decoder):
+    """A decoder that takes its time, 2 ms at least, so that a text is still being written when a test looks."""
+
+    def step(self, ids: NDArray[np.int64], state: State) -> tuple[NDArray[np.float32], State]:
+        time.sleep(0.002)
+        return super().step(ids, state)
+
+
+@dataclass(frozen=True)
+class Running:
+    """A server that runs in a thread."""
+
+    url: str
+    client: httpx.Client
+    server: DrainingServer
+    engine: Engine
+    model: str
+
+    def complete(self, prompt: str = "a", **fields: Any) -> Any:
+        """The body of a completion that is not streamed."""
+        response = self.client.post("/v1/completions", json={"prompt": prompt, **fields})
+        assert response.status_code == 200, response.text
+        return response.json()
+
+
+@contextmanager
+def serving(settings: Settings, decoder: type[Decoder] = Decoder) -> Iterator[Running]:
+    """A server for a `with` block; its grace is over with the block."""
+    app = create_app(settings, decoder)
+    started = threading.Event()
+    server = make_server(app, settings, started.set)
+    listener = listen("127.0.0.1", 0)
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    try:
+        assert started.wait(10)
+        with httpx.Client(base_url=url, timeout=30) as client:
+            yield Running(url, client, server, app.state.engine, app.state.model.name)
+    finally:
+        server.force_exit = server.should_exit = True
+        thread.join()
+
+
+@contextmanager
+def serving_process(*arguments: str, **environment: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """The program `unroll serve` in a process of its own, and its URL."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "unroll", "serve", *arguments],
+        cwd=REPOSITORY,
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        url = re.search(r"http://\S+:\d+", process.stdout.readline())
+        assert url is not None
+        yield process, url[0]
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def eventually(condition: Callable[[], bool], seconds: float = 5) -> bool:
+    """Whether the condition comes true within some seconds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.005)
+    return True
+
+
+class Reference:
+    """What the model writes when nothing is batched, streamed or served."""
+
+    def __init__(self, folder: Path) -> None:
+        self.checkpoint: Checkpoint = load(folder)
+        self.decoder = Decoder(self.checkpoint)
+
+    def write(self, prompt: str, choice: int = 0, **fields: Any) -> Piece:
+        """The text of one choice, why it ended, and how many ids were drawn, for the fields of a request."""
+        stop = fields.get("stop") or ()
+        names = set(SamplingParameters.__dataclass_fields__).intersection(fields)
+        pieces = list(
+            generate(
+                self.decoder,
+                self.checkpoint.tokenizer,
+                prompt,
+                max_tokens=fields.get("max_tokens", 16),
+                parameters=SamplingParameters(**{name: fields[name] for name in names}),
+                stop=(stop,) if isinstance(stop, str) else stop,
+                choice=choice,
+            )
+        )
+        text = (prompt if fields.get("echo") else "") + "".join(piece.text for piece in pieces)
+        return pieces[-1]._replace(text=text)

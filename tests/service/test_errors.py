@@ -1,0 +1,213 @@
+"""Every way a request can fail has one shape: OpenAI's, with the right status, small, and without what was sent."""
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from model.sampling import RANGES
+from service.schemas import LARGEST_MAX_TOKENS, CompletionRequest, ErrorBody
+from tests.service.serving import Running
+
+LARGEST_BODY = 4096  # bytes of an error
+JSON = {"content-type": "application/json"}
+MARK = "do not send this back "
+COMPLETIONS = "/v1/completions"
+
+
+@dataclass(frozen=True)
+class Case:
+    """A request that fails: with which status, and on account of which field."""
+
+    name: str
+    status: int
+    param: str | None = None
+    method: str = "POST"
+    path: str = COMPLETIONS
+    content: bytes | str = b""
+    headers: dict[str, str] = field(default_factory=lambda: JSON)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def with_field(name: str, value: Any) -> Case:
+    """A completion with one wrong field."""
+    return Case(f"{name}={json.dumps(value)[:20]}", 400, name, content=json.dumps({"prompt": "a", name: value}))
+
+
+def with_text(name: str, text: str, param: str | None = "") -> Case:
+    """The same of JSON text that json.dumps would not write."""
+    before = "" if name == "prompt" else '"prompt": "a", '
+    param = name if param == "" else param
+    return Case(f"{name}={text[:20]}", 400, param, content=f'{{{before}"{name}": {text}}}')
+
+
+NUMBERS = [*RANGES, "max_tokens", "n", "seed"]
+HUGE = "1" + "0" * 400
+
+NO_NUMBER: list[Any] = [True, "1", [], {}, 10**30, -(10**30)]
+WRONG: dict[str, list[Any]] = {
+    "model": [1, True, [], {}, MARK * 400, "\ud800"],
+    "prompt": [1, True, {}, None, [], ["a", "b"], [1, 2], [[1]], [None], MARK * 2000],
+    "max_tokens": [*NO_NUMBER, 1.5, -1, LARGEST_MAX_TOKENS + 1],
+    "temperature": [*NO_NUMBER, -0.1, 100.1],
+    "top_p": [*NO_NUMBER, 0, -0.1, 1.01],
+    "top_k": [*NO_NUMBER, 1.5, -1],
+    "min_p": [*NO_NUMBER, -0.1, 1.01],
+    "presence_penalty": [*NO_NUMBER, 100.1],
+    "frequency_penalty": [*NO_NUMBER, -100.1],
+    "repetition_penalty": [*NO_NUMBER, 0, -1, 11],
+    "seed": [*NO_NUMBER, 1.5, 2**64, -(2**63) - 1],
+    "stop": [1, True, {}, "", "a" * 1025, "\udfff", [MARK] * 17, ["a", ""], ["a", 1], ["a", None], ["a", MARK * 100]],
+    "n": [*NO_NUMBER, 1.5, 0, 17, -1],
+    "echo": [1, "true", [], 0.0],
+    "stream": [1, "true", [], 0.0],
+    "stream_options": [1, [], "usage", {"include_usage": 1}],
+    "user": [1, True, [], {}, MARK * 400, "\ud800"],
+    "logprobs": [0, 5, True],
+    "logit_bias": [{"5": 1}, []],
+    "suffix": ["x", 1],
+    "best_of": [2, 0],
+}
+FIELDS = [
+    *(with_field(name, wrong) for name, values in WRONG.items() for wrong in values),
+    *(with_text(name, text) for name in NUMBERS for text in (HUGE, "NaN", "Infinity", "-Infinity", "1e400")),
+    *(with_text(name, text, None) for name in NUMBERS for text in ("1" * 5000, "0x1", "+1", ".5")),
+    *(with_text("prompt", text) for text in ('"\\ud800"', '"\\udc00\\ud800"', '["\\ud800"]', '"a\\ud83d"')),
+    Case("two wrong fields", 400, "max_tokens", content='{"prompt": "a", "max_tokens": -1, "n": -1}'),
+    Case("no prompt", 400, "prompt", content="{}"),
+]
+BODIES = [
+    Case("empty body", 400),
+    *(Case(f"JSON {text}", 400, content=text) for text in ("null", "[]", "5", "NaN", '"prompt"', "[{}]", "true")),
+    *(
+        Case(f"not JSON {text[:9]}", 400, content=text)
+        for text in ("{", "prompt", "{'prompt': 1}", MARK * 100, "{} {}")
+    ),
+    Case("control character in a string", 400, content='{"prompt": "a\x00b"}'),
+    Case("not UTF-8", 400, content=b'{"prompt": "\xff\xfe\xfd"}'),
+    Case("nested deeply", 400, content=b'{"prompt": ' + b"[" * 40_000),
+    Case("nested deeply where nobody looks", 400, content='{"prompt": "a", "x": ' + "[" * 20_000 + "]" * 20_000 + "}"),
+    Case("too large", 413, content=json.dumps({"prompt": MARK * 6000})),
+    Case("too large where nobody looks", 413, content=json.dumps({"prompt": "a", "x": MARK * 6000})),
+    Case(
+        "form", 415, content=b"prompt=" + MARK.encode(), headers={"content-type": "application/x-www-form-urlencoded"}
+    ),
+    Case("plain text", 415, content='{"prompt": "a"}', headers={"content-type": "text/plain"}),
+    Case("no type", 415, content='{"prompt": "a"}', headers={}),
+    Case("odd type", 415, content='{"prompt": "a"}', headers={"content-type": "x" * 3000}),
+]
+ROUTES = [
+    Case("another model", 404, "model", content='{"prompt": "a", "model": "large"}'),
+    Case("another model with NUL", 404, "model", content='{"prompt": "a", "model": "\\u0000' + "\\u0001" * 900 + '"}'),
+    Case("no such model", 404, "model", "GET", "/v1/models/large"),
+    Case("no such model, long", 404, "model", "GET", "/v1/models/" + "x" * 5000),
+    Case("no such model, odd", 404, "model", "GET", "/v1/models/%00%ff%F0%9F%98%80/%2e%2e"),
+    *(Case(f"no route {path}", 404, None, "GET", path) for path in ("/", "/v1", "/v2/completions", "/health/", "/%00")),
+    *(Case(f"no asset {path}", 404, None, "GET", f"/static-offline-docs/{path}") for path in ("x", "%2e%2e/core.py")),
+    *(
+        Case(f"{method} {path}", 405, None, method, path)
+        for method, path in [
+            *((method, COMPLETIONS) for method in ("GET", "PUT", "DELETE", "PATCH", "OPTIONS")),
+            *(("POST", path) for path in ("/v1/models", "/v1/models/small", "/health", "/docs", "/openapi.json")),
+            ("BREW" * 5, COMPLETIONS),
+        ]
+    ),
+]
+
+
+def check(response: httpx.Response, status: int) -> dict[str, Any]:
+    """The error of an answer, once its status, shape and size are right."""
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/json"
+    assert len(response.content) <= LARGEST_BODY
+    assert set(response.json()) == {"error"}
+    assert set(response.json()["error"]) == {"message", "type", "param", "code"}
+    error = ErrorBody.model_validate(response.json()).error
+    assert re.search(r"[.)]$", error.message), error.message
+    assert "Traceback" not in error.message
+    assert error.code
+    return error.model_dump()
+
+
+@pytest.mark.parametrize("case", [*FIELDS, *BODIES, *ROUTES], ids=str)
+def test_an_error_has_one_shape(case: Case, server: Running) -> None:
+    response = server.client.request(case.method, case.path, content=case.content, headers=case.headers)
+    error = check(response, case.status)
+    assert error["param"] == case.param
+    assert error["type"] == "invalid_request_error"
+    assert MARK * 5 not in response.text
+    if case.status == 405:
+        assert response.headers["allow"]
+
+
+def test_nothing_is_left_running_by_errors(server: Running) -> None:
+    assert server.client.get("/health").json()["running"] == 0
+    assert len(server.complete("a")["choices"]) == 1
+
+
+def test_every_field_is_tried() -> None:
+    assert set(WRONG) == set(CompletionRequest.model_fields)
+
+
+@pytest.mark.parametrize("characters", [20_000, 20_001])
+def test_a_prompt_has_a_longest_length(characters: int, server: Running) -> None:
+    fields = {"prompt": "é" * characters, "max_tokens": 0}
+    response = server.client.post(COMPLETIONS, json=fields)
+    if characters == 20_000:
+        assert response.status_code == 200
+    else:
+        assert check(response, 400)["param"] == "prompt"
+
+
+@pytest.mark.parametrize("size", [100_000, 100_001])
+def test_a_body_has_a_largest_size_also_in_chunks(size: int, server: Running) -> None:
+    body = b'{"prompt": "a", "max_tokens": 1, "x": "'
+    body += b"x" * (size - len(body) - 2) + b'"}'
+    assert len(body) == size
+
+    def chunks() -> Iterator[bytes]:
+        for start in range(0, size, 999):
+            yield body[start : start + 999]
+
+    for content in (body, chunks()):
+        response = server.client.post(COMPLETIONS, content=content, headers=JSON)
+        if size == 100_000:
+            assert response.status_code == 200
+        else:
+            assert check(response, 413)["code"] == "body_too_large"
+
+
+def test_text_may_have_any_character_json_can_say(server: Running) -> None:
+    content = '{"prompt": "\\u0000\\ud83d\\ude00\\uffff\\u2028", "max_tokens": 3, "echo": true, "stop": ["\\u0000"]}'
+    response = server.client.post(COMPLETIONS, content=content, headers=JSON)
+    assert response.status_code == 200
+    assert response.json()["choices"][0]["text"].startswith("\x00😀\uffff\u2028")
+
+
+@pytest.mark.parametrize("content_type", ["application/json", "application/json; charset=utf-8", "application/x+json"])
+def test_json_may_be_announced_in_several_ways(content_type: str, server: Running) -> None:
+    response = server.client.post(COMPLETIONS, content='{"prompt": "a"}', headers={"content-type": content_type})
+    assert response.status_code == 200
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers(-5, 20) | st.floats() | st.text(st.characters(), max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=5,
+)
+REQUESTS = st.fixed_dictionaries({}, optional=dict.fromkeys(CompletionRequest.model_fields, ANYTHING)) | ANYTHING
+
+
+@given(REQUESTS)
+def test_no_json_makes_the_server_fail(server: Running, request: Any) -> None:
+    response = server.client.post(COMPLETIONS, content=json.dumps(request), headers=JSON)
+    if response.status_code != 200:
+        check(response, 404 if response.status_code == 404 else 400)

@@ -1,0 +1,175 @@
+"""The program `unroll serve` as a process: what it prints, how it is set, and how it ends."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.service.serving import ENDLESS, REPOSITORY, Reference, serving_process
+from tests.service.sse_client import chunks
+from tests.service.test_errors import check
+
+LONG = {"prompt": "a", "max_tokens": 12_000, "seed": 1, "stream": True}
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The program, run to its end."""
+    command = [sys.executable, "-m", "unroll", "serve", *arguments]
+    return subprocess.run(
+        command,
+        cwd=REPOSITORY,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+def test_a_signal_lets_streams_end_and_refuses_what_is_new(checkpoint_folder: Path, reference: Reference) -> None:
+    with serving_process(str(checkpoint_folder), "--port", "0") as (process, url):
+        with httpx.stream("POST", f"{url}/v1/completions", json=LONG, timeout=30) as response:
+            body = response.iter_raw()
+            received = next(body)
+            process.send_signal(signal.SIGTERM)
+            answers = [httpx.get(f"{url}/health")]
+            while answers[-1].status_code == 200:
+                answers.append(httpx.get(f"{url}/health"))
+            assert answers[-1].status_code == 503
+            assert answers[-1].json()["status"] == "draining"
+            refused = httpx.post(f"{url}/v1/completions", json={"prompt": "a"})
+            assert check(refused, 503)["code"] == "draining"
+            assert refused.headers["retry-after"]
+            received += b"".join(body)
+        parts = chunks(received)
+        written = "".join(part["choices"][0]["text"] for part in parts)
+        assert written == reference.write("a", max_tokens=12_000, seed=1).text
+        assert process.wait(10) == 0
+
+
+def test_an_idle_server_ends_at_once(checkpoint_folder: Path) -> None:
+    with (
+        serving_process(str(checkpoint_folder), "--port", "0") as (process, url),
+        httpx.Client(base_url=url) as client,  # a connection kept alive holds nobody up
+    ):
+        assert client.get("/health").status_code == 200
+        process.send_signal(signal.SIGINT)
+        assert process.wait(5) == 0
+
+
+@pytest.mark.parametrize(("grace", "signals"), [("30", 2), ("0.2", 1)])
+def test_a_second_signal_or_the_end_of_the_grace_ends_streams(
+    checkpoint_folder: Path, grace: str, signals: int
+) -> None:
+    arguments = (str(checkpoint_folder), "--port", "0", "--grace-seconds", grace)
+    with serving_process(*arguments) as (process, url):
+        fields = {**LONG, "max_tokens": ENDLESS, "n": 16}
+        with httpx.stream("POST", f"{url}/v1/completions", json=fields, timeout=30) as response:
+            body = response.iter_raw()
+            received = next(body)
+            for _ in range(signals):
+                process.send_signal(signal.SIGTERM)
+                time.sleep(0.3)
+            started = time.monotonic()
+            received += b"".join(body)
+            assert process.wait(5) == 0
+            assert time.monotonic() - started < 5
+        assert received.endswith(b"data: [DONE]\n\n")
+        assert b'"code":"draining"' in received
+
+
+def test_it_says_what_it_serves_and_what_to_try(checkpoint_folder: Path) -> None:
+    with serving_process(str(checkpoint_folder), UNROLL_PORT="0", UNROLL_NAME="tiny") as (process, url):
+        assert process.stdout is not None
+        lines = [process.stdout.readline() for _ in range(4)]
+        assert f"{url}/docs" in lines[0]
+        curl = next(line for line in lines if "curl" in line)
+        assert curl.strip().startswith(f"curl -N {url}/v1/completions ")
+        answer = subprocess.run(curl, shell=True, capture_output=True, timeout=30, check=True)
+        parts = chunks(answer.stdout)
+        assert {part["model"] for part in parts} == {"tiny"}
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads memory where Linux shows it")
+def test_a_server_is_small(checkpoint_folder: Path) -> None:
+    with serving_process(str(checkpoint_folder), "--port", "0") as (process, url):
+        assert httpx.post(f"{url}/v1/completions", json={"prompt": "a", "n": 16}).status_code == 200
+        assert httpx.get(f"{url}/openapi.json").status_code == 200
+        status = Path(f"/proc/{process.pid}/status").read_text()
+    resident = re.search(r"VmRSS:\s+(\d+) kB", status)
+    assert resident is not None
+    assert int(resident[1]) < 200_000
+
+
+def test_a_flag_wins_over_the_environment(checkpoint_folder: Path) -> None:
+    with serving_process("--port", "0", UNROLL_PORT="99999", UNROLL_CHECKPOINT=str(checkpoint_folder)) as (_, url):
+        assert httpx.get(f"{url}/v1/models").json()["data"][0]["id"] == "small"
+
+
+def test_serving_the_world_is_warned_about(checkpoint_folder: Path) -> None:
+    with serving_process(str(checkpoint_folder), "--host", "0.0.0.0", "--port", "0") as (process, _):
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=10)
+    assert re.search(r"WARNING .*everyone who can reach .* asks for no key", errors)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "sentence"),
+    [
+        (("--port", "70000"), {}, "port is 70000; choose a number from 0 to 65,535 with --port or UNROLL_PORT"),
+        ((), {"UNROLL_MAX_ROWS": "0"}, "max_rows is 0; choose a number from 1 to 4,096 with --max-rows"),
+        (("no/such/folder",), {}, "There is no checkpoint folder at no/such/folder"),
+    ],
+)
+def test_what_cannot_be_served_is_a_sentence(
+    arguments: tuple[str, ...], environment: dict[str, str], sentence: str
+) -> None:
+    ended = run(*arguments, **environment)
+    assert ended.returncode == 1
+    assert sentence in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_help_states_defaults_variables_and_examples() -> None:
+    ended = run("--help", COLUMNS="200", NO_COLOR="1", TERM="dumb")
+    assert ended.returncode == 0
+    for text in (
+        "UNROLL_PORT",
+        "8000",
+        "UNROLL_GRACE_SECONDS",
+        "30",
+        "unroll serve runs/book/best",
+        "UNROLL_CHECKPOINT",
+    ):
+        assert text in ended.stdout
+
+
+def test_serving_never_loads_torch(checkpoint_folder: Path) -> None:
+    program = f"""
+import sys
+from pathlib import Path
+import service.cli, service.server
+from service.app import create_app
+from service.settings import Settings
+create_app(Settings(checkpoint=Path({str(checkpoint_folder)!r})))
+heavy = {{"torch", "matplotlib", "training", "scipy", "pandas"}} & set(sys.modules)
+assert not heavy, heavy
+"""
+    subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, check=True, timeout=30)
+
+
+@pytest.mark.parametrize("module", ["settings", "errors", "scheduler", "generation", "batch", "engine", "sse"])
+def test_what_generates_knows_no_http(module: str) -> None:
+    program = f"""
+import sys
+import service.{module}
+web = {{"fastapi", "starlette", "uvicorn", "pydantic"}} & set(sys.modules)
+assert not web, web
+"""
+    subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, check=True, timeout=30)

@@ -1,0 +1,116 @@
+"""The service's promise: a seed and parameters give the text of model/generate.py, however it is asked for."""
+
+import asyncio
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.service.serving import Reference, Running
+from tests.service.sse_client import chunks, ends, stream, texts
+
+CASES: dict[str, dict[str, Any]] = {
+    "plain": {"prompt": "once upon", "max_tokens": 60, "seed": 1},
+    "defaults": {"prompt": "a", "seed": 0},
+    "no text wanted": {"prompt": "a", "max_tokens": 0, "seed": 3},
+    "one character": {"prompt": "a", "max_tokens": 1, "seed": 4},
+    "empty prompt": {"prompt": "", "max_tokens": 20, "seed": 5},
+    "largest seed": {"prompt": "the", "max_tokens": 20, "seed": 2**64 - 1},
+    "negative seed": {"prompt": "the", "max_tokens": 20, "seed": -(2**63)},
+    "greedy": {"prompt": "the", "max_tokens": 30, "temperature": 0, "seed": 6},
+    "hot": {"prompt": "the", "max_tokens": 30, "temperature": 3.5, "seed": 7},
+    "filtered": {"prompt": "the", "max_tokens": 40, "top_k": 9, "top_p": 0.9, "min_p": 0.01, "seed": 8},
+    "penalised": {
+        "prompt": "the the",
+        "max_tokens": 40,
+        "presence_penalty": 0.5,
+        "frequency_penalty": -0.25,
+        "repetition_penalty": 1.3,
+        "n": 2,
+        "seed": 9,
+    },
+    "stopped": {"prompt": "the", "max_tokens": 400, "stop": ["ab", "e", "😀"], "seed": 10},
+    "stop as a string": {"prompt": "the", "max_tokens": 400, "stop": "k", "seed": 11},
+    "stop that never comes": {"prompt": "the", "max_tokens": 50, "stop": "a" * 1024, "seed": 12},
+    "echo": {"prompt": "é明 \u2028x", "max_tokens": 20, "echo": True, "seed": 13},
+    "echo alone": {"prompt": "again", "max_tokens": 0, "echo": True, "n": 2, "seed": 14},
+    "many": {"prompt": "we", "max_tokens": 50, "n": 16, "stop": ["q"], "seed": 15},
+    "never seen": {"prompt": "Ü€𝄞\x00\x85", "max_tokens": 20, "seed": 16},
+    "long prompt": {"prompt": "lorem ipsum " * 40, "max_tokens": 10, "seed": 17},
+}
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_streamed_or_not_a_text_is_the_models(case: dict[str, Any], server: Running, reference: Reference) -> None:
+    n = case.get("n", 1)
+    expected = [reference.write(**case, choice=choice) for choice in range(n)]
+    whole = server.complete(**case)
+    parts = stream(server.client, **case)
+
+    assert [choice["text"] for choice in whole["choices"]] == [piece.text for piece in expected]
+    assert texts(parts, n) == [piece.text for piece in expected]
+    assert [choice["finish_reason"] for choice in whole["choices"]] == [piece.finish_reason for piece in expected]
+    assert ends(parts, n) == [(choice["finish_reason"], choice["stop_reason"]) for choice in whole["choices"]]
+    assert whole["usage"]["completion_tokens"] == sum(piece.tokens for piece in expected)
+
+
+def test_the_cases_end_in_both_ways(server: Running) -> None:
+    ended = {server.complete(**case)["choices"][0]["finish_reason"] for case in CASES.values()}
+    assert ended == {"stop", "length"}
+
+
+def test_a_text_is_the_same_in_a_crowd(server: Running, reference: Reference) -> None:
+    """40 requests of different lengths, streamed and not, that come and go while the others run."""
+    requests = [
+        {**case, "seed": seed, "max_tokens": 20 + 7 * seed}
+        for seed, case in enumerate([case for case in CASES.values() if case.get("max_tokens", 16)] * 3)
+    ][:40]
+
+    async def ask(client: httpx.AsyncClient, at: int, fields: dict[str, Any]) -> list[str]:
+        await asyncio.sleep(0.002 * (at % 7))
+        response = await client.post("/v1/completions", json={**fields, "stream": bool(at % 2)})
+        assert response.status_code == 200, response.text
+        if at % 2:
+            return texts(chunks(response.content), fields.get("n", 1))
+        return [choice["text"] for choice in response.json()["choices"]]
+
+    async def crowd() -> list[list[str]]:
+        limits = httpx.Limits(max_connections=None)
+        async with httpx.AsyncClient(base_url=server.url, timeout=60, limits=limits) as client:
+            return await asyncio.gather(*(ask(client, at, fields) for at, fields in enumerate(requests)))
+
+    for fields, written in zip(requests, asyncio.run(crowd()), strict=True):
+        expected = [reference.write(**fields, choice=choice).text for choice in range(fields.get("n", 1))]
+        assert written == expected, fields
+
+
+def test_a_choice_is_the_same_in_any_n(server: Running) -> None:
+    three = server.complete("abc", seed=4, n=3, max_tokens=30)["choices"]
+    five = server.complete("abc", seed=4, n=5, max_tokens=30)["choices"]
+    assert [choice["text"] for choice in five[:3]] == [choice["text"] for choice in three]
+    assert len({choice["text"] for choice in five}) == 5
+
+
+def test_a_seed_drawn_by_the_server_repeats_its_text(server: Running) -> None:
+    first = server.complete("abc", max_tokens=40)
+    again = server.complete("abc", max_tokens=40, seed=first["seed"])
+    assert again["choices"] == first["choices"]
+    assert server.complete("abc", max_tokens=40)["seed"] != first["seed"]
+    assert stream(server.client, prompt="abc")[0]["seed"] < 2**53
+
+
+def test_null_means_absent(server: Running) -> None:
+    optional = [
+        *("model", "max_tokens", "temperature", "top_p", "top_k", "min_p", "stop", "n", "echo", "stream", "user"),
+        *("presence_penalty", "frequency_penalty", "repetition_penalty", "stream_options", "logprobs", "logit_bias"),
+        *("best_of", "suffix"),
+    ]
+    nulls = dict.fromkeys(optional)
+    assert server.complete("abc", seed=1, **nulls)["choices"] == server.complete("abc", seed=1)["choices"]
+    assert server.complete("abc", seed=None)["seed"] >= 0
+
+
+def test_unknown_fields_and_a_list_of_one_prompt_are_accepted(server: Running) -> None:
+    plain = server.complete("abc", seed=1)["choices"]
+    assert server.complete("abc", seed=1, mirostat=2, cache={"a": [1]})["choices"] == plain
+    assert server.complete(["abc"], seed=1, model=server.model, user="me")["choices"] == plain  # type: ignore[arg-type]
