@@ -126,7 +126,12 @@ def evaluate(
     reader: Annotated[
         ReaderName, typer.Option(help="The PyTorch network, or the CPU decoder in fp32 or int8 as it is served.")
     ] = "network",
-    lanes: Annotated[int, typer.Option(help="Stretches read side by side, each from a zero state.", min=1)] = 16,
+    lanes: Annotated[
+        int | None,
+        typer.Option(
+            help="Stretches read side by side, each from a zero state.", show_default="one per 16,384 ids", min=1
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Answer in JSON.")] = False,
 ) -> None:
     """Measure bits and nats per character of a text, with the state carried.
@@ -154,13 +159,15 @@ def evaluate(
     parts = {"whole": ids}
     if split != "whole":
         pieces = cut(ids, split)
-        parts = {"validation": pieces.validation, "test": pieces.test, "validation and test": pieces.held_out}
+        parts = {"validation": pieces.validation, "test": pieces.test}
     read = (
         network_reader(from_tensors(model.config, model.tensors))
         if reader == "network"
         else decoder_reader(Decoder(model, reader, every_id=True))
     )
     scores = {part: carried(read, piece, lanes) for part, piece in parts.items()}
+    if split != "whole":
+        scores["validation and test"] = scores["validation"] + scores["test"]
     if as_json:
         typer.echo(json.dumps({"split": split, "reader": reader, "parts": {p: s.to_json() for p, s in scores.items()}}))
         return

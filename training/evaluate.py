@@ -14,7 +14,8 @@ from model.decoder import Decoder
 from model.network import Network
 from model.tokenizer import Ids, count_characters
 
-LANES = 16  # stretches read side by side; each but the first begins without a past, which costs a little
+LANE = 1 << 14  # characters of a lane at least: each but the first begins without a past, which costs a little
+MOST_LANES = 64
 WINDOW = 128  # characters read at once: bounds the memory of the logits
 
 Reader = Callable[[NDArray[np.int64], NDArray[np.int64], Any], tuple[float, Any]]
@@ -32,6 +33,11 @@ class Score:
     nats: float
     characters: int
     protocol: str
+
+    def __add__(self, other: "Score") -> "Score":
+        """Both texts' score, each read by itself."""
+        both = self.protocol if self.protocol == other.protocol else f"{self.protocol}; {other.protocol}"
+        return Score(self.nats + other.nats, self.characters + other.characters, both)
 
     @property
     def nats_per_character(self) -> float:
@@ -53,13 +59,13 @@ class Score:
         }
 
 
-def carried(read: Reader, ids: Ids, lanes: int = LANES) -> Score:
+def carried(read: Reader, ids: Ids, lanes: int | None = None) -> Score:
     """Score a text (n,) in one pass with the state carried; every id but the first is predicted exactly once.
 
     The text is cut into lanes read side by side, each starting from a zero state; what the cut leaves over is read on
-    from the last lane.
+    from the last lane. lanes: None takes as many of 16,384 characters as there are, up to 64.
     """
-    lanes = max(1, min(lanes, (len(ids) - 1) // WINDOW))
+    lanes = max(1, min(lanes or len(ids) // LANE, MOST_LANES, (len(ids) - 1) // WINDOW))
     width = (len(ids) - 1) // lanes
     starts = np.arange(lanes)[:, None] * width
     total: float = 0.0

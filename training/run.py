@@ -14,11 +14,11 @@ import torch
 from rich.console import Console
 
 from model.checkpoint import Checkpoint, Precision, load, save
-from model.network import from_tensors
+from model.network import Network, from_tensors
 from model.tokenizer import Tokenizer, count_characters
 from training.config import TrainingConfig
 from training.corpus import Corpus, CorpusFacts, find_sources
-from training.evaluate import carried, network_reader
+from training.evaluate import LANE, WINDOW, carried, network_reader
 from training.plan import Plan, Wishes, make_plan, products
 from training.progress import TerminalWatcher
 from training.report import CURVES, MetricsFile, card, draw_curves, machine
@@ -59,6 +59,7 @@ def run(request: Request, console: Console, started: float) -> Outcome:
     device = choose_device(request.device)
     plan = make_plan(request.wishes, tokenizer.size, count_characters(parts.train), device)
     show_plan(console, plan, facts, parts, tokenizer, device)
+    scored, finish = final_figures(plan, parts)
     request.out.mkdir(parents=True, exist_ok=True)
     terminal = TerminalWatcher(console, started)
     trainer = Trainer(
@@ -70,12 +71,12 @@ def run(request: Request, console: Console, started: float) -> Outcome:
         device=device,
         precision=request.precision,
         started=started,
-        finish=_finish(plan, parts),
+        finish=finish,
     )
     with stop_on_signals(trainer), terminal:
         outcome = trainer.run()
     best = load(request.out / "best")
-    training = describe(request, facts, plan.config, parts, outcome, best)
+    training = describe(request, facts, plan.config, parts, outcome, best, scored)
     card_text = card(best.config, training)
     save(replace(best, training=training, card=card_text), request.out / "best", request.precision)
     draw_curves(outcome.checks, request.out / CURVES)
@@ -90,19 +91,39 @@ def choose_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def _finish(plan: Plan, parts: Split) -> float:
-    """Seconds to keep for measuring the best checkpoint on validation, test and both, and for drawing."""
-    if plan.characters_per_second is None:
-        return 0.0
-    return 2.0 + 2 * len(parts.held_out) / plan.characters_per_second
+def final_figures(plan: Plan, parts: Split) -> tuple[int, float]:
+    """How many ids of validation and of test to score at the end, and the seconds to keep for it.
+
+    All of them, unless that would take more than a tenth of a budget in minutes on this machine, which is measured.
+    """
+    longest = max(len(parts.validation), len(parts.test))
+    if plan.config.minutes is None:
+        return longest, 0.0
+    read = network_reader(Network(plan.config.network))
+    piece = parts.validation[: WINDOW * 16]
+    lanes = min(16, max(1, longest // LANE))
+    start = time.perf_counter()
+    carried(read, piece, lanes)
+    carried(read, piece, lanes)
+    per_id = (time.perf_counter() - start) / (2 * len(piece))
+    most = int(0.1 * plan.config.minutes * 60 / per_id / 2)
+    scored = min(longest, max(most, 4 * WINDOW))
+    return scored, 2.0 + 2 * scored * per_id
 
 
 def describe(
-    request: Request, facts: CorpusFacts, config: TrainingConfig, parts: Split, outcome: Outcome, best: Checkpoint
+    request: Request,
+    facts: CorpusFacts,
+    config: TrainingConfig,
+    parts: Split,
+    outcome: Outcome,
+    best: Checkpoint,
+    scored: int,
 ) -> dict[str, Any]:
     """How the best checkpoint was made and what it scores: the `training` table of its config.json."""
     read = network_reader(from_tensors(best.config, best.tensors))
-    figures = {"validation": parts.validation, "test": parts.test, "validation and test": parts.held_out}
+    validation, test = (carried(read, part[:scored]) for part in (parts.validation, parts.test))
+    figures = {"validation": validation, "test": test, "validation and test": validation + test}
     return {
         "name": request.out.name,
         "corpus": {
@@ -113,7 +134,7 @@ def describe(
         },
         "split": parts.scheme,
         "plan": config.to_json(),
-        "figures": {part: carried(read, ids).to_json() for part, ids in figures.items()},
+        "figures": {part: score.to_json() for part, score in figures.items()},
         "steps": outcome.best_step,
         "characters_read": int(outcome.characters * outcome.best_step / max(1, outcome.steps)),
         "seconds": round(time.monotonic() - outcome.began, 1),

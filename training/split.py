@@ -13,7 +13,7 @@ SMALLEST = 2_000  # characters: a page, of which 5 % are two lines to validate o
 
 @dataclass(frozen=True)
 class Split:
-    """The parts of a corpus as ids; `held_out` is validation and test together.
+    """The parts of a corpus as ids.
 
     scheme: "90/5/5" and the like, percentages in that order; or "nanogpt", the first 90 % and the last 10 % as the
     nanoGPT repository cuts Shakespeare, whose first half validates and second half tests.
@@ -23,7 +23,6 @@ class Split:
     train: Ids
     validation: Ids
     test: Ids
-    held_out: Ids
 
 
 def split(ids: Ids, scheme: str = DEFAULT) -> Split:
@@ -38,7 +37,7 @@ def split(ids: Ids, scheme: str = DEFAULT) -> Split:
             f"{SMALLEST:,} are enough to start, a million are good."
         )
     a, b = _whole(ids, int(len(ids) * first)), _whole(ids, int(len(ids) * second))
-    return Split(scheme, ids[:a], ids[a:b], ids[b:], ids[a:])
+    return Split(scheme, ids[:a], ids[a:b], ids[b:])
 
 
 def _shares(scheme: str) -> tuple[float, float]:

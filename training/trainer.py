@@ -24,8 +24,11 @@ from training.evaluate import Score, carried, network_reader
 from training.schedule import Budget, rate
 from training.split import Split
 
-CHECKS = 20  # validations over a run, evenly spaced in its budget
-VALIDATED = 1 << 16  # characters of the validation part read at each check; the whole of it is read at the end
+CHECKS = 20  # validations over a run at most, evenly spaced in its budget
+CHECK_SHARE = 0.04  # of a budget in minutes that they may cost; where they would cost more they come less often
+VALIDATED = (1 << 12, 1 << 16)  # ids of the validation part read at each check, at least and at most
+VALIDATED_SHARE = 0.1  # of the ids read between two checks; reading without learning takes a third of the time
+CHECK_LANES = 16
 SAMPLED = 240  # characters of a sample
 
 EXPLODED = 1.0  # nats by which the running loss may rise above its lowest before the run counts as lost
@@ -107,6 +110,7 @@ class Trainer:
         self.budget = Budget(steps, seconds)
         # Ids and characters differ where rare characters are spelt in bytes; progress bars speak of characters.
         self.characters_per_id = count_characters(split.train) / len(split.train)
+        self.validated = VALIDATED[0]
         self.stop = False
         """Set from a signal handler: the step in hand is the last."""
 
@@ -115,7 +119,9 @@ class Trainer:
 
         Raises TrainingError when the loss is lost; the checkpoints saved before are kept.
         """
-        outcome, loss_mean, lowest, next_check, state = Outcome(), math.nan, math.inf, 1 / CHECKS, None
+        outcome, loss_mean, lowest, state = Outcome(), math.nan, math.inf, None
+        begin = self.budget.progress(0, time.monotonic() - self.started)
+        next_check = begin + (1 - begin) / CHECKS
         for step, window in enumerate(self.lanes.windows()):
             progress = self.budget.progress(step, time.monotonic() - self.started)
             if progress >= 1 or self.stop:
@@ -133,11 +139,21 @@ class Trainer:
             for watcher in self.watchers:
                 watcher.stepped(step + 1, progress, speed, self._bits(loss_mean))
             if progress >= next_check:
-                next_check = (math.floor(progress * CHECKS) + 1) / CHECKS
-                self._check(outcome, progress, loss_mean)
+                if not outcome.checks:
+                    between = outcome.steps * window.inputs.size * (1 - begin) / CHECKS / (progress - begin)
+                    self.validated = int(np.clip(between * VALIDATED_SHARE, *VALIDATED))
+                spent = self._check(outcome, progress, loss_mean)
+                next_check = self._next_check(progress, spent)
         if not outcome.checks or outcome.checks[-1].step < outcome.steps:
             self._check(outcome, min(1.0, progress), loss_mean)
         return outcome
+
+    def _next_check(self, progress: float, spent: float) -> float:
+        """The progress of the next check, put off in a budget of minutes when the last one took long."""
+        grid = (math.floor(progress * CHECKS) + 1) / CHECKS
+        if self.budget.seconds is None:  # steps alone decide, so that a run can be repeated
+            return grid
+        return max(grid, progress + spent / (CHECK_SHARE * self.budget.seconds))
 
     def step(self, window: Window, state: State | None) -> tuple[float, State]:
         """One window forward, back and down the gradient; the mean nats per id before it, and the next state."""
@@ -169,9 +185,10 @@ class Trainer:
     def _bits(self, nats_per_id: float) -> float:
         return nats_per_id / self.characters_per_id / math.log(2)
 
-    def _check(self, outcome: Outcome, progress: float, loss_mean: float) -> None:
-        """Validate, sample and save."""
-        score = self.validate(VALIDATED)
+    def _check(self, outcome: Outcome, progress: float, loss_mean: float) -> float:
+        """Validate, sample and save; the seconds it took."""
+        start = time.monotonic()
+        score = self.validate()
         self._guard(outcome.steps - 1, score.nats, 0.0)
         lowest = min((check.validation_bits for check in outcome.checks), default=math.inf)
         checkpoint = self.checkpoint({"step": outcome.steps, "validation": score.to_json()})
@@ -193,11 +210,12 @@ class Trainer:
             save(checkpoint, self.folder / "best", self.precision)
         for watcher in self.watchers:
             watcher.checked(check, best)
+        return time.monotonic() - start
 
-    def validate(self, most: int | None = None) -> Score:
-        """The score of the validation part, or of its first `most` ids."""
-        read = network_reader(self.network, bf16=self.config.arithmetic == "bf16" and most is not None)
-        return carried(read, self.split.validation[:most])
+    def validate(self) -> Score:
+        """The score of the first `validated` ids of the validation part, quick rather than exact."""
+        read = network_reader(self.network, bf16=self.config.arithmetic == "bf16")
+        return carried(read, self.split.validation[: self.validated], CHECK_LANES)
 
     def checkpoint(self, training: dict[str, Any], card: str = "") -> Checkpoint:
         """The network as it is now."""

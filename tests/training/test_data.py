@@ -22,13 +22,12 @@ def test_parts_are_contiguous_and_miss_nothing() -> None:
         parts = split(ids, scheme)
         assert (len(parts.train), len(parts.validation), len(parts.test)) == sizes
         assert np.concatenate([parts.train, parts.validation, parts.test]).tolist() == ids.tolist()
-        assert parts.held_out.tolist() == ids[sizes[0] :].tolist()
 
 
 def test_the_nanogpt_split_has_the_published_sizes() -> None:
     parts = split(np.full(1_115_394, 300, np.uint16), "nanogpt")
     assert len(parts.train) == 1_003_854
-    assert (len(parts.held_out), len(parts.validation)) == (111_540, 55_770)
+    assert (len(parts.validation), len(parts.test)) == (55_770, 55_770)
 
 
 def test_no_part_begins_inside_a_character() -> None:
