@@ -16,6 +16,7 @@ from rich.console import Console
 from model.checkpoint import Checkpoint, Precision, load, save
 from model.network import Network, from_tensors
 from model.tokenizer import Tokenizer, count_characters
+from training.allocator import keep_buffers
 from training.config import TrainingConfig
 from training.corpus import Corpus, CorpusFacts, find_sources
 from training.evaluate import LANE, WINDOW, carried, network_reader
@@ -52,6 +53,7 @@ def run(request: Request, console: Console, started: float) -> Outcome:
     started: time.monotonic() at the start of the command, from which a budget in minutes counts.
     Raises CorpusError before anything is trained, TrainingError when a run is lost.
     """
+    keep_buffers()
     corpus = Corpus(find_sources(request.names, request.encoding), request.encoding)
     facts, counts = corpus.survey()
     tokenizer = Tokenizer(counts.frequent(request.min_count) or "\n")

@@ -161,7 +161,8 @@ class Trainer:
         bf16 = self.config.arithmetic == "bf16"
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=bf16):
             logits, state = self.network(inputs, None if state is None else detach(state))
-        loss = F.cross_entropy(logits.float().flatten(0, 1), targets.flatten())
+        # Flattened in the order the network computed them, (T, B, V): the other order would copy all logits.
+        loss = F.cross_entropy(logits.transpose(0, 1).float().flatten(0, 1), targets.t().flatten())
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip)
