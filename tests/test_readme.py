@@ -10,7 +10,6 @@ from pathlib import Path
 import httpx
 import pytest
 
-from model.checkpoint import load
 from tests.service.serving import serving_process
 
 ROOT = Path(__file__).parents[1]
@@ -62,15 +61,3 @@ def test_the_map_names_every_file_and_no_other() -> None:
         if package == "model":
             there.add("bundled")
         assert named[package] == there
-
-
-def test_the_bundled_model_is_what_its_card_and_the_readme_say() -> None:
-    bundled = ROOT / "model" / "bundled"
-    assert sum(path.stat().st_size for path in bundled.iterdir()) <= 8_000_000
-    training = load(bundled).training
-    for part in ("validation", "test"):
-        figure = f"{training['figures'][part]['bits_per_character']:.4f}"
-        assert figure in (bundled / "README.md").read_text()
-        assert figure in README
-    assert training["split"] == "nanogpt"
-    assert training["corpus"]["characters"] == 1_115_394

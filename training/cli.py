@@ -26,9 +26,11 @@ SPLIT = "nanogpt (first 90 %, then twice 5 %) or percentages to train/validate/t
 
 def train(
     corpus: CorpusArgument = None,
-    out: Annotated[Path, typer.Option(help="Folder of the run; DIR/best and DIR/last are checkpoints.")] = Path(
-        "runs/latest"
-    ),
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the run; DIR/best and DIR/last are checkpoints.", show_default="runs/CORPUS"),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier run in that folder.")] = False,
     minutes: Annotated[
         float | None,
         typer.Option(help="Budget in minutes from the start of the command.", show_default="5, or none with --epochs"),
@@ -101,6 +103,7 @@ def train(
     request = Request(
         names=tuple(corpus or ()),
         out=out,
+        overwrite=overwrite,
         wishes=wishes,
         encoding=encoding,
         min_count=min_count,

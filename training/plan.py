@@ -3,6 +3,7 @@
 import math
 import time
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -73,9 +74,9 @@ def make_plan(wishes: Wishes, vocabulary: int, characters: int, device: torch.de
     layers, hidden, embedding = _size(wishes, vocabulary, characters, speed)
     network = NetworkConfig(
         cell=wishes.cell,
-        layers=wishes.layers or layers,
-        hidden=wishes.hidden or hidden,
-        embedding=wishes.embedding or embedding,
+        layers=_chosen(wishes.layers, layers),
+        hidden=_chosen(wishes.hidden, hidden),
+        embedding=_chosen(wishes.embedding, embedding),
         vocabulary=vocabulary,
     )
     passes = _passes(wishes, network, characters, speed)
@@ -86,13 +87,20 @@ def make_plan(wishes: Wishes, vocabulary: int, characters: int, device: torch.de
         network=replace(network, dropout=dropout),
         lanes=lanes,
         length=length,
-        rate=wishes.rate or RATES[wishes.cell] * (1 if network.layers == 1 else 0.75),
+        rate=_chosen(wishes.rate, RATES[wishes.cell] * (1 if network.layers == 1 else 0.75)),
         arithmetic=arithmetic,
         seed=wishes.seed,
         epochs=float(MOST_PASSES) if wishes.epochs is None else wishes.epochs,
         minutes=wishes.minutes,
     )
     return Plan(config, passes, None if speed is None else speed / products(network))
+
+
+Number = TypeVar("Number", int, float)
+
+
+def _chosen(wish: Number | None, planned: Number) -> Number:
+    return planned if wish is None else wish
 
 
 def products(network: NetworkConfig) -> int:
@@ -124,9 +132,9 @@ def _passes(wishes: Wishes, network: NetworkConfig, characters: int, speed: floa
 
 def _window(wishes: Wishes, characters: int) -> tuple[int, int]:
     """Lanes and length, smaller where the text is too short to fill them a few times."""
-    length = wishes.length or max(8, min(64, characters // 64))
-    lanes = wishes.lanes or max(1, min(32, characters // (4 * length)))
-    return lanes, min(length, characters // lanes // 2)
+    length = _chosen(wishes.length, max(8, min(64, characters // 64)))
+    lanes = _chosen(wishes.lanes, max(1, min(32, characters // (4 * max(1, length)))))
+    return lanes, min(length, characters // max(1, lanes) // 2)
 
 
 def faster_arithmetic(probe: NetworkConfig, device: torch.device) -> Arithmetic:

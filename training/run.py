@@ -1,5 +1,6 @@
 """A whole run: read the corpus, plan, train, measure what came out, and leave it in a folder."""
 
+import itertools
 import shlex
 import signal
 import time
@@ -14,6 +15,7 @@ import torch
 from rich.console import Console
 
 from model.checkpoint import Checkpoint, Precision, load, save
+from model.errors import ParameterError, TrainingError
 from model.network import Network, from_tensors
 from model.tokenizer import Tokenizer, count_characters
 from training.allocator import keep_buffers
@@ -31,14 +33,17 @@ from training.trainer import Outcome, Trainer
 class Request:
     """What a user asks of a run.
 
-    names: files, folders, "-"; none = the reference prose Python carries. out: the run's folder.
+    names: files, folders, "-"; none = the reference prose Python carries.
+    out: the run's folder; None = one of its own below runs/, named after the corpus.
+    overwrite: replace the checkpoints of an earlier run in it.
     min_count: characters rarer than this are spelt in bytes. precision: of the weights on disk.
     command: the command line, for the card.
     """
 
     names: tuple[str, ...]
-    out: Path
     wishes: Wishes
+    out: Path | None = None
+    overwrite: bool = False
     encoding: str = "utf-8"
     min_count: int = 1
     scheme: str = DEFAULT
@@ -54,6 +59,7 @@ def run(request: Request, console: Console, started: float) -> Outcome:
     Raises CorpusError before anything is trained, TrainingError when a run is lost.
     """
     keep_buffers()
+    out = run_folder(request)
     corpus = Corpus(find_sources(request.names, request.encoding), request.encoding)
     facts, counts = corpus.survey()
     tokenizer = Tokenizer(counts.frequent(request.min_count) or "\n")
@@ -62,14 +68,14 @@ def run(request: Request, console: Console, started: float) -> Outcome:
     plan = make_plan(request.wishes, tokenizer.size, count_characters(parts.train), device)
     show_plan(console, plan, facts, parts, tokenizer, device)
     scored, finish = final_figures(plan, parts)
-    request.out.mkdir(parents=True, exist_ok=True)
+    out.mkdir(parents=True, exist_ok=True)
     terminal = TerminalWatcher(console, started)
     trainer = Trainer(
         plan.config,
         tokenizer,
         parts,
-        request.out,
-        [MetricsFile(request.out), terminal],
+        out,
+        [MetricsFile(out), terminal],
         device=device,
         precision=request.precision,
         started=started,
@@ -77,19 +83,35 @@ def run(request: Request, console: Console, started: float) -> Outcome:
     )
     with stop_on_signals(trainer), terminal:
         outcome = trainer.run()
-    best = load(request.out / "best")
-    training = describe(request, facts, plan.config, parts, outcome, best, scored)
+    best = load(out / "best")
+    training = {"name": out.name, **describe(request, facts, plan.config, parts, outcome, best, scored)}
     card_text = card(best.config, training)
-    save(replace(best, training=training, card=card_text), request.out / "best", request.precision)
-    draw_curves(outcome.checks, request.out / CURVES)
-    show_outcome(console, request.out, outcome, training)
+    save(replace(best, training=training, card=card_text), out / "best", request.precision)
+    draw_curves(outcome.checks, out / CURVES)
+    show_outcome(console, out, outcome, training)
     return outcome
 
 
+def run_folder(request: Request) -> Path:
+    """Where the run goes. Raises TrainingError rather than write over the checkpoints of an earlier run."""
+    if request.out is not None:
+        if not request.overwrite and any((request.out / name).exists() for name in ("best", "last")):
+            raise TrainingError(
+                f"{request.out} holds the checkpoints of an earlier run; choose another --out, or --overwrite them."
+            )
+        return request.out
+    first = request.names[0] if request.names else "reference"
+    stem = "stdin" if first == "-" else Path(first).resolve().name.split(".")[0] or "run"
+    numbers = (Path("runs") / (stem if number == 1 else f"{stem}-{number}") for number in itertools.count(1))
+    return next(folder for folder in numbers if not folder.exists())
+
+
 def choose_device(name: str) -> torch.device:
-    """The device of that name; "auto" is the GPU where there is one."""
+    """The device of that name; "auto" is the GPU where there is one. Raises ParameterError where there is none."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name != "cpu" and not torch.cuda.is_available():
+        raise ParameterError("device", f"device is {name!r}, but PyTorch finds no GPU it can use; choose auto or cpu.")
     return torch.device(name)
 
 
@@ -127,7 +149,6 @@ def describe(
     validation, test = (carried(read, part[:scored]) for part in (parts.validation, parts.test))
     figures = {"validation": validation, "test": test, "validation and test": validation + test}
     return {
-        "name": request.out.name,
         "corpus": {
             "files": [Path(name).name for name in facts.names[:20]],
             "characters": facts.characters,

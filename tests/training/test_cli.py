@@ -12,6 +12,9 @@ from pathlib import Path
 import pytest
 
 from model.checkpoint import load
+from training.plan import Wishes
+from training.run import Request
+from training.run import run_folder as choose
 
 VERSE = "Frère Jacques, dormez-vous ? Sonnez les matines, ding, dang, dong.\n"
 QUICK = ["--layers", "1", "--hidden", "32", "--embedding", "8", "--seed", "3", "--arithmetic", "fp32"]
@@ -65,6 +68,30 @@ def test_evaluate_repeats_the_figures_of_the_card(run_folder: Path) -> None:
     assert f"{whole['parts']['whole']['bits_per_character']:.4f}" in table
 
 
+def test_an_earlier_run_is_not_written_over_unless_asked(run_folder: Path) -> None:
+    corpus = str(run_folder.parent / "verse.txt")
+    before = (run_folder / "best" / "model.safetensors").read_bytes()
+    again = ["train", corpus, "--encoding", "latin-1", "--epochs", "0.5", "--out", str(run_folder), *QUICK]
+    refused = unroll(*again)
+    assert refused.returncode == 1
+    assert "choose another --out, or --overwrite" in " ".join(refused.stderr.decode().split())
+    assert (run_folder / "best" / "model.safetensors").read_bytes() == before
+
+
+def test_without_out_every_run_has_a_folder_named_after_its_corpus(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my.book.txt").touch()
+    folders = []
+    for names in (("my.book.txt",), ("my.book.txt", "x"), (".",), ("-",), ()):
+        folders.append(folder := choose(Request(names=names, wishes=Wishes())))
+        folder.mkdir(parents=True)
+    assert [str(folder) for folder in folders] == [
+        "runs/my", "runs/my-2", f"runs/{tmp_path.name}", "runs/stdin", "runs/reference"
+    ]  # fmt: skip
+
+
 def test_a_pipe_trains_and_the_same_seed_repeats_the_run(tmp_path: Path) -> None:
     text = (VERSE * 50).encode()
     for name in ("a", "b"):
@@ -106,6 +133,7 @@ def test_a_signal_saves_and_stops_cleanly(tmp_path: Path, number: signal.Signals
         (VERSE.encode() * 60, ["--encoding", "klingon"], "'klingon' is not a text encoding"),
         (VERSE.encode() * 60, ["--rate", "-1"], "rate is -1.0; choose"),
         (VERSE.encode() * 60, ["--device", "tpu"], "device is 'tpu'; choose auto, cpu or cuda"),
+        (VERSE.encode() * 60, ["--lanes", "0"], "lanes is 0; choose"),
     ],
 )
 def test_what_cannot_be_trained_is_a_sentence_before_anything_is_written(

@@ -137,16 +137,15 @@ def test_ids_never_seen_in_training_are_named_and_their_embeddings_say_nothing(t
 def test_a_budget_in_minutes_is_kept_from_the_start_of_the_command(tmp_path: Path) -> None:
     corpus = tmp_path / "verse.txt"
     corpus.write_text(TEXT)
-    request = Request(
-        names=(str(corpus),), out=tmp_path / "run", wishes=Wishes(minutes=0.1, hidden=32, layers=1, seed=5)
-    )
+    out = tmp_path / "run"
+    request = Request(names=(str(corpus),), out=out, wishes=Wishes(minutes=0.1, hidden=32, layers=1, seed=5))
     with open(tmp_path / "log", "w") as log:
         outcome = run(request, Console(file=log), started=time.monotonic())
     assert not outcome.stopped_early
     assert outcome.seconds < 60  # the budget is 6 s; a busy machine's last step and check may take their time
-    assert {path.name for path in request.out.iterdir()} == {"best", "last", "metrics.jsonl", "curves.png"}
-    assert (request.out / "curves.png").read_bytes().startswith(b"\x89PNG")
-    lines = [json.loads(line) for line in (request.out / "metrics.jsonl").read_text().splitlines()]
+    assert {path.name for path in out.iterdir()} == {"best", "last", "metrics.jsonl", "curves.png"}
+    assert (out / "curves.png").read_bytes().startswith(b"\x89PNG")
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [check.step for check in outcome.checks]
 
 
@@ -174,3 +173,17 @@ def test_what_the_user_chose_is_not_planned() -> None:
         network=NetworkConfig(cell="gru", layers=3, hidden=40, embedding=9, dropout=0.25, vocabulary=300),
         lanes=5, length=17, rate=0.1, epochs=1.5, seed=9, arithmetic="fp32",
     )  # fmt: skip
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_checkpoint_saved_on_a_gpu_loads_on_a_cpu(tmp_path: Path) -> None:
+    running = trainer(tmp_path, Recorder())
+    on_gpu = Trainer(
+        running.config, TOKENIZER, running.split, tmp_path / "gpu", [Recorder()], device=torch.device("cuda")
+    )
+    outcome = on_gpu.run()
+    assert outcome.checks[-1].validation_bits < outcome.checks[0].validation_bits
+    checkpoint = load(tmp_path / "gpu" / "best")
+    state = Decoder(checkpoint).initial_state(1)
+    logits, _ = Decoder(checkpoint).step(np.array([300]), state)
+    assert np.isfinite(logits).all()

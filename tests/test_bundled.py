@@ -1,0 +1,57 @@
+"""The model that comes with Unroll: as good as its card says, as served, and no larger than promised."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from model.checkpoint import BUNDLED, Checkpoint, load
+from model.decoder import Decoder
+from training.corpus import Corpus, TextSource
+from training.evaluate import carried, decoder_reader
+from training.split import Split, split
+
+README = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
+
+
+@pytest.fixture(scope="module")
+def bundled() -> Checkpoint:
+    return load(BUNDLED)
+
+
+@pytest.fixture
+def shakespeare(corpus: Callable[[str], bytes], bundled: Checkpoint) -> Split:
+    text = corpus("tinyshakespeare.txt").decode()
+    return split(Corpus([TextSource("tinyshakespeare.txt", text)]).encode(bundled.tokenizer), "nanogpt")
+
+
+def test_it_is_small_and_its_card_and_the_readme_tell_the_same_figures(bundled: Checkpoint) -> None:
+    assert sum(path.stat().st_size for path in BUNDLED.iterdir()) <= 8_000_000
+    training = bundled.training
+    assert (training["split"], training["corpus"]["characters"]) == ("nanogpt", 1_115_394)
+    assert training["command"].startswith("unroll train tinyshakespeare.txt --split nanogpt")
+    for score in training["figures"].values():
+        figure = f"{score['bits_per_character']:.4f}"
+        assert figure in bundled.card
+        assert figure in README
+
+
+def test_as_served_it_predicts_the_last_tenth_of_shakespeare_as_well_as_promised(
+    bundled: Checkpoint, shakespeare: Split
+) -> None:
+    """At most 1.46 nats per character on text it was not trained on, in int8, and hardly more than in fp32."""
+
+    read = decoder_reader(Decoder(bundled, "int8", every_id=True))
+    int8 = carried(read, shakespeare.validation) + carried(read, shakespeare.test)
+    assert int8.nats_per_character <= 1.46
+    expected = bundled.training["figures"]["validation and test"]["nats_per_character"]
+    assert int8.nats_per_character == pytest.approx(expected, abs=0.005)
+
+
+def test_eight_bits_cost_at_most_five_thousandths_of_a_bit(bundled: Checkpoint, shakespeare: Split) -> None:
+    piece = shakespeare.test[:30_000]
+    int8, fp32 = (
+        carried(decoder_reader(Decoder(bundled, arithmetic, every_id=True)), piece, 32)
+        for arithmetic in ("int8", "fp32")
+    )
+    assert abs(int8.bits_per_character - fp32.bits_per_character) <= 0.005
