@@ -3,7 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
 
-.PHONY: serve train test test-slow lint benchmark constraints clean
+.PHONY: serve train test lint benchmark constraints clean
+.DELETE_ON_ERROR:
 
 # Serve the bundled model, or CHECKPOINT=folder.
 serve: .venv/serving
@@ -15,9 +16,6 @@ train: .venv/training
 
 test: .venv/development
 	@$(BIN)/python -m pytest
-
-test-slow: .venv/development
-	@$(BIN)/python -m pytest -m slow --timeout 1800
 
 lint: .venv/development
 	@$(BIN)/ruff check
@@ -48,6 +46,6 @@ clean:
 
 # Renew the pins from the newest versions pyproject.toml admits.
 constraints: .venv/bin/python
-	: > constraints.txt
-	$(INSTALL) --upgrade '.[dev]'
-	$(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu//' > constraints.txt
+	$(BIN)/python -m pip install --quiet --upgrade --editable '.[dev]'
+	$(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu//' > constraints.new
+	mv constraints.new constraints.txt

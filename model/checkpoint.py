@@ -26,7 +26,7 @@ BUNDLED = Path(__file__).parent / "bundled"
 CONFIG, WEIGHTS, TOKENIZER, CARD = "config.json", "model.safetensors", "tokenizer.json", "README.md"
 
 # A configuration is a page and a vocabulary of all Unicode some 60 MB: anything larger is not ours to read.
-LARGEST = {CONFIG: 1 << 20, TOKENIZER: 1 << 26}
+LARGEST = {CONFIG: 1 << 20, TOKENIZER: 1 << 26, CARD: 1 << 20}
 LARGEST_HEADER = 1 << 20
 
 Precision = Literal["float32", "float16"]
@@ -114,16 +114,15 @@ def _write(path: Path, content: bytes) -> None:
 
 def _replace(temporary: Path, folder: Path) -> None:
     """Put `temporary` where `folder` is; a folder that is not empty cannot be renamed over, so it steps aside."""
-    if not folder.exists():
-        temporary.rename(folder)
-        return
     aside = _aside(folder)
-    shutil.rmtree(aside, ignore_errors=True)
-    folder.rename(aside)
+    if folder.exists():
+        shutil.rmtree(aside, ignore_errors=True)
+        folder.rename(aside)
     try:
         temporary.rename(folder)
-    except OSError:
-        aside.rename(folder)
+    except BaseException:  # an interrupt, too, must leave a checkpoint under its name
+        if aside.exists():
+            aside.rename(folder)
         raise
     shutil.rmtree(aside, ignore_errors=True)
 
@@ -163,14 +162,13 @@ def _load(folder: Path) -> Checkpoint:
         )
     unseen = _from_ranges(written.get("unseen_ids"), config.vocabulary, folder)
     training = written.get("training")
-    card = folder / CARD
     return Checkpoint(
         config=config,
         tokenizer=tokenizer,
         tensors=_read_weights(folder, config, written.get("weights")),
         unseen=unseen,
         training=training if isinstance(training, dict) else {},
-        card=card.read_text("utf-8", errors="replace") if card.is_file() else "",
+        card=_read_text(folder, CARD) if (folder / CARD).is_file() else "",
     )
 
 

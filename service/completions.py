@@ -120,7 +120,8 @@ class Answer:
     async def events(self, first: Grown) -> AsyncIterator[bytes]:
         """The stream, in as many bytes at a time as there are; an error in its middle becomes its last event."""
         if self._echo:
-            yield self._encode([(choice, Piece(self._echo)) for choice in range(len(self._tokens))])
+            for choice in range(len(self._tokens)):  # one at a time: a long prompt times n is a lot to hold at once
+                yield self._encode([(choice, Piece(self._echo))])
         output = self._generation.output
         try:
             yield self._encode(first)

@@ -55,6 +55,8 @@ class DrainingServer(uvicorn.Server):
         while self.server_state.tasks and not self.force_exit and time.monotonic() < deadline:
             await asyncio.sleep(0.05)
         self._engine.abandon(Draining("The server stopped before this text had ended; ask again in a moment."))
+        # Every stream now ends by itself, so the application can be shut down in order; a third signal still forces.
+        self.force_exit = False
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -70,9 +72,10 @@ def listen(host: str, port: int) -> socket.socket:
         except BaseException:
             listener.close()
             raise
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # a name that is none fails in its encoding
+        reason = getattr(error, "strerror", None) or "it is no address"
         raise SettingsError(
-            f"The server cannot listen on {host} port {port} ({error.strerror}); "
+            f"The server cannot listen on {host} port {port} ({reason}); "
             "choose another with --host and --port, or stop what uses it."
         ) from error
     return listener

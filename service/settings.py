@@ -83,4 +83,4 @@ class Settings:
         if self.checkpoint is None:
             return BUNDLED_NAME
         folder = self.checkpoint.resolve()
-        return folder.parent.name if folder.name in PLACES_IN_A_RUN else folder.name
+        return (folder.parent.name if folder.name in PLACES_IN_A_RUN else "") or folder.name or BUNDLED_NAME

@@ -133,9 +133,6 @@ def python(code: str) -> str:
 
 
 def test_asking_for_help_does_not_load_torch_or_the_model() -> None:
-    for package in PACKAGES:
-        if not (ROOT / package / "cli.py").is_file():
-            pytest.skip(f"{package}/cli.py is not written yet")
     heavy = ["torch", "numpy", "onnxruntime", "fastapi"]
     for arguments in (["--help"], ["train", "--help"], ["serve", "--help"], ["generate", "--help"]):
         code = f"""
@@ -165,8 +162,6 @@ print("torch" in sys.modules)
 
 
 def test_the_service_does_not_load_torch() -> None:
-    if not (ROOT / "service" / "app.py").is_file():
-        pytest.skip("service/app.py is not written yet")
     assert python("import sys, service.app; print('torch' in sys.modules)") == "False"
 
 

@@ -3,12 +3,15 @@
 import json
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
 from rich.table import Table
+
+from model.errors import CorpusError, UnrollError
 
 CellName = Literal["lstm", "gru", "rnn"]
 TrainingArithmetic = Literal["auto", "bf16", "fp32"]
@@ -51,13 +54,17 @@ def train(
     dropout: Annotated[
         float | None, typer.Option(help="Share of values dropped, 0 to below 1.", show_default="planned")
     ] = None,
-    lanes: Annotated[int | None, typer.Option(help="Sequences read in parallel.", show_default="32")] = None,
+    lanes: Annotated[
+        int | None, typer.Option(help="Sequences read in parallel.", show_default="32, fewer for a short text")
+    ] = None,
     length: Annotated[
-        int | None, typer.Option(help="Characters gradients flow back through.", show_default="64")
+        int | None,
+        typer.Option(help="Characters gradients flow back through.", show_default="64, less for a short text"),
     ] = None,
     rate: Annotated[float | None, typer.Option(help="Highest learning rate.", show_default="planned")] = None,
+    clip: Annotated[float, typer.Option(help="Largest norm of the gradient over all weights.")] = 1.0,
     arithmetic: Annotated[
-        TrainingArithmetic, typer.Option(help="Of the products; auto measures which is faster.")
+        TrainingArithmetic, typer.Option(help="Of the products; auto is bf16 where the hardware has it.")
     ] = "auto",
     weights: Annotated[
         Literal["float32", "float16"], typer.Option(help="Weights on disk; float16 halves the file.")
@@ -80,12 +87,10 @@ def train(
       zcat logs.gz | unroll train - --cell gru --epochs 3
     """
     started = time.monotonic()
-    from model.errors import ParameterError
+    require("torch", "matplotlib")
     from training.plan import Wishes
     from training.run import Request, run
 
-    if device not in ("auto", "cpu") and not device.startswith("cuda"):
-        raise ParameterError("device", f"device is {device!r}; choose auto, cpu or cuda.")
     wishes = Wishes(
         cell=cell,
         layers=layers,
@@ -95,6 +100,7 @@ def train(
         lanes=lanes,
         length=length,
         rate=rate,
+        clip=clip,
         arithmetic=None if arithmetic == "auto" else arithmetic,
         epochs=epochs,
         minutes=5.0 if minutes is None and epochs is None else minutes,
@@ -115,10 +121,20 @@ def train(
     run(request, Console(), started)
 
 
+def require(*packages: str) -> None:
+    """Raise UnrollError where what training needs is not installed."""
+    if missing := [package for package in packages if find_spec(package) is None]:
+        raise UnrollError(
+            f"Training needs {' and '.join(missing)}, which serving does not; install it with `make train` in Unroll's "
+            "folder, or with pip as the extra `train`."
+        )
+
+
 def _command(corpus: list[str]) -> tuple[str, ...]:
     """The command line for the card, without the folders of whoever ran it."""
-    words = [Path(word).name if word in corpus and word != "-" else word for word in sys.argv[1:]]
-    return ("unroll", *words)
+    named = {word: Path(word).resolve().name for word in corpus if word != "-"}
+    words = [named.get(word, word) for word in sys.argv[1:]]
+    return ("unroll", *(Path(word).name if Path(word).is_absolute() else word for word in words))
 
 
 def evaluate(
@@ -147,17 +163,18 @@ def evaluate(
 
       unroll evaluate runs/book/best book.txt --split 90/5/5 --reader int8
     """
+    require("torch")
     from model.checkpoint import load
     from model.decoder import Decoder
-    from model.errors import CorpusError
     from model.network import from_tensors
+    from model.tokenizer import count_characters
     from training.corpus import Corpus, find_sources
     from training.evaluate import carried, decoder_reader, network_reader
     from training.split import split as cut
 
     model = load(checkpoint)
     ids = Corpus(find_sources(corpus, encoding), encoding).encode(model.tokenizer)
-    if len(ids) < 2:
+    if count_characters(ids) < 2:
         raise CorpusError("The text has fewer than two characters, so there is nothing to predict; name a longer one.")
     parts = {"whole": ids}
     if split != "whole":

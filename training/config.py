@@ -8,6 +8,15 @@ from model.errors import ParameterError
 
 Arithmetic = Literal["bf16", "fp32"]
 
+RANGES: dict[str, tuple[float, float, str]] = {
+    "lanes": (1, 4096, "a whole number from 1 to 4,096"),
+    "length": (2, 4096, "a whole number from 2 to 4,096"),
+    "rate": (1e-9, 1, "a number above 0, up to 1"),
+    "decay": (0, 1, "a number from 0 to 1"),
+    "clip": (1e-9, 1e9, "a number above 0"),
+    "seed": (0, 2**63 - 1, "a whole number from 0 to 2^63 - 1"),
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
@@ -34,15 +43,22 @@ class TrainingConfig:
     minutes: float | None = None
 
     def __post_init__(self) -> None:
-        ranges = {"lanes": (1, 4096), "length": (2, 4096), "rate": (0, 1), "decay": (0, 1), "clip": (0, 1e6)}
-        ranges |= {"epochs": (0, 1e5), "minutes": (0, 1e5)}
-        for name, (least, most) in ranges.items():
+        for name in ("lanes", "length", "rate", "decay", "clip", "seed"):
+            least, most, wanted = RANGES[name]
             value = getattr(self, name)
-            if value is not None and not (least <= value <= most and (value > 0 or name == "decay")):
-                raise ParameterError(name, f"{name} is {value}; choose a number above {least} up to {most:g}.")
+            if not least <= value <= most:  # also refuses NaN
+                raise ParameterError(name, f"{name} is {value}; choose {wanted}.")
+        check_budget(self.epochs, self.minutes)
 
     def to_json(self) -> dict[str, Any]:
         """The plan as JSON values, the network apart, as its checkpoint names it already."""
         values = asdict(self)
         del values["network"]
         return values
+
+
+def check_budget(epochs: float | None, minutes: float | None) -> None:
+    """Raise ParameterError on a budget that is no positive number."""
+    for name, value in (("epochs", epochs), ("minutes", minutes)):
+        if value is not None and not 0 < value <= 1e5:
+            raise ParameterError(name, f"{name} is {value}; choose a number above 0, up to 100,000.")

@@ -50,10 +50,10 @@ class FileSource(Source):
 
 
 class PipeSource(Source):
-    """Standard input, kept in a temporary file because it is read twice."""
+    """Standard input or another pipe, kept in a temporary file because it is read twice."""
 
-    def __init__(self, pipe: IO[bytes]) -> None:
-        super().__init__("standard input")
+    def __init__(self, name: str, pipe: IO[bytes]) -> None:
+        super().__init__(name)
         self.kept = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the source
         weakref.finalize(self, self.kept.close)
         shutil.copyfileobj(pipe, self.kept)
@@ -90,21 +90,31 @@ def find_sources(names: Sequence[str], encoding: str) -> list[Source]:
     encoding itself has them. Without names: the reference prose.
     Raises CorpusError for a name that is not there and a folder without text.
     """
+    check_encoding(encoding)
     sources: list[Source] = []
     for name in names:
-        path = Path(name)
-        if name == "-":
-            sources.append(PipeSource(sys.stdin.buffer))
-        elif path.is_dir():
-            found = [FileSource(file) for file in sorted(path.rglob("*")) if _is_text(file, path, encoding)]
-            if not found:
-                raise CorpusError(f"The folder {name} holds no text file; name a folder or file that does.")
-            sources += found
-        elif path.exists():
-            sources.append(FileSource(path))
-        else:
-            raise CorpusError(f"There is no file or folder {name}; check the path.")
+        try:
+            sources += _sources_at(name, encoding)
+        except OSError as error:
+            raise CorpusError(f"{name} cannot be read: {error.strerror or error}.") from error
     return sources or [reference_prose()]
+
+
+def _sources_at(name: str, encoding: str) -> Sequence[Source]:
+    path = Path(name)
+    if name == "-":
+        return [PipeSource("standard input", sys.stdin.buffer)]
+    if path.is_dir():
+        found = [FileSource(file) for file in sorted(path.rglob("*")) if _is_text(file, path, encoding)]
+        if not found:
+            raise CorpusError(f"The folder {name} holds no text file; name a folder or file that does.")
+        return found
+    if path.is_file():
+        return [FileSource(path)]
+    if path.exists():  # a named pipe, or a shell's <(command)
+        with path.open("rb") as pipe:
+            return [PipeSource(name, pipe)]
+    raise CorpusError(f"There is no file or folder {name}; check the path.")
 
 
 def _is_text(path: Path, folder: Path, encoding: str) -> bool:
@@ -147,9 +157,9 @@ class Corpus:
         """The text in pieces, in order. Raises CorpusError naming file and byte offset where it is not text."""
         last = "\n"
         for source in self.sources:
-            if last != "\n":
-                yield "\n"
-            for block in decode_blocks(source, self.encoding):
+            for number, block in enumerate(decode_blocks(source, self.encoding)):
+                if number == 0 and last != "\n":
+                    yield "\n"
                 yield block
                 last = block[-1]
 
@@ -174,7 +184,7 @@ def check_encoding(encoding: str) -> str:
     try:
         "".encode(encoding)
         b"".decode(encoding)
-    except LookupError as error:
+    except (LookupError, ValueError) as error:
         raise CorpusError(f"{encoding!r} is not a text encoding; try utf-8, latin-1, cp1252, utf-16 …") from error
     return encoding
 

@@ -65,7 +65,7 @@ def carried(read: Reader, ids: Ids, lanes: int | None = None) -> Score:
     The text is cut into lanes read side by side, each starting from a zero state; what the cut leaves over is read on
     from the last lane. lanes: None takes as many of 16,384 characters as there are, up to 64.
     """
-    lanes = max(1, min(lanes or len(ids) // LANE, MOST_LANES, (len(ids) - 1) // WINDOW))
+    lanes = max(1, min(lanes or min(len(ids) // LANE, MOST_LANES), (len(ids) - 1) // WINDOW))
     width = (len(ids) - 1) // lanes
     starts = np.arange(lanes)[:, None] * width
     total: float = 0.0

@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 
 from model.config import Cell, NetworkConfig
+from model.errors import ParameterError
 from model.network import Network
-from training.config import Arithmetic, TrainingConfig
+from training.config import Arithmetic, TrainingConfig, check_budget
 
 # Networks from small to large, (layers, hidden, embedding); a plan takes one of them.
 SIZES = [(1, 128, 32), (1, 192, 64), (1, 256, 64), (1, 384, 128), (1, 512, 128), (2, 512, 128), (2, 640, 128)]
@@ -46,6 +47,7 @@ class Wishes:
     epochs: float | None = None
     minutes: float | None = None
     seed: int = 1
+    clip: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -66,10 +68,11 @@ def make_plan(wishes: Wishes, vocabulary: int, characters: int, device: torch.de
     With a budget in minutes the machine's speed is measured, in a second or two; with one in epochs nothing is, so
     that the same command plans the same run everywhere.
     """
-    probe = NetworkConfig(cell=wishes.cell, layers=1, hidden=512, embedding=128, vocabulary=vocabulary)
-    arithmetic = wishes.arithmetic or faster_arithmetic(probe, device)
+    check_budget(wishes.epochs, wishes.minutes)
+    arithmetic = wishes.arithmetic or faster_arithmetic(device)
     speed = None
     if wishes.minutes is not None:
+        probe = NetworkConfig(cell=wishes.cell, layers=1, hidden=512, embedding=128, vocabulary=vocabulary)
         speed = weights_per_second(probe, arithmetic, device)
     layers, hidden, embedding = _size(wishes, vocabulary, characters, speed)
     network = NetworkConfig(
@@ -89,6 +92,7 @@ def make_plan(wishes: Wishes, vocabulary: int, characters: int, device: torch.de
         length=length,
         rate=_chosen(wishes.rate, RATES[wishes.cell] * (1 if network.layers == 1 else 0.75)),
         arithmetic=arithmetic,
+        clip=wishes.clip,
         seed=wishes.seed,
         epochs=float(MOST_PASSES) if wishes.epochs is None else wishes.epochs,
         minutes=wishes.minutes,
@@ -134,15 +138,19 @@ def _window(wishes: Wishes, characters: int) -> tuple[int, int]:
     """Lanes and length, smaller where the text is too short to fill them a few times."""
     length = _chosen(wishes.length, max(8, min(64, characters // 64)))
     lanes = _chosen(wishes.lanes, max(1, min(32, characters // (4 * max(1, length)))))
+    if lanes * 4 > characters:
+        raise ParameterError(
+            "lanes", f"lanes is {lanes:,}, but {characters:,} characters fill {characters // 4:,} at most."
+        )
     return lanes, min(length, characters // max(1, lanes) // 2)
 
 
-def faster_arithmetic(probe: NetworkConfig, device: torch.device) -> Arithmetic:
-    """bf16 where a training step is quicker in it by a tenth or more, else fp32."""
+def faster_arithmetic(device: torch.device) -> Arithmetic:
+    """bf16 where the processor multiplies it in hardware, which doubles the speed of a step; else fp32."""
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
-    fp32, bf16 = (weights_per_second(probe, arithmetic, device) for arithmetic in ("fp32", "bf16"))
-    return "bf16" if bf16 > 1.1 * fp32 else "fp32"
+    able = torch.cpu.get_capabilities()
+    return "bf16" if able.get("avx512_bf16") or able.get("amx_bf16") else "fp32"
 
 
 def weights_per_second(probe: NetworkConfig, arithmetic: Arithmetic, device: torch.device) -> float:

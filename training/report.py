@@ -49,9 +49,9 @@ def draw_curves(checks: list[Check], path: Path) -> None:
     figure.savefig(path, dpi=120)
 
 
-def machine() -> str:
-    """The processor or accelerator of this machine and PyTorch's version."""
-    name = torch.cuda.get_device_name() if torch.cuda.is_available() else _processor()
+def machine(device: torch.device) -> str:
+    """The device a network is trained on, this machine's cores and PyTorch's version."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
     return f"{name}, {os.cpu_count()} cores, PyTorch {torch.__version__.split('+')[0]}"
 
 
@@ -100,7 +100,7 @@ Made with
 |---|---|---|---|
 {rows}
 
-Protocols (network in fp32, every character but the first predicted once, nothing averaged over runs):
+Protocols (network in fp32, each character predicted once from those before it, nothing averaged over runs):
 
 {protocols}
 

@@ -3,28 +3,24 @@
 import itertools
 import shlex
 import signal
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 import torch
 from rich.console import Console
 
-from model.checkpoint import Checkpoint, Precision, load, save
+from model.checkpoint import Precision
 from model.errors import ParameterError, TrainingError
-from model.network import Network, from_tensors
 from model.tokenizer import Tokenizer, count_characters
 from training.allocator import keep_buffers
-from training.config import TrainingConfig
 from training.corpus import Corpus, CorpusFacts, find_sources
-from training.evaluate import LANE, WINDOW, carried, network_reader
 from training.plan import Plan, Wishes, make_plan, products
 from training.progress import TerminalWatcher
-from training.report import CURVES, MetricsFile, card, draw_curves, machine
+from training.report import MetricsFile, machine
+from training.results import Figures, Origin, final_scores, leave_results
 from training.split import DEFAULT, Split, split
 from training.trainer import Outcome, Trainer
 
@@ -59,42 +55,49 @@ def run(request: Request, console: Console, started: float) -> Outcome:
     Raises CorpusError before anything is trained, TrainingError when a run is lost.
     """
     keep_buffers()
-    out = run_folder(request)
+    out, device = run_folder(request), choose_device(request.device)
     corpus = Corpus(find_sources(request.names, request.encoding), request.encoding)
     facts, counts = corpus.survey()
     tokenizer = Tokenizer(counts.frequent(request.min_count) or "\n")
     parts = split(corpus.encode(tokenizer), request.scheme)
-    device = choose_device(request.device)
     plan = make_plan(request.wishes, tokenizer.size, count_characters(parts.train), device)
     show_plan(console, plan, facts, parts, tokenizer, device)
-    scored, finish = final_figures(plan, parts)
-    out.mkdir(parents=True, exist_ok=True)
+    scored, finish = final_scores(plan.config, parts, device)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        metrics = MetricsFile(out)
+    except OSError as error:
+        raise TrainingError(f"The run cannot be written to {out} ({error.strerror}); choose another --out.") from error
     terminal = TerminalWatcher(console, started)
     trainer = Trainer(
         plan.config,
         tokenizer,
         parts,
         out,
-        [MetricsFile(out), terminal],
+        [metrics, terminal],
         device=device,
         precision=request.precision,
         started=started,
         finish=finish,
     )
-    with stop_on_signals(trainer), terminal:
-        outcome = trainer.run()
-    best = load(out / "best")
-    training = {"name": out.name, **describe(request, facts, plan.config, parts, outcome, best, scored)}
-    card_text = card(best.config, training)
-    save(replace(best, training=training, card=card_text), out / "best", request.precision)
-    draw_curves(outcome.checks, out / CURVES)
-    show_outcome(console, out, outcome, training)
+    origin = Origin(facts, parts.scheme, plan.config, machine(device), shlex.join(request.command))
+    with stop_on_signals(trainer):
+        try:
+            with terminal:
+                outcome = trainer.run()
+        finally:  # a run that was lost has a best checkpoint, too, and deserves to be measured
+            if trainer.outcome.checks:
+                console.print("Scoring the best checkpoint …", highlight=False)
+                figures = leave_results(trainer, origin, scored)
+    show_outcome(console, out, outcome, figures)
     return outcome
 
 
 def run_folder(request: Request) -> Path:
     """Where the run goes. Raises TrainingError rather than write over the checkpoints of an earlier run."""
     if request.out is not None:
+        if request.out.exists() and not request.out.is_dir():
+            raise TrainingError(f"{request.out} is a file, not a folder for a run; choose another --out.")
         if not request.overwrite and any((request.out / name).exists() for name in ("best", "last")):
             raise TrainingError(
                 f"{request.out} holds the checkpoints of an earlier run; choose another --out, or --overwrite them."
@@ -110,60 +113,13 @@ def choose_device(name: str) -> torch.device:
     """The device of that name; "auto" is the GPU where there is one. Raises ParameterError where there is none."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name != "cpu" and not torch.cuda.is_available():
-        raise ParameterError("device", f"device is {name!r}, but PyTorch finds no GPU it can use; choose auto or cpu.")
+    gpus = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
+    devices = ["cpu", *(["cuda", *gpus] if gpus else [])]
+    if name not in devices:
+        raise ParameterError(
+            "device", f"device is {name!r}; choose auto, or one this machine has: {', '.join(devices)}."
+        )
     return torch.device(name)
-
-
-def final_figures(plan: Plan, parts: Split) -> tuple[int, float]:
-    """How many ids of validation and of test to score at the end, and the seconds to keep for it.
-
-    All of them, unless that would take more than a tenth of a budget in minutes on this machine, which is measured.
-    """
-    longest = max(len(parts.validation), len(parts.test))
-    if plan.config.minutes is None:
-        return longest, 0.0
-    read = network_reader(Network(plan.config.network))
-    piece = parts.validation[: WINDOW * 16]
-    lanes = min(16, max(1, longest // LANE))
-    start = time.perf_counter()
-    carried(read, piece, lanes)
-    carried(read, piece, lanes)
-    per_id = (time.perf_counter() - start) / (2 * len(piece))
-    most = int(0.1 * plan.config.minutes * 60 / per_id / 2)
-    scored = min(longest, max(most, 4 * WINDOW))
-    return scored, 2.0 + 2 * scored * per_id
-
-
-def describe(
-    request: Request,
-    facts: CorpusFacts,
-    config: TrainingConfig,
-    parts: Split,
-    outcome: Outcome,
-    best: Checkpoint,
-    scored: int,
-) -> dict[str, Any]:
-    """How the best checkpoint was made and what it scores: the `training` table of its config.json."""
-    read = network_reader(from_tensors(best.config, best.tensors))
-    validation, test = (carried(read, part[:scored]) for part in (parts.validation, parts.test))
-    figures = {"validation": validation, "test": test, "validation and test": validation + test}
-    return {
-        "corpus": {
-            "files": [Path(name).name for name in facts.names[:20]],
-            "characters": facts.characters,
-            "encoding": facts.encoding,
-            "sha256": facts.sha256,
-        },
-        "split": parts.scheme,
-        "plan": config.to_json(),
-        "figures": {part: score.to_json() for part, score in figures.items()},
-        "steps": outcome.best_step,
-        "characters_read": int(outcome.characters * outcome.best_step / max(1, outcome.steps)),
-        "seconds": round(time.monotonic() - outcome.began, 1),
-        "machine": machine(),
-        "command": shlex.join(request.command),
-    }
 
 
 @contextmanager
@@ -205,14 +161,14 @@ def show_plan(
     console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
 
 
-def show_outcome(console: Console, out: Path, outcome: Outcome, training: dict[str, Any]) -> None:
+def show_outcome(console: Console, out: Path, outcome: Outcome, figures: Figures) -> None:
     """Print how it ended and what to do with it."""
     ended = "Stopped early, saved" if outcome.stopped_early else "Done"
     console.print(f"{ended}: {outcome.steps:,} steps, best at step {outcome.best_step:,}.", highlight=False)
-    for part, score in training["figures"].items():
+    for part, score in figures.items():
         console.print(
-            f"  {part}: {score['bits_per_character']:.4f} bits, {score['nats_per_character']:.4f} nats per character "
-            f"({score['protocol']})",
+            f"  {part}: {score.bits_per_character:.4f} bits, {score.nats_per_character:.4f} nats per character "
+            f"({score.protocol})",
             highlight=False,
             soft_wrap=True,
         )

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 
 from model.errors import CorpusError, ParameterError
-from model.tokenizer import Ids
+from model.tokenizer import Ids, count_characters
 
 DEFAULT = "90/5/5"
 NANOGPT = "nanogpt"
@@ -31,9 +31,9 @@ def split(ids: Ids, scheme: str = DEFAULT) -> Split:
     Raises ParameterError for a scheme that is none, CorpusError for a corpus too small to be cut.
     """
     first, second = _shares(scheme)
-    if len(ids) < SMALLEST:
+    if (characters := count_characters(ids)) < SMALLEST:
         raise CorpusError(
-            f"The corpus has {len(ids):,} characters, too few to learn from and be tested on; "
+            f"The corpus has {characters:,} characters, too few to learn from and be tested on; "
             f"{SMALLEST:,} are enough to start, a million are good."
         )
     a, b = _whole(ids, int(len(ids) * first)), _whole(ids, int(len(ids) * second))

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 
 from model.checkpoint import Checkpoint, Precision, save
 from model.decoder import Decoder
@@ -17,7 +18,7 @@ from model.errors import TrainingError
 from model.generate import generate
 from model.network import Network, State, detach, to_tensors
 from model.sampling import SamplingParameters
-from model.tokenizer import Tokenizer, count_characters
+from model.tokenizer import Ids, Tokenizer, count_characters
 from training.batches import Lanes, Window
 from training.config import TrainingConfig
 from training.evaluate import Score, carried, network_reader
@@ -63,11 +64,13 @@ class Watcher(Protocol):
 class Outcome:
     """How a run ended.
 
-    best: the checkpoint with the lowest validation figure. stopped_early: by a signal, before the budget was used.
+    best_step, best_bits: of the checkpoint with the lowest validation figure in bits per character.
+    stopped_early: by a signal, before the budget was used. began: time.monotonic() at its beginning.
     """
 
     checks: list[Check] = field(default_factory=list)
     best_step: int = 0
+    best_bits: float = math.inf
     stopped_early: bool = False
     steps: int = 0
     characters: int = 0
@@ -100,7 +103,7 @@ class Trainer:
         self.started = time.monotonic() if started is None else started
         torch.manual_seed(config.seed)
         self.network = Network(config.network).to(device)
-        self.unseen = np.flatnonzero(np.bincount(split.train, minlength=tokenizer.size) == 0)
+        self.unseen = ids_not_in(split.train, tokenizer.size)
         with torch.no_grad():  # an id never seen says nothing: its embedding stays zero, as no gradient reaches it
             self.network.embedding.weight[torch.from_numpy(self.unseen).to(device)] = 0
         self.lanes = Lanes(split.train, config.lanes, config.length, config.seed)
@@ -110,6 +113,7 @@ class Trainer:
         self.budget = Budget(steps, seconds)
         # Ids and characters differ where rare characters are spelt in bytes; progress bars speak of characters.
         self.characters_per_id = count_characters(split.train) / len(split.train)
+        self.outcome = Outcome()
         self.validated = VALIDATED[0]
         self.stop = False
         """Set from a signal handler: the step in hand is the last."""
@@ -119,7 +123,8 @@ class Trainer:
 
         Raises TrainingError when the loss is lost; the checkpoints saved before are kept.
         """
-        outcome, loss_mean, lowest, state = Outcome(), math.nan, math.inf, None
+        outcome, loss_mean, lowest, state = self.outcome, math.nan, math.inf, None
+        outcome.began = time.monotonic()
         begin = self.budget.progress(0, time.monotonic() - self.started)
         next_check = begin + (1 - begin) / CHECKS
         for step, window in enumerate(self.lanes.windows()):
@@ -144,6 +149,9 @@ class Trainer:
                     self.validated = int(np.clip(between * VALIDATED_SHARE, *VALIDATED))
                 spent = self._check(outcome, progress, loss_mean)
                 next_check = self._next_check(progress, spent)
+        if outcome.steps == 0:
+            why = "was stopped" if outcome.stopped_early else "had used its budget"
+            raise TrainingError(f"The run {why} before its first step, so there is nothing to save; give it more time.")
         if not outcome.checks or outcome.checks[-1].step < outcome.steps:
             self._check(outcome, min(1.0, progress), loss_mean)
         return outcome
@@ -177,7 +185,7 @@ class Trainer:
             return
         what = "is not a number any more" if not math.isfinite(loss) else f"rose by {risen:.1f} nats"
         last = self.folder / "last"
-        kept = f"{last} holds the last good state" if last.exists() else "nothing had been saved yet"
+        kept = f"{last} holds the last good state" if self.outcome.checks else "nothing had been saved yet"
         raise TrainingError(
             f"The training loss {what} at step {step + 1:,}; {kept}. "
             f"Train again with a lower --rate (it was {self.config.rate:g}) or a lower --clip ({self.config.clip:g})."
@@ -191,7 +199,6 @@ class Trainer:
         start = time.monotonic()
         score = self.validate()
         self._guard(outcome.steps - 1, score.nats, 0.0)
-        lowest = min((check.validation_bits for check in outcome.checks), default=math.inf)
         checkpoint = self.checkpoint({"step": outcome.steps, "validation": score.to_json()})
         check = Check(
             step=outcome.steps,
@@ -206,7 +213,8 @@ class Trainer:
         )
         outcome.checks.append(check)
         save(checkpoint, self.folder / "last", self.precision)
-        if best := score.bits_per_character < lowest:
+        if best := score.bits_per_character < outcome.best_bits:
+            outcome.best_bits = score.bits_per_character
             outcome.best_step = outcome.steps
             save(checkpoint, self.folder / "best", self.precision)
         for watcher in self.watchers:
@@ -228,6 +236,14 @@ class Trainer:
             training=training,
             card=card,
         )
+
+
+def ids_not_in(ids: Ids, vocabulary: int) -> NDArray[np.int64]:
+    """The ids of the vocabulary that do not occur; in blocks, as numpy widens an index to eight bytes each."""
+    occurs = np.zeros(vocabulary, bool)
+    for start in range(0, len(ids), 1 << 20):
+        occurs[ids[start : start + (1 << 20)]] = True
+    return np.flatnonzero(~occurs)
 
 
 def make_optimiser(network: Network, config: TrainingConfig) -> torch.optim.Optimizer:

@@ -17,7 +17,10 @@ BENCHMARKS = {
 def main() -> None:
     """Measure and show."""
     names = sys.argv[1:] or list(BENCHMARKS)
-    show([figure for name in names for figure in BENCHMARKS[name]()], Path("benchmark.json"))
+    figures = [figure for name in names for figure in BENCHMARKS[name]()]
+    show(figures, Path("benchmark.json"))
+    if missed := [figure.name for figure in figures if figure.holds is False]:
+        sys.exit(f"Short of the target: {', '.join(missed)}.")
 
 
 if __name__ == "__main__":

@@ -44,8 +44,8 @@ def start_to_answer() -> tuple[float, float]:
                 time.sleep(0.005)
         seconds = time.perf_counter() - start
         complete(port, 2000)
-        status = Path(f"/proc/{server.pid}/status").read_text()
-        peak = re.search(r"VmHWM:\s+(\d+) kB", status)
+        status = Path(f"/proc/{server.pid}/status")
+        peak = re.search(r"VmHWM:\s+(\d+) kB", status.read_text() if status.exists() else "")
         return seconds, int(peak.group(1)) * 1024 / 1e6 if peak else float("nan")
     finally:
         server.terminate()

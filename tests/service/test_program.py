@@ -80,6 +80,8 @@ def test_a_second_signal_or_the_end_of_the_grace_ends_streams(
             received += b"".join(body)
             assert process.wait(5) == 0
             assert time.monotonic() - started < 5
+        assert process.stderr is not None
+        assert "Traceback" not in process.stderr.read()
         assert received.endswith(b"data: [DONE]\n\n")
         assert b'"code":"draining"' in received
 

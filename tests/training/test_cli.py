@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from model.checkpoint import load
+from model.errors import TrainingError, UnrollError
+from training.cli import require
 from training.plan import Wishes
 from training.run import Request
 from training.run import run_folder as choose
@@ -78,6 +80,24 @@ def test_an_earlier_run_is_not_written_over_unless_asked(run_folder: Path) -> No
     assert (run_folder / "best" / "model.safetensors").read_bytes() == before
 
 
+def test_what_training_needs_is_named_where_it_is_missing() -> None:
+    require("torch", "matplotlib")
+    with pytest.raises(UnrollError, match="Training needs no_such_package, which serving does not; install it with"):
+        require("torch", "no_such_package")
+
+
+def test_one_character_cannot_be_evaluated(run_folder: Path) -> None:
+    done = unroll("evaluate", str(run_folder / "best"), "-", stdin="詩".encode())
+    assert done.returncode == 1
+    assert "fewer than two characters" in " ".join(done.stderr.decode().split())
+
+
+def test_a_file_is_no_folder_for_a_run(run_folder: Path) -> None:
+    corpus = str(run_folder.parent / "verse.txt")
+    with pytest.raises(TrainingError, match="is a file, not a folder"):
+        choose(Request(names=(corpus,), wishes=Wishes(), out=Path(corpus)))
+
+
 def test_without_out_every_run_has_a_folder_named_after_its_corpus(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -132,7 +152,11 @@ def test_a_signal_saves_and_stops_cleanly(tmp_path: Path, number: signal.Signals
         (VERSE.encode() * 60, ["--split", "7/7"], "split is '7/7'; choose nanogpt"),
         (VERSE.encode() * 60, ["--encoding", "klingon"], "'klingon' is not a text encoding"),
         (VERSE.encode() * 60, ["--rate", "-1"], "rate is -1.0; choose"),
-        (VERSE.encode() * 60, ["--device", "tpu"], "device is 'tpu'; choose auto, cpu or cuda"),
+        (VERSE.encode() * 60, ["--device", "tpu"], "device is 'tpu'; choose auto, or one this machine has: cpu"),
+        (VERSE.encode() * 60, ["--seed", "-1"], "seed is -1; choose a whole number"),
+        (VERSE.encode() * 60, ["--epochs", "nan"], "epochs is nan; choose a number above 0"),
+        (VERSE.encode() * 60, ["--lanes", "2000"], "lanes is 2,000, but"),
+        ("詩".encode() * 700, [], "The corpus has 700 characters"),
         (VERSE.encode() * 60, ["--lanes", "0"], "lanes is 0; choose"),
     ],
 )

@@ -3,6 +3,8 @@
 import gzip
 import hashlib
 import io
+import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -71,9 +73,11 @@ def test_utf_16_read_as_utf_8_is_recognised(tmp_path: Path) -> None:
 
 
 def test_an_unknown_encoding_and_one_that_is_not_of_text_are_refused() -> None:
-    for encoding in ("klingon", "hex", "rot13"):
+    for encoding in ("klingon", "hex", "rot13", "undefined"):
         with pytest.raises(CorpusError, match="not a text encoding"):
             Corpus([], encoding)
+        with pytest.raises(CorpusError, match="not a text encoding"):
+            find_sources(["."], encoding)
 
 
 def test_a_damaged_archive_is_named(tmp_path: Path) -> None:
@@ -100,14 +104,31 @@ def test_several_sources_are_kept_apart_by_a_line_break(tmp_path: Path) -> None:
     assert "".join(Corpus(find_sources(names, "utf-8")).blocks()) == "a\nb\nc"
 
 
+def test_empty_sources_leave_no_trace(tmp_path: Path) -> None:
+    contents = (b"", b"abc", b"", b"", b"z", b"")
+    names = [str(write(tmp_path / str(number), content)) for number, content in enumerate(contents)]
+    assert "".join(Corpus(find_sources(names, "utf-8")).blocks()) == "abc\nz"
+
+
+def test_a_named_pipe_is_read_like_a_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    writer = threading.Thread(target=(tmp_path / "pipe").write_bytes, args=("é\n".encode() * 9,))
+    writer.start()
+    corpus = Corpus(find_sources([str(tmp_path / "pipe")], "utf-8"))
+    writer.join()
+    assert [corpus.survey()[0].characters for _ in range(2)] == [18, 18]
+
+
 def test_a_pipe_can_be_read_twice() -> None:
-    corpus = Corpus([PipeSource(io.BytesIO("première\r\n".encode()))])
+    corpus = Corpus([PipeSource("pipe", io.BytesIO("première\r\n".encode()))])
     assert ["".join(corpus.blocks()) for _ in range(2)] == ["première\n"] * 2
 
 
 def test_missing_names_and_folders_without_text_are_refused(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match="There is no file or folder"):
         find_sources([str(tmp_path / "nothing")], "utf-8")
+    with pytest.raises(CorpusError, match="cannot be read: File name too long"):
+        find_sources(["a" * 5000], "utf-8")
     with pytest.raises(CorpusError, match="holds no text file"):
         find_sources([str(tmp_path)], "utf-8")
 

@@ -2,6 +2,7 @@
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from model.tokenizer import Tokenizer
 from training.config import TrainingConfig
 from training.plan import SIZES, Wishes, make_plan
 from training.run import Request, run
+from training.schedule import Budget
 from training.split import split
 from training.trainer import Check, Outcome, Trainer
 
@@ -76,6 +78,23 @@ def test_the_same_seed_trains_the_same_weights_to_the_bit(tmp_path: Path) -> Non
     a, b, c = (load(tmp_path / name / "last").tensors for name in "abc")
     assert all(np.array_equal(a[name], b[name]) for name in a)
     assert not np.array_equal(a["out.weight"], c["out.weight"])
+
+
+def test_a_budget_used_before_the_first_step_is_a_sentence_and_saves_nothing(tmp_path: Path) -> None:
+    running = trainer(tmp_path, Recorder())
+    running.budget = Budget(seconds=1)
+    running.started -= 60
+    with pytest.raises(TrainingError, match="used its budget before its first step"):
+        running.run()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+def test_bf16_learns_what_fp32_learns(tmp_path: Path, cell: Cell) -> None:
+    fp32, bf16 = (trainer(tmp_path / name, Recorder(), cell=cell, epochs=6) for name in ("fp32", "bf16"))
+    bf16.config = replace(bf16.config, arithmetic="bf16")
+    exact, rounded = (running.run().checks[-1].validation_bits for running in (fp32, bf16))
+    assert rounded == pytest.approx(exact, abs=0.15)
 
 
 def test_checks_are_spread_over_the_budget_and_the_best_is_kept(tmp_path: Path) -> None:
@@ -139,12 +158,17 @@ def test_a_budget_in_minutes_is_kept_from_the_start_of_the_command(tmp_path: Pat
     corpus.write_text(TEXT)
     out = tmp_path / "run"
     request = Request(names=(str(corpus),), out=out, wishes=Wishes(minutes=0.1, hidden=32, layers=1, seed=5))
+    started = time.monotonic()
     with open(tmp_path / "log", "w") as log:
-        outcome = run(request, Console(file=log), started=time.monotonic())
+        outcome = run(request, Console(file=log), started)
     assert not outcome.stopped_early
-    assert outcome.seconds < 60  # the budget is 6 s; a busy machine's last step and check may take their time
+    assert outcome.checks[-1].progress == 1
+    trained = outcome.began - started + outcome.seconds  # from the start of the command to the last step's end
+    assert trained <= 6 + 100 * outcome.seconds / outcome.steps
     assert {path.name for path in out.iterdir()} == {"best", "last", "metrics.jsonl", "curves.png"}
     assert (out / "curves.png").read_bytes().startswith(b"\x89PNG")
+    for name in ("best", "last"):
+        assert load(out / name).card.startswith("# run\n")
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [check.step for check in outcome.checks]
 
@@ -161,6 +185,14 @@ def test_a_plan_in_epochs_is_the_same_everywhere_and_grows_with_the_corpus() -> 
     assert sizes == sorted(sizes)
     assert sizes[0] == 0
     assert sizes[-1] == len(SIZES) - 1
+
+
+def test_a_plan_in_epochs_measures_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def measure(*_: object) -> float:
+        raise AssertionError("the speed of this machine was measured")
+
+    monkeypatch.setattr("training.plan.weights_per_second", measure)
+    make_plan(Wishes(epochs=10), 321, 100_000, torch.device("cpu"))
 
 
 def test_what_the_user_chose_is_not_planned() -> None:
