@@ -100,7 +100,7 @@ Made with
 |---|---|---|---|
 {rows}
 
-Protocols (network in fp32, each character predicted once from those before it, nothing averaged over runs):
+Protocols (each character predicted once from those before it, nothing averaged over runs):
 
 {protocols}
 

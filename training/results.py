@@ -10,9 +10,10 @@ import torch
 from model.checkpoint import load, save
 from model.errors import TrainingError
 from model.network import Network, from_tensors
+from model.tokenizer import Ids
 from training.config import TrainingConfig
 from training.corpus import CorpusFacts
-from training.evaluate import LANE, WINDOW, Score, carried, network_reader
+from training.evaluate import LANE, WINDOW, Reader, Score, carried, network_reader
 from training.report import CURVES, card, draw_curves
 from training.split import Split
 from training.trainer import Trainer
@@ -79,11 +80,10 @@ def leave_results(trainer: Trainer, origin: Origin, scored: int) -> Figures:
     return figures
 
 
-def _score(read: Any, part: Any, most: int) -> Score:
+def _score(read: Reader, part: Ids, most: int) -> Score:
     score = carried(read, part[:most])
-    return (
-        score if len(part) <= most else replace(score, protocol=f"{score.protocol}, the first {most:,} ids of the part")
-    )
+    which = "" if len(part) <= most else f" over the first {most:,} ids of the part"
+    return replace(score, protocol=f"{score.protocol}, network in fp32{which}")
 
 
 def _write_card(trainer: Trainer, origin: Origin, name: str, step: int, figures: dict[str, Any]) -> None:

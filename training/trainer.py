@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -224,7 +224,8 @@ class Trainer:
     def validate(self) -> Score:
         """The score of the first `validated` ids of the validation part, quick rather than exact."""
         read = network_reader(self.network, bf16=self.config.arithmetic == "bf16")
-        return carried(read, self.split.validation[: self.validated], CHECK_LANES)
+        score = carried(read, self.split.validation[: self.validated], CHECK_LANES)
+        return replace(score, protocol=f"{score.protocol}, network in {self.config.arithmetic}, a check in passing")
 
     def checkpoint(self, training: dict[str, Any], card: str = "") -> Checkpoint:
         """The network as it is now."""
