@@ -25,7 +25,8 @@ def url() -> Iterator[str]:
 
 def curl_body() -> str:
     """The request of the example whose answer is shown: the one with a seed."""
-    return next(body for body in re.findall(r"-d '(\{.*?\})'", README) if "seed" in body)
+    bodies: list[str] = re.findall(r"-d '(\{.*?\})'", README)
+    return next(body for body in bodies if "seed" in body)
 
 
 def test_the_curl_example_streams_what_is_shown(url: str) -> None:
