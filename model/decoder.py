@@ -69,7 +69,7 @@ def _session(graph: bytes, threads: int) -> ort.InferenceSession:
 def signed_products_are_exact() -> bool:
     """Whether this processor adds unsigned × signed products exactly at their largest.
 
-    Kernels for x86 without VNNI add pairs of such products in 16 bits and saturate; unsigned weights avoid that kernel.
+    Kernels for x86 without VNNI may add pairs of such products in 16 bits and saturate; unsigned weights avoid them.
     """
     weights = np.full((64, 64), 127, np.int8)
     session = _session(product_graph(weights).SerializeToString(), 1)
