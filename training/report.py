@@ -104,5 +104,5 @@ Protocols (each character predicted once from those before it, nothing averaged 
 
 {protocols}
 
-The checkpoint was chosen on the validation part alone. Nothing was chosen on the test part.
+The checkpoint was chosen on the validation part alone. The run chose nothing on the test part.
 """

@@ -85,10 +85,12 @@ def run(request: Request, console: Console, started: float) -> Outcome:
         try:
             with terminal:
                 outcome = trainer.run()
-        finally:  # a run that was lost has a best checkpoint, too, and deserves to be measured
+        except TrainingError:  # a lost run's best checkpoint is worth measuring, too
             if trainer.outcome.checks:
-                console.print("Scoring the best checkpoint …", highlight=False)
-                figures = leave_results(trainer, origin, scored)
+                leave_results(trainer, origin, scored)
+            raise
+        console.print("Scoring the best checkpoint …", highlight=False)
+        figures = leave_results(trainer, origin, scored)
     show_outcome(console, out, outcome, figures)
     return outcome
 

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-WARM_UP = 50  # steps to the full rate, or a twentieth of the run where that is less
+WARM_UP = 50  # steps to the full rate, or a twentieth of the run where that is more
 
 
 @dataclass(frozen=True)

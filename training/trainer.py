@@ -75,7 +75,7 @@ class Outcome:
     steps: int = 0
     characters: int = 0
     seconds: float = 0.0
-    began: float = field(default_factory=time.monotonic)
+    began: float = 0.0
 
 
 class Trainer:
@@ -227,7 +227,7 @@ class Trainer:
         score = carried(read, self.split.validation[: self.validated], CHECK_LANES)
         return replace(score, protocol=f"{score.protocol}, network in {self.config.arithmetic}, a check in passing")
 
-    def checkpoint(self, training: dict[str, Any], card: str = "") -> Checkpoint:
+    def checkpoint(self, training: dict[str, Any]) -> Checkpoint:
         """The network as it is now."""
         return Checkpoint(
             config=self.config.network,
@@ -235,7 +235,6 @@ class Trainer:
             tensors=to_tensors(self.network),
             unseen=self.unseen,
             training=training,
-            card=card,
         )
 
 
