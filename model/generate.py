@@ -1,4 +1,4 @@
-"""One prompt to one text, plainly: the reference that every faster path must equal."""
+"""One prompt to one text, alone and a character at a time."""
 
 from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
@@ -7,22 +7,36 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.decoder import Decoder
-from model.sampling import RowSampling, Sampler, SamplingParameters
+from model.rows import Drawn
+from model.sampling import RowSampling, SamplingParameters
 from model.text_stream import TextStream
 from model.tokenizer import Ids, Tokenizer
 
 FinishReason = Literal["stop", "length"]
 
 
+class TokenLogprobs(NamedTuple):
+    """How likely a drawn id was in the model's own distribution, before temperature and penalties.
+
+    logprob: its ln p. top: the likeliest ids there, each with its ln p, likeliest first.
+    """
+
+    token: int
+    logprob: float
+    top: list[tuple[int, float]]
+
+
 class Piece(NamedTuple):
     """Some text of a generation; the last piece, perhaps empty, says why it ended.
 
     tokens: ids drawn so far, also those whose text is held back or belongs to a stop string.
+    logprobs: of the ids drawn since the piece before, if they were asked for.
     """
 
     text: str
     finish_reason: FinishReason | None = None
     tokens: int = 0
+    logprobs: tuple[TokenLogprobs, ...] = ()
 
 
 class Prompt:
@@ -38,7 +52,7 @@ class Prompt:
         encoded = tokenizer.encode(text)
         self.tokens = len(encoded)
         self.unseen = count_unseen(encoded, seen)
-        self.ids: NDArray[np.int64] = np.array(encoded if len(encoded) else [tokenizer.start_id], np.int64)
+        self.ids: NDArray[np.int32] = np.array(encoded if len(encoded) else [tokenizer.start_id], np.int32)
 
 
 def count_unseen(ids: Ids, seen: NDArray[np.int64]) -> int:
@@ -57,6 +71,7 @@ def generate(
     parameters: SamplingParameters | None = None,
     stop: Sequence[str] = (),
     choice: int = 0,
+    logprobs: int | None = None,
 ) -> Iterator[Piece]:
     """Continue a prompt, a piece at a time; the pieces' texts joined are the continuation without the prompt.
 
@@ -64,26 +79,38 @@ def generate(
     parameters: how they are drawn; see SamplingParameters.
     stop: strings that end the text and are not shown.
     choice: which of several texts of the same seed.
+    logprobs: report the log-probability of each drawn id and of this many of the likeliest; None reports nothing.
     Raises ParameterError on a parameter outside its range, TokenizerError on a prompt that is not Unicode.
     """
     stream = TextStream(tokenizer, stop)
     read = Prompt(tokenizer, decoder.ids, prompt).ids
-    row = RowSampling(parameters or SamplingParameters(), decoder.ids, read, choice)
-    return _continue(decoder, stream, read, Sampler([row]), max_tokens)
+    row = RowSampling(parameters or SamplingParameters(), decoder.ids, read, choice, logprobs)
+    return _continue(decoder, stream, read, row, max_tokens)
 
 
 def _continue(
-    decoder: Decoder, stream: TextStream, read: NDArray[np.int64], sampler: Sampler, max_tokens: int
+    decoder: Decoder, stream: TextStream, read: NDArray[np.int32], row: RowSampling, max_tokens: int
 ) -> Iterator[Piece]:
-    unread, state = read, decoder.initial_state(1)
+    rows = decoder.rows(1)
+    rows.read([0], read[None, :-1])
+    rows.set(0, row, int(read[-1]))
+    reported: list[TokenLogprobs] = []
     for position in range(max_tokens):
-        for at in range(len(unread)):
-            logits, state = decoder.step(unread[at : at + 1], state)
-        unread = decoder.ids[sampler.sample(logits, np.array([position]))]
-        text = stream.decode(int(unread[0]))
+        drawn = rows.draw([0], 1)
+        reported += _report(drawn)
+        text = stream.feed(drawn.ids[0].tolist())
         if stream.stopped is not None:
-            yield Piece(text, "stop", position + 1)
+            yield Piece(text, "stop", position + 1, tuple(reported))
             return
         if text:
-            yield Piece(text, None, position + 1)
-    yield Piece(stream.flush(), "length", max_tokens)
+            yield Piece(text, None, position + 1, tuple(reported))
+            reported = []
+    yield Piece(stream.flush(), "length", max_tokens, tuple(reported))
+
+
+def _report(drawn: Drawn) -> list[TokenLogprobs]:
+    """How likely the one drawn id was, if that was asked for."""
+    if drawn.logprobs is None or drawn.top_ids is None or drawn.top_logprobs is None:
+        return []
+    top = list(zip(drawn.top_ids[0, 0].tolist(), drawn.top_logprobs[0, 0].tolist(), strict=True))
+    return [TokenLogprobs(int(drawn.ids[0, 0]), float(drawn.logprobs[0, 0]), top)]

@@ -4,6 +4,7 @@ The random number of a draw is a pure function of (seed, choice, position), so a
 drawn beside it; all arithmetic runs along a row, so neither do its probabilities.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,9 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from model.arithmetic import BLOCK, Array, block_sums, exp, total
 from model.errors import ParameterError
-
-Floats = NDArray[np.floating[Any]]
 
 GREEDY_BELOW = 1e-4  # a temperature under this would overflow the quotient; it means argmax
 
@@ -78,43 +78,55 @@ class RowSampling:
     """One row's side of the sampler: its parameters, which choice it is, and the characters it has used."""
 
     def __init__(
-        self, parameters: SamplingParameters, ids: NDArray[np.int64], prompt: NDArray[Any], choice: int = 0
+        self,
+        parameters: SamplingParameters,
+        ids: NDArray[np.int64],
+        prompt: NDArray[Any],
+        choice: int = 0,
+        logprobs: int | None = None,
     ) -> None:
         """ids: the id of each column of the logits (S,); prompt: the prompt's ids (n,), which only the
-        repetition penalty looks at; choice: which of several texts of one request this is."""
+        repetition penalty looks at; choice: which of several texts of one request this is; logprobs: how many of
+        the likeliest ids are reported beside the log-probability of the drawn one, None for nothing at all."""
         self.parameters = parameters
         self.choice = choice
-        self.drawn = np.zeros(len(ids) if parameters.penalises else 0, np.int64)
+        self.logprobs = None if logprobs is None else min(logprobs, len(ids))
+        self.drawn = np.zeros(len(ids) if parameters.penalises else 0, np.int32)
         self.in_prompt = np.isin(ids, prompt) if parameters.penalises else np.zeros(0, bool)
 
-    def penalise(self, logits: Floats) -> Floats:
+    def penalise(self, logits: Array) -> Array:
         """Logits (S,) of this row after its penalties."""
         used = self.in_prompt | (self.drawn > 0)
-        penalty = self.parameters.repetition_penalty
+        penalty, presence, frequency = map(
+            np.float32,
+            (
+                self.parameters.repetition_penalty,
+                self.parameters.presence_penalty,
+                self.parameters.frequency_penalty,
+            ),
+        )
         logits = np.where(used, np.where(logits > 0, logits / penalty, logits * penalty), logits)
-        logits = logits - self.parameters.presence_penalty * (self.drawn > 0)
-        return logits - self.parameters.frequency_penalty * self.drawn
+        lowered: Array = logits - presence * (self.drawn > 0) - frequency * self.drawn.astype(np.float32)
+        return lowered
 
 
 class Sampler:
-    """Draws one column for each of a fixed set of rows; made anew when rows come or go."""
+    """Draws one column for each of a fixed set of rows, in numpy: the definition the compiled kernel must equal."""
 
     def __init__(self, rows: Sequence[RowSampling]) -> None:
         parameters = [row.parameters for row in rows]
         self._penalised = [(at, row) for at, row in enumerate(rows) if row.parameters.penalises]
-        temperature = np.array([p.temperature for p in parameters])
-        self._greedy = temperature < GREEDY_BELOW
-        self._some_greedy, self._all_greedy = bool(self._greedy.any()), bool(self._greedy.all())
-        self._temperature = np.where(self._greedy, 1.0, temperature).astype(np.float32)[:, None]
+        self._greedy = np.array([p.temperature < GREEDY_BELOW for p in parameters], bool)
+        self._temperature = np.where(self._greedy, 1, [p.temperature for p in parameters]).astype(np.float32)[:, None]
         self._seeds = np.array([p.seed % 2**64 for p in parameters], np.uint64)
         self._choices = np.array([row.choice for row in rows], np.uint64)
-        self._filtered = np.flatnonzero([p.filters and p.temperature >= GREEDY_BELOW for p in parameters])
+        self._filtered = np.flatnonzero([p.filters for p in parameters])
         chosen = [parameters[at] for at in self._filtered]
         self._top_k = np.array([p.top_k or 2**31 - 1 for p in chosen])[:, None]
         self._top_p = np.array([p.top_p for p in chosen])[:, None]
-        self._min_p = np.array([p.min_p for p in chosen])[:, None]
+        self._min_p = np.array([p.min_p for p in chosen], np.float32)[:, None]
 
-    def sample(self, logits: NDArray[np.float32], positions: NDArray[np.int64]) -> NDArray[np.int64]:
+    def sample(self, logits: Array, positions: NDArray[np.int64]) -> NDArray[np.intp]:
         """The drawn column (B,) of each row of logits (B, S).
 
         positions: how many characters each row has drawn before, (B,).
@@ -128,37 +140,74 @@ class Sampler:
             row.drawn[columns[at]] += 1
         return columns
 
-    def _draw(self, logits: NDArray[np.float32], positions: NDArray[np.int64]) -> NDArray[np.int64]:
-        columns: NDArray[np.intp]
-        if self._all_greedy:
-            columns = logits.argmax(axis=1)
-            return columns
-        weights = np.exp((logits - logits.max(axis=1, keepdims=True)) / self._temperature)
-        uniforms = uniform(self._seeds, self._choices, positions)
-        columns = invert(weights, uniforms)
+    def _draw(self, logits: Array, positions: NDArray[np.int64]) -> NDArray[np.intp]:
+        likeliest: NDArray[np.intp] = logits.argmax(axis=1)
+        if self._greedy.all():
+            return likeliest
+        weights = exp((logits - logits.max(axis=1, keepdims=True)) / self._temperature)
         if len(self._filtered):
-            kept, order = self._filter(weights[self._filtered])
-            drawn = invert(kept, uniforms[self._filtered])
-            columns[self._filtered] = np.take_along_axis(order, drawn[:, None], axis=1)[:, 0]
-        if self._some_greedy:
-            columns = np.where(self._greedy, logits.argmax(axis=1), columns)
-        return columns
+            weights[self._filtered] = self._filter(weights[self._filtered])
+        drawn = invert(weights, uniform(self._seeds, self._choices, positions))
+        return np.where(self._greedy, likeliest, drawn)
 
-    def _filter(self, weights: Floats) -> tuple[Floats, NDArray[np.intp]]:
-        """Weights (F, S) of the filtered rows, likeliest first, zero where dropped; and the column of each."""
+    def _filter(self, weights: Array) -> Array:
+        """Weights (F, S) of the filtered rows, zero where dropped; equal ones count as likelier from left to right."""
         order = np.argsort(-weights, axis=1, kind="stable")
-        weights = np.take_along_axis(weights, order, axis=1)
-        weights = np.where(np.arange(weights.shape[1]) < self._top_k, weights, 0)
-        running = np.cumsum(weights, axis=1, dtype=np.float64)
-        before = running - weights  # the probability of everything likelier: 0 for the first, which always stays
-        keep = (before < self._top_p * running[:, -1:]) & (weights >= self._min_p * weights[:, :1])
-        return np.where(keep, weights, 0), order
+        rank = np.argsort(order, axis=1)
+        weights = np.where(rank < self._top_k, weights, np.float32(0))
+        running = np.cumsum(np.take_along_axis(weights, order, axis=1), axis=1, dtype=np.float64)
+        before = np.pad(running[:, :-1], ((0, 0), (1, 0)))  # the sum of everything likelier: 0 for the likeliest
+        in_nucleus = (before < self._top_p * total(weights)[:, None]) | (self._top_p >= 1)
+        keep = np.take_along_axis(in_nucleus, rank, axis=1) & (weights >= self._min_p)
+        return np.where(keep, weights, np.float32(0))
 
 
-def invert(weights: Floats, uniforms: NDArray[np.float64]) -> NDArray[np.intp]:
-    """The column (B,) where the running sum of each row of weights (B, S) passes its uniform (B,) share."""
-    running = np.cumsum(weights, axis=1, dtype=np.float64)
-    columns: NDArray[np.intp] = (running <= (uniforms * running[:, -1])[:, None]).sum(axis=1)
+def invert(weights: Array, uniforms: NDArray[np.float64]) -> NDArray[np.intp]:
+    """The column (B,) where the running sum of each row of weights (B, S) passes its uniform (B,) share.
+
+    The sum runs block after block (`arithmetic.block_sums`), then weight after weight in the block that passes.
+    """
+    rows = np.arange(len(weights))
+    running = np.cumsum(block_sums(weights), axis=1)
+    goal = uniforms * running[:, -1]
+    block = (running <= goal[:, None]).sum(axis=1)
+    value = np.where(block > 0, running[rows, block - 1], 0.0)
+    column, last, open_ = block * BLOCK, np.zeros(len(weights), np.intp), np.ones(len(weights), bool)
+    for _ in range(BLOCK):
+        inside = np.minimum(column, weights.shape[1] - 1)
+        weight = np.where(column < weights.shape[1], weights[rows, inside], 0)
+        value = value + weight
+        last = np.where(open_ & (weight > 0), column, last)  # the answer should rounding keep the sum from passing
+        open_ &= value <= goal
+        column += 1
+    return last
+
+
+def log_probabilities(logits: Array) -> Array:
+    """ln p of every column of logits (B, S): of the model's own distribution, before temperature and penalties."""
+    top, _, logs = _log_sums(logits)
+    logprobs: Array = ((logits.astype(np.float64) - top) - logs[:, None]).astype(np.float32)
+    return logprobs
+
+
+def entropy(logits: Array) -> Array:
+    """-Σ p ln p of each row of logits (B, S), in nats."""
+    top, weights, logs = _log_sums(logits)
+    mean = total(weights * (logits - top)) / total(weights)
+    return (logs - mean).astype(np.float32)
+
+
+def _log_sums(logits: Array) -> tuple[Array, Array, NDArray[np.float64]]:
+    """The largest logit of each row (B, 1), exp of the differences to it (B, S), and ln of their sums (B,)."""
+    top: Array = logits.max(axis=1, keepdims=True)
+    weights = exp(logits - top)
+    logs = np.array([math.log(value) for value in total(weights)])  # the C library's, as the compiled kernel has it
+    return top, weights, logs
+
+
+def likeliest(logprobs: Array, count: int) -> NDArray[np.intp]:
+    """The columns (B, count) of the largest numbers of each row (B, S), largest first, from left to right if equal."""
+    columns: NDArray[np.intp] = np.argsort(-logprobs, axis=1, kind="stable")[:, :count]
     return columns
 
 
@@ -170,8 +219,17 @@ def uniform(
     Each coordinate is folded in with the finaliser of SplitMix64 (Steele, Lea & Flood 2014), a bijection of
     64 bits, so two positions of one text never share a number's source.
     """
-    mixed = _mix(_mix(_mix(seeds) ^ choices) ^ positions.astype(np.uint64))
+    mixed = _mix(_source(seeds, choices) ^ positions.astype(np.uint64))
     return (mixed >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def source(seed: int, choice: int) -> int:
+    """What the numbers of one text are made from: its seed and choice, mixed."""
+    return int(_source(np.array([seed % 2**64], np.uint64), np.array([choice], np.uint64))[0])
+
+
+def _source(seeds: NDArray[np.uint64], choices: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    return _mix(_mix(seeds) ^ choices)
 
 
 def _mix(x: NDArray[np.uint64]) -> NDArray[np.uint64]:

@@ -1,7 +1,14 @@
-"""Ids in, text out, one step at a time: whole characters only, and never a piece of a stop string."""
+"""Ids in, text out, in pieces of any size: whole characters only, and never a piece of a stop string."""
 
 import codecs
+import re
+from bisect import bisect_left
 from collections.abc import Sequence
+from itertools import accumulate
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
 
 from model.errors import ParameterError
 from model.tokenizer import BYTES, Tokenizer
@@ -42,6 +49,7 @@ class TextStream:
     cut off by the end is left out.
 
     stop: strings that end the text; they are not part of it. `stopped` names the one that did.
+    taken: ids consumed so far, up to and with the one that completed a stop string.
     Raises ParameterError on an empty stop string or one over 1,024 characters.
     """
 
@@ -51,22 +59,30 @@ class TextStream:
                 raise ParameterError("stop", f"A stop string has {len(text):,} characters; use 1 to {LARGEST_STOP:,}.")
         self._pieces = tokenizer.pieces
         self._matchers = [StopMatcher(text) for text in stop]
+        self._beginning = re.compile("|".join(re.escape(first) for first in _first_characters(stop)))
         self._bytes = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self._in_character = False
         self._held = ""
         self.stopped: str | None = None
+        self.taken = 0
 
-    def decode(self, token: int) -> str:
-        """Take one more id; the text that may be shown now, often one character, sometimes none."""
-        piece = self._pieces[token]
-        if piece is None or self._in_character:
-            piece = self._decode_bytes(token, piece)
+    @property
+    def holding(self) -> bool:
+        """Whether the text so far may end in an unfinished character or in the beginning of a stop string."""
+        return self.stopped is None and (self._in_character or self._held != "")
+
+    def feed(self, ids: Sequence[int]) -> str:
+        """Take more ids, none after the one that completes a stop string; the text that may be shown now."""
+        if self.stopped is not None:
+            return ""
+        parts = self._spell(ids)
+        text = "".join(parts)
         if not self._matchers:
-            return piece
-        shown = ""
-        for character in piece:
-            if self.stopped is None:
-                shown += self._match(character)
+            self.taken += len(ids)
+            return text
+        shown, end = self._match(text)
+        # An id of a byte may spell no character, or two: whose character was the last is seen from the lengths.
+        self.taken += len(ids) if self.stopped is None else bisect_left([*accumulate(map(len, parts))], end) + 1
         return shown
 
     def flush(self) -> str:
@@ -74,14 +90,37 @@ class TextStream:
         held, self._held = ("" if self.stopped else self._held), ""
         return held
 
-    def _decode_bytes(self, token: int, piece: str | None) -> str:
-        """Text of a byte id, or of a character id that interrupts unfinished bytes."""
+    def _spell(self, ids: Sequence[int]) -> list[str]:
+        """What each id adds to the text."""
+        parts = [self._pieces[token] for token in ids]
+        if self._in_character or None in parts:
+            return [self._spell_one(token, piece) for token, piece in zip(ids, parts, strict=True)]
+        return cast(list[str], parts)
+
+    def _spell_one(self, token: int, piece: str | None) -> str:
+        """The same where bytes are about: an id of a character interrupts unfinished ones."""
+        if piece is not None and not self._in_character:
+            return piece
         raw = bytes([token]) if token < BYTES else (piece or "").encode("utf-8")
         text = self._bytes.decode(raw)
         self._in_character = bool(self._bytes.getstate()[0])
         return text
 
-    def _match(self, character: str) -> str:
+    def _match(self, text: str) -> tuple[str, int]:
+        """What may be shown after more text, and how much of it was read: all, or what completes a stop string."""
+        shown, at = [], 0
+        while at < len(text) and self.stopped is None:
+            if not self._held:
+                beginning = self._beginning.search(text, at)
+                start = beginning.start() if beginning else len(text)
+                shown.append(text[at:start])
+                at = start
+            if at < len(text):
+                shown.append(self._match_one(text[at]))
+                at += 1
+        return "".join(shown), at
+
+    def _match_one(self, character: str) -> str:
         complete = [matcher for matcher in self._matchers if matcher.advance(character)]
         self._held += character
         if complete:
@@ -93,3 +132,19 @@ class TextStream:
         at = len(self._held) - keep
         shown, self._held = self._held[:at], self._held[at:]
         return shown
+
+
+def stop_starts(tokenizer: Tokenizer, stop: Sequence[str]) -> NDArray[np.bool_]:
+    """Which ids (V,) may begin something that is held back: every byte, and the first character of a stop string.
+
+    A stream that is not `holding` shows all other ids as they are; nothing has to look at its text.
+    """
+    starts = np.zeros(tokenizer.size, np.bool_)
+    starts[:BYTES] = True  # a byte may also complete U+FFFD, or a character that has no id of its own
+    places = (tokenizer.characters.find(first) for first in _first_characters(stop))
+    starts[[BYTES + place for place in places if place >= 0]] = True
+    return starts
+
+
+def _first_characters(stop: Sequence[str]) -> list[str]:
+    return sorted({text[0] for text in stop})

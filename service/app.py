@@ -29,12 +29,7 @@ def create_app(settings: Settings, decoder: type[Decoder] = Decoder) -> FastAPI:
     Raises CheckpointError, before anything is started, on a checkpoint that cannot be served.
     """
     model = ServedModel.load(settings, decoder)
-    engine = Engine(
-        model.decoder,
-        max_rows=settings.max_rows,
-        max_waiting=settings.max_waiting,
-        max_held_ids=settings.max_held_characters,
-    )
+    engine = Engine(model.decoder, settings)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:  # noqa: ARG001

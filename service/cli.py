@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from service.settings import ENVIRONMENT, Arithmetic, LogLevel, Settings
+from service.settings import ENVIRONMENT, Arithmetic, Device, LogLevel, Settings
 
 LIMITS, MODEL = "Limits", "Model"
 
@@ -30,6 +30,9 @@ def serve(
     grace_seconds: Annotated[
         float, option("grace_seconds", "Seconds running texts have to end after the signal to stop.")
     ] = Settings.grace_seconds,
+    stream_interval: Annotated[
+        float, option("stream_interval", "Milliseconds between events of a stream; 0 sends each character on its own.")
+    ] = Settings.stream_interval,
     log_level: Annotated[LogLevel, option("log_level", "Least important messages to write.")] = Settings.log_level,
     name: Annotated[
         str | None,
@@ -40,7 +43,8 @@ def serve(
     arithmetic: Annotated[
         Arithmetic, option("arithmetic", "int8 is fast, fp32 rounds nothing.", MODEL)
     ] = Settings.arithmetic,
-    threads: Annotated[int, option("threads", "Cores one step of the model may use.", MODEL)] = Settings.threads,
+    device: Annotated[Device, option("device", "cpu, or cuda for a GPU by PyTorch.", MODEL)] = Settings.device,
+    threads: Annotated[int, option("threads", "Threads that generate, on a core each.", MODEL)] = Settings.threads,
     max_rows: Annotated[int, option("max_rows", "Texts written side by side.", LIMITS)] = Settings.max_rows,
     max_waiting: Annotated[
         int, option("max_waiting", "Texts that may wait for a place.", LIMITS)
@@ -52,8 +56,14 @@ def serve(
         int, option("max_prompt_characters", "Characters a prompt may have.", LIMITS)
     ] = Settings.max_prompt_characters,
     max_held_characters: Annotated[
-        int, option("max_held_characters", "Characters all prompts held at once may have, 8 bytes each.", LIMITS)
+        int, option("max_held_characters", "Characters all prompts held at once may have.", LIMITS)
     ] = Settings.max_held_characters,
+    prefix_cache_bytes: Annotated[
+        int, option("prefix_cache_bytes", "Memory for the states after prompts used before; 0 keeps none.", LIMITS)
+    ] = Settings.prefix_cache_bytes,
+    deadline_seconds: Annotated[
+        float, option("deadline_seconds", "Seconds a request may take, waiting included; 0 sets no limit.", LIMITS)
+    ] = Settings.deadline_seconds,
 ) -> None:
     """Serve a model over HTTP, in the dialect of OpenAI's completions.
 
@@ -73,12 +83,16 @@ def serve(
         host=host,
         port=port,
         arithmetic=arithmetic,
+        device=device,
         threads=threads,
         max_rows=max_rows,
         max_waiting=max_waiting,
         max_body_bytes=max_body_bytes,
         max_prompt_characters=max_prompt_characters,
         max_held_characters=max_held_characters,
+        prefix_cache_bytes=prefix_cache_bytes,
+        deadline_seconds=deadline_seconds,
+        stream_interval=stream_interval,
         grace_seconds=grace_seconds,
         log_level=log_level,
     )
@@ -93,7 +107,7 @@ def _announce(app: Any, url: str) -> None:
 
     model = app.state.model
     lines = (
-        f"Serving {model.name}, {model.parameters:,} parameters in {model.decoder.arithmetic}, at {url}",
+        f"Serving {model.name}, {model.parameters:,} parameters in {model.decoder.where}, at {url}",
         f"Read about it at {url}/docs, or try it:",
         "",
         f"  curl -N {url}/v1/completions -H 'Content-Type: application/json' "

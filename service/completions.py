@@ -1,6 +1,7 @@
 """A completion from request to answer: validated fields to a generation, its text to one body or to a stream."""
 
 import asyncio
+import hashlib
 import secrets
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -14,15 +15,16 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from model.errors import ParameterError, ServiceError
-from model.generate import Piece
 from model.sampling import SamplingParameters
 from service.engine import Engine
 from service.error_responses import of_service_error
 from service.errors import Disconnected, UnknownModel
-from service.generation import GenerationRequest, Output
+from service.generation import GenerationRequest
+from service.output import Output, Piece
 from service.schemas import Choice, Completion, CompletionRequest, PromptTokensDetails, Usage
 from service.served_model import ServedModel
-from service.sse import DONE, ServerSentEvent
+from service.settings import Settings
+from service.sse import DONE, ENCODE, ServerSentEvent
 
 SAMPLING = {field.name for field in fields(SamplingParameters)}
 SEED_BITS = 53  # of a seed made here: a number every JSON reader keeps exact, JavaScript's included
@@ -36,10 +38,11 @@ Grown = Sequence[tuple[int, Piece]]
 class Completions:
     """Answers POST /v1/completions."""
 
-    def __init__(self, model: ServedModel, engine: Engine, max_prompt_characters: int) -> None:
+    def __init__(self, model: ServedModel, engine: Engine, settings: Settings) -> None:
         self.model = model
         self.engine = engine
-        self.max_prompt_characters = max_prompt_characters
+        self.max_prompt_characters = settings.max_prompt_characters
+        self.stream_interval = settings.stream_interval
 
     async def create(self, body: CompletionRequest, request: Request) -> Response:
         """Continue a prompt, one character after the other.
@@ -49,7 +52,7 @@ class Completions:
         """
         self._check(body)
         parameters = self._parameters(body)
-        generation = await self._prepare(body, parameters)
+        generation = await self._prepare(body, parameters, namespace_of(request))
         answer = Answer(self.model.name, parameters.seed, body, generation)
         self.engine.submit(generation)
         try:
@@ -77,8 +80,11 @@ class Completions:
         given = body.model_dump(include=SAMPLING, exclude_none=True)
         return SamplingParameters(**{"seed": secrets.randbits(SEED_BITS), **given})
 
-    async def _prepare(self, body: CompletionRequest, parameters: SamplingParameters) -> GenerationRequest:
+    async def _prepare(
+        self, body: CompletionRequest, parameters: SamplingParameters, namespace: bytes
+    ) -> GenerationRequest:
         """The generation of a request; what would hold up everyone else's text is prepared in another thread."""
+        interval = self.stream_interval if body.stream_interval is None else body.stream_interval
         prepare = partial(
             GenerationRequest,
             self.model.tokenizer,
@@ -88,7 +94,9 @@ class Completions:
             max_tokens=body.max_tokens,
             stop=body.stop,
             n=body.n,
-            every_piece=body.stream,
+            interval=interval / 1000 if body.stream else None,
+            cache=self.engine.cache,
+            namespace=namespace,
         )
         size = len(body.prompt) + body.n * sum(map(len, body.stop))
         return prepare() if size <= INSTANT else await asyncio.to_thread(prepare)
@@ -105,10 +113,13 @@ class Answer:
             "model": model,
             "seed": seed,
         }
+        # What the event of a piece in the middle of a text begins and ends with: most events are one of these.
+        self._begin = ServerSentEvent.of_json(self._head).data[:-1] + ',"choices":[{"index":'
+        self._end = ',"logprobs":null,"finish_reason":null,"stop_reason":null}],"usage":null}'
         self._echo = body.prompt if body.echo else ""
         self._include_usage = body.stream_options.include_usage
         self._generation = generation
-        self._tokens = [0] * body.n
+        self._counts = [0] * body.n
 
     def whole(self, ended: Grown) -> Completion:
         """The answer that is not streamed, of every text's only piece."""
@@ -120,8 +131,8 @@ class Answer:
     async def events(self, first: Grown) -> AsyncIterator[bytes]:
         """The stream, in as many bytes at a time as there are; an error in its middle becomes its last event."""
         if self._echo:
-            for choice in range(len(self._tokens)):  # one at a time: a long prompt times n is a lot to hold at once
-                yield self._encode([(choice, Piece(self._echo))])
+            for choice in range(len(self._counts)):  # one at a time: a long prompt times n is a lot to hold at once
+                yield self._event(choice, Piece(self._echo))
         output = self._generation.output
         try:
             yield self._encode(first)
@@ -136,31 +147,53 @@ class Answer:
         yield DONE.encode()
 
     def _encode(self, grown: Grown) -> bytes:
-        """An event for each text that grew."""
+        """An event for each text that grew, or for each character it grew by."""
         return b"".join(
-            ServerSentEvent.of_json({**self._head, "choices": [self._choice(choice, piece)], "usage": None}).encode()
-            for choice, piece in grown
+            self._event(choice, piece)
+            for choice, grew in grown
+            for piece in (characters(grew) if self._generation.interval == 0 else (grew,))
         )
 
+    def _event(self, choice: int, piece: Piece) -> bytes:
+        if piece.finish_reason is None:
+            data = f'{self._begin}{choice},"text":{ENCODE(piece.text)}{self._end}'
+            return ServerSentEvent(data).encode()
+        whole = {**self._head, "choices": [self._choice(choice, piece)], "usage": None}
+        return ServerSentEvent.of_json(whole).encode()
+
     def _choice(self, choice: int, piece: Piece) -> dict[str, Any]:
-        self._tokens[choice] = piece.tokens
-        ended = piece.finish_reason is not None
+        self._counts[choice] = piece.tokens
         return {
             "index": choice,
             "text": piece.text,
             "logprobs": None,
             "finish_reason": piece.finish_reason,
-            "stop_reason": self._generation.rows[choice].stream.stopped if ended else None,
+            "stop_reason": piece.stop_reason,
         }
 
     def _usage(self) -> Usage:
-        prompt, written = self._generation.prompt, sum(self._tokens)
+        generation, written = self._generation, sum(self._counts)
         return Usage(
-            prompt_tokens=prompt.tokens,
+            prompt_tokens=generation.prompt_tokens,
             completion_tokens=written,
-            total_tokens=prompt.tokens + written,
-            prompt_tokens_details=PromptTokensDetails(unseen_characters=prompt.unseen),
+            total_tokens=generation.prompt_tokens + written,
+            prompt_tokens_details=PromptTokensDetails(
+                cached_tokens=generation.cached, unseen_characters=generation.unseen
+            ),
         )
+
+
+def characters(piece: Piece) -> Sequence[Piece]:
+    """A piece for each character of one; what the text ended with is said by the last."""
+    return [
+        *(piece._replace(text=character, finish_reason=None, stop_reason=None) for character in piece.text[:-1]),
+        piece._replace(text=piece.text[-1:]),
+    ]
+
+
+def namespace_of(request: Request) -> bytes:
+    """Whose prompts are kept together: how long an answer takes tells nobody what was asked with another key."""
+    return hashlib.sha256(request.headers.get("authorization", "").encode("latin-1")).digest()
 
 
 class EventStream(StreamingResponse):

@@ -1,90 +1,109 @@
-"""The thread that generates: rows from the scheduler through the batch, one step at a time, text to the event loop."""
+"""The threads that generate: requests in from the event loop, turns on every thread, text out to the event loop."""
 
 import asyncio
 import logging
 import threading
-from collections.abc import Callable
-from typing import Literal, TypeVar
+import time
+from typing import Literal
 
-from model.decoder import Decoder
 from model.errors import ServiceError
-from model.generate import Piece
-from service.batch import Batch
-from service.errors import Draining, EngineStopped, QueueFull, StepFailed
+from model.rows import AnyDecoder
+from service.drawing import Event
+from service.errors import DeadlineExceeded, Draining, EngineStopped, QueueFull, StepFailed
 from service.generation import Generation, GenerationRequest
-from service.scheduler import Scheduler
+from service.output import Piece
+from service.prefix_cache import PrefixCache
+from service.scheduler import Changes, Scheduler
+from service.settings import Settings
+from service.worker import Turn, Worker
 
 logger = logging.getLogger(__name__)
 
 Status = Literal["ok", "draining", "failed"]
-Event = tuple[Generation, Piece]
-Events = TypeVar("Events")
+
+FAILED = StepFailed("The server failed in the middle of this text; it has been logged. Try again.")
 
 
 class Engine:
-    """Generates the texts of all requests together, in a thread of its own.
+    """Generates the texts of all requests together, in threads of its own.
 
-    max_rows, max_waiting: see Scheduler. max_held_ids: ids all prompts together may have; a single one always may.
+    settings: how many threads, places and requests, how long a request may take, how much the prefix cache may hold.
 
-    Methods are called from the event loop's thread and return at once. The lock guards the scheduler alone, and
-    the engine's thread holds it between two steps, never during one.
+    Methods are called from the event loop's thread and return at once. The lock guards the scheduler alone, and the
+    engine's threads hold it between two turns, never during one.
     """
 
-    def __init__(self, decoder: Decoder, *, max_rows: int, max_waiting: int, max_held_ids: int) -> None:
-        self._decoder = decoder
-        self._batch = Batch(decoder)
-        self._scheduler: Scheduler[Generation] = Scheduler(max_rows, max_waiting)
+    def __init__(self, decoder: AnyDecoder, settings: Settings) -> None:
+        lanes = min(settings.threads, settings.max_rows)
+        places = [(settings.max_rows + at) // lanes for at in range(lanes)]
+        patience = settings.deadline_seconds or float("inf")
+        self.cache = PrefixCache(settings.prefix_cache_bytes)
+        self.failures = 0
+        """Calls of the model that raised an exception."""
+        self.died = False
+        """Whether a thread has ended that should not have."""
+        self._scheduler: Scheduler[GenerationRequest, Generation] = Scheduler(places, settings.max_waiting, patience)
+        self._late = DeadlineExceeded(
+            f"The text was not finished after {patience:g} seconds; "
+            "ask for fewer characters, or again when the server is less busy."
+        )
+        self._max_held_ids = settings.max_held_characters
+        self._held_ids = 0
+        self._requests: set[GenerationRequest] = set()
         self._work = threading.Condition()
         self._loop: asyncio.AbstractEventLoop
-        self._requests: set[GenerationRequest] = set()
-        self._max_held_ids = max_held_ids
-        self._held_ids = 0
         self._refusal: ServiceError | None = EngineStopped("The server has not started; try again in a moment.")
         self._stopping = False
-        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+        self._threads = [
+            threading.Thread(target=self._run, args=(lane, decoder, count), name=f"engine-{lane}", daemon=True)
+            for lane, count in enumerate(places)
+        ]
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begin to take requests, whose text is handed to `loop`."""
         self._loop = loop
         self._refusal = None
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
 
     def stop(self) -> None:
-        """End the thread after the step it is in. Requests that are not finished never will be."""
+        """End the threads after the turns they are in. Requests that are not finished never will be."""
         self._refusal = EngineStopped("The server has stopped.")
         with self._work:
             self._stopping = True
-            self._work.notify()
-        if self._thread.is_alive():
-            self._thread.join()
+            self._work.notify_all()
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join()
 
     def submit(self, request: GenerationRequest) -> None:
-        """Let a request's rows wait for their place in the batch; its text arrives in `request.output`.
+        """Let a request's texts be generated as soon as there is a place; they arrive in `request.output`.
 
         Every submitted request has to be released. Raises Draining, EngineStopped, QueueFull, and ParameterError
         for more texts than there can ever be places.
         """
         if self._refusal is not None:
             raise self._refusal
-        if self._requests and self._held_ids + len(request.prompt.ids) > self._max_held_ids:
+        if self._requests and self._held_ids + len(request.prompt) > self._max_held_ids:
             raise QueueFull("The prompts being read and waiting are all this server holds; try again in a moment.")
-        if request.rows[0].max_tokens:
+        if request.max_tokens:
             with self._work:
-                self._scheduler.add(request.rows)
-                self._work.notify()
+                self._scheduler.add(request, request.rows, time.monotonic())
+                self._work.notify_all()
         else:
-            _deliver([(row, Piece("", "length")) for row in request.rows])
+            _deliver([Event(row, Piece("", "length")) for row in request.rows], [])
         self._requests.add(request)
-        self._held_ids += len(request.prompt.ids)
+        self._held_ids += len(request.prompt)
 
     def release(self, request: GenerationRequest) -> None:
-        """Let a request go: free the places of whatever has not finished, after the step it is in."""
+        """Let a request go: free the places of whatever has not finished, after the turn it is in."""
         if request not in self._requests:
             return
         self._requests.remove(request)
-        self._held_ids -= len(request.prompt.ids)
+        self._held_ids -= len(request.prompt)
         with self._work:
-            self._scheduler.remove(request.rows)
+            self._scheduler.drop(request)
+            self._work.notify_all()
 
     def drain(self) -> None:
         """Take no more requests; those running and waiting go on."""
@@ -99,73 +118,68 @@ class Engine:
     @property
     def status(self) -> Status:
         """ "ok" while requests are taken, "draining" while the last ones end, "failed" when no text comes any more."""
-        if isinstance(self._refusal, Draining) and self._thread.is_alive():
+        if isinstance(self._refusal, Draining) and not self.died:
             return "draining"
         return "failed" if self._refusal else "ok"
 
     @property
     def running(self) -> int:
-        """Rows that advance in each step."""
-        return len(self._scheduler.running)
+        """Texts that have a place."""
+        return self._scheduler.running
 
     @property
     def waiting(self) -> int:
-        """Rows that wait for a place."""
-        return len(self._scheduler.waiting)
+        """Texts that wait for a place, or for another text of their request to have read the prompt."""
+        return self._scheduler.waiting
 
-    def _run(self) -> None:
-        """The thread: step while there are rows, sleep while there are none."""
+    def _run(self, lane: int, decoder: AnyDecoder, places: int) -> None:
+        """A thread: a turn after the other while there are rows, sleep while there are none."""
         try:
-            while rows := self._next_rows():
-                self._step(rows)
+            worker = Worker(decoder, places, self.cache, time.monotonic)
+            while (changes := self._next(lane, worker)) is not None:
+                self._settle(worker.turn(changes))
         except BaseException:
-            logger.critical("The engine's thread has died; restart the server.", exc_info=True)
-            self._hand_over(self._die, EngineStopped("The server can generate no more text; it has to be restarted."))
+            logger.critical("A thread of the engine has died; restart the server.", exc_info=True)
+            error = EngineStopped("The server can generate no more text; it has to be restarted.")
+            self._loop.call_soon_threadsafe(self._die, error)
 
-    def _next_rows(self) -> list[Generation]:
-        """The rows of the next step, none when there is to be none any more."""
+    def _next(self, lane: int, worker: Worker) -> Changes[Generation] | None:
+        """What has changed since the thread's last turn, once there is something to do; None when there never is."""
         with self._work:
             while not self._stopping:
-                if rows := self._scheduler.admit():
-                    return rows
+                changes = self._scheduler.changes(lane)
+                if worker.busy or changes.leaving or changes.joining:
+                    return changes
                 self._work.wait()
-        return []
+        return None
 
-    def _step(self, rows: list[Generation]) -> None:
-        try:
-            events = [(row, row.accept(token)) for row, token in self._batch.step(rows)]
-        except Exception:
-            self._fail(rows)
-            return
-        finished = [row for row, piece in events if piece.finish_reason is not None]
-        if finished:
-            with self._work:
-                self._scheduler.remove(finished)
-        self._hand_over(_deliver, events)
-
-    def _fail(self, rows: list[Generation]) -> None:
-        """Give up the rows of a step that raised, and begin the next with a clean batch."""
-        logger.exception("A step of %d texts failed; their requests end with an error, the others go on.", len(rows))
-        self._batch = Batch(self._decoder)
+    def _settle(self, turn: Turn) -> None:
+        """Bring the scheduler up to date with a turn, and hand over what it brought, all at once."""
+        ended = [event.row for event in turn.events if event.piece.finish_reason is not None]
         with self._work:
-            self._scheduler.remove(rows)
-        self._hand_over(_report, rows)
-
-    def _hand_over(self, receive: Callable[[Events], None], events: Events) -> None:
-        """Let the event loop's thread run `receive(events)`: all of a step at once, not a call per character."""
-        self._loop.call_soon_threadsafe(receive, events)
+            late = self._scheduler.expire(time.monotonic())
+            for request in turn.read:
+                self._scheduler.spread(request)
+            for row in ended:
+                self._scheduler.finish(row.request, row)
+            for request in turn.failed:
+                self._scheduler.drop(request)
+            if late or turn.read or ended or turn.failed:
+                self._work.notify_all()
+        self.failures += turn.failures
+        errors: list[tuple[GenerationRequest, ServiceError]] = [(request, self._late) for request in late]
+        errors += [(request, FAILED) for request in turn.failed]
+        if turn.events or errors:
+            self._loop.call_soon_threadsafe(_deliver, turn.events, errors)
 
     def _die(self, error: ServiceError) -> None:
+        self.died = True
         self._refusal = error
         self.abandon(error)
 
 
-def _deliver(events: list[Event]) -> None:
+def _deliver(events: list[Event], errors: list[tuple[GenerationRequest, ServiceError]]) -> None:
     for row, piece in events:
-        if piece.text or piece.finish_reason is not None:
-            row.request.output.put(row.choice, piece)
-
-
-def _report(rows: list[Generation]) -> None:
-    for request in {row.request for row in rows}:
-        request.output.fail(StepFailed("The server failed in the middle of this text; it has been logged. Try again."))
+        row.request.output.put(row.choice, piece)
+    for request, error in errors:
+        request.output.fail(error)

@@ -9,7 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
 from model.errors import ParameterError, ServiceError, TokenizerError
-from service.errors import Disconnected, Draining, EngineStopped, QueueFull, StepFailed, UnknownModel
+from service.errors import DeadlineExceeded, Disconnected, Draining, EngineStopped, QueueFull, StepFailed, UnknownModel
 from service.schemas import ErrorBody, ErrorDetail
 
 LONGEST_MESSAGE = 500  # characters; at six bytes each, as \u0000 has, the body still stays under 4 KiB
@@ -26,6 +26,7 @@ KINDS: dict[type[ServiceError], tuple[int, str, str]] = {
     StepFailed: (500, "server_error", "step_failed"),
     Draining: (503, "server_error", "draining"),
     EngineStopped: (503, "server_error", "engine_stopped"),
+    DeadlineExceeded: (504, "server_error", "deadline_exceeded"),
 }
 RETRY_AFTER = {429: "1", 503: "5"}  # seconds: a queue moves on, a restart takes a moment
 

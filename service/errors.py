@@ -1,13 +1,14 @@
 """Why the service cannot take or finish a request, as kinds of ServiceError; what each means in HTTP is not said here.
 
 ServiceError (model/errors.py)
-├── SettingsError   a setting lies outside its range, or the server cannot start with it
-├── QueueFull       as many requests run and wait as the settings allow
-├── Draining        the server is stopping and takes no more requests
-├── EngineStopped   the thread that generates text is not running
-├── StepFailed      the step a request took part in raised an exception
-├── UnknownModel    the request names a model this server does not serve
-└── Disconnected    whoever asked is gone
+├── SettingsError     a setting lies outside its range, or the server cannot start with it
+├── QueueFull         as many requests run and wait as the settings allow
+├── Draining          the server is stopping and takes no more requests
+├── EngineStopped     a thread that generates text is not running
+├── StepFailed        the call of the model that a request took part in raised an exception
+├── DeadlineExceeded  a request took longer than the settings allow
+├── UnknownModel      the request names a model this server does not serve
+└── Disconnected      whoever asked is gone
 """
 
 from model.errors import ServiceError
@@ -26,11 +27,15 @@ class Draining(ServiceError):
 
 
 class EngineStopped(ServiceError):
-    """The thread that generates text was not started, or has died."""
+    """A thread that generates text was not started, or has died."""
 
 
 class StepFailed(ServiceError):
-    """The step a request took part in raised an exception; the text so far is all there is."""
+    """The call of the model that a request took part in raised an exception; the text so far is all there is."""
+
+
+class DeadlineExceeded(ServiceError):
+    """A request, its time in the queue included, took longer than the settings allow."""
 
 
 class UnknownModel(ServiceError):

@@ -8,7 +8,7 @@ from starlette.responses import JSONResponse
 from service.completions import Completions
 from service.engine import Engine
 from service.errors import UnknownModel
-from service.schemas import Completion, ErrorBody, Health, ModelCard, ModelList
+from service.schemas import Completion, ErrorBody, Health, ModelCard, ModelList, PrefixCacheCounts
 from service.served_model import ServedModel
 from service.settings import Settings
 
@@ -39,6 +39,7 @@ DESCRIPTIONS = {
     429: "The queue is full; Retry-After says in how many seconds to try again.",
     500: "The server failed; it is logged there.",
     503: "The server is starting, stopping or broken; Retry-After says in how many seconds to try again.",
+    504: "The text was not finished in time; ask for less, or later.",
 }
 
 
@@ -72,13 +73,20 @@ class Information:
     async def health(self) -> JSONResponse:
         """Whether the server takes requests, and how many texts it writes and has waiting. Never waits itself."""
         status, engine = self.engine.status, self.engine
-        health = Health(status=status, model=self.card.id, running=engine.running, waiting=engine.waiting)
+        health = Health(
+            status=status,
+            model=self.card.id,
+            running=engine.running,
+            waiting=engine.waiting,
+            failures=engine.failures,
+            prefix_cache=PrefixCacheCounts(**engine.cache.statistics._asdict()),
+        )
         return JSONResponse(health.model_dump(), 200 if status == "ok" else 503)
 
 
 def router(model: ServedModel, engine: Engine, settings: Settings) -> APIRouter:
     """All routes, answering with one model and its engine."""
-    completions = Completions(model, engine, settings.max_prompt_characters)
+    completions = Completions(model, engine, settings)
     information = Information(model, engine)
     routes = APIRouter()
     routes.add_api_route(
@@ -90,7 +98,7 @@ def router(model: ServedModel, engine: Engine, settings: Settings) -> APIRouter:
         response_model=Completion,
         responses={
             200: {"description": "The texts, or a stream of their pieces.", "content": {"text/event-stream": STREAM}},
-            **errors(400, 404, 413, 415, 429, 500, 503),
+            **errors(400, 404, 413, 415, 429, 500, 503, 504),
         },
     )
     routes.add_api_route(

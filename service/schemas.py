@@ -14,6 +14,7 @@ LARGEST_MAX_TOKENS = 100_000
 LARGEST_N = 16
 MOST_STOPS = 16
 LONGEST_NAME = 1024
+LONGEST_INTERVAL = 10_000  # milliseconds between two events of a stream
 
 PLAIN = SamplingParameters()  # the sampler's defaults are the wire's
 NULL = {"type": "null"}
@@ -130,6 +131,13 @@ class CompletionRequest(Nullable):
     echo: bool = Field(default=False, description="Begin each text with the prompt.")
     stream: bool = Field(default=False, description="Send the text as server-sent events while it is written.")
     stream_options: StreamOptions = Field(default=StreamOptions(), description="Only looked at when `stream` is true.")
+    stream_interval: float | None = Field(
+        default=None,
+        ge=0,
+        le=LONGEST_INTERVAL,
+        description="Milliseconds between two events of a text in a stream; the first comes at once. 0 = every "
+        "character is an event of its own. Absent: as the server is set.",
+    )
     user: Name | None = Field(default=None, description="Whom the text is for. Accepted and not used.")
     logprobs: None = Field(default=None, description="Not supported: refused rather than ignored.")
     logit_bias: dict[str, Any] = Field(default={}, max_length=0, description="Not supported: has to be empty.")
@@ -170,6 +178,7 @@ class Choice(BaseModel):
 class PromptTokensDetails(BaseModel):
     """What the prompt was made of."""
 
+    cached_tokens: int = Field(ge=0, description="Tokens whose reading was spared by an earlier, alike prompt.")
     unseen_characters: int = Field(ge=0, description="Characters of the prompt that never occurred in training.")
 
 
@@ -210,13 +219,26 @@ class ModelList(BaseModel):
     data: list[ModelCard]
 
 
+class PrefixCacheCounts(BaseModel):
+    """How much the states kept after earlier prompts have helped since the server started."""
+
+    queries: int = Field(ge=0, description="Prompts that were looked up.")
+    hits: int = Field(ge=0, description="Those of which a beginning was found.")
+    cached_tokens: int = Field(ge=0, description="Tokens that were not read again.")
+    evictions: int = Field(ge=0, description="States given up to make room.")
+    entries: int = Field(ge=0, description="States kept now.")
+    bytes: int = Field(ge=0, description="The memory they take.")
+
+
 class Health(BaseModel):
     """Whether the server can write text, and how busy it is."""
 
     status: Literal["ok", "draining", "failed"] = Field(description="Anything but ok comes with status 503.")
     model: str = Field(description="The name of the model that is served.")
     running: int = Field(ge=0, description="Texts being written, side by side.")
-    waiting: int = Field(ge=0, description="Texts waiting for a place.")
+    waiting: int = Field(ge=0, description="Texts waiting for a place, or for their prompt to be read by another.")
+    failures: int = Field(ge=0, description="Calls of the model that failed since the server started.")
+    prefix_cache: PrefixCacheCounts
 
 
 class ErrorDetail(BaseModel):

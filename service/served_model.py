@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass
 
-from model.checkpoint import BUNDLED, CONFIG, load
+from model.checkpoint import BUNDLED, CONFIG, Checkpoint, load
 from model.decoder import Decoder
+from model.rows import AnyDecoder
 from model.tokenizer import Tokenizer
+from service.errors import SettingsError
 from service.settings import Settings
 
 
@@ -20,7 +22,7 @@ class ServedModel:
     created: int
     parameters: int
     tokenizer: Tokenizer
-    decoder: Decoder
+    decoder: AnyDecoder
 
     @classmethod
     def load(cls, settings: Settings, decoder: type[Decoder] = Decoder) -> "ServedModel":
@@ -32,5 +34,14 @@ class ServedModel:
             created=int((folder / CONFIG).stat().st_mtime),
             parameters=checkpoint.config.parameters(),
             tokenizer=checkpoint.tokenizer,
-            decoder=decoder(checkpoint, settings.arithmetic, settings.threads),
+            decoder=_on_gpu(checkpoint) if settings.device == "cuda" else decoder(checkpoint, settings.arithmetic),
         )
+
+
+def _on_gpu(checkpoint: Checkpoint) -> AnyDecoder:
+    """A decoder on the GPU. Raises SettingsError where PyTorch or the GPU is missing."""
+    try:
+        from model.cuda_step import CudaDecoder
+    except ImportError as error:
+        raise SettingsError("A GPU is used through PyTorch, which is missing; pip install 'unroll[train]'.") from error
+    return CudaDecoder(checkpoint)

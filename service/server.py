@@ -11,14 +11,16 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
+from model.library import processors
 from service.app import create_app
 from service.engine import Engine
-from service.errors import Draining, SettingsError
+from service.errors import Draining, EngineStopped, SettingsError
 from service.settings import Settings
 
 logger = logging.getLogger(__name__)
 
 BACKLOG = 2048  # connections that wait to be taken
+LAST_LOOK_SECONDS = 1  # for telling a failed engine to whoever asks how the server is, before it ends
 LAST_WORDS_SECONDS = 2  # for sending what is written to those who read slowly, once the grace is over
 
 
@@ -46,9 +48,16 @@ class DrainingServer(uvicorn.Server):
         await super().startup(sockets)
         self._announce()
 
+    async def on_tick(self, counter: int) -> bool:
+        """Whether to stop: when told to, and when no more text can be generated."""
+        return await super().on_tick(counter) or self._engine.died
+
     async def main_loop(self) -> None:
         """Serve until told to stop, then until the running texts have ended."""
         await super().main_loop()
+        if self._engine.died:
+            await asyncio.sleep(LAST_LOOK_SECONDS)
+            return
         self._engine.drain()
         logger.info("Stopping: running texts have %g s to end; send the signal again to end now.", self._grace_seconds)
         deadline = time.monotonic() + self._grace_seconds
@@ -108,13 +117,22 @@ def run(settings: Settings, announce: Callable[[FastAPI, str], None]) -> None:
     """Serve until a signal says to stop.
 
     announce: called with the application and its URL once it answers.
-    Raises SettingsError, CheckpointError.
+    Raises SettingsError, CheckpointError, and EngineStopped when no more text could be generated.
     """
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     app = create_app(settings)
+    if not processors():
+        logger.warning(
+            "No kernel was compiled for this machine, so steps run in numpy, a tenth as fast and with the same texts: "
+            "install a C compiler and then Unroll again."
+        )
     listener = listen(settings.host, settings.port)
     host, port = listener.getsockname()[:2]
     url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     if not is_loopback(settings.host):
         logger.warning("Listening on %s: everyone who can reach %s can use this server; it asks for no key.", host, url)
     make_server(app, settings, lambda: announce(app, url)).run(sockets=[listener])
+    if app.state.engine.died:
+        raise EngineStopped(
+            "The server ended because a thread that generates has died, as the log says; start it again."
+        )

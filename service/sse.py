@@ -8,6 +8,10 @@ from typing import Any
 
 # The only ends of a line the format knows; str.splitlines knows more, and would tear data apart at them.
 LINE_END = re.compile("\r\n|\r|\n")
+NEXT_LINE = "\ndata: "
+
+ENCODE = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
+"""A value as JSON in one line of ASCII."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,11 +23,11 @@ class ServerSentEvent:
     @classmethod
     def of_json(cls, value: Mapping[str, Any]) -> "ServerSentEvent":
         """An event whose data is JSON in one line of ASCII, so that no reader takes U+2028 or U+0085 for its end."""
-        return cls(json.dumps(value, allow_nan=False, separators=(",", ":")))
+        return cls(ENCODE(value))
 
     def encode(self) -> bytes:
         """The event as it stands in the stream."""
-        return "".join(f"data: {line}\n" for line in LINE_END.split(self.data)).encode() + b"\n"
+        return f"data: {LINE_END.sub(NEXT_LINE, self.data)}\n\n".encode()
 
 
 DONE = ServerSentEvent("[DONE]")

@@ -1,5 +1,6 @@
 """What every test shares: reproducible random examples, the corpora beside the repository, a small checkpoint."""
 
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,6 +9,10 @@ from hypothesis import HealthCheck, settings
 
 from model.checkpoint import save
 from tests.model.small import small_checkpoint
+
+# A test run that a script starts in the background inherits an ignored SIGINT, and so would the programs that tests
+# start and end with it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The same examples on every run and every machine, however slow: a failure is a defect, never the weather.
 settings.register_profile(

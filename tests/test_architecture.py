@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +15,15 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("model", "training", "service")
 LONGEST = 400  # lines of a file
 HTTP = {"fastapi", "fastapi_offline", "starlette", "uvicorn"}
-NO_HTTP = {f"service/{name}.py" for name in ("scheduler", "engine", "generation", "settings", "errors")}
+TORCH = {"model/network.py", "model/cuda_step.py"}  # beside all of training
+ONNX = {"onnx", "onnxruntime"}
+NO_HTTP = {
+    f"service/{name}.py"
+    for name in (
+        *("drawing", "engine", "errors", "generation", "output", "plan", "prefix_cache", "scheduler", "settings"),
+        *("served_model", "worker"),
+    )
+}
 
 
 class Import(NamedTuple):
@@ -76,7 +85,8 @@ def listed(imports: list[Import]) -> list[str]:
 
 
 def test_the_imports_were_read() -> None:
-    assert "model/decoder.py imports onnxruntime" in listed(IMPORTS)
+    assert "model/arithmetic.py imports numpy" in listed(IMPORTS)
+    assert "model/decoder.py imports model.weights" in listed(IMPORTS)
     assert "model/cli.py imports model.checkpoint" in listed([one for one in IMPORTS if not one.at_import])
 
 
@@ -105,14 +115,26 @@ def test_no_circles_inside_a_package(package: str) -> None:
         walk(module, ())
 
 
-def test_torch_is_imported_only_where_a_network_is_trained() -> None:
+def test_torch_is_imported_only_where_a_network_is_trained_or_runs_on_a_gpu() -> None:
     loads_torch = [one for one in IMPORTS if one.package == "torch" or one.module == "model.network"]
-    allowed = [one for one in loads_torch if one.file == "model/network.py" or one.file.startswith("training/")]
+    allowed = [one for one in loads_torch if one.file in TORCH or one.file.startswith("training/")]
     assert listed(loads_torch) == listed(allowed)
-    assert any(one.file == "model/network.py" and one.at_import for one in allowed)
+    assert {one.file for one in allowed if one.at_import} >= TORCH
+
+
+def test_the_gpu_s_step_is_imported_only_once_it_is_wanted() -> None:
+    assert listed([one for one in IMPORTS if one.module == "model.cuda_step" and one.at_import]) == []
+
+
+def test_nothing_of_ours_imports_onnx() -> None:
+    assert listed([one for one in IMPORTS if one.package in ONNX]) == []
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        needed = tomllib.load(file)["project"]["dependencies"]
+    assert [one for one in needed if re.split(r"[^\w.-]", one)[0] in ONNX | {"torch"}] == []
 
 
 def test_http_is_spoken_only_in_the_service_and_not_by_its_scheduler_or_engine() -> None:
+    assert {name for name in NO_HTTP if not (ROOT / name).is_file()} == set()
     silent = [one for one in IMPORTS if not one.file.startswith("service/") or one.file in NO_HTTP]
     assert listed([one for one in silent if one.package in HTTP]) == []
 
@@ -126,6 +148,9 @@ def test_a_file_opens_with_one_sentence_and_is_short(path: Path) -> None:
     assert text.count("\n") <= LONGEST, f"{name_of(path)} has over {LONGEST} lines"
 
 
+UNWANTED = ["torch", *sorted(ONNX)]
+
+
 def python(code: str) -> str:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.returncode == 0, done.stderr
@@ -133,7 +158,7 @@ def python(code: str) -> str:
 
 
 def test_asking_for_help_does_not_load_torch_or_the_model() -> None:
-    heavy = ["torch", "numpy", "onnxruntime", "fastapi"]
+    heavy = ["torch", "numpy", "model.decoder", "fastapi"]
     for arguments in (["--help"], ["train", "--help"], ["serve", "--help"], ["generate", "--help"]):
         code = f"""
 import runpy, sys
@@ -147,7 +172,7 @@ print([name for name in {heavy} if name in sys.modules])
         assert python(code) == "[]", arguments
 
 
-def test_generating_does_not_load_torch(checkpoint_folder: Path) -> None:
+def test_generating_does_not_load_torch_or_onnx(checkpoint_folder: Path) -> None:
     code = f"""
 import runpy, sys
 sys.argv = ["unroll", "generate", {str(checkpoint_folder)!r}, "--max-tokens", "3"]
@@ -156,13 +181,13 @@ try:
 except SystemExit as end:
     assert not end.code, end.code
 print()
-print("torch" in sys.modules)
+print([name for name in {UNWANTED} if name in sys.modules])
 """
-    assert python(code) == "False"
+    assert python(code) == "[]"
 
 
-def test_the_service_does_not_load_torch() -> None:
-    assert python("import sys, service.app; print('torch' in sys.modules)") == "False"
+def test_the_service_does_not_load_torch_or_onnx() -> None:
+    assert python(f"import sys, service.app; print([name for name in {UNWANTED} if name in sys.modules])") == "[]"
 
 
 def test_no_file_leaves_work_for_later() -> None:

@@ -106,13 +106,13 @@ def decoder_reader(decoder: Decoder) -> Reader:
     """Read with the CPU decoder, as the text is served; it must have a column for every id."""
 
     def read(inputs: NDArray[np.int64], targets: NDArray[np.int64], state: Any) -> tuple[float, Any]:
-        state = decoder.initial_state(len(inputs)) if state is None else state
+        state = decoder.initial_state(len(inputs)) if state is None else np.stack(state, axis=1)
         nats = 0.0
         for at in range(inputs.shape[1]):
             logits, state = decoder.step(np.ascontiguousarray(inputs[:, at]), state)
             top = logits.max(axis=1, keepdims=True)
             log_sum = np.log(np.exp((logits - top).astype(np.float64)).sum(axis=1)) + top[:, 0]
             nats += float((log_sum - logits[np.arange(len(logits)), targets[:, at]]).sum())
-        return nats, state
+        return nats, list(state.swapaxes(0, 1))
 
     return read

@@ -7,13 +7,16 @@ from numpy.typing import NDArray
 
 from model.checkpoint import Checkpoint
 from model.config import Cell
-from model.decoder import Arithmetic, Decoder, State
+from model.decoder import NUMPY, Decoder, State
 from model.errors import ParameterError
+from model.library import processors
 from model.network import from_tensors
+from model.weights import Arithmetic
 from tests.model.small import CELLS, SIZE, small_checkpoint
 
 ROWS, STEPS = 4, 120
 ARITHMETICS: tuple[Arithmetic, ...] = ("int8", "fp32")
+PROCESSORS = [*processors(), NUMPY]
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
@@ -35,37 +38,38 @@ def run(decoder: Decoder, ids: NDArray[np.int64]) -> tuple[NDArray[np.float32], 
 def run_network(checkpoint: Checkpoint, ids: NDArray[np.int64]) -> tuple[NDArray[np.float32], State]:
     with torch.no_grad():
         logits, state = from_tensors(checkpoint.config, checkpoint.tensors)(torch.from_numpy(ids))
-    return logits.numpy(), [part.numpy() for part in state]
+    return logits.numpy(), torch.stack(state, dim=1).numpy()
 
 
-@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("processor", PROCESSORS)
+@pytest.mark.parametrize("layers", [1, 2, 3])
 @pytest.mark.parametrize("cell", CELLS)
-def test_fp32_steps_equal_the_network_over_a_long_sequence(cell: Cell, layers: int) -> None:
+def test_fp32_steps_equal_the_network_over_a_long_sequence(cell: Cell, layers: int, processor: str) -> None:
+    """One tanh differs by up to 4e-7; through three layers of the lively simple network 1.1e-5 was measured."""
     checkpoint = small_checkpoint(cell, layers)
     ids = random_ids(checkpoint, ROWS, STEPS)
-    logits, state = run(Decoder(checkpoint, "fp32", every_id=True), ids)
+    logits, state = run(Decoder(checkpoint, "fp32", every_id=True, processor=processor), ids)
     expected, last = run_network(checkpoint, ids)
-    np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-5)
-    for part, wanted in zip(state, last, strict=True):
-        np.testing.assert_allclose(part, wanted, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(logits, expected, rtol=0, atol=3e-5)
+    np.testing.assert_allclose(state, last, rtol=0, atol=3e-5)
 
 
+@pytest.mark.parametrize("processor", PROCESSORS)
 @pytest.mark.parametrize("layers", [1, 2])
 @pytest.mark.parametrize("cell", CELLS)
-def test_int8_steps_stay_close_to_the_network_over_a_long_sequence(cell: Cell, layers: int) -> None:
+def test_int8_steps_stay_close_to_the_network_over_a_long_sequence(cell: Cell, layers: int, processor: str) -> None:
     """A hidden state is rounded by at most 1/254 and a weight by 1/254 of its row's largest, at every step.
 
     Through the recurrence these errors come to 0.01 to 0.07 of a state in 120 steps with weights this lively, the
     simple network the largest, having no gate that forgets; of logits that spread by 1 to 2.5, to 0.015 of that
-    on average. Bounds at twice what was measured: a wrong scale or zero point is off by ten times more.
+    on average. Bounds at twice what was measured: a wrong scale is off by ten times more.
     """
     checkpoint = small_checkpoint(cell, layers)
     ids = random_ids(checkpoint, ROWS, STEPS)
-    logits, state = run(Decoder(checkpoint, "int8", every_id=True), ids)
+    logits, state = run(Decoder(checkpoint, "int8", every_id=True, processor=processor), ids)
     expected, last = run_network(checkpoint, ids)
     assert np.abs(logits - expected).mean() < 0.03 * expected.std()
-    for part, wanted in zip(state, last, strict=True):
-        np.testing.assert_allclose(part, wanted, rtol=0, atol=0.15)
+    np.testing.assert_allclose(state, last, rtol=0, atol=0.15)
 
 
 def test_int8_rounds_nothing_that_is_exact_in_eight_bits() -> None:
@@ -79,12 +83,10 @@ def test_int8_rounds_nothing_that_is_exact_in_eight_bits() -> None:
         exact[name] = (whole / 127).astype(np.float32)
     checkpoint = Checkpoint(config=checkpoint.config, tokenizer=checkpoint.tokenizer, tensors=exact)
     hidden = (random.integers(-127, 128, (ROWS, checkpoint.config.hidden)) / 127).astype(np.float32)
-    state = [hidden, np.zeros_like(hidden)]
+    state = np.stack([hidden, np.zeros_like(hidden)], axis=1)
     ids = random_ids(checkpoint, ROWS)
-    for rounded, kept in zip(
-        Decoder(checkpoint, "int8").step(ids, state)[1], Decoder(checkpoint, "fp32").step(ids, state)[1], strict=True
-    ):
-        np.testing.assert_allclose(rounded, kept, rtol=0, atol=2e-6)
+    (_, rounded), (_, kept) = (Decoder(checkpoint, arithmetic).step(ids, state) for arithmetic in ARITHMETICS)
+    np.testing.assert_allclose(rounded, kept, rtol=0, atol=2e-6)
 
 
 def test_an_int8_product_errs_by_at_most_half_a_step_per_weight() -> None:
@@ -94,8 +96,8 @@ def test_an_int8_product_errs_by_at_most_half_a_step_per_weight() -> None:
     ids = random_ids(checkpoint, ROWS)
     sums = []
     for arithmetic in ARITHMETICS:
-        (after,) = Decoder(checkpoint, arithmetic).step(ids, [hidden])[1]
-        sums.append(np.arctanh(after.astype(np.float64)))
+        _, after = Decoder(checkpoint, arithmetic).step(ids, hidden[:, None])
+        sums.append(np.arctanh(after[:, 0].astype(np.float64)))
     steps = np.abs(checkpoint.tensors["layers.0.weight_hh_l0"]).max(axis=1) / 127
     settled = np.abs(sums[1]) < 2  # beyond, tanh is too flat to be undone in fp32
     assert settled.mean() > 0.5
@@ -103,20 +105,20 @@ def test_an_int8_product_errs_by_at_most_half_a_step_per_weight() -> None:
     assert (error[settled] < 1e-5).all()
 
 
+@pytest.mark.parametrize("processor", PROCESSORS)
 @pytest.mark.parametrize("arithmetic", ARITHMETICS)
 @pytest.mark.parametrize("cell", CELLS)
-def test_a_row_is_the_same_to_the_bit_whatever_stands_beside_it(cell: Cell, arithmetic: Arithmetic) -> None:
+def test_a_row_is_the_same_to_the_bit_whatever_stands_beside_it(
+    cell: Cell, arithmetic: Arithmetic, processor: str
+) -> None:
     checkpoint = small_checkpoint(cell, hidden=33, embedding=7)
-    decoder = Decoder(checkpoint, arithmetic)
+    decoder = Decoder(checkpoint, arithmetic, processor=processor)
     ids = random_ids(checkpoint, 63, 6)
     alone = [run(decoder, ids[row : row + 1]) for row in range(63)]
     for rows in (1, 2, 3, 5, 8, 13, 31, 32, 63):
         logits, state = run(decoder, ids[-rows:])
-        for row in range(rows):
-            expected, last = alone[63 - rows + row]
-            assert logits[row].tobytes() == expected[0].tobytes()
-            for part, wanted in zip(state, last, strict=True):
-                assert part[row].tobytes() == wanted[0].tobytes()
+        expected = [np.concatenate(parts).tobytes() for parts in zip(*alone[-rows:], strict=True)]
+        assert [logits.tobytes(), state.tobytes()] == expected
 
 
 @pytest.mark.parametrize("arithmetic", ARITHMETICS)
@@ -137,33 +139,25 @@ def test_a_step_leaves_the_state_it_was_given_and_returns_arrays_of_its_own(cell
     checkpoint = small_checkpoint(cell)
     decoder = Decoder(checkpoint)
     state = decoder.initial_state(ROWS)
-    assert [part.shape for part in state] == [(ROWS, checkpoint.config.hidden)] * len(checkpoint.config.state_names())
+    assert state.shape == (ROWS, len(checkpoint.config.state_names()), checkpoint.config.hidden)
     logits, after = decoder.step(random_ids(checkpoint, ROWS), state)
-    assert not any(part.any() for part in state)
-    kept = logits.copy(), [part.copy() for part in after]
+    assert not state.any()
+    kept = logits.copy(), after.copy()
     decoder.step(random_ids(checkpoint, ROWS), after)
     assert np.array_equal(logits, kept[0])
-    assert all(np.array_equal(part, copy) for part, copy in zip(after, kept[1], strict=True))
-    assert all(part.any() for part in after)
+    assert np.array_equal(after, kept[1])
+    assert after.any(axis=(0, 2)).all()
 
 
-def test_the_thread_count_does_not_change_an_int8_row() -> None:
-    checkpoint = small_checkpoint(hidden=64)
-    ids = random_ids(checkpoint, 8, 10)
-    one, two = (run(Decoder(checkpoint, "int8", threads=threads), ids)[0] for threads in (1, 2))
-    assert one.tobytes() == two.tobytes()
-
-
-@pytest.mark.parametrize("cell", CELLS)
-def test_unsigned_weights_give_the_same_to_the_bit(cell: Cell, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The way round kernels that saturate, for processors without VNNI, is no other model."""
-    checkpoint = small_checkpoint(cell, 2)
-    ids = random_ids(checkpoint, 3, 20)
-    signed, state = run(Decoder(checkpoint), ids)
-    monkeypatch.setattr("model.decoder.signed_products_are_exact", lambda: False)
-    unsigned, same = run(Decoder(checkpoint), ids)
-    assert np.array_equal(signed, unsigned)
-    assert all(np.array_equal(a, b) for a, b in zip(state, same, strict=True))
+def test_a_state_in_another_order_of_memory_is_read_as_it_is() -> None:
+    checkpoint = small_checkpoint()
+    decoder = Decoder(checkpoint)
+    ids = random_ids(checkpoint, ROWS)
+    _, state = decoder.step(ids, decoder.initial_state(ROWS))
+    expected = decoder.step(ids, state)
+    for same in (np.asfortranarray(state), np.stack([state, state], axis=1)[:, 1], state.astype(np.float64)):
+        found = decoder.step(ids.astype(np.uint16), same)  # type: ignore[arg-type]
+        assert [part.tobytes() for part in found] == [part.tobytes() for part in expected]
 
 
 def test_another_arithmetic_is_refused() -> None:

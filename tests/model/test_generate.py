@@ -6,7 +6,7 @@ import pytest
 from model.checkpoint import Checkpoint
 from model.decoder import Decoder
 from model.errors import ParameterError, TokenizerError
-from model.generate import Piece, Prompt, count_unseen, generate
+from model.generate import Piece, Prompt, TokenLogprobs, count_unseen, generate
 from model.sampling import SamplingParameters
 from model.tokenizer import BYTES
 from tests.model.small import CELLS, small_checkpoint
@@ -74,6 +74,7 @@ def test_every_cell_writes_the_characters_training_saw_and_no_other(cell: str, a
 def test_a_prompt_of_characters_training_never_saw_is_read_as_bytes() -> None:
     prompt = Prompt(SMALL.tokenizer, DECODER.ids, "aΩ🚀b")
     assert prompt.ids.tolist() == [258, *"Ω🚀".encode(), 259]
+    assert prompt.ids.dtype == np.int32
     assert (prompt.tokens, prompt.unseen) == (8, 2)
     assert len(text_of("aΩ🚀b")) == 200
     assert text_of("Ω") != text_of("Ψ")
@@ -128,6 +129,55 @@ def test_generated_bytes_are_counted_one_by_one_and_shown_as_whole_characters() 
     assert pieces[-1].tokens == 300
     assert len(text) < 300
     text.encode("utf-8")
+
+
+def entries_of(pieces: list[Piece]) -> list[TokenLogprobs]:
+    return [entry for piece in pieces for entry in piece.logprobs]
+
+
+def test_log_probabilities_change_no_text_and_come_with_the_piece_that_shows_it() -> None:
+    plain, reported = pieces_of(max_tokens=40), pieces_of(max_tokens=40, logprobs=2)
+    assert [piece._replace(logprobs=()) for piece in reported] == plain
+    assert [len(piece.logprobs) for piece in reported] == [1] * 40 + [0]
+    for piece in reported[:-1]:
+        assert SMALL.tokenizer.decode([entry.token for entry in piece.logprobs]) == piece.text
+
+
+def test_every_drawn_id_is_reported_once_and_in_order_also_what_is_held_back_or_cut_off() -> None:
+    whole = text_of(max_tokens=60)
+    expected = entries_of(pieces_of(max_tokens=60, logprobs=1))
+    held = pieces_of(max_tokens=60, logprobs=1, stop=[whole[10:14] + "never", whole[50:53]])
+    assert held[-1].finish_reason == "stop"
+    assert entries_of(held) == expected[: held[-1].tokens]
+    assert max(len(piece.logprobs) for piece in held) >= 4
+    unfinished = pieces_of(max_tokens=60, logprobs=1, stop=[whole[-4:] + "never"])
+    assert len(unfinished[-1].logprobs) >= 4
+    assert entries_of(unfinished) == expected
+
+
+def test_log_probabilities_are_of_the_model_s_own_distribution() -> None:
+    """Spelt out: read the prompt and every drawn id, and take the softmax of what the decoder says."""
+    odd = SamplingParameters(seed=1, temperature=3, top_k=9, repetition_penalty=2)
+    found = entries_of(pieces_of(max_tokens=30, parameters=odd, logprobs=3))
+    state = DECODER.initial_state(1)
+    for token in SMALL.tokenizer.encode("the "):
+        logits, state = DECODER.step(np.array([token], np.int64), state)
+    for token, logprob, top in found:
+        wide = logits[0].astype(np.float64)
+        expected = dict(zip(DECODER.ids.tolist(), wide - np.log(np.exp(wide).sum()), strict=True))
+        assert logprob == pytest.approx(expected[token], abs=1e-5)
+        best = sorted(expected, key=lambda one: -expected[one])[:3]
+        assert [one for one, _ in top] == best
+        assert [chance for _, chance in top] == pytest.approx([expected[one] for one in best], abs=1e-5)
+        logits, state = DECODER.step(np.array([token]), state)
+    assert len(found) == 30
+
+
+def test_as_many_of_the_likeliest_are_reported_as_were_asked_for_and_exist() -> None:
+    for asked, given in ((0, 0), (1, 1), (10_000, len(DECODER.ids))):
+        (first,) = pieces_of(max_tokens=1, logprobs=asked)[0].logprobs
+        assert len(first.top) == given
+    assert entries_of(pieces_of(max_tokens=5)) == []
 
 
 def test_bad_requests_are_refused_before_the_first_piece() -> None:

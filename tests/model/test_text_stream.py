@@ -1,13 +1,15 @@
 """The text stream: whole characters once they are certain, the same text in any grouping, no stop string shown."""
 
 import codecs
+import time
 
+import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from model.errors import ParameterError
-from model.text_stream import LARGEST_STOP, TextStream
+from model.text_stream import LARGEST_STOP, TextStream, stop_starts
 from model.tokenizer import BYTES, Tokenizer
 
 TOKENIZER = Tokenizer("ab\né月😀")
@@ -20,6 +22,7 @@ IDS = st.lists(
     max_size=40,
 )
 STOPS = st.lists(st.text("ab\né月😀c\ufffd", min_size=1, max_size=4), max_size=3)
+CUTS = st.lists(st.integers(0, 9), max_size=12)
 
 
 def whole_text(ids: list[int]) -> str:
@@ -37,9 +40,18 @@ def cut(text: str, stops: list[str]) -> tuple[str, str | None]:
     return text, None
 
 
+def fed(stream: TextStream, ids: list[int], cuts: list[int]) -> str:
+    """What a stream shows of ids that arrive in groups of these sizes, the rest in one."""
+    shown, at = "", 0
+    for size in [*cuts, len(ids)]:
+        shown += stream.feed(ids[at : at + size])
+        at += size
+    return shown
+
+
 def stream_of(ids: list[int], stops: list[str]) -> tuple[list[str], str | None]:
     stream = TextStream(TOKENIZER, stops)
-    pieces = [stream.decode(token) for token in ids]
+    pieces = [stream.feed([token]) for token in ids]
     return [*pieces, stream.flush()], stream.stopped
 
 
@@ -58,12 +70,82 @@ def test_pieces_joined_are_the_whole_text_before_the_first_stop_string(ids: list
     assert ("".join(pieces), stopped) == cut(whole_text(ids), stops)
 
 
+@example([BYTES, BYTES + 1, BYTES], ["ab"], [0])
+@example([0xC3, BYTES], ["a"], [1])
+@example([0xC3, BYTES, BYTES], ["\ufffd"], [2])
+@settings(max_examples=500)
+@given(IDS, STOPS, CUTS)
+def test_ids_in_groups_of_any_size_give_what_they_give_one_by_one(
+    ids: list[int], stops: list[str], cuts: list[int]
+) -> None:
+    grouped, single = TextStream(TOKENIZER, stops), TextStream(TOKENIZER, stops)
+    assert fed(grouped, ids, cuts) == "".join(single.feed([token]) for token in ids)
+    found, expected = ((stream.stopped, stream.taken, stream.holding, stream.flush()) for stream in (grouped, single))
+    assert found == expected
+
+
+@settings(max_examples=500)
+@given(IDS, STOPS, CUTS)
+def test_ids_are_taken_up_to_the_one_that_completes_a_stop_string(
+    ids: list[int], stops: list[str], cuts: list[int]
+) -> None:
+    stream = TextStream(TOKENIZER, stops)
+    fed(stream, ids, cuts)
+    assert cut(whole_text(ids[: stream.taken]), stops)[1] == stream.stopped
+    if stream.stopped is None:
+        assert stream.taken == len(ids)
+    else:
+        assert cut(whole_text(ids[: stream.taken - 1]), stops)[1] is None
+
+
+@settings(max_examples=300)
+@given(IDS, STOPS)
+def test_a_stream_is_holding_when_less_is_shown_than_was_spelt(ids: list[int], stops: list[str]) -> None:
+    stream = TextStream(TOKENIZER, stops)
+    shown = stream.feed(ids)
+    unfinished = whole_text([*ids, BYTES]) != whole_text(ids) + "a"
+    assert stream.holding == (stream.stopped is None and (unfinished or shown != whole_text(ids)))
+
+
+@settings(max_examples=500)
+@given(IDS, STOPS, CUTS)
+def test_nothing_that_starts_no_stop_string_ever_needs_to_be_looked_at(
+    ids: list[int], stops: list[str], cuts: list[int]
+) -> None:
+    starts, stream, at = stop_starts(TOKENIZER, stops), TextStream(TOKENIZER, stops), 0
+    for size in cuts:
+        group = ids[at : at + size]
+        at += size
+        harmless = not stream.holding and stream.stopped is None and not starts[group].any()
+        shown = stream.feed(group)
+        if harmless:
+            assert shown == "".join(TOKENIZER.piece(token) for token in group)
+            assert (stream.stopped, stream.holding) == (None, False)
+
+
+def test_what_may_start_a_stop_string_is_every_byte_and_its_first_character() -> None:
+    starts = stop_starts(TOKENIZER, ["b\n", "月", "日", "\ud800", "ba"])
+    assert starts.dtype == np.bool_
+    assert np.flatnonzero(starts).tolist() == [*range(BYTES), BYTES + 1, BYTES + 4]
+    assert np.flatnonzero(stop_starts(TOKENIZER, [])).tolist() == list(range(BYTES))
+
+
+def test_a_long_group_takes_less_than_a_microsecond_per_id() -> None:
+    """Between stop strings' first characters nothing is compared; the bound is ten times what was measured."""
+    ids = TOKENIZER.encode(("a" * 60 + "\n") * 4_000).tolist()
+    stream = TextStream(TOKENIZER, ["\n\n", "b"])
+    began = time.process_time()
+    shown = stream.feed(ids)
+    assert time.process_time() - began < 1e-6 * len(ids)
+    assert (len(shown), stream.holding) == (len(ids) - 1, True)
+
+
 @settings(max_examples=300)
 @given(IDS, STOPS)
 def test_at_any_moment_all_but_the_beginning_of_a_stop_string_was_shown(ids: list[int], stops: list[str]) -> None:
     stream, shown = TextStream(TOKENIZER, stops), ""
     for number, token in enumerate(ids, 1):
-        shown += stream.decode(token)
+        shown += stream.feed([token])
         text, stop = cut(whole_text(ids[:number]), stops)
         if stop is None:
             started = [stop[:size] for stop in stops for size in range(len(stop)) if text.endswith(stop[:size])]
@@ -99,14 +181,14 @@ def test_stop_strings_worked_by_hand(text: str, stops: list[str], shown: str, st
 
 def test_what_is_held_back_is_shown_once_it_is_no_stop_string_or_nothing_more_comes() -> None:
     stream = TextStream(TOKENIZER, ["aab"])
-    assert [stream.decode(token) for token in TOKENIZER.encode("aaaéa").tolist()] == ["", "", "a", "aaé", ""]
+    assert [stream.feed([token]) for token in TOKENIZER.encode("aaaéa").tolist()] == ["", "", "a", "aaé", ""]
     assert stream.flush() == "a"
     assert stream.flush() == ""
 
 
 def test_after_a_stop_string_nothing_is_shown() -> None:
     stream = TextStream(TOKENIZER, ["b"])
-    assert [stream.decode(token) for token in TOKENIZER.encode("abab").tolist()] == ["a", "", "", ""]
+    assert [stream.feed([token]) for token in TOKENIZER.encode("abab").tolist()] == ["a", "", "", ""]
     assert (stream.flush(), stream.stopped) == ("", "b")
 
 

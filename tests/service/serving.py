@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.checkpoint import Checkpoint, load
-from model.decoder import Decoder, State
+from model.decoder import Decoder
 from model.generate import Piece, generate
-from model.sampling import SamplingParameters
+from model.rows import Drawn, Places, Rows, Scored
+from model.sampling import RowSampling, SamplingParameters
 from service.app import create_app
 from service.engine import Engine
 from service.server import DrainingServer, listen, make_server
@@ -29,12 +30,39 @@ REPOSITORY = Path(__file__).parents[2]
 ENDLESS = 100_000  # characters: a text that goes on for longer than any test
 
 
-class SlowDecoder(Decoder):
-    """A decoder that takes its time, 2 ms at least, so that a text is still being written when a test looks."""
+class SlowRows:
+    """Rows that take their time, 2 ms a step."""
 
-    def step(self, ids: NDArray[np.int64], state: State) -> tuple[NDArray[np.float32], State]:
-        time.sleep(0.002)
-        return super().step(ids, state)
+    def __init__(self, rows: Rows) -> None:
+        self.rows = rows
+
+    @property
+    def state(self) -> NDArray[np.float32]:
+        return self.rows.state
+
+    def set(self, place: int, sampling: RowSampling, last_id: int) -> None:
+        self.rows.set(place, sampling, last_id)
+
+    def read(self, places: Places, ids: NDArray[np.int32]) -> None:
+        time.sleep(0.002 * ids.shape[1])
+        self.rows.read(places, ids)
+
+    def draw(self, places: Places, steps: int) -> Drawn:
+        time.sleep(0.002 * steps)
+        return self.rows.draw(places, steps)
+
+    def score(
+        self, places: Places, ids: NDArray[np.int32], following: NDArray[np.int32], top: int | None = None
+    ) -> Scored:
+        time.sleep(0.002 * ids.shape[1])
+        return self.rows.score(places, ids, following, top)
+
+
+class SlowDecoder(Decoder):
+    """A decoder that takes its time, so that a text is still being written when a test looks."""
+
+    def rows(self, places: int) -> Rows:
+        return SlowRows(super().rows(places))
 
 
 @dataclass(frozen=True)
@@ -73,11 +101,31 @@ def serving(settings: Settings, decoder: type[Decoder] = Decoder) -> Iterator[Ru
         thread.join()
 
 
+PROGRAM = """
+import sys
+import unroll
+from model.decoder import Decoder
+from tests.service import {module}
+rows = Decoder.rows
+Decoder.rows = lambda decoder, places: {module}.{rows}(rows(decoder, places))
+sys.argv = ["unroll", "serve", *sys.argv[1:]]
+unroll.main()
+"""
+
+
 @contextmanager
-def serving_process(*arguments: str, **environment: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """The program `unroll serve` in a process of its own, and its URL."""
+def serving_process(
+    *arguments: str, rows: type | None = None, **environment: str
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """The program `unroll serve` in a process of its own, and its URL.
+
+    rows: wrapped around the rows of its decoder, a class of a module in this folder.
+    """
+    program = ["-m", "unroll", "serve"]
+    if rows is not None:
+        program = ["-c", PROGRAM.format(module=rows.__module__.rpartition(".")[2], rows=rows.__name__)]
     process = subprocess.Popen(
-        [sys.executable, "-m", "unroll", "serve", *arguments],
+        [sys.executable, *program, *arguments],
         cwd=REPOSITORY,
         env={**os.environ, **environment},
         stdout=subprocess.PIPE,

@@ -35,8 +35,9 @@ def test_usage_counts_tokens_and_characters_never_seen(prompt: str, tokens: int,
         "prompt_tokens": tokens,
         "completion_tokens": 2 * 7,
         "total_tokens": tokens + 2 * 7,
-        "prompt_tokens_details": {"unseen_characters": unseen},
+        "prompt_tokens_details": {"cached_tokens": max(0, tokens - 1), "unseen_characters": unseen},
     }
+    server.complete(prompt, max_tokens=1)  # from now on all of the prompt but its last token is known
     assert server.complete(prompt, n=2, max_tokens=7)["usage"] == expected
     parts = stream(server.client, prompt=prompt, n=2, max_tokens=7, stream_options={"include_usage": True})
     assert parts[-1]["choices"] == []
@@ -66,7 +67,7 @@ def test_a_stream_is_not_to_be_kept_back_on_its_way(server: Running) -> None:
 
 
 def test_text_comes_while_it_is_written(slow_server: Running) -> None:
-    fields = {"prompt": "a", "max_tokens": 40, "stream": True}
+    fields = {"prompt": "a", "max_tokens": 40, "stream": True, "stream_interval": 0}
     with slow_server.client.stream("POST", "/v1/completions", json=fields) as response:
         pieces = [chunk for chunk in response.iter_raw() if chunk]
     assert len(pieces) > 20
@@ -145,4 +146,6 @@ def test_openai_client_knows_models_and_errors(client: openai.OpenAI) -> None:
 def test_health_tells_how_busy_the_server_is(server: Running) -> None:
     response = httpx.get(f"{server.url}/health")
     assert response.status_code == 200
-    assert response.json() == {"status": "ok", "model": "small", "running": 0, "waiting": 0}
+    health = response.json()
+    assert set(health.pop("prefix_cache")) == {"queries", "hits", "cached_tokens", "evictions", "entries", "bytes"}
+    assert health == {"status": "ok", "model": "small", "running": 0, "waiting": 0, "failures": 0}

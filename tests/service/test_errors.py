@@ -49,7 +49,7 @@ def with_text(name: str, text: str, param: str | None = "") -> Case:
     return Case(f"{name}={text[:20]}", 400, param, content=f'{{{before}"{name}": {text}}}')
 
 
-NUMBERS = [*RANGES, "max_tokens", "n", "seed"]
+NUMBERS = [*RANGES, "max_tokens", "n", "seed", "stream_interval"]
 HUGE = "1" + "0" * 400
 
 NO_NUMBER: list[Any] = [True, "1", [], {}, 10**30, -(10**30)]
@@ -70,6 +70,7 @@ WRONG: dict[str, list[Any]] = {
     "echo": [1, "true", [], 0.0],
     "stream": [1, "true", [], 0.0],
     "stream_options": [1, [], "usage", {"include_usage": 1}],
+    "stream_interval": [*NO_NUMBER, -0.1, 10_000.1],
     "user": [1, True, [], {}, MARK * 400, "\ud800"],
     "logprobs": [0, 5, True],
     "logit_bias": [{"5": 1}, []],

@@ -1,4 +1,4 @@
-"""When the model itself fails: the texts of that step end with an error, the server goes on, and health never lies."""
+"""When the model itself fails: the texts of that call end with an error, the others go on, and health never lies."""
 
 import json
 import logging
@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from model.decoder import Decoder, State
+from model.decoder import Decoder
+from model.rows import Drawn, Places, Rows
+from model.sampling import RowSampling
 from service.settings import Settings
 from tests.model.small import CHARACTERS
-from tests.service.serving import ENDLESS, Reference, Running, SlowDecoder, eventually, serving
+from tests.service.serving import ENDLESS, Reference, Running, SlowRows, eventually, serving, serving_process
 from tests.service.sse_client import events
 from tests.service.test_errors import check
 
@@ -27,27 +29,43 @@ class Killed(BaseException):
     """What no handler of errors catches."""
 
 
-class FragileDecoder(SlowDecoder):
-    """A decoder that cannot read 月, and whose thread does not survive 明."""
+class FragileRows(SlowRows):
+    """Rows that cannot read 月, be it in the prompt or as its last character, and kill their thread by 明."""
 
-    def step(self, ids: NDArray[np.int64], state: State) -> tuple[NDArray[np.float32], State]:
+    def __init__(self, rows: Rows) -> None:
+        super().__init__(rows)
+        self.last: dict[int, int] = {}
+
+    def set(self, place: int, sampling: RowSampling, last_id: int) -> None:
+        self.last[place] = last_id
+        super().set(place, sampling, last_id)
+
+    def read(self, places: Places, ids: NDArray[np.int32]) -> None:
+        self.refuse(ids.ravel().tolist())
+        super().read(places, ids)
+
+    def draw(self, places: Places, steps: int) -> Drawn:
+        self.refuse([self.last.pop(int(place), 0) for place in places])
+        return super().draw(places, steps)
+
+    def refuse(self, ids: list[int]) -> None:
         if FATAL in ids:
             raise RuntimeError("secret words about the machine")
         if DEADLY in ids:
             raise Killed
-        return super().step(ids, state)
+
+
+class FragileDecoder(Decoder):
+    """A decoder of such rows."""
+
+    def rows(self, places: int) -> Rows:
+        return FragileRows(super().rows(places))
 
 
 @pytest.fixture
 def fragile(checkpoint_folder: Path) -> Iterator[Running]:
-    with serving(Settings(checkpoint=checkpoint_folder, max_rows=3), FragileDecoder) as running:
+    with serving(Settings(checkpoint=checkpoint_folder, max_rows=3, stream_interval=0), FragileDecoder) as running:
         yield running
-
-
-def text_without(reference: Reference, characters: str) -> int:
-    """A seed whose text of 200 characters has none of the given ones."""
-    fields: dict[str, Any] = {"max_tokens": 200, "temperature": 0.5}
-    return next(s for s in range(1000) if not set(reference.write("a", seed=s, **fields).text) & set(characters))
 
 
 @pytest.mark.parametrize("stream", [True, False])
@@ -61,8 +79,7 @@ def test_a_step_that_fails_at_once_is_a_500(stream: bool, fragile: Running, capl
 
 
 def test_a_step_that_fails_later_is_the_last_event(fragile: Running, reference: Reference) -> None:
-    seed = text_without(reference, "月明")
-    fields: dict[str, Any] = {"prompt": "a", "max_tokens": 200, "seed": seed, "temperature": 0.5}
+    fields: dict[str, Any] = {"prompt": "a", "max_tokens": ENDLESS, "seed": 1}
     with fragile.client.stream("POST", "/v1/completions", json={**fields, "stream": True}) as response:
         body = response.iter_raw()
         received = next(body)
@@ -74,30 +91,55 @@ def test_a_step_that_fails_later_is_the_last_event(fragile: Running, reference: 
     assert "secret" not in error
     written = "".join(json.loads(piece)["choices"][0]["text"] for piece in pieces)
     assert written
-    assert reference.write(**fields).text.startswith(written)
+    assert reference.write(**{**fields, "max_tokens": len(written)}).text == written
 
 
-def test_after_a_failed_step_the_server_goes_on(fragile: Running, reference: Reference) -> None:
-    seed = text_without(reference, "月明")
-    expected = reference.write("a", max_tokens=20, seed=seed, temperature=0.5).text
+@pytest.mark.parametrize("prompt", ["月", "b月", "月b"])
+def test_after_a_failed_call_the_server_goes_on(prompt: str, fragile: Running, reference: Reference) -> None:
+    expected = reference.write("a", max_tokens=20, seed=1).text
     for _ in range(3):
-        assert fragile.client.post("/v1/completions", json={"prompt": "月"}).status_code == 500
-        written = fragile.complete("a", max_tokens=20, seed=seed, temperature=0.5)
-        assert written["choices"][0]["text"] == expected
-    assert fragile.client.get("/health").json() == {"status": "ok", "model": "small", "running": 0, "waiting": 0}
+        assert fragile.client.post("/v1/completions", json={"prompt": prompt}).status_code == 500
+        assert fragile.complete("a", max_tokens=20, seed=1)["choices"][0]["text"] == expected
+    health = fragile.client.get("/health").json()
+    assert (health["status"], health["running"], health["waiting"], health["failures"]) == ("ok", 0, 0, 3)
 
 
-def test_those_who_wait_are_not_part_of_a_step_that_fails(fragile: Running, reference: Reference) -> None:
-    """Three places are taken by one request that fails; the fourth row waits, and is written."""
-    seed = text_without(reference, "月明")
-    failing = {"prompt": "a" * 50 + "月", "n": 3}
-    waiting = {"prompt": "a", "max_tokens": 20, "seed": seed, "temperature": 0.5}
+def test_a_text_is_not_touched_by_a_prompt_that_cannot_be_read(fragile: Running, reference: Reference) -> None:
+    fields: dict[str, Any] = {"prompt": "a", "max_tokens": 100, "seed": 1}
     with ThreadPoolExecutor() as pool:
-        failed = pool.submit(fragile.client.post, "/v1/completions", json=failing)
-        assert eventually(lambda: fragile.engine.running == 3)
-        written = pool.submit(fragile.client.post, "/v1/completions", json=waiting)
-    assert failed.result().status_code == 500
-    assert written.result().status_code == 200
+        written = pool.submit(fragile.complete, **fields)
+        assert eventually(lambda: fragile.engine.running == 1)
+        for _ in range(3):
+            assert fragile.client.post("/v1/completions", json={"prompt": "月b"}).status_code == 500
+    assert written.result()["choices"][0]["text"] == reference.write(**fields).text
+
+
+def test_a_prompt_is_not_touched_by_texts_that_cannot_be_written(fragile: Running, reference: Reference) -> None:
+    fields: dict[str, Any] = {"prompt": "ab" * 150, "max_tokens": 20, "seed": 1}
+    with ThreadPoolExecutor() as pool:
+        written = pool.submit(fragile.complete, **fields)
+        assert eventually(lambda: fragile.engine.running == 1)
+        for _ in range(3):
+            assert fragile.client.post("/v1/completions", json={"prompt": "月"}).status_code == 500
+        assert not written.done()
+    assert written.result()["choices"][0]["text"] == reference.write(**fields).text
+
+
+def test_all_texts_of_a_request_fail_together(fragile: Running) -> None:
+    """Its other texts wait for the first to have read the prompt, which it cannot."""
+    assert fragile.client.post("/v1/completions", json={"prompt": "a月b", "n": 9}).status_code == 500
+    assert fragile.engine.running == fragile.engine.waiting == 0
+
+
+def test_those_who_wait_are_not_part_of_a_call_that_fails(checkpoint_folder: Path, reference: Reference) -> None:
+    waiting: dict[str, Any] = {"prompt": "a", "max_tokens": 20, "seed": 1}
+    with serving(Settings(checkpoint=checkpoint_folder, max_rows=1), FragileDecoder) as server:
+        with ThreadPoolExecutor() as pool:
+            failed = pool.submit(server.client.post, "/v1/completions", json={"prompt": "a" * 50 + "月"})
+            assert eventually(lambda: server.engine.running == 1)
+            written = pool.submit(server.complete, **waiting)
+        assert failed.result().status_code == 500
+        assert written.result()["choices"][0]["text"] == reference.write(**waiting).text
 
 
 def test_a_dead_engine_is_told_to_everyone(fragile: Running, caplog: pytest.LogCaptureFixture) -> None:
@@ -115,19 +157,49 @@ def test_a_dead_engine_is_told_to_everyone(fragile: Running, caplog: pytest.LogC
     assert json.loads(error)["error"]["code"] == "engine_stopped"
     health = fragile.client.get("/health")
     assert health.status_code == 503
-    assert health.json() == {"status": "failed", "model": "small", "running": 0, "waiting": 0}
-    assert "The engine's thread has died" in caplog.text
+    assert (health.json()["status"], health.json()["running"]) == ("failed", 0)
+    assert "A thread of the engine has died" in caplog.text
+
+
+class DyingRows(SlowRows):
+    """Rows that end their thread as if the process was to end."""
+
+    def draw(self, places: Places, steps: int) -> Drawn:  # noqa: ARG002
+        raise SystemExit(0)
+
+
+class InterruptedRows(SlowRows):
+    """The same by another signal."""
+
+    def draw(self, places: Places, steps: int) -> Drawn:  # noqa: ARG002
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("rows", [DyingRows, InterruptedRows])
+def test_a_process_that_can_generate_no_more_ends(rows: type, checkpoint_folder: Path) -> None:
+    with serving_process(str(checkpoint_folder), "--port", "0", rows=rows) as (process, url):
+        assert check(httpx.post(f"{url}/v1/completions", json={"prompt": "a"}), 503)["code"] == "engine_stopped"
+        assert httpx.get(f"{url}/health").json()["status"] == "failed"
+        _, said = process.communicate(timeout=10)
+        assert process.returncode == 1
+        assert "unroll: The server ended because a thread that generates has died" in said
+
+
+class BrokenRows(SlowRows):
+    """Rows whose answer has the wrong shape."""
+
+    def draw(self, places: Places, steps: int) -> Drawn:
+        return Drawn(super().draw(places, steps).ids[:, :0])
 
 
 class BrokenDecoder(Decoder):
-    """A decoder whose answer has the wrong shape."""
+    """A decoder of such rows."""
 
-    def step(self, ids: NDArray[np.int64], state: State) -> tuple[NDArray[np.float32], State]:
-        logits, after = super().step(ids, state)
-        return logits[:, :0], after
+    def rows(self, places: int) -> Rows:
+        return BrokenRows(super().rows(places))
 
 
-def test_a_fault_in_sampling_is_a_failed_step_too(checkpoint_folder: Path) -> None:
+def test_an_answer_of_the_wrong_shape_is_a_failed_call_too(checkpoint_folder: Path) -> None:
     with serving(Settings(checkpoint=checkpoint_folder), BrokenDecoder) as broken:
         check(broken.client.post("/v1/completions", json={"prompt": "a"}), 500)
         assert broken.client.get("/health").status_code == 200

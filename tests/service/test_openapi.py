@@ -55,7 +55,12 @@ def test_limits_are_those_of_the_sampler(document: Any) -> None:
 
 def test_every_error_is_documented(document: Any) -> None:
     answers = document["paths"]["/v1/completions"]["post"]["responses"]
-    errors = {str(case.status) for case in [*FIELDS, *BODIES, *ROUTES] if case.status != 405} | {"429", "500", "503"}
+    errors = {str(case.status) for case in [*FIELDS, *BODIES, *ROUTES] if case.status != 405} | {
+        "429",
+        "500",
+        "503",
+        "504",
+    }
     assert set(answers) == {"200", "default"} | errors
     for path in document["paths"].values():
         for operation in path.values():

@@ -1,12 +1,14 @@
 """The service's promise: a seed and parameters give the text of model/generate.py, however it is asked for."""
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.service.serving import Reference, Running
+from service.settings import Settings
+from tests.service.serving import ENDLESS, Reference, Running, serving
 from tests.service.sse_client import chunks, ends, stream, texts
 
 CASES: dict[str, dict[str, Any]] = {
@@ -59,16 +61,12 @@ def test_the_cases_end_in_both_ways(server: Running) -> None:
     assert ended == {"stop", "length"}
 
 
-def test_a_text_is_the_same_in_a_crowd(server: Running, reference: Reference) -> None:
-    """40 requests of different lengths, streamed and not, that come and go while the others run."""
-    requests = [
-        {**case, "seed": seed, "max_tokens": 20 + 7 * seed}
-        for seed, case in enumerate([case for case in CASES.values() if case.get("max_tokens", 16)] * 3)
-    ][:40]
+def in_a_crowd(server: Running, requests: list[dict[str, Any]], shuffled: int = 0) -> list[list[str]]:
+    """The texts of many requests, streamed and not, that come and go while the others run."""
 
     async def ask(client: httpx.AsyncClient, at: int, fields: dict[str, Any]) -> list[str]:
-        await asyncio.sleep(0.002 * (at % 7))
-        response = await client.post("/v1/completions", json={**fields, "stream": bool(at % 2)})
+        await asyncio.sleep(0.002 * ((at * 5 + shuffled) % 7))
+        response = await client.post("/v1/completions", json={"stream": bool(at % 2), **fields})
         assert response.status_code == 200, response.text
         if at % 2:
             return texts(chunks(response.content), fields.get("n", 1))
@@ -79,9 +77,61 @@ def test_a_text_is_the_same_in_a_crowd(server: Running, reference: Reference) ->
         async with httpx.AsyncClient(base_url=server.url, timeout=60, limits=limits) as client:
             return await asyncio.gather(*(ask(client, at, fields) for at, fields in enumerate(requests)))
 
-    for fields, written in zip(requests, asyncio.run(crowd()), strict=True):
-        expected = [reference.write(**fields, choice=choice).text for choice in range(fields.get("n", 1))]
-        assert written == expected, fields
+    return asyncio.run(crowd())
+
+
+CROWD = [
+    {**case, "seed": seed, "max_tokens": 20 + 7 * seed, "stream_interval": (0, 1, 20, 10_000)[seed % 4]}
+    for seed, case in enumerate([case for case in CASES.values() if case.get("max_tokens", 16)] * 3)
+][:40]
+SETTINGS: dict[str, dict[str, Any]] = {
+    "as it comes": {},
+    "one place": {"max_rows": 1},
+    "three places, every prompt anew": {"max_rows": 3, "prefix_cache_bytes": 0},
+    "two threads": {"threads": 2, "max_rows": 9},
+    "more threads than places, a small cache": {"threads": 4, "max_rows": 2, "prefix_cache_bytes": 5000},
+}
+
+
+@pytest.fixture(scope="module")
+def expected(reference: Reference) -> list[list[str]]:
+    """The texts of the crowd, one at a time."""
+    return [[reference.write(**fields, choice=at).text for at in range(fields.get("n", 1))] for fields in CROWD]
+
+
+@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
+def test_a_text_is_the_same_in_a_crowd(
+    settings: dict[str, Any], expected: list[list[str]], checkpoint_folder: Path
+) -> None:
+    """40 requests of different lengths, twice: the second time their prompts are known and they come otherwise."""
+    with serving(Settings(checkpoint=checkpoint_folder, **settings)) as server:
+        for shuffled in range(2):
+            for fields, written, right in zip(CROWD, in_a_crowd(server, CROWD, shuffled), expected, strict=True):
+                assert written == right, fields
+        cache = server.client.get("/health").json()["prefix_cache"]
+    assert (cache["hits"] > 0) == (settings.get("prefix_cache_bytes", 1) > 0)
+
+
+def test_a_text_is_the_same_after_a_restart(checkpoint_folder: Path, server: Running) -> None:
+    fields: dict[str, Any] = {"prompt": "the", "max_tokens": 50, "seed": 3, "n": 2}
+    with serving(Settings(checkpoint=checkpoint_folder)) as another:
+        assert another.complete(**fields)["choices"] == server.complete(**fields)["choices"]
+
+
+def test_a_long_prompt_is_read_in_slices_to_the_same_state(server: Running, reference: Reference) -> None:
+    """Beside running texts, in much smaller slices than alone; and then from the cache."""
+    prompt = "it was the best of times, " * 200
+    right = reference.write(prompt, max_tokens=20, seed=1).text
+    body = {"prompt": "a", "max_tokens": ENDLESS, "n": 8, "stream": True}
+    with httpx.stream("POST", f"{server.url}/v1/completions", json=body, timeout=30) as response:
+        next(response.iter_raw())
+        first = server.complete(prompt, max_tokens=20, seed=1)
+    again = server.complete(prompt, max_tokens=20, seed=1)
+    longer = server.complete(prompt + "it", max_tokens=20, seed=1)
+    assert first["choices"][0]["text"] == again["choices"][0]["text"] == right
+    assert longer["choices"][0]["text"] == reference.write(prompt + "it", max_tokens=20, seed=1).text
+    cached = [one["usage"]["prompt_tokens_details"]["cached_tokens"] for one in (first, again, longer)]
+    assert cached == [0, len(prompt) - 1, len(prompt) - 1]
 
 
 def test_a_choice_is_the_same_in_any_n(server: Running) -> None:
@@ -103,7 +153,7 @@ def test_null_means_absent(server: Running) -> None:
     optional = [
         *("model", "max_tokens", "temperature", "top_p", "top_k", "min_p", "stop", "n", "echo", "stream", "user"),
         *("presence_penalty", "frequency_penalty", "repetition_penalty", "stream_options", "logprobs", "logit_bias"),
-        *("best_of", "suffix"),
+        *("best_of", "suffix", "stream_interval"),
     ]
     nulls = dict.fromkeys(optional)
     assert server.complete("abc", seed=1, **nulls)["choices"] == server.complete("abc", seed=1)["choices"]

@@ -1,6 +1,6 @@
-"""The scheduler's promises: first come, first served, nobody lost, nobody twice, never more than there are places."""
+"""The scheduler's promises: first come, first served, nobody lost, nobody twice, never two in one place."""
 
-from collections import deque
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given
@@ -8,74 +8,203 @@ from hypothesis import strategies as st
 
 from model.errors import ParameterError
 from service.errors import QueueFull
-from service.scheduler import Scheduler
+from service.scheduler import Row, Scheduler
+
+
+class Text(Row):
+    """A row with a name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+class Desk:
+    """A scheduler whose lanes keep a list of who is in their places, as threads do."""
+
+    def __init__(self, places: Sequence[int], max_waiting: int, patience: float = 100.0) -> None:
+        self.scheduler: Scheduler[str, Text] = Scheduler(places, max_waiting, patience)
+        self.seats: list[dict[int, Text]] = [{} for _ in places]
+        self.rows: dict[str, list[Text]] = {}
+        self.places = places
+
+    def add(self, name: str, texts: int = 1, now: float = 0.0) -> None:
+        rows = [Text(f"{name}{at}") for at in range(texts)]
+        self.scheduler.add(name, rows, now)
+        self.rows[name] = rows
+
+    def turn(self) -> list[str]:
+        """Let every lane take up its changes; who has a place then, in the order of lanes and places."""
+        for lane, seats in enumerate(self.seats):
+            leaving, joining = self.scheduler.changes(lane)
+            for row in leaving:
+                assert seats.pop(row.place) is row
+            for row in joining:
+                assert row.lane == lane
+                assert 0 <= row.place < self.places[lane]
+                assert row.place not in seats, "two rows in one place"
+                seats[row.place] = row
+        return [repr(seats[place]) for seats in self.seats for place in sorted(seats)]
+
+    def counts(self) -> tuple[int, int]:
+        return self.scheduler.running, self.scheduler.waiting
 
 
 def test_rows_run_in_the_order_they_came() -> None:
-    scheduler: Scheduler[str] = Scheduler(max_rows=2, max_waiting=3)
-    scheduler.add("ab")
-    scheduler.add("cd")
-    assert scheduler.admit() == ["a", "b"]
-    assert list(scheduler.waiting) == ["c", "d"]
-    scheduler.remove("a")
-    assert scheduler.admit() == ["b", "c"]
+    desk = Desk([2], 3)
+    for name in "abcd":
+        desk.add(name)
+    assert desk.turn() == ["a0", "b0"]
+    desk.scheduler.finish("a", desk.rows["a"][0])
+    assert desk.turn() == ["c0", "b0"]
+    assert desk.counts() == (2, 1)
 
 
-def test_a_full_queue_takes_all_rows_of_a_request_or_none() -> None:
-    scheduler: Scheduler[str] = Scheduler(max_rows=1, max_waiting=2)
-    scheduler.add("ab")
+def test_a_request_reads_once_and_its_other_texts_come_before_everyone_later() -> None:
+    desk = Desk([2], 9)
+    for name, texts in (("a", 3), ("b", 1), ("c", 1)):
+        desk.add(name, texts)
+    assert desk.turn() == ["a0", "b0"]
+    assert desk.counts() == (2, 3)
+    desk.scheduler.spread("a")
+    desk.scheduler.finish("b", desk.rows["b"][0])
+    assert desk.turn() == ["a0", "a1"]
+    desk.scheduler.finish("a", desk.rows["a"][0])
+    assert desk.turn() == ["a2", "a1"]
+    desk.scheduler.drop("a")
+    assert desk.turn() == ["c0"]
+
+
+def test_a_full_queue_takes_all_texts_of_a_request_or_none() -> None:
+    desk = Desk([1], 2)
+    desk.add("a", 2)
     with pytest.raises(QueueFull):
-        scheduler.add("cd")
-    scheduler.add("e")
-    assert list(scheduler.waiting) == ["a", "b", "e"]
+        desk.add("b", 2)
+    desk.add("c")
+    assert desk.counts() == (1, 2)
 
 
 def test_without_a_queue_free_places_are_still_given() -> None:
-    scheduler: Scheduler[str] = Scheduler(max_rows=2, max_waiting=0)
-    scheduler.add("ab")
+    desk = Desk([2], 0)
+    desk.add("a", 2)
     with pytest.raises(QueueFull):
-        scheduler.add("c")
+        desk.add("b")
 
 
-def test_more_rows_than_there_ever_are_places_are_no_matter_of_waiting() -> None:
-    scheduler: Scheduler[str] = Scheduler(max_rows=1, max_waiting=1)
+def test_more_texts_than_there_ever_are_places_are_no_matter_of_waiting() -> None:
     with pytest.raises(ParameterError, match="at once"):
-        scheduler.add("abc")
+        Desk([1], 1).add("a", 3)
 
 
-def test_a_row_that_has_left_can_leave_again() -> None:
-    scheduler: Scheduler[str] = Scheduler(max_rows=1, max_waiting=9)
-    scheduler.add("abc")
-    scheduler.admit()
-    scheduler.remove("ab")
-    scheduler.remove("ab")
-    assert scheduler.admit() == ["c"]
+def test_who_has_left_can_leave_again() -> None:
+    desk = Desk([1], 9)
+    desk.add("a", 2)
+    desk.turn()
+    for _ in range(2):
+        desk.scheduler.drop("a")
+        desk.scheduler.finish("a", desk.rows["a"][0])
+        desk.scheduler.spread("a")
+    assert desk.turn() == []
+    assert desk.counts() == (0, 0)
 
 
-def test_a_step_under_way_keeps_its_rows() -> None:
-    scheduler: Scheduler[str] = Scheduler(max_rows=3, max_waiting=0)
-    scheduler.add("abc")
-    rows = scheduler.admit()
-    scheduler.remove("b")
-    assert rows == ["a", "b", "c"]
+def test_a_place_is_given_on_in_the_same_change() -> None:
+    """Also when whoever was to have it leaves before having sat down."""
+    desk = Desk([1], 9)
+    desk.add("a")
+    desk.turn()
+    desk.add("b")
+    desk.add("c")
+    desk.scheduler.drop("a")
+    desk.scheduler.drop("b")
+    assert desk.turn() == ["c0"]
 
 
-@given(st.integers(1, 4), st.integers(0, 4), st.lists(st.tuples(st.sampled_from("+-"), st.integers(1, 4))))
-def test_rows_are_never_lost_nor_doubled(max_rows: int, max_waiting: int, verbs: list[tuple[str, int]]) -> None:
-    scheduler: Scheduler[int] = Scheduler(max_rows, max_waiting)
-    inside: deque[int] = deque()
-    for number, (verb, count) in enumerate(verbs):
-        if verb == "+":
-            rows = range(10 * number, 10 * number + count)
+def test_lanes_are_filled_evenly() -> None:
+    desk = Desk([3, 2], 9)
+    for name in "abcdef":
+        desk.add(name)
+    desk.turn()
+    assert [len(seats) for seats in desk.seats] == [3, 2]
+    for name in "bd":
+        desk.scheduler.drop(name)
+    desk.turn()
+    assert [len(seats) for seats in desk.seats] == [3, 1]
+    desk.add("g")
+    desk.turn()
+    assert [len(seats) for seats in desk.seats] == [3, 2]
+
+
+def test_a_request_ends_when_its_time_is_over_wherever_it_is() -> None:
+    desk = Desk([1], 9, patience=10.0)
+    desk.add("a", 2, now=0.0)
+    desk.add("b", now=5.0)
+    assert desk.scheduler.expire(9.9) == []
+    assert desk.scheduler.expire(10.0) == ["a"]
+    assert desk.turn() == ["b0"]
+    assert desk.scheduler.expire(20.0) == ["b"]
+    assert desk.turn() == []
+
+
+def test_a_request_that_has_ended_is_never_late() -> None:
+    desk = Desk([1], 9, patience=10.0)
+    desk.add("a", now=0.0)
+    desk.turn()
+    desk.scheduler.finish("a", desk.rows["a"][0])
+    assert desk.scheduler.expire(99.0) == []
+
+
+VERBS = st.sampled_from(["add", "add", "spread", "finish", "drop", "expire", "turn", "turn"])
+
+
+@given(
+    st.lists(st.integers(1, 3), min_size=1, max_size=3),
+    st.integers(0, 4),
+    st.lists(st.tuples(VERBS, st.integers(0, 9)), max_size=60),
+)
+def test_texts_are_never_lost_nor_doubled(places: list[int], max_waiting: int, verbs: list[tuple[str, int]]) -> None:
+    """A plain list of requests, in which the first texts in line have the places, always agrees."""
+    desk, alive, line = Desk(places, max_waiting, patience=10.0), dict[str, list[Text]](), list[Text]()
+    came: dict[str, int] = {}
+    latent: dict[str, list[Text]] = {}
+    seated: list[Text] = []
+    for now, (verb, number) in enumerate(verbs):
+        name = list(alive)[number % len(alive)] if alive else ""
+        leaving: list[str] = []
+        if verb == "add":
+            new, texts = f"r{now}-", number % 3 + 1
             try:
-                scheduler.add(rows)
-                inside.extend(rows)
+                desk.add(new, texts, now)
             except (QueueFull, ParameterError):
-                assert len(inside) + count > max_rows + max_waiting
-        else:
-            leaving = list(inside)[:: count + 1]
-            scheduler.remove(leaving)
-            inside = deque(row for row in inside if row not in leaving)
-        running = scheduler.admit()
-        assert [*running, *scheduler.waiting] == list(inside)
-        assert len(running) == min(max_rows, len(inside))
+                assert sum(map(len, alive.values())) + texts > sum(places) + max_waiting
+            else:
+                alive[new], came[new] = list(desk.rows[new]), now
+                line.append(alive[new][0])
+                latent[new] = alive[new][1:]
+        elif verb == "spread" and alive and desk.rows[name][0] in seated:
+            desk.scheduler.spread(name)
+            line[:0] = latent.pop(name, [])
+        elif verb == "finish" and (running := [row for row in alive.get(name, ()) if row in seated]):
+            row = running[number % len(running)]
+            desk.scheduler.finish(name, row)
+            seated.remove(row)
+            alive[name].remove(row)
+            leaving = [] if alive[name] else [name]
+        elif verb == "drop" and alive:
+            desk.scheduler.drop(name)
+            leaving = [name]
+        elif verb == "expire":
+            leaving = desk.scheduler.expire(now)
+            assert leaving == [one for one in alive if came[one] + 10 <= now]
+        for gone in leaving:
+            rows = alive.pop(gone)
+            line = [row for row in line if row not in rows]
+            seated = [row for row in seated if row not in rows]
+        while line and len(seated) < sum(places):
+            seated.append(line.pop(0))
+        assert desk.counts() == (len(seated), sum(map(len, alive.values())) - len(seated))
+        if verb == "turn":
+            assert sorted(desk.turn()) == sorted(map(repr, seated))

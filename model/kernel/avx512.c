@@ -1,0 +1,44 @@
+/* The kernel for x86 processors with AVX-512 VNNI: 64 products of 8-bit numbers added up in one instruction. */
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+
+#include "kernel.h"
+#include "target.h"
+BEGIN_TARGET("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma")
+#include "elements.h"
+
+#define PROCESSOR avx512
+#define LANES 16
+#define VECTORS 4
+#define MOST_ROWS 6
+#define LEVEL_OFFSET 128 /* the instruction takes one factor unsigned */
+
+typedef __m512i vint;
+typedef __m512i vlevels, vweights;
+typedef __m512 vfloat;
+
+INLINE vint load_int(const int32_t *from) { return _mm512_loadu_si512(from); }
+INLINE void store_int(int32_t *to, vint x) { _mm512_storeu_si512(to, x); }
+INLINE vweights load_weights(const char *from) { return _mm512_loadu_si512(from); }
+INLINE vlevels broadcast_levels(const char *from) {
+    int32_t four;
+    memcpy(&four, from, 4);
+    return _mm512_set1_epi32(four);
+}
+INLINE vint dot(vint sum, vlevels levels, vweights weights) { return _mm512_dpbusd_epi32(sum, levels, weights); }
+INLINE vfloat load_float(const float *from) { return _mm512_loadu_ps(from); }
+INLINE void store_float(float *to, vfloat x) { _mm512_storeu_ps(to, x); }
+INLINE vfloat broadcast(float x) { return _mm512_set1_ps(x); }
+INLINE vfloat zero(void) { return _mm512_setzero_ps(); }
+INLINE vfloat to_float(vint x) { return _mm512_cvtepi32_ps(x); }
+INLINE vfloat multiply(vfloat a, vfloat b) { return _mm512_mul_ps(a, b); }
+INLINE vfloat add(vfloat a, vfloat b) { return _mm512_add_ps(a, b); }
+INLINE vfloat multiply_add(vfloat a, vfloat b, vfloat c) { return _mm512_fmadd_ps(a, b, c); }
+
+#include "step.h"
+#include "sample.h"
+#include "entry.h"
+END_TARGET
+
+#endif

@@ -1,0 +1,110 @@
+/* What Python calls, once for each processor: scratch is cut from the caller's workspace, nothing is allocated. */
+
+#define JOIN(a, b) a##_##b
+#define NAMED(name, processor) JOIN(name, processor)
+#define ENTRY(name) NAMED(name, PROCESSOR)
+
+INLINE int64_t padded(int64_t bytes) {
+    return (bytes + 63) / 64 * 64;
+}
+
+/* Cut the scratch for B rows × T steps, for `judged` rows of logits of every id or, if 0, B of those that are drawn
+   from, and for draws; the bytes it takes. */
+static int64_t cut(const network *net, int rows, int steps, int judged, char *memory, scratch *s, float **logits,
+                   draft *d) {
+    int gates = net->cell == LSTM ? 4 : net->cell == GRU ? 3 : 1;
+    int64_t hidden = (net->hidden + 3) / 4 * 4, at = 0;
+    s->row_bytes = hidden * (net->whole ? 1 : 4);
+    s->width = (gates * (int64_t)net->hidden + 15) / 16 * 16;
+    int64_t both = (int64_t)rows * steps, columns = judged ? net->every.outputs : net->out.outputs;
+#define CUT(name, bytes) name = (void *)(memory + at), at += padded(bytes)
+    CUT(s->below, both * s->row_bytes);
+    CUT(s->own, rows * s->row_bytes);
+    CUT(s->past, both * s->width * 4);
+    CUT(s->input, net->cell == GRU ? both * s->width * 4 : 0);
+    CUT(*logits, (judged ? judged : rows) * columns * 4);
+    CUT(d->logits, columns * 4);
+    CUT(d->weights, columns * 4);
+    CUT(d->blocks, (columns / BLOCK + 1) * 8);
+    CUT(d->order, columns * 4);
+    CUT(d->last, rows * 4);
+#undef CUT
+    return at;
+}
+
+int64_t ENTRY(workspace_bytes)(const network *net, int rows, int steps, int judged) {
+    scratch s;
+    draft d;
+    float *logits;
+    return cut(net, rows, steps, judged, 0, &s, &logits, &d);
+}
+
+/* Whether all ids are the network's. */
+static int known(const network *net, const int32_t *ids, int64_t count) {
+    int32_t wrong = 0;
+    for (int64_t j = 0; j < count; j++) wrong |= ids[j] < 0 || ids[j] >= net->vocabulary;
+    return !wrong;
+}
+
+/* Read ids (B, T) into the states of `places`; with `logits`, those after the last of them (B, S). 0, or -1 for an
+   id the network does not know, with nothing changed. */
+int ENTRY(read)(const network *net, int rows, int steps, const int32_t *ids, const int32_t *places, float *state,
+                int64_t place_floats, float *logits, char *memory) {
+    scratch s;
+    draft d;
+    float *padded_logits;
+    cut(net, rows, steps, 0, memory, &s, &padded_logits, &d);
+    if (!known(net, ids, (int64_t)rows * steps)) return -1;
+    advance(net, rows, steps, ids, places, state, place_floats, &s);
+    if (logits) {
+        logits_of(net, &net->out, s.own, rows, padded_logits, &s);
+        for (int r = 0; r < rows; r++)
+            memcpy(logits + (int64_t)r * net->columns, padded_logits + (int64_t)r * net->out.outputs,
+                   net->columns * sizeof(float));
+    }
+    return 0;
+}
+
+/* Draw `steps` ids for each of `rows` places of `table`, each step reading what the one before drew. */
+int ENTRY(draw)(const network *net, int rows, int steps, const int32_t *places, place *table, float *state,
+                int64_t place_floats, const drawn *to, char *memory) {
+    scratch s;
+    draft d;
+    float *logits;
+    cut(net, rows, 1, 0, memory, &s, &logits, &d);
+    for (int r = 0; r < rows; r++) d.last[r] = table[places[r]].last;
+    if (!known(net, d.last, rows)) return -1;
+    for (int t = 0; t < steps; t++) {
+        advance(net, rows, 1, d.last, places, state, place_floats, &s);
+        logits_of(net, &net->out, s.own, rows, logits, &s);
+        for (int r = 0; r < rows; r++) {
+            place *p = &table[places[r]];
+            const float *row = logits + (int64_t)r * net->out.outputs;
+            int column = draw_column(p, row, net->columns, &d);
+            if (p->drawn) p->drawn[column]++;
+            p->position++;
+            d.last[r] = p->last = to->ids[(int64_t)r * steps + t] = net->ids[column];
+            if (to->logprobs) report(row, net->columns, column, net->ids, to, (int64_t)r * steps + t, &d);
+        }
+    }
+    return 0;
+}
+
+/* Read ids (B, T) into the states of `places`, and judge how likely the ids `next` (B, T) were after each of them.
+   0, or -1 for an id the network does not know, with nothing changed. */
+int ENTRY(score)(const network *net, int rows, int steps, const int32_t *ids, const int32_t *next,
+                 const int32_t *places, float *state, int64_t place_floats, const scored *to, char *memory) {
+    scratch s;
+    draft d;
+    float *logits;
+    cut(net, rows, steps, rows * steps, memory, &s, &logits, &d);
+    if (!known(net, ids, (int64_t)rows * steps) || !known(net, next, (int64_t)rows * steps)) return -1;
+    advance(net, rows, steps, ids, places, state, place_floats, &s);
+    logits_of(net, &net->every, s.below, rows * steps, logits, &s);
+    for (int t = 0; t < steps; t++)
+        for (int r = 0; r < rows; r++) {
+            int64_t at = (int64_t)r * steps + t;
+            judge(logits + ((int64_t)t * rows + r) * net->every.outputs, net->vocabulary, next[at], to, at, &d);
+        }
+    return 0;
+}

@@ -1,0 +1,68 @@
+/* What Python and the kernel hand each other: plain structures of numbers and of addresses that Python owns. */
+
+#ifndef UNROLL_KERNEL_H
+#define UNROLL_KERNEL_H
+
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+enum cell { LSTM, GRU, RNN };
+
+/* One product of a step, x (B, K) -> x Wᵀ · scale + bias (B, N), its weights packed as `pack` in kernel.py lays them. */
+typedef struct {
+    int32_t outputs;      /* N, a multiple of 16 */
+    int32_t groups;       /* K / 4, K a multiple of 4 */
+    const void *weights;  /* panels of 64 columns, then one of the rest: [K / 4][columns][4] int8 or [K][columns] float */
+    const float *scale;   /* (N,) what a whole sum is worth; null in floats */
+    const float *bias;    /* (N,) or null */
+    const int32_t *start; /* (N,) what whole sums begin with; null in floats */
+} product;
+
+typedef struct {
+    int32_t joined;    /* whether `recurrent` also takes the hidden state below, as its first half */
+    product input;     /* of the hidden state below where it is not joined; no weights in the first layer */
+    product recurrent;
+} layer;
+
+typedef struct {
+    int32_t cell, layers, hidden, vocabulary, columns, whole; /* whole: products in whole numbers, not in floats */
+    const float *table;  /* (V, G·H) what each id adds to the gates of the first layer */
+    const layer *layer;
+    const int32_t *ids;  /* (S,) the id of each column of logits */
+    product out;
+    product every; /* logits of every id, also of those no text is drawn from; for scoring */
+} network;
+
+/* How one place draws; see SamplingParameters in sampling.py. */
+typedef struct {
+    uint64_t source;    /* seed and choice, mixed */
+    int64_t position;   /* how many ids it has drawn */
+    int32_t *drawn;     /* (S,) how often each column was drawn; null without penalties */
+    const uint8_t *in_prompt; /* (S,) */
+    double top_p;
+    float temperature, min_p, repetition, presence, frequency;
+    int32_t greedy, top_k;
+    int32_t last;       /* the id it reads next */
+} place;
+
+/* Room for what the places of one call draw: arrays (B, steps) and (B, steps, top); null where nobody asks. */
+typedef struct {
+    int32_t *ids;
+    float *logprobs;
+    int32_t *top_ids;
+    float *top_logprobs;
+    int32_t top;
+} drawn;
+
+/* Room for how likely given ids were: arrays (B, T), and (B, T, top); null where nobody asks. */
+typedef struct {
+    float *logprobs;  /* ln p of the id that came */
+    int32_t *ranks;   /* how many ids were likelier, or as likely and before it */
+    float *entropies; /* of the distribution it was drawn from, in nats */
+    int32_t *top_ids;
+    float *top_logprobs;
+    int32_t top;
+} scored;
+
+#endif

@@ -1,0 +1,171 @@
+/* One id per row of logits, as sampling.py defines it. Included once for each processor. */
+
+#define BLOCK 16
+
+/* Scratch of a draw, for S columns: penalised logits, weights, sums of blocks, an order of columns; and for B rows
+   the id each reads next. */
+typedef struct {
+    float *logits, *weights;
+    double *blocks;
+    int32_t *order;
+    int32_t *last;
+} draft;
+
+static float largest(const float *x, int count) {
+    float most = x[0];
+    for (int j = 1; j < count; j++) most = x[j] > most ? x[j] : most;
+    return most;
+}
+
+static int first_largest(const float *x, int count) {
+    float most = largest(x, count);
+    int at = 0;
+    while (at < count - 1 && x[at] != most) at++; /* no number equals NaN */
+    return at;
+}
+
+/* Running sums of blocks of 16 weights into `blocks`; the last of them is the sum of all. */
+static double sum_blocks(const float *weights, int count, double *blocks) {
+    int whole = count / BLOCK, rest = count % BLOCK;
+    double running = 0;
+    for (int b = 0; b < whole + (rest > 0); b++) {
+        int size = b < whole ? BLOCK : rest;
+        double sum = weights[b * BLOCK];
+        for (int j = 1; j < size; j++) sum += weights[b * BLOCK + j];
+        blocks[b] = running = b ? running + sum : sum;
+    }
+    return running;
+}
+
+static int invert(const float *weights, int count, double share, double *blocks) {
+    double goal = share * sum_blocks(weights, count, blocks);
+    int block = 0;
+    while (blocks[block] <= goal) block++;
+    double running = block ? blocks[block - 1] : 0;
+    int end = (block + 1) * BLOCK < count ? (block + 1) * BLOCK : count, last = 0;
+    for (int j = block * BLOCK; j < end; j++) {
+        running += weights[j];
+        if (weights[j] > 0) last = j;
+        if (running > goal) break;
+    }
+    return last;
+}
+
+static void penalise(const place *p, const float *logits, int count, float *to) {
+    for (int j = 0; j < count; j++) {
+        float x = logits[j];
+        if (p->drawn[j] > 0 || p->in_prompt[j]) x = x > 0 ? x / p->repetition : x * p->repetition;
+        x = x - (p->drawn[j] > 0 ? p->presence : 0.0f);
+        to[j] = x - p->frequency * (float)p->drawn[j];
+    }
+}
+
+/* Whether column a comes before column b: larger first, equal ones from left to right. */
+INLINE int before(const float *x, int32_t a, int32_t b) {
+    return x[a] > x[b] || (x[a] == x[b] && a < b);
+}
+
+static void sift(int32_t *heap, int size, int at, const float *x) {
+    int32_t moving = heap[at];
+    for (int child; (child = 2 * at + 1) < size; at = child) {
+        if (child + 1 < size && before(x, heap[child + 1], heap[child])) child++;
+        if (before(x, moving, heap[child])) break;
+        heap[at] = heap[child];
+    }
+    heap[at] = moving;
+}
+
+static void make_heap(int32_t *heap, int size, const float *x) {
+    for (int j = 0; j < size; j++) heap[j] = j;
+    for (int j = size / 2 - 1; j >= 0; j--) sift(heap, size, j, x);
+}
+
+/* Take the first column out of the heap; it is kept behind the heap's new end. */
+static int32_t take_first(int32_t *heap, int *size, const float *x) {
+    int32_t first = heap[0];
+    heap[0] = heap[--*size];
+    heap[*size] = first;
+    if (*size) sift(heap, *size, 0, x);
+    return first;
+}
+
+/* Set to zero what top-k, top-p and min-p leave out. */
+static void filter(const place *p, float *weights, int count, draft *d) {
+    int size = count, kept = 0;
+    if (p->top_k && p->top_k < count) {
+        make_heap(d->order, count, weights);
+        while (kept++ < p->top_k) take_first(d->order, &size, weights);
+        for (int j = 0; j < size; j++) weights[d->order[j]] = 0;
+    }
+    if (p->top_p < 1) {
+        double most = p->top_p * sum_blocks(weights, count, d->blocks), running = 0;
+        size = count;
+        make_heap(d->order, count, weights);
+        while (size && running < most) running += weights[take_first(d->order, &size, weights)];
+        for (int j = 0; j < size; j++) weights[d->order[j]] = 0;
+    }
+    for (int j = 0; j < count; j++) weights[j] = weights[j] >= p->min_p ? weights[j] : 0;
+}
+
+/* The column one place draws from its logits. */
+static int draw_column(place *p, const float *logits, int count, draft *d) {
+    if (p->drawn) {
+        penalise(p, logits, count, d->logits);
+        logits = d->logits;
+    }
+    if (p->greedy) return first_largest(logits, count);
+    float most = largest(logits, count);
+    for (int j = 0; j < count; j++) d->weights[j] = exponential((logits[j] - most) / p->temperature);
+    if (p->top_k || p->top_p < 1 || p->min_p > 0) filter(p, d->weights, count, d);
+    return invert(d->weights, count, uniform(p->source, p->position), d->blocks);
+}
+
+/* ln p of a column is (its logit − the largest) − ln of the sum of exp of all such differences, which this returns. */
+static double log_sum(const float *logits, int count, float most, draft *d) {
+    for (int j = 0; j < count; j++) d->weights[j] = exponential(logits[j] - most);
+    return log(sum_blocks(d->weights, count, d->blocks));
+}
+
+INLINE float log_probability(float logit, float most, double sum) {
+    return (float)(((double)logit - most) - sum);
+}
+
+/* The likeliest columns, by id (column itself where `ids` is null), with their ln p. */
+static void likeliest(const float *logits, int count, float most, double sum, const int32_t *ids, int top,
+                      int32_t *top_ids, float *top_logprobs, draft *d) {
+    int size = count;
+    if (top) make_heap(d->order, count, logits);
+    for (int n = 0; n < top; n++) {
+        int32_t next = take_first(d->order, &size, logits);
+        top_ids[n] = ids ? ids[next] : next;
+        top_logprobs[n] = log_probability(logits[next], most, sum);
+    }
+}
+
+/* How likely the drawn column was, in the model's own distribution. */
+static void report(const float *logits, int count, int column, const int32_t *ids, const drawn *to, int64_t at,
+                   draft *d) {
+    float most = largest(logits, count);
+    double sum = log_sum(logits, count, most, d);
+    to->logprobs[at] = log_probability(logits[column], most, sum);
+    likeliest(logits, count, most, sum, ids, to->top, to->top_ids + at * to->top, to->top_logprobs + at * to->top, d);
+}
+
+/* How likely an id was among all of them, by `logits` (V,). */
+static void judge(const float *logits, int count, int32_t id, const scored *to, int64_t at, draft *d) {
+    float most = largest(logits, count), own = logits[id];
+    double sum = log_sum(logits, count, most, d);
+    to->logprobs[at] = log_probability(own, most, sum);
+    if (to->ranks) {
+        int32_t likelier = 0;
+        for (int j = 0; j < count; j++) likelier += logits[j] > own || (logits[j] == own && j < id);
+        to->ranks[at] = likelier;
+    }
+    if (to->entropies) { /* −Σ p ln p, of which p is weight / Σ weights */
+        for (int j = 0; j < count; j++) d->logits[j] = d->weights[j] * (logits[j] - most);
+        double weights = sum_blocks(d->weights, count, d->blocks);
+        to->entropies[at] = (float)(sum - sum_blocks(d->logits, count, d->blocks) / weights);
+    }
+    if (to->top_ids)
+        likeliest(logits, count, most, sum, 0, to->top, to->top_ids + at * to->top, to->top_logprobs + at * to->top, d);
+}

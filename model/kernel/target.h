@@ -1,0 +1,10 @@
+/* Compile what stands between for a processor that has more than the compiler was told of. */
+
+#define PRAGMA(text) _Pragma(#text)
+#if defined(__clang__)
+#define BEGIN_TARGET(features) PRAGMA(clang attribute push(__attribute__((target(features))), apply_to = function))
+#define END_TARGET _Pragma("clang attribute pop")
+#else
+#define BEGIN_TARGET(features) _Pragma("GCC push_options") PRAGMA(GCC target(features))
+#define END_TARGET _Pragma("GCC pop_options")
+#endif

@@ -1,0 +1,161 @@
+"""One thread's share of the work: rows in places, and the turns in which they read and draw."""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from model.rows import AnyDecoder
+from service.drawing import Drawing, Event
+from service.generation import Generation, GenerationRequest
+from service.plan import Cost, draw_steps, read_seconds, read_slice
+from service.prefix_cache import PrefixCache
+from service.scheduler import Changes
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Turn:
+    """What came of one turn.
+
+    events: texts that have grown or ended. read: requests whose prompt is read and whose other texts may begin.
+    failed: requests that took part in a call that raised an exception; failures: how many calls did.
+    """
+
+    events: list[Event] = field(default_factory=list)
+    read: list[GenerationRequest] = field(default_factory=list)
+    failed: list[GenerationRequest] = field(default_factory=list)
+    failures: int = 0
+
+
+class Worker:
+    """Reads prompts and draws text in `places` places of its own; for one thread.
+
+    clock: seconds that never go back.
+    """
+
+    def __init__(self, decoder: AnyDecoder, places: int, cache: PrefixCache, clock: Callable[[], float]) -> None:
+        self._decoder = decoder
+        self._places = places
+        self._cache = cache
+        self._clock = clock
+        self._rows = decoder.rows(places)
+        self._reading: list[GenerationRequest] = []
+        self._drawing = Drawing(places, decoder.config.vocabulary)
+        self._read_cost = Cost()
+        self._draw_cost = Cost()
+
+    @property
+    def busy(self) -> bool:
+        """Whether there is anything to do in a turn."""
+        return bool(self._reading or self._drawing.rows)
+
+    def turn(self, changes: Changes[Generation]) -> Turn:
+        """Let rows go and come, read a slice of the prompts, and draw some ids for every row whose prompt is read."""
+        turn = Turn()
+        if changes.leaving:
+            leaving = {row.request for row in changes.leaving if row.choice == 0}
+            self._reading = [request for request in self._reading if request not in leaving]
+            self._drawing.end(changes.leaving)
+        for row in changes.joining:
+            try:
+                self._join(row, turn)
+            except Exception:
+                self._fail([row.request], turn)
+        if self._reading:
+            self._read(turn)
+        if self._drawing.rows:
+            self._draw(turn)
+        return turn
+
+    def _join(self, row: Generation, turn: Turn) -> None:
+        """Put a row in its place: with the state after its prompt if another has read it, or to read what is left."""
+        request = row.request
+        if row.choice:
+            assert request.state is not None
+            self._rows.state[row.place] = request.state
+            self._begin(row)
+            return
+        hit = self._cache.find(request.prefixes) if request.prefixes is not None else None
+        self._rows.state[row.place] = 0 if hit is None else hit.state
+        if hit is not None:
+            request.read = request.cached = hit.length
+        if request.unread:
+            self._reading.append(request)
+        else:
+            self._end_prompt(request, turn)
+
+    def _read(self, turn: Turn) -> None:
+        """Read a slice of the prompts; those that are read to their end draw from now on."""
+        rows, left = len(self._drawing.rows), self._drawing.largest_left
+        seconds = read_seconds(rows, left, self._draw_cost)
+        chosen, count = read_slice(self._reading, seconds, self._read_cost)
+        try:
+            started = self._clock()
+            ids = np.stack([request.prompt[request.read : request.read + count] for request in chosen])
+            self._rows.read([request.rows[0].place for request in chosen], ids)
+            self._read_cost.record(len(chosen), count, self._clock() - started)
+            for request in chosen:
+                request.read += count
+                if not request.unread:
+                    self._end_prompt(request, turn)
+                elif request.at_mark:
+                    self._snapshot(request)
+        except Exception:
+            self._fail(chosen, turn)
+            failed = set(chosen)
+            self._reading = [request for request in self._reading if request not in failed]
+        self._reading = [request for request in self._reading if request.unread]
+
+    def _draw(self, turn: Turn) -> None:
+        """Draw some ids for every row whose prompt is read."""
+        drawing = self._drawing
+        steps = draw_steps(len(drawing.rows), drawing.largest_left, self._draw_cost)
+        try:
+            started = self._clock()
+            drawn = self._rows.draw(drawing.places, steps)
+            now = self._clock()
+            self._draw_cost.record(len(drawing.rows), steps, now - started)
+            if drawn.ids.shape != (len(drawing.rows), steps):
+                raise RuntimeError(f"{len(drawing.rows)} rows drew {drawn.ids.shape} ids in {steps} steps")
+            turn.events += drawing.accept(drawn, now)
+        except Exception:
+            self._fail(list({row.request: None for row in drawing.rows}), turn)
+            drawing.end(drawing.rows)
+            self._clean()
+
+    def _end_prompt(self, request: GenerationRequest, turn: Turn) -> None:
+        """The prompt of a request is read: its first text draws from now on, and the others may follow."""
+        if len(request.rows) > 1 or (request.prefixes is not None and request.read > request.cached):
+            self._snapshot(request)
+        request.prefixes = None  # of no more use, and large
+        turn.read.append(request)
+        self._begin(request.rows[0])
+
+    def _snapshot(self, request: GenerationRequest) -> None:
+        """Keep the state after what is read of a prompt, for other texts and other requests."""
+        state = self._rows.state[request.rows[0].place].copy()
+        state.setflags(write=False)
+        if not request.unread:
+            request.state = state
+        if request.prefixes is not None:
+            self._cache.store(request.prefixes, request.read, state)
+
+    def _begin(self, row: Generation) -> None:
+        self._rows.set(row.place, row.sampling, int(row.request.prompt[-1]))
+        self._drawing.begin(row)
+
+    def _fail(self, requests: Sequence[GenerationRequest], turn: Turn) -> None:
+        """Note that a call raised: its requests have failed, and nobody else."""
+        logger.exception("A call failed; the %d requests in it end with an error, the others go on.", len(requests))
+        turn.failures += 1
+        turn.failed += requests
+
+    def _clean(self) -> None:
+        """Go on in rows of which no failed call knows anything, with the states of those that only read."""
+        rows = self._decoder.rows(self._places)
+        for request in self._reading:
+            rows.state[request.rows[0].place] = self._rows.state[request.rows[0].place]
+        self._rows = rows

@@ -1,0 +1,122 @@
+"""The GPU's step: the decoder's results but for rounding, and states that never leave the device unasked."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from model.config import Cell
+from model.cuda_step import CudaDecoder
+from model.decoder import Decoder
+from model.errors import ParameterError
+from model.sampling import RowSampling, SamplingParameters
+from tests.model.small import CELLS, small_checkpoint
+
+PLACES, STEPS = 6, 60
+NO_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+DEVICES = ["cpu", pytest.param("cuda", marks=NO_GPU)]
+
+pytestmark = [pytest.mark.usefixtures("one_torch_thread"), pytest.mark.parametrize("device", DEVICES)]
+
+
+@pytest.mark.parametrize("layers", [1, 2, 3])
+@pytest.mark.parametrize("cell", CELLS)
+def test_rows_and_steps_are_the_decoder_s_but_for_rounding(cell: Cell, layers: int, device: str) -> None:
+    checkpoint = small_checkpoint(cell, layers)
+    exact, decoder = Decoder(checkpoint, "fp32"), CudaDecoder(checkpoint, device=device)
+    assert np.array_equal(decoder.ids, exact.ids)
+    ids = np.random.default_rng(7).integers(0, checkpoint.config.vocabulary, (3, STEPS)).astype(np.int32)
+    rows, places = decoder.rows(PLACES), [4, 0, 3]
+    rows.read(places, ids)
+    expected, state = exact.initial_state(3), decoder.initial_state(3)
+    for at in range(STEPS):
+        wanted, expected = exact.step(ids[:, at], expected)
+        logits, state = decoder.step(ids[:, at], state)
+    np.testing.assert_allclose(logits, wanted, rtol=0, atol=5e-5)
+    np.testing.assert_allclose(state, expected, rtol=0, atol=5e-5)
+    np.testing.assert_allclose(np.array(rows.state)[places], expected, rtol=0, atol=5e-5)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_what_rows_report_of_their_draws_is_what_the_decoder_thinks_of_them(cell: Cell, device: str) -> None:
+    checkpoint = small_checkpoint(cell)
+    exact, rows = Decoder(checkpoint, "fp32"), CudaDecoder(checkpoint, device=device).rows(PLACES)
+    for place in range(PLACES):
+        sampling = RowSampling(SamplingParameters(seed=place, top_p=0.95), exact.ids, np.zeros(0, np.int32), 0, 2)
+        rows.set(place, sampling, 256 + place)
+    drawn = rows.draw(range(PLACES), STEPS)
+    assert drawn.logprobs is not None
+    ids, state = np.arange(256, 256 + PLACES, dtype=np.int32), exact.initial_state(PLACES)
+    for at in range(STEPS):
+        logits, state = exact.step(ids, state)
+        ids = drawn.ids[:, at]
+        wide = logits.astype(np.float64)
+        thought = wide - np.log(np.exp(wide).sum(axis=1, keepdims=True))
+        columns = np.searchsorted(exact.ids, ids)
+        np.testing.assert_allclose(drawn.logprobs[:, at], thought[np.arange(PLACES), columns], rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_place_holds_the_same_to_the_bit_whoever_runs_beside_it(cell: Cell, device: str) -> None:
+    decoder = CudaDecoder(small_checkpoint(cell, hidden=33), device=device)
+    ids = np.random.default_rng(3).integers(0, decoder.config.vocabulary, (PLACES, STEPS)).astype(np.int32)
+    together = decoder.rows(PLACES)
+    together.read(range(PLACES), ids)
+    for place in range(PLACES):
+        alone = decoder.rows(PLACES)
+        alone.read([place], ids[place : place + 1])
+        assert alone.state[place].copy().tobytes() == together.state[place].copy().tobytes()
+
+
+def test_a_state_is_used_as_an_array_is(device: str) -> None:
+    decoder = CudaDecoder(small_checkpoint(), device=device)
+    rows, shape = decoder.rows(PLACES), decoder.initial_state(1).shape[1:]
+    state: Any = rows.state
+    assert (len(state), state.shape, state[2].shape) == (PLACES, (PLACES, *shape), shape)
+    value = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    state[2] = value
+    value_before = value.copy()
+    value[:] = 7
+    state[4] = state[2]
+    state[2] = 0
+    state[[1, 3]] = np.stack([value_before, value])
+    expected = np.stack([np.zeros(shape), value_before, np.zeros(shape), value, value_before, np.zeros(shape)])
+    np.testing.assert_array_equal(state, expected)
+    np.testing.assert_array_equal(state[[1, 3]].copy(), expected[[1, 3]])
+    assert np.array(state, np.float64).dtype == np.float64
+    taken = state[4].copy()
+    state[4] = 1
+    np.testing.assert_array_equal(taken, value_before)
+    with pytest.raises(ValueError, match="without a copy"):
+        np.asarray(state, copy=False)
+
+
+def test_a_decoder_may_have_a_column_for_every_id(device: str) -> None:
+    checkpoint = small_checkpoint()
+    every = CudaDecoder(checkpoint, every_id=True, device=device)
+    some = CudaDecoder(checkpoint, device=device)
+    ids = np.array([257, 280])
+    (many, _), (few, _) = (one.step(ids, one.initial_state(2)) for one in (every, some))
+    assert many.shape == (2, checkpoint.config.vocabulary)
+    np.testing.assert_allclose(many[:, some.ids], few, rtol=0, atol=1e-5)
+    assert every.where == "fp32 on a CUDA GPU"
+
+
+def test_an_id_the_network_does_not_have_is_refused_before_it_reaches_the_device(device: str) -> None:
+    decoder = CudaDecoder(small_checkpoint(), device=device)
+    rows = decoder.rows(2)
+    for wrong in (-1, decoder.config.vocabulary):
+        with pytest.raises(IndexError, match="not one of the network's"):
+            rows.read([1], np.array([[wrong]], np.int32))
+        with pytest.raises(IndexError, match="not one of the network's"):
+            decoder.step(np.array([wrong]), decoder.initial_state(1))
+    assert not np.array(rows.state).any()
+
+
+def test_without_a_gpu_the_remedy_is_named(device: str) -> None:
+    if device == "cuda" or torch.cuda.is_available():
+        pytest.skip("needs a machine without a CUDA GPU")
+    with pytest.raises(ParameterError, match="finds no CUDA GPU here; choose the CPU, or install its driver") as caught:
+        CudaDecoder(small_checkpoint())
+    assert caught.value.parameter == "device"

@@ -1,0 +1,195 @@
+"""The compiled kernels equal the arithmetic in numpy to the bit, on every processor that runs the tests."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from model.config import Cell
+from model.decoder import NUMPY, Decoder
+from model.library import PROCESSORS, processors
+from model.rows import Rows
+from model.sampling import RowSampling, SamplingParameters
+from tests.model.small import CELLS, CHARACTERS, small_checkpoint
+
+COMPILED = processors()
+PLACES = 9
+
+pytestmark = pytest.mark.skipif(not COMPILED, reason="no kernel was compiled: this machine has no C compiler")
+
+
+def pair(processor: str, cell: Cell = "lstm", layers: int = 2, **shape: Any) -> tuple[Decoder, Decoder]:
+    """The same checkpoint on a compiled kernel and in numpy."""
+    checkpoint = small_checkpoint(cell, layers, **shape)
+    return Decoder(checkpoint, processor=processor), Decoder(checkpoint, processor=NUMPY)
+
+
+def random_ids(decoder: Decoder, *shape: int, seed: int = 0) -> NDArray[np.int32]:
+    return np.random.default_rng(seed).integers(0, decoder.config.vocabulary, shape).astype(np.int32)
+
+
+def start(rows: Rows, decoder: Decoder, parameters: list[SamplingParameters], logprobs: int | None = None) -> None:
+    """Let place i draw with the i-th parameters, as choice i."""
+    for place, one in enumerate(parameters):
+        prompt = random_ids(decoder, 5, seed=place)
+        rows.set(place, RowSampling(one, decoder.ids, prompt, place, logprobs), int(prompt[-1]))
+
+
+def test_this_processor_has_a_kernel_of_its_own() -> None:
+    assert set(COMPILED) <= set(PROCESSORS)
+    assert "portable" in COMPILED
+
+
+@pytest.mark.parametrize("processor", COMPILED)
+@pytest.mark.parametrize("layers", [1, 2, 3])
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_step_is_the_same_to_the_bit(cell: Cell, layers: int, processor: str) -> None:
+    """Hidden widths that fill no vector, fill one exactly, and fill several; batches that fill no block of rows."""
+    for hidden, rows in ((1, 3), (24, 1), (33, 7), (64, 13)):
+        compiled, plain = pair(processor, cell, layers, hidden=hidden)
+        ids = random_ids(plain, 20, rows)
+        state, expected = compiled.initial_state(rows), plain.initial_state(rows)
+        for column in ids:
+            logits, state = compiled.step(column, state)
+            wanted, expected = plain.step(column, expected)
+            assert logits.tobytes() == wanted.tobytes()
+            assert state.tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize("processor", COMPILED)
+def test_sums_longer_than_floats_hold_are_exact(processor: str) -> None:
+    """A hidden state of 1,100 at its largest times weights at their largest passes 2²⁴, where floats end."""
+    compiled, plain = pair(processor, "rnn", 2, hidden=1100)
+    state = np.ones((1, 2, 1100), np.float32)
+    ids = random_ids(plain, 1)
+    assert compiled.step(ids, state)[0].tobytes() == plain.step(ids, state)[0].tobytes()
+
+
+@pytest.mark.parametrize("processor", COMPILED)
+@pytest.mark.parametrize("cell", CELLS)
+def test_prompts_are_read_the_same_in_any_slices(cell: Cell, processor: str) -> None:
+    compiled, plain = pair(processor, cell, hidden=36)
+    ids = random_ids(plain, 3, 150)
+    whole, sliced, expected = compiled.rows(PLACES), compiled.rows(PLACES), plain.rows(PLACES)
+    whole.read([4, 0, 7], ids)
+    for at in (slice(0, 1), slice(1, 66), slice(66, 150)):
+        sliced.read([4, 0, 7], ids[:, at])
+    expected.read([4, 0, 7], ids)
+    assert whole.state.tobytes() == expected.state.tobytes()
+    assert sliced.state.tobytes() == expected.state.tobytes()
+    assert np.flatnonzero(whole.state.any(axis=(1, 2))).tolist() == [0, 4, 7]
+
+
+PARAMETERS = st.builds(
+    SamplingParameters,
+    temperature=st.sampled_from([0, 0.3, 1, 1.0, 3, 100]),
+    top_k=st.sampled_from([0, 0, 1, 2, 7, 40, 500]),
+    top_p=st.sampled_from([1, 1, 1e-9, 0.3, 0.9, 0.999]),
+    min_p=st.sampled_from([0, 0, 0.05, 0.5, 1]),
+    repetition_penalty=st.sampled_from([1, 1, 1.3, 0.5]),
+    presence_penalty=st.sampled_from([0, 0, 0.7, -0.5]),
+    frequency_penalty=st.sampled_from([0, 0, 0.3, -0.1]),
+    seed=st.integers(-(2**63), 2**64 - 1),
+)
+
+
+@pytest.mark.parametrize("processor", COMPILED)
+@settings(max_examples=60)
+@given(parameters=st.lists(PARAMETERS, min_size=1, max_size=PLACES), data=st.data())
+def test_draws_are_the_same_whatever_the_parameters(
+    processor: str, parameters: list[SamplingParameters], data: st.DataObject
+) -> None:
+    compiled, plain = pair(processor)
+    logprobs = data.draw(st.sampled_from([None, 0, 5, 1000]))
+    ours, theirs = compiled.rows(PLACES), plain.rows(PLACES)
+    start(ours, compiled, parameters, logprobs)
+    start(theirs, plain, parameters, logprobs)
+    for _ in range(3):
+        places = data.draw(st.permutations(range(len(parameters))))[: data.draw(st.integers(1, len(parameters)))]
+        steps = data.draw(st.integers(1, 9))
+        drawn, expected = ours.draw(places, steps), theirs.draw(places, steps)
+        for one, other in zip(drawn, expected, strict=True):
+            assert (one is None) == (other is None)
+            assert one is None or other is None or one.tobytes() == other.tobytes()
+    assert ours.state.tobytes() == theirs.state.tobytes()
+
+
+@pytest.mark.parametrize("processor", COMPILED)
+def test_a_large_vocabulary_draws_the_same(processor: str) -> None:
+    """Thousands of columns: many blocks, a last panel of odd width, and filters that keep a few of many."""
+    characters = CHARACTERS + "".join(map(chr, range(0x4E00, 0x4E00 + 3001)))
+    compiled, plain = pair(processor, characters=characters, hidden=16)
+    filters: list[dict[str, Any]] = [{}, {"top_k": 50}, {"top_p": 0.7}, {"min_p": 0.1}, {"temperature": 0}]
+    parameters = [SamplingParameters(seed=seed, **chosen) for seed, chosen in enumerate(filters)]
+    ours, theirs = compiled.rows(PLACES), plain.rows(PLACES)
+    start(ours, compiled, parameters, 3)
+    start(theirs, plain, parameters, 3)
+    drawn, expected = ours.draw(range(5), 40), theirs.draw(range(5), 40)
+    assert [part.tobytes() for part in drawn if part is not None] == [
+        part.tobytes() for part in expected if part is not None
+    ]
+
+
+@pytest.mark.parametrize("processor", COMPILED)
+@pytest.mark.parametrize("top", [None, 0, 4, 5000])
+def test_scores_are_the_same_in_any_slices(top: int | None, processor: str) -> None:
+    compiled, plain = pair(processor, "gru", hidden=36)
+    ids = random_ids(plain, 2, 151)
+    ours, theirs = compiled.rows(PLACES), plain.rows(PLACES)
+    expected = theirs.score([3, 0], ids[:, :-1], ids[:, 1:], top)
+    cuts = [slice(0, 1), slice(1, 90), slice(90, 150)]
+    found = [ours.score([3, 0], ids[:, :-1][:, cut], ids[:, 1:][:, cut], top) for cut in cuts]
+    for parts, whole in zip(zip(*found, strict=True), expected, strict=True):
+        assert (whole is None) == (parts[0] is None)
+        assert whole is None or np.concatenate(parts, axis=1).tobytes() == whole.tobytes()
+    assert ours.state.tobytes() == theirs.state.tobytes()
+
+
+@pytest.mark.parametrize("processor", COMPILED)
+@pytest.mark.parametrize("cell", CELLS)
+def test_in_floats_a_row_does_not_depend_on_its_neighbours(cell: Cell, processor: str) -> None:
+    """Products in floats are fused and so the processor's own, but each sum still runs in one order."""
+    decoder = Decoder(small_checkpoint(cell, hidden=33), "fp32", processor=processor)
+    parameters = [SamplingParameters(seed=seed) for seed in range(PLACES)]
+    together, alone = decoder.rows(PLACES), decoder.rows(PLACES)
+    start(together, decoder, parameters, 2)
+    start(alone, decoder, parameters, 2)
+    ids = random_ids(decoder, PLACES, 70)
+    together.read(range(PLACES), ids)
+    drawn = together.draw(range(PLACES), 12)
+    for place in range(PLACES):
+        for at in range(70):
+            alone.read([place], ids[place : place + 1, at : at + 1])
+        one = alone.draw([place], 5).ids.tolist()[0] + alone.draw([place], 7).ids.tolist()[0]
+        assert drawn.ids[place].tolist() == one
+    assert together.state.tobytes() == alone.state.tobytes()
+
+
+@pytest.mark.parametrize("processor", [*COMPILED, NUMPY])
+def test_an_id_the_network_does_not_have_is_refused_and_changes_nothing(processor: str) -> None:
+    decoder = Decoder(small_checkpoint(), processor=processor)
+    rows = decoder.rows(2)
+    size = decoder.config.vocabulary
+    with pytest.raises(IndexError):
+        rows.read([0, 1], np.array([[1, 2], [3, size]], np.int32))
+    rows.set(0, RowSampling(SamplingParameters(), decoder.ids, np.zeros(0, int)), size)
+    with pytest.raises(IndexError):
+        rows.draw([0], 3)
+    assert not rows.state.any()
+
+
+@pytest.mark.parametrize("processor", COMPILED)
+def test_a_kernel_works_on_states_it_is_given(processor: str) -> None:
+    """A state copied from one place to another goes on as the first does."""
+    compiled, _ = pair(processor)
+    rows = compiled.rows(3)
+    rows.read([0], random_ids(compiled, 1, 30))
+    rows.state[2] = rows.state[0]
+    for place in (0, 2):
+        rows.set(place, RowSampling(SamplingParameters(seed=5), compiled.ids, np.zeros(0, int)), 280)
+    drawn = rows.draw([2, 0], 20).ids
+    assert drawn[0].tolist() == drawn[1].tolist()
+    assert len(set(drawn[0].tolist())) > 5

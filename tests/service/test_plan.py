@@ -1,0 +1,142 @@
+"""What one turn may do: calls stay short, everybody's prompt advances, and text hardly slows while others read."""
+
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.plan import (
+    DRAW_SECONDS,
+    MOST_READERS,
+    MOST_STEPS,
+    READ_ALONE_SECONDS,
+    READ_SHARE,
+    Cost,
+    draw_steps,
+    read_seconds,
+    read_slice,
+)
+
+SECONDS = st.floats(1e-6, 0.1)
+
+
+@dataclass(eq=False)
+class Prompt:
+    """A prompt that is being read."""
+
+    unread: int
+    mark: int = 1 << 30
+
+    @property
+    def stretch(self) -> int:
+        return min(self.unread, self.mark)
+
+
+def known(seconds: float, rows: int = 1) -> Cost:
+    """Costs of which one is known."""
+    cost = Cost()
+    cost.record(rows, 1, seconds)
+    return cost
+
+
+@given(st.integers(1, 4096), st.integers(1, 10**6), SECONDS)
+def test_a_call_that_draws_is_short(rows: int, left: int, seconds: float) -> None:
+    steps = draw_steps(rows, left, known(seconds, rows))
+    assert 1 <= steps <= min(MOST_STEPS, left)
+    assert steps == 1 or steps * seconds <= DRAW_SECONDS
+    assert steps in (MOST_STEPS, left) or (steps + 1) * seconds > DRAW_SECONDS
+
+
+def test_the_first_call_of_all_is_careful() -> None:
+    assert draw_steps(1, 1000, Cost()) == 1
+    _, count = read_slice([Prompt(1000)], READ_ALONE_SECONDS, Cost())
+    assert count <= 4
+
+
+@given(st.lists(st.tuples(st.integers(1, 10**6), st.integers(1, 10**6)), min_size=1, max_size=80), SECONDS, SECONDS)
+def test_a_slice_reads_the_same_of_all_and_keeps_to_its_time(
+    prompts: list[tuple[int, int]], cost: float, seconds: float
+) -> None:
+    readers = [Prompt(unread, mark) for unread, mark in prompts]
+    chosen, count = read_slice(readers, seconds, known(cost, min(len(readers), MOST_READERS)))
+    assert len(set(chosen)) == len(chosen) == min(len(readers), MOST_READERS)
+    assert set(chosen) <= set(readers)
+    assert 1 <= count <= min(reader.stretch for reader in chosen)
+    assert count == 1 or count * cost <= seconds * (1 + 1e-9)
+
+
+@given(
+    st.integers(1, 128),
+    st.integers(1, 10**6),
+    SECONDS,
+    st.lists(st.integers(1, 10**6), min_size=1, max_size=40),
+    SECONDS,
+)
+def test_text_keeps_most_of_its_pace_while_others_read(
+    rows: int, left: int, draw: float, prompts: list[int], read: float
+) -> None:
+    drawing, reading = known(draw, rows), known(read, min(len(prompts), MOST_READERS))
+    seconds = read_seconds(rows, left, drawing)
+    call = draw_steps(rows, left, drawing) * draw
+    assert seconds == pytest.approx(READ_SHARE * call)
+    _, count = read_slice([Prompt(unread) for unread in prompts], seconds, reading)
+    assert count == 1 or count * read <= READ_SHARE * call * (1 + 1e-9)
+
+
+def read_all(prompts: list[Prompt], arrivals: dict[int, Prompt] | None = None) -> dict[Prompt, int]:
+    """In which turn each prompt is read to its end, when a turn can afford 32 × 8 ids and some arrive later."""
+    cost, ended, turn, readers = known(1e-3, MOST_READERS), {}, 0, list(prompts)
+    later = dict(arrivals or {})
+    while readers or later:
+        if turn in later:
+            readers.append(later.pop(turn))
+        if readers:
+            chosen, count = read_slice(readers, 8e-3, cost)
+            for reader in chosen:
+                reader.unread -= count
+            ended.update({reader: turn for reader in chosen if not reader.unread})
+            readers = [reader for reader in readers if reader.unread]
+        turn += 1
+    return ended
+
+
+@given(st.lists(st.integers(1, 3000), min_size=1, max_size=100))
+def test_every_prompt_is_read_and_none_is_starved(lengths: list[int]) -> None:
+    prompts = [Prompt(length) for length in lengths]
+    ended = read_all(prompts, {at: Prompt(1) for at in range(1, 200)})
+    assert set(prompts) <= set(ended)
+
+
+def test_the_oldest_prompt_advances_in_every_turn() -> None:
+    oldest = Prompt(800)
+    ended = read_all([oldest, *(Prompt(1000) for _ in range(200))], {at: Prompt(8) for at in range(1, 500)})
+    assert ended[oldest] == 99
+
+
+def test_a_short_prompt_does_not_wait_for_long_ones() -> None:
+    short = Prompt(20)
+    ended = read_all([*(Prompt(100_000) for _ in range(100)), short])
+    assert ended[short] <= 3
+
+
+def test_costs_follow_what_is_measured_and_forget_what_was_held_up() -> None:
+    cost = known(1e-4)
+    cost.record(1, 10, 10.0)
+    assert cost.per_step(1) < 2e-4
+    for _ in range(50):
+        cost.record(1, 10, 5e-3)
+    assert cost.per_step(1) == pytest.approx(5e-4, rel=0.01)
+    for _ in range(50):
+        cost.record(1, 10, 1e-3)
+    assert cost.per_step(1) == pytest.approx(1e-4, rel=0.01)
+
+
+@given(st.integers(1, 4096), st.integers(1, 4096))
+def test_a_cost_nobody_measured_is_not_taken_for_less_than_its_share(measured: int, asked: int) -> None:
+    """A step of more rows costs at most as much more; one of fewer at most as much."""
+    estimate = known(1e-3, measured).per_step(asked)
+    if asked.bit_length() <= measured.bit_length():
+        assert estimate == 1e-3
+    else:
+        assert 1e-3 < estimate <= 1e-3 * 2 * asked / measured * 2

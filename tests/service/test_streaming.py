@@ -1,0 +1,110 @@
+"""When a stream's text is sent: the first character at once, then in pieces as far apart as was asked for."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from service.settings import Settings
+from tests.service.serving import Reference, Running, SlowDecoder, eventually, serving
+from tests.service.sse_client import chunks, ends, events, stream, texts
+from tests.service.test_crowding import endless, is_idle
+from tests.service.test_errors import check
+
+
+@pytest.fixture(scope="module")
+def slow(checkpoint_folder: Path) -> Iterator[Running]:
+    """A server whose texts take 2 ms a character and are sent when they are done, unless a request says otherwise."""
+    settings = Settings(checkpoint=checkpoint_folder, stream_interval=10_000, deadline_seconds=1, max_rows=2)
+    with serving(settings, SlowDecoder) as running:
+        yield running
+
+
+def test_at_zero_every_character_is_an_event(server: Running, reference: Reference) -> None:
+    """Also when many are drawn in one call, with n texts, and with a stop string at the end."""
+    for fields in ({"n": 3, "max_tokens": 300}, {"max_tokens": 400, "stop": "ab"}):
+        wish: dict[str, Any] = {"prompt": "the", "seed": 10, **fields}
+        parts = stream(server.client, **wish, stream_interval=0)
+        n = wish.get("n", 1)
+        assert all(len(part["choices"]) == 1 for part in parts)
+        assert all(len(part["choices"][0]["text"]) == 1 for part in parts if not ended(part))
+        assert all(len(part["choices"][0]["text"]) <= 1 for part in parts)
+        expected = [reference.write(**wish, choice=choice) for choice in range(n)]
+        assert texts(parts, n) == [piece.text for piece in expected]
+        assert [reason for reason, _ in ends(parts, n)] == [piece.finish_reason for piece in expected]
+
+
+def ended(part: dict[str, Any]) -> bool:
+    return part["choices"][0]["finish_reason"] is not None
+
+
+def test_the_first_character_comes_at_once_and_the_rest_when_its_interval_is_over(slow: Running) -> None:
+    body = {"prompt": "a", "max_tokens": 200, "stream": True, "seed": 1}
+    with slow.client.stream("POST", "/v1/completions", json=body) as response:
+        started = time.monotonic()
+        received = response.iter_raw()
+        first = next(received)
+        assert slow.engine.running == 1
+        rest = b"".join(received)
+        assert time.monotonic() - started > 0.3
+    parts = chunks(first + rest)
+    assert [len(part["choices"][0]["text"]) for part in parts] == [1, 199]
+
+
+def test_a_request_has_its_own_interval(slow: Running) -> None:
+    started = time.monotonic()
+    parts = stream(slow.client, prompt="a", max_tokens=200, seed=1, stream_interval=40)
+    assert 4 <= len(parts) <= (time.monotonic() - started) / 0.040 + 2
+    whole = slow.complete("a", max_tokens=200, seed=1)["choices"][0]["text"]
+    assert texts(parts) == [whole]
+
+
+def test_by_default_there_are_far_fewer_events_than_characters(server: Running) -> None:
+    assert len(stream(server.client, prompt="a", max_tokens=5000)) < 500
+
+
+@pytest.mark.parametrize("stream_too", [True, False])
+def test_a_request_has_a_deadline_before_its_first_byte(stream_too: bool, slow: Running) -> None:
+    started = time.monotonic()
+    body = {"prompt": "a" * 10_000, "max_tokens": 1, "stream": stream_too}
+    error = check(httpx.post(f"{slow.url}/v1/completions", json=body, timeout=10), 504)
+    assert error["code"] == "deadline_exceeded"
+    assert "1 seconds" in error["message"]
+    assert 0.9 < time.monotonic() - started < 3
+    assert eventually(lambda: is_idle(slow))
+
+
+def test_time_in_the_queue_counts_too(slow: Running) -> None:
+    with endless(slow, n=2) as running:
+        next(running)
+        response = httpx.post(f"{slow.url}/v1/completions", json={"prompt": "a", "max_tokens": 2000}, timeout=10)
+        assert check(response, 504)["code"] == "deadline_exceeded"
+
+
+def test_a_stream_that_is_late_ends_with_an_error(slow: Running) -> None:
+    fields: dict[str, Any] = {"prompt": "a", "max_tokens": 5000, "seed": 1}
+    response = slow.client.post("/v1/completions", json={**fields, "stream": True, "stream_interval": 20})
+    assert response.status_code == 200
+    *pieces, error, done = events(response.content)
+    assert done == "[DONE]"
+    assert '"code":"deadline_exceeded"' in error
+    assert len(pieces) > 5
+    assert eventually(lambda: is_idle(slow))
+
+
+def test_keys_do_not_share_what_is_kept_of_prompts(server: Running) -> None:
+    """So that no time and no number tells one what another has asked."""
+
+    def cached(prompt: str, **headers: str) -> int:
+        response = server.client.post("/v1/completions", json={"prompt": prompt}, headers=headers)
+        count: int = response.json()["usage"]["prompt_tokens_details"]["cached_tokens"]
+        return count
+
+    prompt = "nobody asks this but these keys"
+    assert [cached(prompt, authorization="Bearer one") for _ in range(2)] == [0, len(prompt) - 1]
+    assert cached(prompt, authorization="Bearer two") == 0
+    assert cached(prompt) == 0
+    assert cached(prompt) == len(prompt) - 1
