@@ -5,8 +5,8 @@ drawn beside it; all arithmetic runs along a row, so neither do its probabilitie
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from model.arithmetic import BLOCK, Array, block_sums, exp, total
 from model.errors import ParameterError
 
+LARGEST_BIAS = 100
 GREEDY_BELOW = 1e-4  # a temperature under this would overflow the quotient; it means argmax
 
 
@@ -30,6 +31,8 @@ class SamplingParameters:
         1 = none (Keskar et al. 2019).
     presence_penalty: subtracted from the logit of a character the text has; 0 = none.
     frequency_penalty: subtracted once per occurrence in the text; 0 = none.
+    logit_bias: added to the logits of ids, by id, before the penalties; -100 as good as bans one. An id that is never
+        drawn anyway may be named, too.
     seed: any whole number of 64 bits; the same seed draws the same text.
     """
 
@@ -40,6 +43,7 @@ class SamplingParameters:
     repetition_penalty: float = 1.0
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -47,6 +51,12 @@ class SamplingParameters:
             value = getattr(self, name)
             if not least <= value <= most:  # also refuses NaN
                 raise ParameterError(name, f"{name} is {value!r}; choose a number from {least:g} to {most:g}.")
+        for token, bias in self.logit_bias.items():
+            if not -LARGEST_BIAS <= bias <= LARGEST_BIAS:
+                message = (
+                    f"logit_bias of id {token} is {bias!r}; choose a number from -{LARGEST_BIAS} to {LARGEST_BIAS}."
+                )
+                raise ParameterError("logit_bias", message)
         if self.top_p == 0:
             raise ParameterError("top_p", "top_p is 0; choose a share above 0, up to 1.")
         if not -(2**63) <= self.seed < 2**64:
@@ -54,8 +64,9 @@ class SamplingParameters:
 
     @property
     def penalises(self) -> bool:
-        """Whether the draw depends on which characters occurred before."""
-        return (self.repetition_penalty, self.presence_penalty, self.frequency_penalty) != (1.0, 0.0, 0.0)
+        """Whether logits are changed before the draw, by penalties or by a bias."""
+        penalties = (self.repetition_penalty, self.presence_penalty, self.frequency_penalty)
+        return penalties != (1.0, 0.0, 0.0) or bool(self.logit_bias)
 
     @property
     def filters(self) -> bool:
@@ -93,9 +104,13 @@ class RowSampling:
         self.logprobs = None if logprobs is None else min(logprobs, len(ids))
         self.drawn = np.zeros(len(ids) if parameters.penalises else 0, np.int32)
         self.in_prompt = np.isin(ids, prompt) if parameters.penalises else np.zeros(0, bool)
+        self.bias = np.zeros(len(self.drawn), np.float32)
+        for token, bias in parameters.logit_bias.items():
+            self.bias[ids == token] = bias
 
     def penalise(self, logits: Array) -> Array:
-        """Logits (S,) of this row after its penalties."""
+        """Logits (S,) of this row after its bias and its penalties."""
+        logits = logits + self.bias
         used = self.in_prompt | (self.drawn > 0)
         penalty, presence, frequency = map(
             np.float32,

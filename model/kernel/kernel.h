@@ -38,8 +38,9 @@ typedef struct {
 typedef struct {
     uint64_t source;    /* seed and choice, mixed */
     int64_t position;   /* how many ids it has drawn */
-    int32_t *drawn;     /* (S,) how often each column was drawn; null without penalties */
+    int32_t *drawn;     /* (S,) how often each column was drawn; null without penalties and bias */
     const uint8_t *in_prompt; /* (S,) */
+    const float *bias;  /* (S,) */
     double top_p;
     float temperature, min_p, repetition, presence, frequency;
     int32_t greedy, top_k;

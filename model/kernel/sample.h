@@ -53,7 +53,7 @@ static int invert(const float *weights, int count, double share, double *blocks)
 
 static void penalise(const place *p, const float *logits, int count, float *to) {
     for (int j = 0; j < count; j++) {
-        float x = logits[j];
+        float x = logits[j] + p->bias[j];
         if (p->drawn[j] > 0 || p->in_prompt[j]) x = x > 0 ? x / p->repetition : x * p->repetition;
         x = x - (p->drawn[j] > 0 ? p->presence : 0.0f);
         to[j] = x - p->frequency * (float)p->drawn[j];

@@ -92,6 +92,7 @@ PARAMETERS = st.builds(
     repetition_penalty=st.sampled_from([1, 1, 1.3, 0.5]),
     presence_penalty=st.sampled_from([0, 0, 0.7, -0.5]),
     frequency_penalty=st.sampled_from([0, 0, 0.3, -0.1]),
+    logit_bias=st.sampled_from([{}, {}, {}, {256: -100.0, 270: 2.5, 280: 0.125, 3: 100.0}]),
     seed=st.integers(-(2**63), 2**64 - 1),
 )
 
