@@ -69,6 +69,7 @@ class Workspace:
         self._bytes = function(
             f"workspace_bytes_{packed.processor}", network, c_int32, c_int32, c_int32, result=c_int64
         )
+        self._packed = packed  # whose memory the network's structure points at
         self._network = byref(packed.struct)
         self._sizes: dict[tuple[int, int, int], int] = {}
         self._memory = np.zeros(0, np.uint8)

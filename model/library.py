@@ -7,8 +7,9 @@ from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 from typing import Any
 
-PROCESSORS = {"avx512": 128, "avx2": 0, "neon": 0, "portable": 0}
-"""The processors there are kernels for, best first, and what each adds to a level before it multiplies."""
+PROCESSORS = {"avx512": 128, "avx2": 0, "neon": 0}
+"""The processors there are kernels for, best first, and what each adds to a level before it multiplies; for any other
+numpy, whose matrix products know it, is faster than C without its instructions."""
 
 
 @cache
@@ -25,7 +26,7 @@ def library() -> ctypes.CDLL | None:
 
 @cache
 def processors() -> list[str]:
-    """Those this machine has a kernel for and can run, best first; none where nothing was compiled."""
+    """Those this machine has a kernel for and can run, best first; none where nothing was compiled for it."""
     compiled = library()
     if compiled is None:
         return []

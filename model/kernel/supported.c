@@ -39,5 +39,3 @@ int supported_neon(void) { return 1; }
 #else
 int supported_neon(void) { return 0; }
 #endif
-
-int supported_portable(void) { return 1; }

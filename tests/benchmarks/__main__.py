@@ -1,14 +1,18 @@
-"""Run every benchmark, or those named: `python -m tests.benchmarks [tokenizing] [decoding] [serving] [quality]`."""
+"""Run every benchmark, or those named: `python -m tests.benchmarks [decoding] [engine] [http] …`."""
 
 import sys
 from pathlib import Path
 
-from tests.benchmarks import decoding, quality, serving, tokenizing
+from tests.benchmarks import decoding, engine, http_load, latency, quality, serving, soak, tokenizing
 from tests.benchmarks.figures import show
 
 BENCHMARKS = {
     "tokenizing": tokenizing.measure,
     "decoding": decoding.measure,
+    "engine": engine.measure,
+    "http": http_load.measure,
+    "latency": latency.measure,
+    "soak": soak.measure,
     "serving": serving.measure,
     "quality": quality.measure,
 }
@@ -17,6 +21,8 @@ BENCHMARKS = {
 def main() -> None:
     """Measure and show."""
     names = sys.argv[1:] or list(BENCHMARKS)
+    if unknown := set(names).difference(BENCHMARKS):
+        sys.exit(f"There is no benchmark {', '.join(sorted(unknown))}; choose from {', '.join(BENCHMARKS)}.")
     figures = [figure for name in names for figure in BENCHMARKS[name]()]
     show(figures, Path("benchmark.json"))
     if missed := [figure.name for figure in figures if figure.holds is False]:

@@ -1,71 +1,143 @@
-"""Steps of the bundled model: the CPU decoder against the loop every tutorial shows, with the same weights."""
+"""A step of the bundled model without sampling: against the machine's own limits, and against ONNX Runtime."""
+
+from collections.abc import Callable
+from statistics import median
 
 import numpy as np
-import torch
-from torch import nn
 
-from model.checkpoint import BUNDLED, load
-from model.decoder import Arithmetic, Decoder
-from model.network import Network, from_tensors
-from model.sampling import RowSampling, Sampler, SamplingParameters
-from tests.benchmarks.figures import Figure, seconds_per_call
+from model.checkpoint import BUNDLED, Checkpoint, load
+from model.compiled import Packed
+from model.compiled_rows import CompiledStep
+from model.decoder import NUMPY, Decoder
+from model.library import processors
+from model.plain_step import PlainStep
+from model.sampling import RowSampling, SamplingParameters
+from model.weights import StepWeights
+from tests.benchmarks.figures import Figure, counted
+from tests.benchmarks.onnx_step import integer_product, onnx_step
+from tests.benchmarks.timing import mean_seconds, ratio, side_by_side
 
-
-def tutorial_step(network: Network, rows: int) -> float:
-    """Seconds of one step as tutorials write it: nn.LSTM on a sequence of one, softmax, multinomial."""
-    config = network.config
-    lstm = nn.LSTM(config.embedding, config.hidden, config.layers)
-    for layer, ours in enumerate(network.layers):
-        for name, value in ours.named_parameters():
-            getattr(lstm, name.replace("l0", f"l{layer}")).data.copy_(value.data)
-    ids = torch.full((rows,), 300)
-    zeros = torch.zeros(config.layers, rows, config.hidden)
-    state = (zeros, zeros)
-
-    def step() -> None:
-        nonlocal ids, state
-        output, state = lstm(network.embedding(ids)[None], state)
-        ids = torch.multinomial(torch.softmax(network.out(output[0]), dim=1), 1)[:, 0]
-
-    with torch.no_grad():
-        return seconds_per_call(step, max(5, 200 // rows))
+ROUNDS = 15
+SIDE_SECONDS = 0.02  # about how long one side of a pair runs before it is the turn of the other
+SHAPES = ((128, 512, 2048), (128, 1024, 2048), (512, 1024, 2048), (512, 2048, 2048), (1024, 2048, 4096))
 
 
-def our_step(decoder: Decoder, rows: int, sampled: bool) -> float:
-    """Seconds of one step of the decoder, with or without drawing the next character."""
-    prompt = np.zeros(0, np.int64)
-    sampler = Sampler([RowSampling(SamplingParameters(seed=row), decoder.ids, prompt) for row in range(rows)])
-    ids = np.full(rows, decoder.ids[-1])
-    state = decoder.initial_state(rows)
-    position = 0
+class BareStep:
+    """One step with logits, the state in place, no sampling, by the best kernel there is."""
 
-    def step() -> None:
-        nonlocal ids, state, position
-        logits, state = decoder.step(ids, state)
-        if sampled:
-            ids = decoder.ids[sampler.sample(logits, np.full(rows, position))]
-        position += 1
+    def __init__(self, checkpoint: Checkpoint, rows: int) -> None:
+        config, ids = checkpoint.config, checkpoint.seen()
+        weights = StepWeights.of(checkpoint, ids, "int8")
+        self._ids = np.full(rows, ids[-1], np.int32)
+        self._state = np.zeros((rows, len(config.state_names()), config.hidden), np.float32)
+        self._plain = PlainStep(config.cell, weights)
+        self._packed = Packed(config, weights, ids, processors()[0]) if processors() else None  # owns the memory
+        self._compiled = CompiledStep(self._packed) if self._packed else None
 
-    return seconds_per_call(step, max(20, 1000 // rows))
+    def __call__(self) -> None:
+        """Read one id per row."""
+        if self._compiled is not None:
+            self._compiled.step(self._ids, self._state)
+        else:
+            self._plain.advance(self._ids, self._state)
+            self._plain.logits(self._state)
+
+
+def timed(run: Callable[[], object]) -> Callable[[], float]:
+    """The seconds of a call, as a run of `side_by_side`: the mean of as many as take about a fiftieth of a second."""
+    run()
+    calls = max(3, int(SIDE_SECONDS / mean_seconds(run, 3)))
+    return lambda: mean_seconds(run, calls)
+
+
+def weights_read_once(checkpoint: Checkpoint) -> list[Figure]:
+    """One row, whose step has to read all int8 matrices, against reading as many bytes and doing nothing with them.
+
+    Two readers are tried and the faster one counts: numpy's largest uint8, 64 at a time, and bytes.find of a byte that
+    is not there, the C library's memchr. Both run over the same bytes again and again, as steps do over the weights.
+    The bytes were written before: memory that never was is one page of zeros, which the first-level cache holds.
+    """
+    weights = StepWeights.of(checkpoint, checkpoint.seen(), "int8")
+    size = sum(layer.recurrent.matrix.nbytes for layer in weights.layers) + weights.out.matrix.nbytes
+    numbers = np.random.default_rng().integers(1, 256, size, np.uint8)
+    copied = numbers.tobytes()
+    largest, find = timed(numbers.max), timed(lambda: copied.find(0))
+    ours, one, other = side_by_side([timed(BareStep(checkpoint, 1)), largest, find], ROUNDS)
+    fastest = min(one, other, key=median)
+    return [
+        Figure("bare decoder, 1 row", 1e6 * median(ours), "µs a step"),
+        Figure("reading as many bytes as its weights have", 1e6 * median(fastest), "µs"),
+        Figure("bare decoder, 1 row, against reading its weights once", ratio(ours, fastest), "× time", 2.0, "most"),
+    ]
+
+
+def products_a_second(checkpoint: Checkpoint) -> list[Figure]:
+    """128 rows, whose step is bound by arithmetic, against the best of some large products by ONNX Runtime.
+
+    What counts are multiply-adds of the int8 matrices alone; the cells and the rest of a step are overhead.
+    """
+    rows = 128
+    weights = StepWeights.of(checkpoint, checkpoint.seen(), "int8")
+    one = sum(layer.recurrent.matrix.size for layer in weights.layers) + weights.out.matrix.size
+    products = [timed(integer_product(*shape)) for shape in SHAPES]
+    ours, *theirs = side_by_side([timed(BareStep(checkpoint, rows)), *products], ROUNDS)
+    rates = [[m * k * n / seconds for seconds in times] for (m, k, n), times in zip(SHAPES, theirs, strict=True)]
+    best = max(rates, key=median)
+    rate = [rows * one / seconds for seconds in ours]
+    shape = " × ".join(map(str, SHAPES[rates.index(best)]))
+    return [
+        Figure("bare decoder, 128 rows", median(rate) / 1e9, "G multiply-adds/s"),
+        Figure(f"ONNX Runtime, best large MatMulInteger, {shape}", median(best) / 1e9, "G multiply-adds/s"),
+        Figure("bare decoder, 128 rows, against that product", ratio(rate, best), "× rate", 0.65),
+    ]
+
+
+def against_onnx(checkpoint: Checkpoint) -> list[Figure]:
+    """Our step against a graph of the same step in ONNX Runtime: why we have a kernel of our own."""
+    figures = []
+    for rows in (1, 8, 32, 128):
+        ours, theirs = side_by_side([timed(BareStep(checkpoint, rows)), timed(onnx_step(checkpoint, rows))], ROUNDS)
+        figures += [
+            Figure(f"bare decoder, {counted(rows, 'row')}", rows / median(ours), "characters/s"),
+            Figure(f"the same step in ONNX Runtime, {counted(rows, 'row')}", rows / median(theirs), "characters/s"),
+            Figure(f"bare decoder against ONNX Runtime, {counted(rows, 'row')}", ratio(theirs, ours), "×"),
+        ]
+    return figures
+
+
+def by_processor(checkpoint: Checkpoint) -> list[Figure]:
+    """Drawing with each kernel this machine can run, and with numpy alone."""
+    figures = []
+    for rows in (1, 32):
+        drawing = [timed(DrawStep(Decoder(checkpoint, processor=name), rows)) for name in (*processors(), NUMPY)]
+        times = side_by_side(drawing, 5)
+        for name, seconds in zip((*processors(), NUMPY), times, strict=True):
+            figures.append(Figure(f"drawing, {name}, {counted(rows, 'row')}", rows / median(seconds), "characters/s"))
+    return figures
+
+
+class DrawStep:
+    """One step with sampling, in a call of its own."""
+
+    def __init__(self, decoder: Decoder, rows: int) -> None:
+        self._decoder = decoder  # owns the weights
+        self._rows = decoder.rows(rows)
+        self._places = np.arange(rows, dtype=np.int32)
+        for place in range(rows):
+            sampling = RowSampling(SamplingParameters(seed=place), decoder.ids, np.zeros(0, np.int64))
+            self._rows.set(place, sampling, int(decoder.ids[-1]))
+
+    def __call__(self) -> None:
+        """Draw one id per row."""
+        self._rows.draw(self._places, 1)
 
 
 def measure() -> list[Figure]:
     """One thread for everyone; the pairs stand side by side in time."""
     checkpoint = load(BUNDLED)
-    network = from_tensors(checkpoint.config, checkpoint.tensors)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    figures = []
-    arithmetics: tuple[Arithmetic, ...] = ("fp32", "int8")
-    decoders = {arithmetic: Decoder(checkpoint, arithmetic) for arithmetic in arithmetics}
-    for rows in (1, 32):
-        tutorial = tutorial_step(network, rows)
-        figures.append(Figure(f"tutorial loop, {rows} rows", rows / tutorial, "characters/s"))
-        for arithmetic, decoder in decoders.items():
-            ours = our_step(decoder, rows, sampled=True)
-            figures += [
-                Figure(f"{arithmetic} decoder and sampler, {rows} rows", rows / ours, "characters/s"),
-                Figure(f"{arithmetic} decoder and sampler, {rows} rows, against the tutorial", tutorial / ours, "×"),
-            ]
-    torch.set_num_threads(threads)
-    return figures
+    return [
+        *weights_read_once(checkpoint),
+        *products_a_second(checkpoint),
+        *against_onnx(checkpoint),
+        *by_processor(checkpoint),
+    ]

@@ -1,8 +1,6 @@
-"""A measured figure with its target, and how figures are timed, printed and kept."""
+"""A measured figure with its target, and how figures are printed and kept."""
 
 import json
-import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -32,15 +30,9 @@ class Figure:
         return self.value >= self.target if self.bound == "least" else self.value <= self.target
 
 
-def seconds_per_call(run: Callable[[], object], calls: int, rounds: int = 7) -> float:
-    """The median over rounds of the mean seconds of a call, after one round to warm up."""
-    times = []
-    for _ in range(rounds + 1):
-        start = time.perf_counter()
-        for _ in range(calls):
-            run()
-        times.append((time.perf_counter() - start) / calls)
-    return sorted(times[1:])[rounds // 2]
+def counted(count: int, name: str) -> str:
+    """ "1 row", "2 rows"."""
+    return f"{count} {name}{'s' if count > 1 else ''}"
 
 
 def show(figures: list[Figure], path: Path) -> None:

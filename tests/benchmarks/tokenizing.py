@@ -6,7 +6,8 @@ import numpy as np
 import tokenizers
 
 from model.tokenizer import Tokenizer
-from tests.benchmarks.figures import Figure, seconds_per_call
+from tests.benchmarks.figures import Figure
+from tests.benchmarks.timing import seconds_per_call
 
 CHARACTERS = 4_000_000
 
