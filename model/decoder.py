@@ -48,7 +48,7 @@ class Decoder:
         self.ids = np.arange(self.config.vocabulary) if every_id else checkpoint.seen()
         """The id of each column of the logits, (S,)."""
         self.processor = processor or next(iter(processors()), NUMPY)
-        """Whose kernel steps: "avx512", "avx2", "portable", or "numpy" for none."""
+        """Whose kernel steps: "avx512", "avx2", "neon", or "numpy" for none."""
         weights = StepWeights.of(checkpoint, self.ids, arithmetic)
         if self.processor == NUMPY:
             self._plain, self._packed = PlainStep(self.config.cell, weights), None

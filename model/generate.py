@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.decoder import Decoder
+from model.errors import ParameterError
 from model.rows import Drawn
 from model.sampling import RowSampling, SamplingParameters
 from model.text_stream import TextStream
@@ -40,19 +41,31 @@ class Piece(NamedTuple):
 
 
 class Prompt:
-    """A prompt as the decoder reads it.
+    """A prompt as the decoder reads it, of text or of ids.
 
+    Raises TokenizerError on text that is not Unicode, ParameterError on an id that is none.
+
+    tokens: how many ids it has.
     ids: what is read before the first character is drawn (n,), n ≥ 1; an empty prompt reads a line break,
         as if a new line had just begun.
     unseen: how many characters of the prompt never occurred in training; they are read as UTF-8 bytes or as
         characters the network knows nothing of.
     """
 
-    def __init__(self, tokenizer: Tokenizer, seen: NDArray[np.int64], text: str) -> None:
-        encoded = tokenizer.encode(text)
+    def __init__(self, tokenizer: Tokenizer, seen: NDArray[np.int64], prompt: str | Sequence[int]) -> None:
+        encoded = tokenizer.encode(prompt) if isinstance(prompt, str) else known_ids(prompt, tokenizer.size)
         self.tokens = len(encoded)
         self.unseen = count_unseen(encoded, seen)
         self.ids: NDArray[np.int32] = np.array(encoded if len(encoded) else [tokenizer.start_id], np.int32)
+
+
+def known_ids(ids: Sequence[int], size: int) -> NDArray[np.int64]:
+    """The ids (n,) of a prompt. Raises ParameterError where one of them is not among the `size` there are."""
+    wrong = next((token for token in (min(ids), max(ids)) if not 0 <= token < size), None) if len(ids) else None
+    if wrong is not None:
+        message = f"The prompt has the id {str(wrong)[:20]}; this model's ids are 0 to {size - 1:,}."
+        raise ParameterError("prompt", message)
+    return np.array(ids, np.int64)
 
 
 def count_unseen(ids: Ids, seen: NDArray[np.int64]) -> int:
@@ -65,24 +78,28 @@ def count_unseen(ids: Ids, seen: NDArray[np.int64]) -> int:
 def generate(
     decoder: Decoder,
     tokenizer: Tokenizer,
-    prompt: str,
+    prompt: str | Sequence[int],
     *,
     max_tokens: int,
     parameters: SamplingParameters | None = None,
     stop: Sequence[str] = (),
+    include_stop: bool = False,
+    min_tokens: int = 0,
     choice: int = 0,
     logprobs: int | None = None,
 ) -> Iterator[Piece]:
     """Continue a prompt, a piece at a time; the pieces' texts joined are the continuation without the prompt.
 
+    prompt: text or ids.
     max_tokens: characters (ids) to draw at most.
     parameters: how they are drawn; see SamplingParameters.
-    stop: strings that end the text and are not shown.
+    stop: strings that end the text and are not shown, or with `include_stop` are shown as its end.
+    min_tokens: how many ids are drawn before a stop string is looked for.
     choice: which of several texts of the same seed.
     logprobs: report the log-probability of each drawn id and of this many of the likeliest; None reports nothing.
     Raises ParameterError on a parameter outside its range, TokenizerError on a prompt that is not Unicode.
     """
-    stream = TextStream(tokenizer, stop)
+    stream = TextStream(tokenizer, stop, include_stop, min_tokens)
     read = Prompt(tokenizer, decoder.ids, prompt).ids
     row = RowSampling(parameters or SamplingParameters(), decoder.ids, read, choice, logprobs)
     return _continue(decoder, stream, read, row, max_tokens)

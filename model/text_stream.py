@@ -48,12 +48,16 @@ class TextStream:
     Pieces joined in any grouping of the ids give the same text. Bytes that are not UTF-8 become U+FFFD; a character
     cut off by the end is left out.
 
-    stop: strings that end the text; they are not part of it. `stopped` names the one that did.
+    stop: strings that end the text. `stopped` names the one that did.
+    include_stop: the stop string that ends the text is part of it, its end; otherwise it is left out.
+    min_tokens: so many ids are shown whatever they spell; a stop string is looked for in what comes after them.
     taken: ids consumed so far, up to and with the one that completed a stop string.
     Raises ParameterError on an empty stop string or one over 1,024 characters.
     """
 
-    def __init__(self, tokenizer: Tokenizer, stop: Sequence[str] = ()) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, stop: Sequence[str] = (), include_stop: bool = False, min_tokens: int = 0
+    ) -> None:
         for text in stop:
             if not 0 < len(text) <= LARGEST_STOP:
                 raise ParameterError("stop", f"A stop string has {len(text):,} characters; use 1 to {LARGEST_STOP:,}.")
@@ -63,6 +67,8 @@ class TextStream:
         self._bytes = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self._in_character = False
         self._held = ""
+        self._include_stop = include_stop
+        self._min_tokens = min_tokens
         self.stopped: str | None = None
         self.taken = 0
 
@@ -75,12 +81,13 @@ class TextStream:
         """Take more ids, none after the one that completes a stop string; the text that may be shown now."""
         if self.stopped is not None:
             return ""
+        early = max(0, self._min_tokens - self.taken) if self._matchers else len(ids)
+        if early:
+            shown = "".join(self._spell(ids[:early]))
+            self.taken += min(early, len(ids))
+            return shown + self.feed(ids[early:]) if len(ids) > early else shown
         parts = self._spell(ids)
-        text = "".join(parts)
-        if not self._matchers:
-            self.taken += len(ids)
-            return text
-        shown, end = self._match(text)
+        shown, end = self._match("".join(parts))
         # An id of a byte may spell no character, or two: whose character was the last is seen from the lengths.
         self.taken += len(ids) if self.stopped is None else bisect_left([*accumulate(map(len, parts))], end) + 1
         return shown
@@ -126,8 +133,8 @@ class TextStream:
         if complete:
             # Of two that end here the longer began earlier: cutting there shows nothing of either.
             self.stopped = max((matcher.stop for matcher in complete), key=len)
-            shown, self._held = self._held[: -len(self.stopped)], ""
-            return shown
+            shown, self._held = self._held, ""
+            return shown if self._include_stop else shown[: -len(self.stopped)]
         keep = max(matcher.matched for matcher in self._matchers)
         at = len(self._held) - keep
         shown, self._held = self._held[:at], self._held[at:]

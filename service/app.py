@@ -9,9 +9,11 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
 from model.decoder import Decoder
-from service import error_responses
+from service import error_responses, score, tgi, tokens
 from service.body_limit import BodyLimit
 from service.engine import Engine
+from service.error_responses import Shape
+from service.openapi import described
 from service.routes import router
 from service.served_model import ServedModel
 from service.settings import Settings
@@ -20,6 +22,9 @@ DESCRIPTION = """\
 Continues text one character at a time with a recurrent language model, in the dialect of OpenAI's completions.
 
 The same model, seed and parameters give the same text: streamed or not, alone or among others."""
+
+# How errors look on the paths of other dialects than OpenAI's.
+ERROR_SHAPES: dict[str, Shape] = {**tgi.ERROR_SHAPES}
 
 
 def create_app(settings: Settings, decoder: type[Decoder] = Decoder) -> FastAPI:
@@ -51,6 +56,10 @@ def create_app(settings: Settings, decoder: type[Decoder] = Decoder) -> FastAPI:
     )
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
     app.include_router(router(model, engine, settings))
-    error_responses.install(app)
+    app.include_router(tokens.router(model, settings))
+    app.include_router(tgi.router(model, engine, settings))
+    app.include_router(score.router(model, engine, settings))
+    error_responses.install(app, ERROR_SHAPES)
+    app.openapi = described(app.openapi, model.tokenizer.size)  # type: ignore[method-assign]
     app.state.model, app.state.engine = model, engine
     return app

@@ -58,9 +58,15 @@ def serve(
     max_held_characters: Annotated[
         int, option("max_held_characters", "Characters all prompts held at once may have.", LIMITS)
     ] = Settings.max_held_characters,
+    max_work: Annotated[
+        int, option("max_work", "Characters one request may ask for, times reported likeliest ones and one.", LIMITS)
+    ] = Settings.max_work,
     prefix_cache_bytes: Annotated[
         int, option("prefix_cache_bytes", "Memory for the states after prompts used before; 0 keeps none.", LIMITS)
     ] = Settings.prefix_cache_bytes,
+    keep_alive_seconds: Annotated[
+        float, option("keep_alive_seconds", "Seconds of silence before a stream says that it lives.")
+    ] = Settings.keep_alive_seconds,
     deadline_seconds: Annotated[
         float, option("deadline_seconds", "Seconds a request may take, waiting included; 0 sets no limit.", LIMITS)
     ] = Settings.deadline_seconds,
@@ -90,7 +96,9 @@ def serve(
         max_body_bytes=max_body_bytes,
         max_prompt_characters=max_prompt_characters,
         max_held_characters=max_held_characters,
+        max_work=max_work,
         prefix_cache_bytes=prefix_cache_bytes,
+        keep_alive_seconds=keep_alive_seconds,
         deadline_seconds=deadline_seconds,
         stream_interval=stream_interval,
         grace_seconds=grace_seconds,

@@ -125,7 +125,7 @@ class Drawing:
         text, row.kept = "".join(row.kept), []
         logprobs = None
         if row.logprobs:
-            logprobs = join_logprobs(row.logprobs).first(count - row.told)
+            logprobs = join_logprobs(row.logprobs).part(0, count - row.told)
         row.told, row.logprobs = count, []
         return Piece(text, reason, count, stop, logprobs)
 

@@ -14,6 +14,7 @@ from service.generation import Generation, GenerationRequest
 from service.output import Piece
 from service.prefix_cache import PrefixCache
 from service.scheduler import Changes, Scheduler
+from service.scoring import Slice
 from service.settings import Settings
 from service.worker import Turn, Worker
 
@@ -76,33 +77,36 @@ class Engine:
             if thread.is_alive():
                 thread.join()
 
-    def submit(self, request: GenerationRequest) -> None:
-        """Let a request's texts be generated as soon as there is a place; they arrive in `request.output`.
+    def submit(self, *requests: GenerationRequest) -> None:
+        """Let the texts of some requests be generated as soon as there are places; they arrive in their outputs.
 
-        Every submitted request has to be released. Raises Draining, EngineStopped, QueueFull, and ParameterError
-        for more texts than there can ever be places.
+        All are taken or none. Every submitted request has to be released. Raises Draining, EngineStopped, QueueFull,
+        and ParameterError for more texts than there can ever be places.
         """
         if self._refusal is not None:
             raise self._refusal
-        if self._requests and self._held_ids + len(request.prompt) > self._max_held_ids:
+        held = sum(request.held for request in requests)
+        if self._requests and self._held_ids + held > self._max_held_ids:
             raise QueueFull("The prompts being read and waiting are all this server holds; try again in a moment.")
-        if request.max_tokens:
-            with self._work:
-                self._scheduler.add(request, request.rows, time.monotonic())
-                self._work.notify_all()
-        else:
-            _deliver([Event(row, Piece("", "length")) for row in request.rows], [])
-        self._requests.add(request)
-        self._held_ids += len(request.prompt)
-
-    def release(self, request: GenerationRequest) -> None:
-        """Let a request go: free the places of whatever has not finished, after the turn it is in."""
-        if request not in self._requests:
-            return
-        self._requests.remove(request)
-        self._held_ids -= len(request.prompt)
         with self._work:
-            self._scheduler.drop(request)
+            working = {request: request.rows for request in requests if request.max_tokens or request.scoring}
+            self._scheduler.add(working, time.monotonic())
+            self._work.notify_all()
+        idle = [row for request in requests if request not in working for row in request.rows]
+        _deliver([], [Event(row, Piece("", "length")) for row in idle], [])
+        self._requests.update(requests)
+        self._held_ids += held
+
+    def release(self, *requests: GenerationRequest) -> None:
+        """Let requests go: free the places of whatever has not finished, after the turn it is in."""
+        known = self._requests.intersection(requests)
+        if not known:
+            return
+        self._requests -= known
+        self._held_ids -= sum(request.held for request in known)
+        with self._work:
+            for request in known:
+                self._scheduler.drop(request)
             self._work.notify_all()
 
     def drain(self) -> None:
@@ -169,8 +173,8 @@ class Engine:
         self.failures += turn.failures
         errors: list[tuple[GenerationRequest, ServiceError]] = [(request, self._late) for request in late]
         errors += [(request, FAILED) for request in turn.failed]
-        if turn.events or errors:
-            self._loop.call_soon_threadsafe(_deliver, turn.events, errors)
+        if turn.events or turn.scored or errors:
+            self._loop.call_soon_threadsafe(_deliver, turn.scored, turn.events, errors)
 
     def _die(self, error: ServiceError) -> None:
         self.died = True
@@ -178,8 +182,15 @@ class Engine:
         self.abandon(error)
 
 
-def _deliver(events: list[Event], errors: list[tuple[GenerationRequest, ServiceError]]) -> None:
+def _deliver(
+    scored: list[tuple[GenerationRequest, Slice]],
+    events: list[Event],
+    errors: list[tuple[GenerationRequest, ServiceError]],
+) -> None:
+    for request, slice_ in scored:
+        if request.scoring is not None and request.scoring.on_scores is not None:
+            request.scoring.on_scores(request.index, slice_)
     for row, piece in events:
-        row.request.output.put(row.choice, piece)
+        row.request.deliver(row.choice, piece)
     for request, error in errors:
         request.output.fail(error)

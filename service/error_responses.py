@@ -1,7 +1,7 @@
-"""Every error as one HTTP answer: a status and a small body in OpenAI's shape, with a sentence and no traceback."""
+"""Every error as one HTTP answer in the shape of its route's dialect: a status, a sentence, and no traceback."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -38,37 +38,54 @@ SENTENCES = {
     "none_required": "this server does not support it, leave it out",
     "model_type": "The body has to be a JSON object",
     "json_invalid": "The body is not JSON",
+    "string_unicode": "half of a surrogate pair is no Unicode; send whole characters",
 }
 
 
-def body(message: str, kind: str, code: str | None = None, param: str | None = None) -> dict[str, Any]:
-    """The body of an error answer, and the data of an error event."""
-    detail = ErrorDetail(message=message[:LONGEST_MESSAGE], type=kind, param=param, code=code)
-    return ErrorBody(error=detail).model_dump()
+class Failure(NamedTuple):
+    """An error before it has the shape of a dialect: a status, a sentence, and OpenAI's type, code and param."""
+
+    status: int
+    message: str
+    kind: str
+    code: str | None = None
+    param: str | None = None
 
 
-def of_service_error(error: ServiceError) -> tuple[int, dict[str, Any]]:
-    """Status and body of a ServiceError."""
+Shape = Callable[[Failure], tuple[int, Mapping[str, Any]]]
+"""Status and body of an error in some dialect; the message is short enough already."""
+
+
+def openai_shape(failure: Failure) -> tuple[int, dict[str, Any]]:
+    """Status and body in OpenAI's dialect, which every route speaks that has no other."""
+    detail = ErrorDetail(message=failure.message, type=failure.kind, param=failure.param, code=failure.code)
+    return failure.status, ErrorBody(error=detail).model_dump()
+
+
+def of_service_error(error: ServiceError) -> Failure:
+    """What a ServiceError means in HTTP, also in the middle of a stream."""
     status, kind, code = KINDS.get(type(error), (500, "server_error", "internal_error"))
     param = "model" if isinstance(error, UnknownModel) else None
-    return status, body(str(error), kind, code, param)
+    return Failure(status, str(error)[:LONGEST_MESSAGE], kind, code, param)
 
 
-def respond(status: int, content: dict[str, Any], headers: Mapping[str, str] | None = None) -> JSONResponse:
-    """The answer, with advice on when to try again where that helps."""
-    retry = {"Retry-After": RETRY_AFTER[status]} if status in RETRY_AFTER else {}
+def respond(request: Request, failure: Failure, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    """The answer in the dialect of the route, with advice on when to try again where that helps."""
+    shape: Shape = request.app.state.error_shapes.get(request.scope["path"], openai_shape)
+    status, content = shape(failure._replace(message=failure.message[:LONGEST_MESSAGE]))
+    retry = {"Retry-After": RETRY_AFTER[failure.status]} if failure.status in RETRY_AFTER else {}
     return JSONResponse(content, status, {**(headers or {}), **retry})
 
 
-async def on_service_error(request: Request, error: Any) -> JSONResponse:  # noqa: ARG001
+async def on_service_error(request: Request, error: Any) -> JSONResponse:
     """A request that cannot be taken or finished."""
-    return respond(*of_service_error(error))
+    return respond(request, of_service_error(error))
 
 
-async def on_parameter_error(request: Request, error: Any) -> JSONResponse:  # noqa: ARG001
+async def on_parameter_error(request: Request, error: Any) -> JSONResponse:
     """A parameter only the model itself could judge."""
     param = error.parameter if isinstance(error, ParameterError) else "prompt"
-    return respond(400, body(str(error), INVALID, "invalid_value", param))
+    return respond(request, Failure(400, str(error), INVALID, "invalid_value", param))
 
 
 async def on_validation_error(request: Request, error: Any) -> JSONResponse:
@@ -76,19 +93,22 @@ async def on_validation_error(request: Request, error: Any) -> JSONResponse:
     if isinstance(error.body, bytes):
         given = request.headers.get("content-type", "")[:100] or "nothing"
         message = f"The body is announced as {given}; send JSON with the header Content-Type: application/json."
-        return respond(415, body(message, INVALID, "unsupported_media_type"))
+        return respond(request, Failure(415, message, INVALID, "unsupported_media_type"))
     problems = [_problem(problem) for problem in error.errors()[:MOST_PROBLEMS]]
-    message = "; ".join(message for _, message in problems)
-    return respond(400, body(message + ".", INVALID, "invalid_value", problems[0][0]))
+    message = "; ".join(message for _, message in problems)[: LONGEST_MESSAGE - 1] + "."
+    return respond(request, Failure(400, message, INVALID, "invalid_value", problems[0][0]))
 
 
 def _problem(problem: Mapping[str, Any]) -> tuple[str | None, str]:
     """The field one validation error is about, if any, and what is wrong with it."""
     _, *path = problem["loc"]  # the first says that it is in the body
+    if not path and problem["type"] == "missing":
+        return None, "The body is empty; send a JSON object"
     if problem["type"] in ("json_invalid", "model_type") or not path:
-        return None, SENTENCES.get(problem["type"], "The body is empty; send a JSON object")
+        sentence = SENTENCES.get(problem["type"], problem["msg"])
+        return None, sentence[:1].upper() + sentence[1:]
     text: str = SENTENCES.get(problem["type"], problem["msg"])
-    return path[0], ".".join(map(str, path)) + ": " + text[:1].lower() + text[1:]
+    return path[0], ".".join(str(part)[:40] for part in path) + ": " + text[:1].lower() + text[1:]
 
 
 async def on_http_exception(request: Request, error: Any) -> JSONResponse:
@@ -100,16 +120,18 @@ async def on_http_exception(request: Request, error: Any) -> JSONResponse:
     }
     message = messages.get(error.status_code, str(error.detail))
     code = STATUS_CODES.get(error.status_code, "invalid_value")
-    return respond(error.status_code, body(message, INVALID, code), error.headers)
+    return respond(request, Failure(error.status_code, message, INVALID, code), error.headers)
 
 
 async def on_exception(request: Request, error: Exception) -> JSONResponse:  # noqa: ARG001
     """A mistake of the server's own; the traceback goes to the log only."""
-    return respond(500, body("The server failed; it has been logged. Try again.", "server_error", "internal_error"))
+    message = "The server failed; it has been logged. Try again."
+    return respond(request, Failure(500, message, "server_error", "internal_error"))
 
 
-def install(app: FastAPI) -> None:
-    """Let the application answer every error in this one shape."""
+def install(app: FastAPI, shapes: Mapping[str, Shape]) -> None:
+    """Let the application answer every error in the shape of its path, and in OpenAI's everywhere else."""
+    app.state.error_shapes = shapes
     handlers: dict[type[Exception], Callable[[Request, Any], Any]] = {
         RequestValidationError: on_validation_error,
         HTTPException: on_http_exception,

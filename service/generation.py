@@ -10,9 +10,10 @@ from model.generate import Prompt
 from model.sampling import RowSampling, SamplingParameters
 from model.text_stream import TextStream, stop_starts
 from model.tokenizer import Tokenizer
-from service.output import Logprobs, Output
+from service.output import Logprobs, Output, Piece
 from service.prefix_cache import PrefixCache, Prefixes, State, marks
 from service.scheduler import Row
+from service.scoring import OnScores, Scoring
 
 
 class Generation(Row):
@@ -41,8 +42,12 @@ class GenerationRequest:
     ids: the id of each column of the decoder's logits (S,).
     interval: seconds between two pieces of a text that is handed over as it comes; None hands it over when it ends.
     logprobs: how many of the likeliest ids are reported beside each drawn one; None reports nothing.
+    scored: also tell how likely the prompt's ids are, and how many likelier ones there were as `prompt_logprobs` and
+        `on_scores` say; see Scoring. Of such a prompt only the first `unscored` ids may come from the cache, and
+        `on_scores` hears nothing of theirs then.
     cache, namespace: where the state after the prompt may be found, and whose prompts it may be found by.
-    Raises ParameterError on a stop string that is empty or too long.
+    output: where the texts go, after those of `index` other prompts with as many texts each; None makes one.
+    Raises ParameterError on an id that is none, and on a stop string that is empty or too long.
 
     prompt: the ids read before the first draw (p,), p ≥ 1; read: how many of them a state in `state` or of the row
     that reads has seen; all but the last are read, which the first draw reads. cached: how many came from the cache.
@@ -52,16 +57,24 @@ class GenerationRequest:
         self,
         tokenizer: Tokenizer,
         ids: NDArray[np.int64],
-        prompt: str,
+        prompt: str | Sequence[int],
         *,
         parameters: SamplingParameters,
         max_tokens: int,
         stop: Sequence[str] = (),
+        include_stop: bool = False,
+        min_tokens: int = 0,
         n: int = 1,
         interval: float | None = None,
         logprobs: int | None = None,
+        scored: bool = False,
+        prompt_logprobs: int | None = None,
+        on_scores: OnScores | None = None,
+        unscored: int = 0,
         cache: PrefixCache | None = None,
         namespace: bytes = b"",
+        output: Output | None = None,
+        index: int = 0,
     ) -> None:
         encoded = Prompt(tokenizer, ids, prompt)
         self.prompt: NDArray[np.int32] = np.asarray(encoded.ids, np.int32)
@@ -70,21 +83,39 @@ class GenerationRequest:
         self.max_tokens = max_tokens
         self.interval = interval
         self.stop_starts = stop_starts(tokenizer, stop) if stop else None
-        self.output = Output(n, interval is not None)
+        self.output = output or Output(n, interval is not None)
+        self.index = index
         self.rows = [
             Generation(
                 self,
                 choice,
                 RowSampling(parameters, ids, self.prompt, choice, logprobs),
-                TextStream(tokenizer, stop),
+                TextStream(tokenizer, stop, include_stop, min_tokens),
             )
             for choice in range(n)
         ]
-        self.prefixes: Prefixes | None = cache.prefixes(namespace, self.prompt[:-1]) if cache else None
+        self.scoring: Scoring | None = None
+        self.prefixes: Prefixes | None = None
+        if scored:
+            self.scoring = Scoring(len(self.prompt), tokenizer.size, prompt_logprobs, on_scores)
+        from_cache = len(self.prompt) - 1 if not scored else max(0, unscored - 1)
+        if cache is not None and from_cache:
+            self.prefixes = cache.prefixes(namespace, self.prompt[:from_cache])
         self.read = self.cached = 0
         self.state: State | None = None  # after the prompt, once it is read, for the texts after the first
         last = len(self.prompt) - 1
-        self._marks = marks(last) if self.prefixes is not None else [last]
+        self._marks = marks(last) if self.prefixes is not None and not scored else [last]
+
+    def deliver(self, choice: int, piece: Piece) -> None:
+        """Hand over what one of the texts grew by; in the event loop's thread."""
+        self.output.put(self.index * len(self.rows) + choice, piece)
+
+    @property
+    def held(self) -> int:
+        """What the prompt takes in memory, in ids; the scores of one take about as much as one does for each number."""
+        if self.scoring is None or self.scoring.kept is None:
+            return len(self.prompt)
+        return len(self.prompt) * (2 + (self.scoring.top or 0))
 
     @property
     def unread(self) -> int:

@@ -22,9 +22,11 @@ class Logprobs(NamedTuple):
     top_ids: NDArray[np.int32]
     top_logprobs: NDArray[np.float32]
 
-    def first(self, count: int) -> "Logprobs":
-        """The first ones alone."""
-        return Logprobs(self.ids[:count], self.logprobs[:count], self.top_ids[:count], self.top_logprobs[:count])
+    def part(self, start: int, end: int) -> "Logprobs":
+        """Some of them alone."""
+        return Logprobs(
+            self.ids[start:end], self.logprobs[start:end], self.top_ids[start:end], self.top_logprobs[start:end]
+        )
 
 
 class Piece(NamedTuple):
@@ -42,7 +44,7 @@ class Piece(NamedTuple):
 
 
 class Output:
-    """Used in the event loop's thread only.
+    """The texts of a request by their index; used in the event loop's thread only.
 
     texts: how many texts the request has.
     every_piece: wake the reader for every piece; otherwise once, when all texts have ended.
@@ -57,13 +59,16 @@ class Output:
         self._untaken = texts  # texts whose end has not been taken
         self._error: ServiceError | None = None
         self._arrived = asyncio.Event()
+        self.tokens = [0] * texts
+        """Ids drawn for each text, as far as has arrived."""
 
-    def put(self, choice: int, piece: Piece) -> None:
+    def put(self, index: int, piece: Piece) -> None:
         """Take the next piece of one text."""
-        self._texts[choice].write(piece.text)
+        self._texts[index].write(piece.text)
         if piece.logprobs is not None:
-            self._logprobs[choice].append(piece.logprobs)
-        self._latest[choice] = piece
+            self._logprobs[index].append(piece.logprobs)
+        self._latest[index] = piece
+        self.tokens[index] = piece.tokens
         if piece.finish_reason is not None:
             self._unfinished -= 1
         if self._every_piece or not self._unfinished:
@@ -79,26 +84,32 @@ class Output:
         """Whether `take` has returned the end of every text."""
         return not self._untaken
 
-    async def take(self) -> list[tuple[int, Piece]]:
-        """(choice, piece) of each text that grew since the last call; waits until there is one.
+    async def take(self, patience: float | None = None) -> list[tuple[int, Piece]]:
+        """(index, piece) of each text that grew since the last call; waits until there is one.
+
+        patience: after so many seconds without one there is none; None waits as long as it takes.
 
         Whoever reads slowly gets longer pieces. Raises the ServiceError that `fail` was given, after the pieces of a
         stream, and instead of unfinished texts.
         """
-        await self._arrived.wait()
+        try:
+            async with asyncio.timeout(patience):
+                await self._arrived.wait()
+        except TimeoutError:
+            return []
         if self._error is not None and self._unfinished and not (self._latest and self._every_piece):
             raise self._error
         if self._error is None:
             self._arrived.clear()
-        grown = [(choice, self._join(choice)) for choice in sorted(self._latest)]
+        grown = [(index, self._join(index)) for index in sorted(self._latest)]
         self._latest.clear()
         self._untaken -= sum(piece.finish_reason is not None for _, piece in grown)
         return grown
 
-    def _join(self, choice: int) -> Piece:
-        text, self._texts[choice] = self._texts[choice].getvalue(), StringIO()
-        logprobs, self._logprobs[choice] = self._logprobs[choice], []
-        return self._latest[choice]._replace(text=text, logprobs=join_logprobs(logprobs) if logprobs else None)
+    def _join(self, index: int) -> Piece:
+        text, self._texts[index] = self._texts[index].getvalue(), StringIO()
+        logprobs, self._logprobs[index] = self._logprobs[index], []
+        return self._latest[index]._replace(text=text, logprobs=join_logprobs(logprobs) if logprobs else None)
 
 
 def join_logprobs(parts: list[Logprobs]) -> Logprobs:

@@ -8,6 +8,7 @@ MOST_STEPS = 64  # of one such call
 READ_SHARE = 0.5  # of a call that draws, for reading prompts beside it: text keeps two thirds of its pace
 READ_ALONE_SECONDS = 0.004  # for reading while nothing draws
 MOST_READERS = 32  # prompts that advance side by side
+MOST_SCORERS = 128  # the same of prompts that are scored while nothing draws: more rows go further in the same time
 UNKNOWN_SECONDS = 0.001  # a step is taken to last this long before any was measured
 WEIGHT = 0.25  # of the latest call in the running mean
 OUTLIER = 4.0  # a call so many times longer than the mean was held up by something else and counts as this much
@@ -63,15 +64,18 @@ def read_seconds(rows: int, largest_left: int, cost: Cost) -> float:
     return READ_SHARE * draw_steps(rows, largest_left, cost) * cost.per_step(rows)
 
 
-def read_slice(readers: Sequence[AnyReader], seconds: float, cost: Cost) -> tuple[list[AnyReader], int]:
+def read_slice(
+    readers: Sequence[AnyReader], seconds: float, cost: Cost, most: int = MOST_READERS
+) -> tuple[list[AnyReader], int]:
     """Which prompts advance in the next call that reads, and by how many ids each, in about so many seconds.
 
-    readers: in the order they came. Of more than may advance at once one half are the oldest, so that everybody's
-    turn comes, and the other half those who have least to read, so that no short prompt waits for a long one.
+    readers: in the order they came. Of more than `most`, which may advance at once, one half are the oldest, so that
+    everybody's turn comes, and the other half those who have least to read, so that no short prompt waits for a long
+    one.
     """
     chosen = list(readers)
-    if len(chosen) > MOST_READERS:
-        oldest, others = chosen[: MOST_READERS // 2], chosen[MOST_READERS // 2 :]
-        chosen = oldest + sorted(others, key=lambda reader: reader.unread)[: MOST_READERS - len(oldest)]
+    if len(chosen) > most:
+        oldest, others = chosen[: most // 2], chosen[most // 2 :]
+        chosen = oldest + sorted(others, key=lambda reader: reader.unread)[: most - len(oldest)]
     affordable = int(seconds / max(cost.per_step(len(chosen)), 1e-9))
     return chosen, max(1, min(affordable, *(reader.stretch for reader in chosen)))

@@ -5,10 +5,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path
 from starlette.responses import JSONResponse
 
-from service.completions import Completions
 from service.engine import Engine
 from service.errors import UnknownModel
-from service.schemas import Completion, ErrorBody, Health, ModelCard, ModelList, PrefixCacheCounts
+from service.openai_completions import Completions
+from service.openai_schemas import Completion
+from service.schemas import ErrorBody, Health, ModelCard, ModelList, PrefixCacheCounts, event_schema
 from service.served_model import ServedModel
 from service.settings import Settings
 
@@ -23,11 +24,12 @@ data: [DONE]
 
 """
 STREAM = {
-    "schema": {
-        "type": "string",
-        "description": "Server-sent events. The data of each is a Completion as JSON, whose choices have the text that "
-        "is new; of the last, [DONE]. An error in the middle is an event whose data is an ErrorBody.",
-    },
+    "schema": event_schema(
+        "The data of each event is a Completion as JSON, whose choices have the text that is new; of the last, [DONE]. "
+        "An error in the middle is an event whose data is an ErrorBody.",
+        "Completion",
+        "ErrorBody",
+    ),
     "example": STREAM_EXAMPLE,
 }
 

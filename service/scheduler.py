@@ -1,7 +1,7 @@
 """Which texts have a place and which wait: first come, first served, on every thread that generates."""
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, NamedTuple, TypeVar
 
@@ -84,21 +84,24 @@ class Scheduler(Generic[Group, AnyRow]):
         """Rows that have none yet, also those whose prompt is being read by another."""
         return self._texts - self.running
 
-    def add(self, group: Group, rows: Sequence[AnyRow], now: float) -> None:
-        """Take in the rows of one request, all or none.
+    def add(self, groups: Mapping[Group, Sequence[AnyRow]], now: float) -> None:
+        """Take in the rows of some requests, all or none.
 
         Raises QueueFull when they do not fit now, ParameterError when they never will.
         """
-        if len(rows) > self._most:
-            raise ParameterError("n", f"n is {len(rows)}; this server holds {self._most} texts at once, ask for fewer.")
-        if self._texts + len(rows) > self._most:
+        texts = sum(map(len, groups.values()))
+        if texts > self._most:
+            message = f"These are {texts:,} texts; this server holds {self._most:,} at once, ask for fewer."
+            raise ParameterError("n" if len(groups) == 1 else "prompt", message)
+        if self._texts + texts > self._most:
             raise QueueFull(
                 f"{self.running} texts are being generated and {self.waiting} wait, "
                 "which is all this server holds; try again in a moment."
             )
-        self._held[group] = _Held(now + self._patience, list(rows), list(rows[1:]))
-        self._texts += len(rows)
-        self._queue[rows[0]] = None
+        for group, rows in groups.items():
+            self._held[group] = _Held(now + self._patience, list(rows), list(rows[1:]))
+            self._queue[rows[0]] = None
+        self._texts += texts
         self._admit()
 
     def spread(self, group: Group) -> None:

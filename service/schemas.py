@@ -1,16 +1,16 @@
-"""What goes over the wire, in OpenAI's shapes: the request's fields with their limits, and every response body."""
+"""What goes over the wire in every dialect: limits, kinds of fields, and the answers about models and errors."""
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from model.generate import FinishReason
 from model.sampling import RANGES, SamplingParameters
 from model.text_stream import LARGEST_STOP
+from model.tokenizer import BYTES
 
-DEFAULT_MAX_TOKENS = 16
 LARGEST_MAX_TOKENS = 100_000
+LARGEST_ID = BYTES + 0x110000  # of any vocabulary of characters; the served description has the model's own
 LARGEST_N = 16
 MOST_STOPS = 16
 LONGEST_NAME = 1024
@@ -18,13 +18,7 @@ LONGEST_INTERVAL = 10_000  # milliseconds between two events of a stream
 
 PLAIN = SamplingParameters()  # the sampler's defaults are the wire's
 NULL = {"type": "null"}
-EXAMPLE = {"prompt": "Once upon a time", "max_tokens": 200, "temperature": 0.8, "seed": 1, "stream": True}
-
-ONE_PROMPT = {
-    "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": 1}]
-}
 A_STOP = {"type": "string", "minLength": 1, "maxLength": LARGEST_STOP}
-STOPS = {"anyOf": [A_STOP, {"type": "array", "items": A_STOP, "maxItems": MOST_STOPS}]}
 
 
 def whole_characters(text: str) -> str:
@@ -40,6 +34,23 @@ def whole_characters(text: str) -> str:
 Text = Annotated[str, AfterValidator(whole_characters)]
 Name = Annotated[str, Field(max_length=LONGEST_NAME), AfterValidator(whole_characters)]
 Stop = Annotated[str, Field(min_length=1, max_length=LARGEST_STOP), AfterValidator(whole_characters)]
+
+
+def event_schema(description: str, *kinds: str) -> dict[str, Any]:
+    """The schema of each event of a stream in OpenAI's dialect: JSON of one of these kinds, and [DONE] at the end."""
+    content = {"anyOf": [{"$ref": f"#/components/schemas/{kind}"} for kind in kinds]}
+    json = {"contentMediaType": "application/json", "contentSchema": content}
+    data = {"type": "string", "anyOf": [{"const": "[DONE]"}, json]}
+    return {"type": "object", "description": description, "properties": {"data": data}, "required": ["data"]}
+
+
+def as_whole(value: Any, depth: int = 2) -> Any:
+    """A number such as 5.0 as 5, which JSON Schema calls an integer too; also in a list, and in lists in a list."""
+    if type(value) is float and value.is_integer():
+        return int(value)
+    if depth and type(value) is list and not {float, list}.isdisjoint(map(type, value)):
+        return [as_whole(one, depth - 1) for one in value]
+    return value
 
 
 def sampling(name: str, description: str, above: float | None = None) -> Any:
@@ -58,12 +69,6 @@ def null_is_absent(schema: dict[str, Any]) -> None:
             schema["properties"][name] = {"anyOf": [*(kind for kind in kinds if kind != NULL), NULL], **about}
 
 
-def with_example(schema: dict[str, Any]) -> None:
-    """The same, and show a request to begin with."""
-    null_is_absent(schema)
-    schema["examples"] = [EXAMPLE]
-
-
 class Nullable(BaseModel):
     """A request object in which an explicit null means the same as leaving the field out."""
 
@@ -72,135 +77,28 @@ class Nullable(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def drop_nulls(cls, fields: Any) -> Any:
-        """The fields that say something."""
-        return {name: value for name, value in fields.items() if value is not None} if type(fields) is dict else fields
-
-
-class StreamOptions(Nullable):
-    """What a stream carries besides the text."""
-
-    include_usage: bool = Field(default=False, description="Send a last event without choices that has the usage.")
-
-
-class CompletionRequest(Nullable):
-    """A prompt and how to continue it. Fields this server does not know are ignored."""
-
-    model_config = ConfigDict(json_schema_extra=with_example)
-
-    prompt: Annotated[Text, WithJsonSchema(ONE_PROMPT)] = Field(
-        description="The text to continue, or a list of exactly one. Any Unicode: characters the training never showed "
-        "are read as bytes. An empty prompt begins a new line. Its length is limited, to 1,000,000 characters unless "
-        "the server is set otherwise.",
-    )
-    model: Name | None = Field(
-        default=None, description="The model's name, as /v1/models lists it. Absent: the model that is served."
-    )
-    max_tokens: int = Field(
-        default=DEFAULT_MAX_TOKENS, ge=0, le=LARGEST_MAX_TOKENS, description="How many characters to write at most."
-    )
-    temperature: float = sampling(
-        "temperature", "Divides the logits: below 1 likelier, above 1 wilder characters. 0 takes the likeliest always."
-    )
-    top_p: float = sampling(
-        "top_p", "Draw among the fewest characters that hold this share of the probability. 1 = all.", above=0
-    )
-    top_k: int = sampling("top_k", "Draw among this many of the likeliest characters. 0 = all.")
-    min_p: float = sampling("min_p", "Leave out characters less likely than this share of the likeliest. 0 = none.")
-    presence_penalty: float = sampling(
-        "presence_penalty", "Taken from the logit of every character the text has already. 0 = none."
-    )
-    frequency_penalty: float = sampling(
-        "frequency_penalty", "Taken from the logit of a character once for each time the text has it. 0 = none."
-    )
-    repetition_penalty: float = sampling(
-        "repetition_penalty", "Divides the logit, where positive, of every character of prompt and text. 1 = none."
-    )
-    seed: int | None = Field(
-        default=None,
-        ge=-(2**63),
-        le=2**64 - 1,
-        description="The same seed and parameters give the same text, always. Absent: drawn at random, and returned.",
-    )
-    stop: Annotated[list[Stop], WithJsonSchema(STOPS)] = Field(
-        default=[],
-        max_length=MOST_STOPS,
-        description=f"Ends a text as soon as it has one of these strings, which is then left out: one string, or up to "
-        f"{MOST_STOPS}, of 1 to {LARGEST_STOP:,} characters each.",
-    )
-    n: int = Field(default=1, ge=1, le=LARGEST_N, description="How many texts to write, differing in their draws.")
-    echo: bool = Field(default=False, description="Begin each text with the prompt.")
-    stream: bool = Field(default=False, description="Send the text as server-sent events while it is written.")
-    stream_options: StreamOptions = Field(default=StreamOptions(), description="Only looked at when `stream` is true.")
-    stream_interval: float | None = Field(
-        default=None,
-        ge=0,
-        le=LONGEST_INTERVAL,
-        description="Milliseconds between two events of a text in a stream; the first comes at once. 0 = every "
-        "character is an event of its own. Absent: as the server is set.",
-    )
-    user: Name | None = Field(default=None, description="Whom the text is for. Accepted and not used.")
-    logprobs: None = Field(default=None, description="Not supported: refused rather than ignored.")
-    logit_bias: dict[str, Any] = Field(default={}, max_length=0, description="Not supported: has to be empty.")
-    suffix: Literal[""] = Field(default="", description="Not supported: has to be empty.")
-    best_of: Literal[1] = Field(default=1, description="Not supported: has to be 1.")
-
-    @field_validator("prompt", mode="before")
-    @classmethod
-    def one_prompt(cls, prompt: Any) -> Any:
-        """The only prompt of a list of one."""
-        if not isinstance(prompt, list):
-            return prompt
-        if len(prompt) == 1 and isinstance(prompt[0], str):
-            return prompt[0]
-        message = "a list of prompts has to hold exactly one text; send a request for each, and text instead of ids"
-        raise PydanticCustomError("one_prompt", message)
-
-    @field_validator("stop", mode="before")
-    @classmethod
-    def list_of_stops(cls, stop: Any) -> Any:
-        """A single stop string as a list of one."""
-        return [stop] if isinstance(stop, str) else stop
-
-
-class Choice(BaseModel):
-    """One text, or in a stream the next piece of it."""
-
-    index: int = Field(ge=0, description="Which of the `n` texts.")
-    text: str = Field(description="The text; in a stream, what it grew by.")
-    logprobs: None = Field(default=None, description="Always null.")
-    finish_reason: FinishReason | None = Field(
-        description="stop: a stop string came. length: `max_tokens` characters are written. "
-        "null: the text goes on in the next events."
-    )
-    stop_reason: str | None = Field(default=None, description="The stop string that ended the text.")
+        """The fields that say something, whole numbers as such."""
+        if type(fields) is not dict:
+            return fields
+        return {name: as_whole(value) for name, value in fields.items() if value is not None}
 
 
 class PromptTokensDetails(BaseModel):
-    """What the prompt was made of."""
+    """What the prompts were made of."""
 
     cached_tokens: int = Field(ge=0, description="Tokens whose reading was spared by an earlier, alike prompt.")
-    unseen_characters: int = Field(ge=0, description="Characters of the prompt that never occurred in training.")
+    unseen_characters: int = Field(ge=0, description="Characters of the prompts that never occurred in training.")
 
 
 class Usage(BaseModel):
     """What was read and written, in tokens: a character each, or a byte of one the vocabulary lacks."""
 
-    prompt_tokens: int = Field(ge=0, description="Tokens of the prompt, counted once for all `n` texts.")
-    completion_tokens: int = Field(ge=0, description="Tokens drawn for all texts, a stop string's included.")
+    prompt_tokens: int = Field(ge=0, description="Tokens of the prompts, each counted once for all its texts.")
+    completion_tokens: int = Field(
+        ge=0, description="Tokens drawn for all texts, a stop string's and those of `best_of` included."
+    )
     total_tokens: int = Field(ge=0, description="Both together.")
     prompt_tokens_details: PromptTokensDetails
-
-
-class Completion(BaseModel):
-    """The answer to a completion request; in a stream, each event's data."""
-
-    id: str = Field(description="A name of this answer, the same in all events of a stream.")
-    object: Literal["text_completion"] = "text_completion"
-    created: int = Field(description="When it was asked for, in seconds since 1970.")
-    model: str = Field(description="The model that wrote the text.")
-    seed: int = Field(description="The seed of the draws; send it to have the same text again.")
-    choices: list[Choice] = Field(description="The texts in order; in a stream, one that grew, or none beside usage.")
-    usage: Usage | None = Field(default=None, description="Null in a stream, except in its last event when asked for.")
 
 
 class ModelCard(BaseModel):

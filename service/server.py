@@ -123,8 +123,8 @@ def run(settings: Settings, announce: Callable[[FastAPI, str], None]) -> None:
     app = create_app(settings)
     if not processors():
         logger.warning(
-            "No kernel was compiled for this machine, so steps run in numpy, a tenth as fast and with the same texts: "
-            "install a C compiler and then Unroll again."
+            "No kernel was compiled for this processor, so steps run in numpy, a tenth as fast, with the same "
+            "texts; there are kernels for x86-64 with AVX2 and for Arm: install a C compiler and then Unroll again."
         )
     listener = listen(settings.host, settings.port)
     host, port = listener.getsockname()[:2]

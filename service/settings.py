@@ -21,8 +21,10 @@ RANGES: dict[str, tuple[float, float]] = {
     "max_body_bytes": (1_024, 1 << 30),
     "max_prompt_characters": (1, 100_000_000),
     "max_held_characters": (1, 10_000_000_000),
+    "max_work": (1, 1_000_000_000_000),
     "prefix_cache_bytes": (0, 1 << 40),
     "stream_interval": (0, 10_000),
+    "keep_alive_seconds": (0.01, 86_400),
     "deadline_seconds": (0, 31_536_000),
     "grace_seconds": (0, 86_400),
 }
@@ -51,9 +53,12 @@ class Settings:
     max_prompt_characters: longest prompt of one request.
     max_held_characters: prompt characters of all requests together, running and waiting; 12 bytes each in memory
         at most.
+    max_work: largest product of what one request asks for: its prompts' ids and what may be drawn of all its texts,
+        times how many likeliest ids are reported of each, and one.
     prefix_cache_bytes: memory for the states after prompts used before; 0 = every prompt is read anew.
     stream_interval: milliseconds between two events of a stream, unless a request says otherwise; the first comes at
         once, and 0 = every character is an event of its own.
+    keep_alive_seconds: after so much silence a stream has a comment line, so that nobody on its way gives it up.
     deadline_seconds: how long a request may take, its time in the queue included; 0 = as long as it wants.
     grace_seconds: how long running texts may take to end once the server is told to stop.
     log_level: the least important messages that are written to standard error.
@@ -71,8 +76,10 @@ class Settings:
     max_body_bytes: int = 8 << 20
     max_prompt_characters: int = 1_000_000
     max_held_characters: int = 16_000_000
+    max_work: int = 20_000_000
     prefix_cache_bytes: int = 64 << 20
     stream_interval: float = 20.0
+    keep_alive_seconds: float = 15.0
     deadline_seconds: float = 600.0
     grace_seconds: float = 30.0
     log_level: LogLevel = "info"

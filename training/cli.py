@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from model.errors import CorpusError, UnrollError
+from model.errors import CorpusError, ParameterError, UnrollError
 
 CellName = Literal["lstm", "gru", "rnn"]
 TrainingArithmetic = Literal["auto", "bf16", "fp32"]
@@ -152,6 +152,14 @@ def evaluate(
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Answer in JSON.")] = False,
+    write_surprise: Annotated[
+        bool,
+        typer.Option(
+            "--write-surprise",
+            help="Also measure how surprising passages of the validation part are, and keep that in the checkpoint, "
+            "as a training run does: what the service holds other texts against.",
+        ),
+    ] = False,
 ) -> None:
     """Measure bits and nats per character of a text, with the state carried.
 
@@ -162,7 +170,13 @@ def evaluate(
       unroll evaluate runs/book/best book.txt --split 90/5/5 --json
 
       unroll evaluate runs/book/best book.txt --split 90/5/5 --reader int8
+
+      unroll evaluate runs/book/best book.txt --split 90/5/5 --write-surprise
     """
+    if write_surprise and split == "whole":
+        raise ParameterError(
+            "split", "--write-surprise needs the validation part; name the --split the model was trained with."
+        )
     require("torch")
     from model.checkpoint import load
     from model.decoder import Decoder
@@ -171,6 +185,7 @@ def evaluate(
     from training.corpus import Corpus, find_sources
     from training.evaluate import carried, decoder_reader, network_reader
     from training.split import split as cut
+    from training.surprise import card_line, rewrite
 
     model = load(checkpoint)
     ids = Corpus(find_sources(corpus, encoding), encoding).encode(model.tokenizer)
@@ -188,6 +203,7 @@ def evaluate(
     scores = {part: carried(read, piece, lanes) for part, piece in parts.items()}
     if split != "whole":
         scores["validation and test"] = scores["validation"] + scores["test"]
+    surprise = rewrite(checkpoint, parts["validation"]) if write_surprise else None
     if as_json:
         typer.echo(json.dumps({"split": split, "reader": reader, "parts": {p: s.to_json() for p, s in scores.items()}}))
         return
@@ -196,3 +212,5 @@ def evaluate(
         bits, nats = f"{score.bits_per_character:.4f}", f"{score.nats_per_character:.4f}"
         table.add_row(part, f"{score.characters:,}", bits, nats, f"{score.protocol}; {reader}")
     Console().print(table)
+    if surprise is not None:
+        Console().print(f"{card_line(surprise)}\nKept in {checkpoint}.", highlight=False, markup=False, soft_wrap=True)

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 
 from model.config import NetworkConfig
+from model.surprise import HeldOutSurprise
+from training.surprise import with_line
 from training.trainer import Check
 
 METRICS, CURVES = "metrics.jsonl", "curves.png"
@@ -74,7 +76,7 @@ def card(network: NetworkConfig, training: dict[str, Any]) -> str:
         for part, score in figures.items()
     )
     protocols = "\n".join(f"- {part}: {score['protocol']}" for part, score in figures.items())
-    return f"""# {training["name"]}
+    written = f"""# {training["name"]}
 
 A character-level {network.cell.upper()} language model made by Unroll.
 
@@ -106,3 +108,5 @@ Protocols (each character predicted once from those before it, nothing averaged 
 
 The checkpoint was chosen on the validation part alone. The run chose nothing on the test part.
 """
+    surprise = HeldOutSurprise.of(training)
+    return written if surprise is None else with_line(written, surprise)

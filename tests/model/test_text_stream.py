@@ -123,6 +123,23 @@ def test_nothing_that_starts_no_stop_string_ever_needs_to_be_looked_at(
             assert (stream.stopped, stream.holding) == (None, False)
 
 
+@settings(max_examples=500)
+@given(IDS, STOPS, CUTS, st.integers(0, 12))
+def test_a_stop_string_may_stay_and_may_have_to_wait(
+    ids: list[int], stops: list[str], cuts: list[int], least: int
+) -> None:
+    """The text ends with exactly what ended it; of the first ids nothing is looked at."""
+    without, with_ = (TextStream(TOKENIZER, stops, include, least) for include in (False, True))
+    left_out, left_in = (fed(stream, ids, cuts) for stream in (without, with_))
+    assert (with_.stopped, with_.taken, with_.holding) == (without.stopped, without.taken, without.holding)
+    assert left_in + with_.flush() == left_out + without.flush() + (with_.stopped or "")
+    single = TextStream(TOKENIZER, stops, False, least)
+    assert "".join(single.feed([token]) for token in ids) == left_out
+    early = whole_text(ids[:least])
+    rest, stop = cut(whole_text(ids)[len(early) :], stops)
+    assert (left_out if stop else whole_text(ids), without.stopped) == (early + rest, stop)
+
+
 def test_what_may_start_a_stop_string_is_every_byte_and_its_first_character() -> None:
     starts = stop_starts(TOKENIZER, ["b\n", "月", "日", "\ud800", "ba"])
     assert starts.dtype == np.bool_

@@ -75,7 +75,7 @@ class Running:
     engine: Engine
     model: str
 
-    def complete(self, prompt: str = "a", **fields: Any) -> Any:
+    def complete(self, prompt: Any = "a", **fields: Any) -> Any:
         """The body of a completion that is not streamed."""
         response = self.client.post("/v1/completions", json={"prompt": prompt, **fields})
         assert response.status_code == 200, response.text
@@ -159,20 +159,26 @@ class Reference:
         self.checkpoint: Checkpoint = load(folder)
         self.decoder = Decoder(self.checkpoint)
 
-    def write(self, prompt: str, choice: int = 0, **fields: Any) -> Piece:
+    def write(self, prompt: str | list[int], choice: int = 0, **fields: Any) -> Piece:
         """The text of one choice, why it ended, and how many ids were drawn, for the fields of a request."""
         stop = fields.get("stop") or ()
         names = set(SamplingParameters.__dataclass_fields__).intersection(fields)
+        parameters = {name: fields[name] for name in names}
+        if "logit_bias" in parameters:
+            parameters["logit_bias"] = {int(token): bias for token, bias in parameters["logit_bias"].items()}
         pieces = list(
             generate(
                 self.decoder,
                 self.checkpoint.tokenizer,
                 prompt,
                 max_tokens=fields.get("max_tokens", 16),
-                parameters=SamplingParameters(**{name: fields[name] for name in names}),
+                parameters=SamplingParameters(**parameters),
                 stop=(stop,) if isinstance(stop, str) else stop,
+                include_stop=fields.get("include_stop_str_in_output", False),
+                min_tokens=fields.get("min_tokens", 0),
                 choice=choice,
             )
         )
-        text = (prompt if fields.get("echo") else "") + "".join(piece.text for piece in pieces)
+        before = prompt if isinstance(prompt, str) else self.checkpoint.tokenizer.decode(prompt)
+        text = (before if fields.get("echo") else "") + "".join(piece.text for piece in pieces)
         return pieces[-1]._replace(text=text)

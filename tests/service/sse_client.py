@@ -5,7 +5,7 @@ from typing import Any
 
 import httpx
 
-from service.schemas import Completion
+from service.openai_schemas import Completion
 
 
 def events(body: bytes) -> list[str]:

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model.sampling import RANGES
-from service.schemas import LARGEST_MAX_TOKENS, CompletionRequest, ErrorBody
+from service.openai_schemas import CompletionRequest
+from service.schemas import LARGEST_MAX_TOKENS, ErrorBody
 from tests.service.serving import Running
 
 LARGEST_BODY = 4096  # bytes of an error
@@ -42,6 +43,11 @@ def with_field(name: str, value: Any) -> Case:
     return Case(f"{name}={json.dumps(value)[:20]}", 400, name, content=json.dumps({"prompt": "a", name: value}))
 
 
+def with_fields(param: str, fields: dict[str, Any]) -> Case:
+    """A completion whose fields do not go together, or ask for too much."""
+    return Case(f"{param} of {json.dumps(fields)[:40]}", 400, param, content=json.dumps({"prompt": "a", **fields}))
+
+
 def with_text(name: str, text: str, param: str | None = "") -> Case:
     """The same of JSON text that json.dumps would not write."""
     before = "" if name == "prompt" else '"prompt": "a", '
@@ -49,15 +55,22 @@ def with_text(name: str, text: str, param: str | None = "") -> Case:
     return Case(f"{name}={text[:20]}", 400, param, content=f'{{{before}"{name}": {text}}}')
 
 
-NUMBERS = [*RANGES, "max_tokens", "n", "seed", "stream_interval"]
+NUMBERS = [
+    *(*RANGES, "max_tokens", "min_tokens", "n", "best_of", "logprobs", "seed", "stream_interval"),
+]
 HUGE = "1" + "0" * 400
 
 NO_NUMBER: list[Any] = [True, "1", [], {}, 10**30, -(10**30)]
 WRONG: dict[str, list[Any]] = {
     "model": [1, True, [], {}, MARK * 400, "\ud800"],
-    "prompt": [1, True, {}, None, [], ["a", "b"], [1, 2], [[1]], [None], MARK * 2000],
+    "prompt": [
+        *(1, True, {}, None, [], [None], [{}], [1.5], [True], [1, True], ["a", 1], ["a", [1]], [[1], "a"], [[1], 2]),
+        *([[1.5]], [[True]], [["a"]], [[[1]]], [-1], [[3, -1]], [500], [10**30], [[2**31]], ["a"] * 129, [[1]] * 129),
+        *(MARK * 2000, ["a", MARK * 2000], ["a", "\ud800"], [[1] * 20_001]),
+    ],
     "max_tokens": [*NO_NUMBER, 1.5, -1, LARGEST_MAX_TOKENS + 1],
     "temperature": [*NO_NUMBER, -0.1, 100.1],
+    "min_tokens": [*NO_NUMBER, 1.5, -1, LARGEST_MAX_TOKENS + 1],
     "top_p": [*NO_NUMBER, 0, -0.1, 1.01],
     "top_k": [*NO_NUMBER, 1.5, -1],
     "min_p": [*NO_NUMBER, -0.1, 1.01],
@@ -69,19 +82,37 @@ WRONG: dict[str, list[Any]] = {
     "n": [*NO_NUMBER, 1.5, 0, 17, -1],
     "echo": [1, "true", [], 0.0],
     "stream": [1, "true", [], 0.0],
-    "stream_options": [1, [], "usage", {"include_usage": 1}],
+    "stream_options": [1, [], "usage", {"include_usage": 1}, {"continuous_usage_stats": "true"}, {}],
     "stream_interval": [*NO_NUMBER, -0.1, 10_000.1],
     "user": [1, True, [], {}, MARK * 400, "\ud800"],
-    "logprobs": [0, 5, True],
-    "logit_bias": [{"5": 1}, []],
-    "suffix": ["x", 1],
-    "best_of": [2, 0],
+    "logprobs": [*NO_NUMBER, 1.5, -1, 101],
+    "logit_bias": [
+        *([], 1, "5", {"a": 1}, {"": 1}, {"-1": 1}, {"01": 1}, {"1.0": 1}, {"500": 1}, {"9" * 400: 1}, {MARK * 99: 1}),
+        *({"5": 100.5}, {"5": -101}, {"5": True}, {"5": "1"}, {"5": None}, {"5": 10**30}, {"\ud800": 1}),
+        {str(token): 0 for token in range(1025)},
+    ],
+    "suffix": ["x", 1, MARK * 400, "\ud800"],
+    "best_of": [*NO_NUMBER, 1.5, 0, 17],
+    "include_stop_str_in_output": [1, "true", [], 0.0],
+    "ignore_eos": [1, "true", [], 0.0],
+    "request_id": [1, True, [], {}, "", "a b", "a\n", "é", "a" * 129, "\x00", "\ud800", MARK * 400],
 }
+TOGETHER: list[tuple[str, dict[str, Any]]] = [
+    ("best_of", {"n": 3, "best_of": 2}),
+    ("best_of", {"best_of": 2, "stream": True}),
+    ("stream_options", {"stream": False, "stream_options": {"include_usage": True}}),
+    ("max_tokens", {"max_tokens": 100_000, "n": 16, "logprobs": 20}),
+    ("prompt", {"prompt": ["a"] * 128, "max_tokens": 10_000, "n": 16}),
+    ("max_tokens", {"prompt": "a" * 15_000, "echo": True, "logprobs": 100, "n": 16, "max_tokens": 0}),
+]
 FIELDS = [
     *(with_field(name, wrong) for name, values in WRONG.items() for wrong in values),
     *(with_text(name, text) for name in NUMBERS for text in (HUGE, "NaN", "Infinity", "-Infinity", "1e400")),
     *(with_text(name, text, None) for name in NUMBERS for text in ("1" * 5000, "0x1", "+1", ".5")),
     *(with_text("prompt", text) for text in ('"\\ud800"', '"\\udc00\\ud800"', '["\\ud800"]', '"a\\ud83d"')),
+    *(with_text("logit_bias", f'{{"5": {text}}}') for text in (HUGE, "NaN", "Infinity", "-Infinity", "1e400")),
+    *(with_text("prompt", f"[{text}]") for text in (HUGE, "NaN", "1e400", "5, -0.5")),
+    *(with_fields(param, fields) for param, fields in TOGETHER),
     Case("two wrong fields", 400, "max_tokens", content='{"prompt": "a", "max_tokens": -1, "n": -1}'),
     Case("no prompt", 400, "prompt", content="{}"),
 ]
@@ -94,6 +125,11 @@ BODIES = [
     ),
     Case("control character in a string", 400, content='{"prompt": "a\x00b"}'),
     Case("not UTF-8", 400, content=b'{"prompt": "\xff\xfe\xfd"}'),
+    Case("a name that is no Unicode", 400, content='{"prompt": "a", "\\ud800": 1}'),
+    *(
+        Case(f"nested {depth} deep", 400, "prompt", content='{"prompt": ' + "[" * depth + "]" * depth + "}")
+        for depth in (3, 100, 300, 450)
+    ),
     Case("nested deeply", 400, content=b'{"prompt": ' + b"[" * 40_000),
     Case("nested deeply where nobody looks", 400, content='{"prompt": "a", "x": ' + "[" * 20_000 + "]" * 20_000 + "}"),
     Case("too large", 413, content=json.dumps({"prompt": MARK * 6000})),
@@ -111,7 +147,7 @@ ROUTES = [
     Case("no such model", 404, "model", "GET", "/v1/models/large"),
     Case("no such model, long", 404, "model", "GET", "/v1/models/" + "x" * 5000),
     Case("no such model, odd", 404, "model", "GET", "/v1/models/%00%ff%F0%9F%98%80/%2e%2e"),
-    *(Case(f"no route {path}", 404, None, "GET", path) for path in ("/", "/v1", "/v2/completions", "/health/", "/%00")),
+    *(Case(f"no route {path}", 404, None, "GET", path) for path in ("/v1", "/v2/completions", "/health/", "/%00")),
     *(Case(f"no asset {path}", 404, None, "GET", f"/static-offline-docs/{path}") for path in ("x", "%2e%2e/core.py")),
     *(
         Case(f"{method} {path}", 405, None, method, path)

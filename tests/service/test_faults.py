@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from model.decoder import Decoder
-from model.rows import Drawn, Places, Rows
+from model.rows import Drawn, Places, Rows, Scored
 from model.sampling import RowSampling
 from service.settings import Settings
 from tests.model.small import CHARACTERS
@@ -47,6 +47,12 @@ class FragileRows(SlowRows):
     def draw(self, places: Places, steps: int) -> Drawn:
         self.refuse([self.last.pop(int(place), 0) for place in places])
         return super().draw(places, steps)
+
+    def score(
+        self, places: Places, ids: NDArray[np.int32], following: NDArray[np.int32], top: int | None = None
+    ) -> Scored:
+        self.refuse(ids.ravel().tolist())
+        return super().score(places, ids, following, top)
 
     def refuse(self, ids: list[int]) -> None:
         if FATAL in ids:
@@ -123,6 +129,20 @@ def test_a_prompt_is_not_touched_by_texts_that_cannot_be_written(fragile: Runnin
             assert fragile.client.post("/v1/completions", json={"prompt": "月"}).status_code == 500
         assert not written.done()
     assert written.result()["choices"][0]["text"] == reference.write(**fields).text
+
+
+def test_a_prompt_that_cannot_be_scored_is_a_failed_call_too(fragile: Running, reference: Reference) -> None:
+    fields: dict[str, Any] = {"max_tokens": 100, "seed": 1}
+    scored = {"echo": True, "logprobs": 1, "max_tokens": 0}
+    with ThreadPoolExecutor() as pool:
+        written = pool.submit(fragile.complete, "a", **fields)
+        assert eventually(lambda: fragile.engine.running == 1)
+        for prompt in ("月b", ["ab", "a月b"]):
+            answer = fragile.client.post("/v1/completions", json={"prompt": prompt, **scored})
+            assert check(answer, 500)["code"] == "step_failed"
+    assert written.result()["choices"][0]["text"] == reference.write("a", **fields).text
+    assert len(fragile.complete("ab" * 100, **scored)["choices"][0]["logprobs"]["tokens"]) == 200
+    assert fragile.engine.running == fragile.engine.waiting == 0
 
 
 def test_all_texts_of_a_request_fail_together(fragile: Running) -> None:

@@ -54,13 +54,18 @@ def test_the_first_call_of_all_is_careful() -> None:
     assert count <= 4
 
 
-@given(st.lists(st.tuples(st.integers(1, 10**6), st.integers(1, 10**6)), min_size=1, max_size=80), SECONDS, SECONDS)
+@given(
+    st.lists(st.tuples(st.integers(1, 10**6), st.integers(1, 10**6)), min_size=1, max_size=80),
+    SECONDS,
+    SECONDS,
+    st.integers(2, 64),
+)
 def test_a_slice_reads_the_same_of_all_and_keeps_to_its_time(
-    prompts: list[tuple[int, int]], cost: float, seconds: float
+    prompts: list[tuple[int, int]], cost: float, seconds: float, most: int
 ) -> None:
     readers = [Prompt(unread, mark) for unread, mark in prompts]
-    chosen, count = read_slice(readers, seconds, known(cost, min(len(readers), MOST_READERS)))
-    assert len(set(chosen)) == len(chosen) == min(len(readers), MOST_READERS)
+    chosen, count = read_slice(readers, seconds, known(cost, min(len(readers), most)), most)
+    assert len(set(chosen)) == len(chosen) == min(len(readers), most)
     assert set(chosen) <= set(readers)
     assert 1 <= count <= min(reader.stretch for reader in chosen)
     assert count == 1 or count * cost <= seconds * (1 + 1e-9)

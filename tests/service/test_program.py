@@ -165,10 +165,13 @@ assert not heavy, heavy
     subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, check=True, timeout=30)
 
 
-SILENT = ["settings", "errors", "scheduler", "plan", "prefix_cache", "output", "generation", "drawing", "worker"]
+SILENT = [
+    *("settings", "errors", "scheduler", "plan", "prefix_cache", "output", "scoring", "generation", "drawing"),
+    *("worker", "engine", "served_model", "texts", "sse"),
+]
 
 
-@pytest.mark.parametrize("module", [*SILENT, "engine", "sse"])
+@pytest.mark.parametrize("module", SILENT)
 def test_what_generates_knows_no_http(module: str) -> None:
     program = f"""
 import sys

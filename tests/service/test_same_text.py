@@ -1,12 +1,14 @@
 """The service's promise: a seed and parameters give the text of model/generate.py, however it is asked for."""
 
 import asyncio
+import json
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from service.openai_schemas import CompletionRequest
 from service.settings import Settings
 from tests.service.serving import ENDLESS, Reference, Running, serving
 from tests.service.sse_client import chunks, ends, stream, texts
@@ -36,6 +38,10 @@ CASES: dict[str, dict[str, Any]] = {
     "stop that never comes": {"prompt": "the", "max_tokens": 50, "stop": "a" * 1024, "seed": 12},
     "echo": {"prompt": "é明 \u2028x", "max_tokens": 20, "echo": True, "seed": 13},
     "echo alone": {"prompt": "again", "max_tokens": 0, "echo": True, "n": 2, "seed": 14},
+    "stop after a while": {"prompt": "the", "max_tokens": 400, "stop": ["a", "e"], "min_tokens": 40, "seed": 10},
+    "stop left in": {"prompt": "x", "max_tokens": 400, "stop": "k", "include_stop_str_in_output": True, "seed": 11},
+    "biased": {"prompt": "x", "max_tokens": 40, "logit_bias": {"258": 4, "280": -100, "5": 100}, "n": 2, "seed": 12},
+    "ids": {"prompt": [258, 65, 280], "max_tokens": 30, "echo": True, "seed": 13},
     "many": {"prompt": "we", "max_tokens": 50, "n": 16, "stop": ["q"], "seed": 15},
     "never seen": {"prompt": "Ü€𝄞\x00\x85", "max_tokens": 20, "seed": 16},
     "long prompt": {"prompt": "lorem ipsum " * 40, "max_tokens": 10, "seed": 17},
@@ -150,17 +156,101 @@ def test_a_seed_drawn_by_the_server_repeats_its_text(server: Running) -> None:
 
 
 def test_null_means_absent(server: Running) -> None:
-    optional = [
-        *("model", "max_tokens", "temperature", "top_p", "top_k", "min_p", "stop", "n", "echo", "stream", "user"),
-        *("presence_penalty", "frequency_penalty", "repetition_penalty", "stream_options", "logprobs", "logit_bias"),
-        *("best_of", "suffix", "stream_interval"),
-    ]
-    nulls = dict.fromkeys(optional)
-    assert server.complete("abc", seed=1, **nulls)["choices"] == server.complete("abc", seed=1)["choices"]
+    nulls = dict.fromkeys(set(CompletionRequest.model_fields) - {"prompt"})
+    assert server.complete("abc", **{**nulls, "seed": 1})["choices"] == server.complete("abc", seed=1)["choices"]
     assert server.complete("abc", seed=None)["seed"] >= 0
+    options = {"include_usage": None, "continuous_usage_stats": None}
+    assert all(part["usage"] is None for part in stream(server.client, prompt="abc", stream_options=options))
 
 
-def test_unknown_fields_and_a_list_of_one_prompt_are_accepted(server: Running) -> None:
-    plain = server.complete("abc", seed=1)["choices"]
-    assert server.complete("abc", seed=1, mirostat=2, cache={"a": [1]})["choices"] == plain
-    assert server.complete(["abc"], seed=1, model=server.model, user="me")["choices"] == plain  # type: ignore[arg-type]
+PROMPTS = ["abc", "", "é明", "abc", "a much longer one, which is read in slices " * 20]
+
+
+@pytest.mark.parametrize("stream_too", [True, False])
+def test_prompts_of_one_request_have_the_texts_they_have_alone(stream_too: bool, server: Running) -> None:
+    fields: dict[str, Any] = {"seed": 5, "n": 3, "max_tokens": 40, "stop": ["ab"], "echo": True}
+    alone = [choice["text"] for prompt in PROMPTS for choice in server.complete(prompt, **fields)["choices"]]
+    if stream_too:
+        assert texts(stream(server.client, prompt=PROMPTS, **fields), 15) == alone
+    else:
+        choices = server.complete(PROMPTS, **fields)["choices"]
+        assert [choice["index"] for choice in choices] == list(range(15))
+        assert [choice["text"] for choice in choices] == alone
+
+
+def test_prompts_of_one_stream_come_side_by_side(slow_server: Running) -> None:
+    parts = stream(slow_server.client, prompt=["a", "b", "c"], max_tokens=30, stream_interval=0)
+    order = [choice["index"] for part in parts for choice in part["choices"]]
+    assert set(order[:10]) == {0, 1, 2}
+
+
+def test_ids_are_as_good_as_the_text_they_spell(server: Running, reference: Reference) -> None:
+    fields: dict[str, Any] = {"seed": 5, "max_tokens": 30, "echo": True, "logprobs": 2}
+    ids = [reference.checkpoint.tokenizer.encode(prompt).tolist() for prompt in PROMPTS]
+    expected = server.complete(PROMPTS, **fields)
+    for prompt in (ids, [ids[2]], ids[2]):
+        choices = server.complete(prompt, **fields)["choices"]
+        wanted = expected["choices"] if prompt is ids else [{**expected["choices"][2], "index": 0}]
+        assert choices == wanted
+
+
+def test_the_best_texts_are_those_whose_characters_are_likeliest(server: Running) -> None:
+    fields: dict[str, Any] = {"seed": 3, "max_tokens": 25, "stop": ["e"], "logprobs": 1}
+    drawn = server.complete(["abc", "x"], n=9, **fields)
+    best = server.complete(["abc", "x"], n=4, best_of=9, **fields)
+
+    def mean(choice: dict[str, Any]) -> float:
+        logprobs: list[float] = choice["logprobs"]["token_logprobs"]
+        return -sum(logprobs) / len(logprobs)
+
+    for prompt in range(2):
+        expected = sorted(drawn["choices"][prompt * 9 : prompt * 9 + 9], key=mean)[:4]
+        own = best["choices"][prompt * 4 : prompt * 4 + 4]
+        assert own == [{**choice, "index": prompt * 4 + at} for at, choice in enumerate(expected)]
+    assert best["usage"]["completion_tokens"] == drawn["usage"]["completion_tokens"]
+    silent = server.complete(["abc", "x"], n=4, best_of=9, **{**fields, "logprobs": None})["choices"]
+    assert [choice["text"] for choice in silent] == [choice["text"] for choice in best["choices"]]
+    assert all(choice["logprobs"] is None for choice in silent)
+    assert server.complete("a", best_of=3, max_tokens=0)["choices"][0]["text"] == ""
+
+
+def test_fields_nobody_knows_are_accepted_and_named(server: Running) -> None:
+    plain = server.client.post("/v1/completions", json={"prompt": "abc", "seed": 1, "user": "me"})
+    assert "x-unroll-ignored-fields" not in plain.headers
+    for stream_too in (True, False):
+        odd = {"mirostat": 2, "cache": {"a": [1]}, "é,\r\n \x00\x7f": 1, "": 1, "seed": 1, "stream": stream_too}
+        options = {"stream_options": {"include_usage": False, "pace": 1}} if stream_too else {}
+        response = server.client.post("/v1/completions", json={"prompt": "abc", **odd, **options})
+        assert response.status_code == 200
+        named = 'mirostat, cache, %C3%A9%2C%0D%0A%20%00%7F, ""' + (", stream_options.pace" if stream_too else "")
+        assert response.headers["x-unroll-ignored-fields"] == named
+        written = texts(chunks(response.content)) if stream_too else [response.json()["choices"][0]["text"]]
+        assert written == [plain.json()["choices"][0]["text"]]
+
+
+@pytest.mark.parametrize("names", [["x" * 5000], [f"field{at}" for at in range(3000)], [" "], ["é" * 999]])
+def test_names_of_any_number_and_length_make_a_short_header(names: list[str], server: Running) -> None:
+    content = json.dumps({"prompt": "a", **dict.fromkeys(names, 1)})
+    headers = {"content-type": "application/json"}
+    response = server.client.post("/v1/completions", content=content, headers=headers)
+    assert response.status_code == 200
+    assert 0 < len(response.headers["x-unroll-ignored-fields"]) <= 1000
+
+
+def test_a_request_may_have_a_name(server: Running) -> None:
+    fields = {"prompt": "a", "request_id": "my-request_1.2"}
+    for stream_too in (True, False):
+        response = server.client.post("/v1/completions", json={**fields, "stream": stream_too})
+        assert response.headers["x-request-id"] == "my-request_1.2"
+        parts = chunks(response.content) if stream_too else [response.json()]
+        assert {part["id"] for part in parts} == {"cmpl-my-request_1.2"}
+    response = server.client.post("/v1/completions", json={"prompt": "a"})
+    assert response.json()["id"] == "cmpl-" + response.headers["x-request-id"]
+
+
+def test_the_fingerprint_is_that_of_what_the_text_depends_on(server: Running, checkpoint_folder: Path) -> None:
+    own = server.complete("a")["system_fingerprint"]
+    with serving(Settings(checkpoint=checkpoint_folder, max_rows=1)) as again:
+        assert again.complete("a")["system_fingerprint"] == own
+    with serving(Settings(checkpoint=checkpoint_folder, arithmetic="fp32")) as other:
+        assert other.complete("a")["system_fingerprint"] != own

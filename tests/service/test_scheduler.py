@@ -33,7 +33,7 @@ class Desk:
 
     def add(self, name: str, texts: int = 1, now: float = 0.0) -> None:
         rows = [Text(f"{name}{at}") for at in range(texts)]
-        self.scheduler.add(name, rows, now)
+        self.scheduler.add({name: rows}, now)
         self.rows[name] = rows
 
     def turn(self) -> list[str]:

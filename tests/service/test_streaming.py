@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import openai
 import pytest
 
 from service.settings import Settings
@@ -64,6 +65,23 @@ def test_a_request_has_its_own_interval(slow: Running) -> None:
 
 def test_by_default_there_are_far_fewer_events_than_characters(server: Running) -> None:
     assert len(stream(server.client, prompt="a", max_tokens=5000)) < 500
+
+
+def test_a_silent_stream_says_that_it_lives(checkpoint_folder: Path, reference: Reference) -> None:
+    """In comments, which OpenAI's client and every reader of events skips."""
+    settings = Settings(checkpoint=checkpoint_folder, stream_interval=10_000, keep_alive_seconds=0.05)
+    fields: dict[str, Any] = {"max_tokens": 200, "seed": 1}
+    with serving(settings, SlowDecoder) as server:
+        response = server.client.post("/v1/completions", json={"prompt": "a", "stream": True, **fields})
+        blocks = response.content.split(b"\n\n")
+        assert 2 < blocks.count(b": keep-alive") < 50
+        assert blocks[0].startswith(b"data: ")
+        parts = chunks(b"\n\n".join(block for block in blocks if block != b": keep-alive"))
+        right = reference.write("a", **fields).text
+        assert texts(parts) == [right]
+        client = openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0)
+        read = client.completions.create(model="small", prompt="a", stream=True, **fields)
+        assert "".join(chunk.choices[0].text for chunk in read) == right
 
 
 @pytest.mark.parametrize("stream_too", [True, False])

@@ -68,7 +68,7 @@ class Bench:
             cache=self.cache,
         )
         self.pieces[request] = [[] for _ in request.rows]
-        self.scheduler.add(request, request.rows, self.now)
+        self.scheduler.add({request: request.rows}, self.now)
         return request
 
     def turn(self) -> None:

@@ -1,0 +1,92 @@
+"""Scoring: many texts side by side against generating as many, and the time and memory a whole book takes."""
+
+import asyncio
+import os
+import re
+import time
+from pathlib import Path
+from statistics import median
+
+import httpx
+
+from model.checkpoint import BUNDLED, load
+from service.engine import Engine
+from service.score import Reading
+from service.score_schemas import ScoreRequest
+from service.served_model import ServedModel
+from service.settings import Settings
+from service.texts import Texts
+from tests.benchmarks.engine import EngineAlone, random_prompt
+from tests.benchmarks.figures import Figure
+from tests.benchmarks.server_process import served
+from tests.benchmarks.timing import CLIENT_CORE, on_core, ratio, side_by_side
+
+TEXTS, CHARACTERS = 128, 4000
+BOOK = int(os.environ.get("UNROLL_BOOK_CHARACTERS", "1000000"))  # War and Peace has 3.2 million
+LONGEST_WAIT = 600  # seconds for the book
+
+
+def score(model: ServedModel, engine: Engine, runner: asyncio.Runner, texts: list[str]) -> float:
+    """Seconds of a request for the scores of some texts, from its fields to its answer as JSON, without HTTP."""
+
+    async def run() -> float:
+        start = time.perf_counter()
+        reading = Reading(model, ScoreRequest(texts=texts))
+        wanted = await Texts.prepare(model, engine, reading.request(b""))
+        reading.expect(wanted)
+        wanted.submit()
+        await wanted.take()
+        wanted.release()
+        reading.answer()
+        return time.perf_counter() - start
+
+    return runner.run(run())
+
+
+def side_by_side_texts() -> list[Figure]:
+    """128 texts of 4,000 characters scored, and as many generated, by one engine in turns."""
+    model = ServedModel.load(Settings())
+    engine = Engine(model.decoder, Settings())
+    texts = [random_prompt(CHARACTERS) for _ in range(TEXTS)]
+    with asyncio.Runner() as runner:
+        engine.start(runner.get_loop())
+        try:
+            alone = EngineAlone(load(BUNDLED), engine, runner)
+            scored, written = side_by_side(
+                [lambda: score(model, engine, runner, texts), lambda: alone.write(TEXTS, CHARACTERS)], 3
+            )
+        finally:
+            engine.stop()
+    every = TEXTS * CHARACTERS
+    name = f"scoring {TEXTS} texts of {CHARACTERS:,} characters"
+    return [
+        Figure(name, every / median(scored), "characters/s"),
+        Figure(f"generating {TEXTS} texts of {CHARACTERS:,} characters", every / median(written), "characters/s"),
+        Figure(f"{name} against generating as many", ratio(written, scored), "×", 0.7),
+    ]
+
+
+def book() -> list[Figure]:
+    """A book in one request to a server in a process of its own, and by how much its memory grows at most."""
+    text = random_prompt(BOOK)
+    with served() as server, on_core(CLIENT_CORE):
+        url = f"http://127.0.0.1:{server.port}/v1/score"
+        httpx.post(url, json={"texts": text[:1000]}, timeout=LONGEST_WAIT).raise_for_status()
+        before = server.resident_megabytes
+        start = time.perf_counter()
+        answer = httpx.post(url, json={"texts": text}, timeout=LONGEST_WAIT).raise_for_status().json()
+        seconds = time.perf_counter() - start
+        status = Path(f"/proc/{server.pid}/status").read_text()
+        peak = re.search(r"VmHWM:\s+(\d+) kB", status)
+    assert answer["results"][0]["characters"] == BOOK
+    grown = int(peak[1]) * 1024 / 1e6 - before if peak else float("nan")
+    name = f"scoring a book of {BOOK:,} characters over HTTP"
+    return [
+        Figure(name, BOOK / seconds, "characters/s"),
+        Figure(f"{name}, memory at its peak above before, of each character", grown * 1e6 / BOOK, "bytes"),
+    ]
+
+
+def measure() -> list[Figure]:
+    """Both."""
+    return [*side_by_side_texts(), *book()]
