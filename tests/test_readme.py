@@ -1,6 +1,7 @@
 """The README's examples run, and its map shows the house as it is."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -52,6 +53,35 @@ def test_the_python_example_prints_the_same_text(url: str) -> None:
     body = {**json.loads(curl_body()), "stream": False}
     whole = httpx.post(f"{url}/v1/completions", json=body, timeout=30).json()
     assert done.stdout.decode() == whole["choices"][0]["text"]
+
+
+def api_examples() -> list[str]:
+    return re.findall(r"^curl .*\$URL.*$", README, re.M)
+
+
+@pytest.mark.parametrize("command", api_examples())
+def test_every_example_of_the_api_is_answered(command: str, url: str) -> None:
+    done = subprocess.run(["bash", "-c", command], env={"URL": url, "PATH": os.environ["PATH"]}, capture_output=True)
+    assert done.returncode == 0, (done.stdout, done.stderr)
+    if "stream" not in command.split()[2]:
+        json.loads(done.stdout)
+
+
+def test_every_route_of_the_table_has_an_example(url: str) -> None:
+    table = README.split("| route | what |")[1].split("With `URL")[0]
+    named = {path.replace("{id}", "shakespeare") for path in re.findall(r"`(?:POST |GET )?(/[^`]*)`", table)}
+    assert named - {command.split()[2].removeprefix("$URL") for command in api_examples()} == {"/docs"}
+    described = httpx.get(f"{url}/openapi.json").json()["paths"]
+    assert {path.replace("{model}", "shakespeare") for path in described} == named - {"/docs", "/openapi.json"}
+
+
+def test_the_examples_of_scores_rank_and_notice(url: str) -> None:
+    program = re.findall(r"```python\n(.*?)```", README, re.S)[1].replace("http://127.0.0.1:8000", url)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    said, ordinary, odd = filter(None, done.stdout.split("\n"))
+    assert said == "said: the king is dead"
+    assert float(ordinary.split()[0]) < 90
+    assert float(odd.split()[0]) > 99
 
 
 def test_the_map_names_every_file_and_no_other() -> None:
