@@ -11,7 +11,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from model.errors import ParameterError, ServiceError
-from service.answering import KEEP_ALIVE, EventStream, begin, namespace_of
+from service.answering import KEEP_ALIVE, EventStream, begin, ignored_fields, namespace_of
 from service.engine import Engine
 from service.error_responses import Failure, Shape, of_service_error
 from service.openai_schemas import MOST_PROMPTS
@@ -196,7 +196,8 @@ class Generator:
         return texts, Answer(tokenizer, given, body.inputs if given.return_full_text else "", seed)
 
     def _headers(self, body: GenerateRequest) -> dict[str, str]:
-        return {"x-compute-type": self.settings.device, "x-compute-characters": str(len(body.inputs))}
+        compute = {"x-compute-type": self.settings.device, "x-compute-characters": str(len(body.inputs))}
+        return {**compute, **ignored_fields(body.ignored)}
 
 
 def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:

@@ -36,6 +36,8 @@ NoPrefill = Annotated[bool, only(False, NOT_STREAMED), WithJsonSchema({"const": 
 class Parameters(Nullable):
     """How to continue a text."""
 
+    model_config = ConfigDict(extra="allow")
+
     best_of: int = Field(
         default=1,
         ge=1,
@@ -125,9 +127,9 @@ def with_example(schema: dict[str, Any]) -> None:
 
 
 class GenerateRequest(Nullable):
-    """A text and how to continue it. Fields this server does not know are ignored."""
+    """A text and how to continue it. Fields this server does not know are named in a header."""
 
-    model_config = ConfigDict(json_schema_extra=with_example)
+    model_config = ConfigDict(extra="allow", json_schema_extra=with_example)
 
     inputs: Text = Field(
         description="The text to continue. Any Unicode: characters the training never showed are read as bytes. Its "
@@ -135,9 +137,14 @@ class GenerateRequest(Nullable):
     )
     parameters: Parameters = Field(default=Parameters(), description="Absent: one text, the likeliest.")
 
+    @property
+    def ignored(self) -> list[str]:
+        """Names of the fields this server does not know."""
+        return [*(self.model_extra or ()), *(f"parameters.{name}" for name in self.parameters.model_extra or ())]
+
 
 class GenerateStreamRequest(GenerateRequest):
-    """A text and how to continue it in a stream. Fields this server does not know are ignored."""
+    """A text and how to continue it in a stream. Fields this server does not know are named in a header."""
 
     parameters: StreamParameters = Field(default=StreamParameters(), description="Absent: the likeliest text.")
 
@@ -151,7 +158,7 @@ def stream_or_not(schema: dict[str, Any]) -> None:
 
 
 class EitherRequest(GenerateRequest):
-    """A text and how to continue it, in a stream or not. Fields this server does not know are ignored."""
+    """A text and how to continue it, in a stream or not. Fields this server does not know are named in a header."""
 
     model_config = ConfigDict(json_schema_extra=stream_or_not)
 

@@ -21,7 +21,7 @@ NO_HTTP = {
     f"service/{name}.py"
     for name in (
         *("drawing", "engine", "errors", "generation", "output", "plan", "prefix_cache", "scheduler", "settings"),
-        *("served_model", "worker"),
+        *("scoring", "served_model", "texts", "worker"),
     )
 }
 

@@ -263,3 +263,11 @@ def test_the_hub_client_knows_a_full_queue(checkpoint_folder: Path) -> None:
             assert next(pieces)
             with pytest.raises(OverloadedError):
                 InferenceClient(model=running.url, token="none").text_generation("a")
+
+
+def test_unknown_fields_are_named_in_a_header(server: Running) -> None:
+    body = {"inputs": "a", "wish": 1, "parameters": {"max_new_tokens": 2, "top_a": 0.2}}
+    for path in ("/generate", "/generate_stream", "/"):
+        response = server.client.post(path, json=body)
+        assert response.status_code == 200
+        assert response.headers["x-unroll-ignored-fields"] == "wish, parameters.top_a"
