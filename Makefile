@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
 
-.PHONY: serve train test lint benchmark constraints clean
+.PHONY: serve train test clients lint benchmark constraints clean
 .DELETE_ON_ERROR:
 
 # Serve the bundled model, or CHECKPOINT=folder.
@@ -16,6 +16,10 @@ train: .venv/training
 
 test: .venv/development
 	@$(BIN)/python -m pytest
+
+# Clients people already have, unmodified, against a real server.
+clients: .venv/clients
+	@$(BIN)/python -m pytest -m clients tests/clients
 
 lint: .venv/development
 	@$(BIN)/ruff check
@@ -39,6 +43,10 @@ clean:
 
 .venv/development: pyproject.toml constraints.txt | .venv/bin/python
 	$(INSTALL) '.[dev]'
+	@touch $@
+
+.venv/clients: pyproject.toml constraints.txt | .venv/bin/python
+	$(INSTALL) '.[clients]'
 	@touch $@
 
 .venv/bin/python:
