@@ -3,13 +3,14 @@
 import sys
 from pathlib import Path
 
-from tests.benchmarks import decoding, engine, http_load, latency, quality, scoring, serving, soak, tokenizing
+from tests.benchmarks import cores, decoding, engine, http_load, latency, quality, scoring, serving, soak, tokenizing
 from tests.benchmarks.figures import show
 
 BENCHMARKS = {
     "tokenizing": tokenizing.measure,
     "decoding": decoding.measure,
     "engine": engine.measure,
+    "cores": cores.measure,
     "scoring": scoring.measure,
     "http": http_load.measure,
     "latency": latency.measure,

@@ -186,17 +186,6 @@ def cache_lookup() -> list[Figure]:
     return [Figure("prefix cache, 10,000 entries, a prompt of 4,000", 1e3 * median(seconds), "ms", 1, "most")]
 
 
-def two_threads(checkpoint: Checkpoint, one: EngineAlone) -> list[Figure]:
-    """64 rows on one thread and on two, which take turns; the process may use all cores."""
-    with engine_alone(checkpoint, threads=2) as two:
-        single, double = side_by_side([lambda: one.write(64, 1000), lambda: two.write(64, 1000)], 5)
-    return [
-        Figure("engine, 64 rows, 1 thread", 64_000 / median(single), "characters/s"),
-        Figure("engine, 64 rows, 2 threads", 64_000 / median(double), "characters/s"),
-        Figure("2 threads against 1", ratio(single, double), "×"),
-    ]
-
-
 def generating(checkpoint: Checkpoint) -> list[Figure]:
     """The plain loop of `unroll generate`, a character at a time."""
     decoder = Decoder(checkpoint)
@@ -218,6 +207,5 @@ def measure() -> list[Figure]:
             *against_bare(checkpoint, alone),
             *cached_prompt(alone),
             *cache_lookup(),
-            *two_threads(checkpoint, alone),
             *generating(checkpoint),
         ]
