@@ -1,4 +1,4 @@
-"""huggingface_hub's InferenceClient: text plain, with details, streamed, stopped and refused; health and info."""
+"""The client of huggingface_hub: text plain, with details, streamed, stopped and refused; health and info."""
 
 import asyncio
 from typing import Any

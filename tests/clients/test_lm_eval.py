@@ -1,4 +1,4 @@
-"""lm-eval's local-completions, on tasks of our own: rolling perplexity, log-likelihood, multiple choice, generation."""
+"""The harness lm-eval on tasks of our own: rolling perplexity, log-likelihood, multiple choice, generation."""
 
 import json
 import math

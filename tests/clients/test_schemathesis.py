@@ -1,4 +1,4 @@
-"""schemathesis against the API's own description: data that fits it and data that does not, limits, NUL and all."""
+"""The fuzzer schemathesis against the API's own description: data that fits it and data that does not."""
 
 import json
 import os
