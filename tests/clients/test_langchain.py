@@ -1,4 +1,4 @@
-"""The package langchain-openai: one text, a batch, a stream, several texts for a prompt; it sends nulls for what is not set."""
+"""The package langchain-openai: one text, a batch, a stream, several texts; it sends nulls for what is not set."""
 
 import json
 from collections.abc import Iterator
