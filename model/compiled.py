@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.config import Cell, NetworkConfig
-from model.library import PROCESSORS
+from model.native import PROCESSORS
 from model.weights import Layer, Product, StepWeights
 
 CELLS: dict[Cell, int] = {"lstm": 0, "gru": 1, "rnn": 2}

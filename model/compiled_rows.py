@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from model.arithmetic import Array
 from model.compiled import NetworkStruct, Packed
-from model.library import function
+from model.native import function
 from model.rows import Drawn, Places, Scored, empty_drawn, empty_scored
 from model.sampling import GREEDY_BELOW, RowSampling, source
 

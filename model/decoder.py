@@ -10,7 +10,7 @@ from model.checkpoint import Checkpoint
 from model.compiled import Packed
 from model.compiled_rows import CompiledRows, CompiledStep
 from model.errors import ParameterError
-from model.library import processors
+from model.native import processors
 from model.plain_step import PlainStep
 from model.rows import Rows, SteppedRows
 from model.weights import Arithmetic, StepWeights
@@ -27,7 +27,7 @@ class Decoder:
 
     arithmetic: "int8" rounds weights and hidden state to 8 bits (exact integer sums), "fp32" rounds nothing.
     every_id: a column of logits for every id, also those never seen in training; for scoring, not for generating.
-    processor: whose compiled kernel to step with, one of `library.processors()`; None takes the best there is, and
+    processor: whose compiled kernel to step with, one of `native.processors()`; None takes the best there is, and
         numpy where none was compiled; "numpy" takes that.
 
     A row's logits and state depend on that row alone, to the bit, whatever rows stand beside it. In int8 they are

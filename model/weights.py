@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from model.arithmetic import LEVELS
 from model.checkpoint import Checkpoint
-from model.library import function, library
+from model.native import function, library
 
 Array = NDArray[np.float32]
 Arithmetic = Literal["int8", "fp32"]

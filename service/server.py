@@ -11,7 +11,7 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
-from model.library import processors
+from model.native import processors
 from service.app import create_app
 from service.engine import Engine
 from service.errors import Draining, EngineStopped, SettingsError

@@ -9,7 +9,7 @@ from model.checkpoint import BUNDLED, Checkpoint, load
 from model.compiled import Packed
 from model.compiled_rows import CompiledStep
 from model.decoder import NUMPY, Decoder
-from model.library import processors
+from model.native import processors
 from model.plain_step import PlainStep
 from model.sampling import RowSampling, SamplingParameters
 from model.weights import StepWeights

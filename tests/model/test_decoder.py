@@ -9,7 +9,7 @@ from model.checkpoint import Checkpoint
 from model.config import Cell
 from model.decoder import NUMPY, Decoder, State
 from model.errors import ParameterError
-from model.library import processors
+from model.native import processors
 from model.network import from_tensors
 from model.weights import Arithmetic
 from tests.model.small import CELLS, SIZE, small_checkpoint

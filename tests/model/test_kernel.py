@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from model.config import Cell
 from model.decoder import NUMPY, Decoder
-from model.library import PROCESSORS, processors
+from model.native import PROCESSORS, processors
 from model.rows import Rows
 from model.sampling import RowSampling, SamplingParameters
 from tests.model.small import CELLS, CHARACTERS, small_checkpoint

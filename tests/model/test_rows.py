@@ -14,7 +14,7 @@ from model.config import Cell
 from model.cuda_step import CudaDecoder
 from model.decoder import NUMPY, Decoder
 from model.generate import TokenLogprobs, generate
-from model.library import processors
+from model.native import processors
 from model.rows import Drawn, Rows
 from model.sampling import RowSampling, SamplingParameters
 from tests.model.plain import write_plainly
