@@ -1,6 +1,8 @@
 # Each target sets up what it needs into .venv; nothing has to be installed first but Python ≥ 3.11 with venv, and make.
 PYTHON ?= python3
 BIN := .venv/bin
+# What is installed anew when it changes; the kernel among it, since one of another day would misread its structures.
+BUILT_FROM := pyproject.toml setup.py constraints.txt $(wildcard model/kernel/*)
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
 
 .PHONY: serve train test clients lint benchmark constraints clean
@@ -31,21 +33,21 @@ benchmark: .venv/development
 	@$(BIN)/python -m tests.benchmarks
 
 clean:
-	rm -rf .venv build *.egg-info
+	rm -rf .venv build *.egg-info model/_kernel*
 
-.venv/serving: pyproject.toml constraints.txt | .venv/bin/python
+.venv/serving: $(BUILT_FROM) | .venv/bin/python
 	$(INSTALL) .
 	@touch $@
 
-.venv/training: pyproject.toml constraints.txt | .venv/bin/python
+.venv/training: $(BUILT_FROM) | .venv/bin/python
 	$(INSTALL) '.[train]'
 	@touch $@
 
-.venv/development: pyproject.toml constraints.txt | .venv/bin/python
+.venv/development: $(BUILT_FROM) | .venv/bin/python
 	$(INSTALL) '.[dev]'
 	@touch $@
 
-.venv/clients: pyproject.toml constraints.txt | .venv/bin/python
+.venv/clients: $(BUILT_FROM) | .venv/bin/python
 	$(INSTALL) '.[clients]'
 	@touch $@
 

@@ -3,8 +3,6 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-import numpy as np
-
 from model.rows import Scored, empty_scored
 
 
@@ -61,7 +59,3 @@ def most_wanted(tops: list[int | None]) -> int | None:
     """What to report of rows that are scored together so that each has what it wants."""
     numbers = [top for top in tops if top is not None]
     return max(numbers) if numbers else None
-
-
-NOTHING = Scored(np.zeros(0, np.float32))
-"""The scores of a prompt that has none."""
