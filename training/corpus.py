@@ -143,6 +143,25 @@ class CorpusFacts:
     sha256: str
 
 
+class ContentSum:
+    """The SHA-256 of what sources hold, added up block by block: of their bytes and their order, not their names."""
+
+    def __init__(self) -> None:
+        self._whole, self._source = hashlib.sha256(), hashlib.sha256()
+
+    def add(self, raw: bytes) -> None:
+        """Add a source's next bytes; none are its end, so that the same bytes cut otherwise have another sum."""
+        if raw:
+            self._source.update(raw)
+        else:
+            self._whole.update(self._source.digest())
+            self._source = hashlib.sha256()
+
+    def hexdigest(self) -> str:
+        """The sum of all sources that have ended."""
+        return self._whole.hexdigest()
+
+
 class Corpus:
     """Some sources read as one text; a line break is put between two when the first does not end in one.
 
@@ -153,11 +172,28 @@ class Corpus:
     def __init__(self, sources: Sequence[Source], encoding: str = "utf-8") -> None:
         self.sources, self.encoding = sources, check_encoding(encoding)
 
-    def blocks(self) -> Iterator[str]:
-        """The text in pieces, in order. Raises CorpusError naming file and byte offset where it is not text."""
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the sources, in order."""
+        return tuple(source.name for source in self.sources)
+
+    def content_sum(self) -> str:
+        """The sum of the sources' bytes, unpacked, without decoding them: several times as fast as the survey."""
+        content = ContentSum()
+        for source in self.sources:
+            with source.open() as stream:
+                for raw in _read(source, stream):
+                    content.add(raw)
+        return content.hexdigest()
+
+    def blocks(self, content: ContentSum | None = None) -> Iterator[str]:
+        """The text in pieces, in order. Raises CorpusError naming file and byte offset where it is not text.
+
+        content: adds up the bytes as they are read.
+        """
         last = "\n"
         for source in self.sources:
-            for number, block in enumerate(decode_blocks(source, self.encoding)):
+            for number, block in enumerate(decode_blocks(source, self.encoding, content)):
                 if number == 0 and last != "\n":
                     yield "\n"
                 yield block
@@ -170,9 +206,9 @@ class Corpus:
             counts.update(block)
             sum_of_text.update(block.encode("utf-8"))
             characters += len(block)
-        names = tuple(source.name for source in self.sources)
-        facts = CorpusFacts(names=names, encoding=self.encoding, characters=characters, sha256=sum_of_text.hexdigest())
-        return facts, counts
+        return CorpusFacts(
+            names=self.names, encoding=self.encoding, characters=characters, sha256=sum_of_text.hexdigest()
+        ), counts
 
     def encode(self, tokenizer: Tokenizer) -> Ids:
         """The ids of the whole text, (n,), in the tokenizer's smallest type."""
@@ -189,13 +225,15 @@ def check_encoding(encoding: str) -> str:
     return encoding
 
 
-def decode_blocks(source: Source, encoding: str) -> Iterator[str]:
+def decode_blocks(source: Source, encoding: str, content: ContentSum | None = None) -> Iterator[str]:
     """The text of one source in pieces: byte-order mark dropped, \\r\\n and \\r as \\n."""
     decoder = codecs.getincrementaldecoder(encoding)()
     line_ends = io.IncrementalNewlineDecoder(None, translate=True)
     consumed, first = 0, True
     with source.open() as stream:
         for raw in _read(source, stream):
+            if content is not None:
+                content.add(raw)
             waiting = len(decoder.getstate()[0])
             try:
                 text = decoder.decode(raw, final=not raw)

@@ -31,7 +31,8 @@ def split(ids: Ids, scheme: str = DEFAULT) -> Split:
     Raises ParameterError for a scheme that is none, CorpusError for a corpus too small to be cut.
     """
     first, second = _shares(scheme)
-    if (characters := count_characters(ids)) < SMALLEST:
+    # A character is spelt in four bytes at most: of a longer corpus this much is enough to know, and to read.
+    if (characters := count_characters(ids[: 4 * SMALLEST])) < SMALLEST:
         raise CorpusError(
             f"The corpus has {characters:,} characters, too few to learn from and be tested on; "
             f"{SMALLEST:,} are enough to start, a million are good."
