@@ -16,7 +16,8 @@ VERBS = {
     "train": "training.cli:train",
     "serve": "service.cli:serve",
     "generate": "model.cli:generate",
-    "evaluate": "training.cli:evaluate",
+    "evaluate": "training.evaluate_cli:evaluate",
+    "copied": "training.copied_cli:copied",
     "info": "model.cli:info",
 }
 

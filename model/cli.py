@@ -16,6 +16,7 @@ from rich.table import Table
 from model.errors import ParameterError
 
 INTERRUPTED = 130  # the exit code of a program that Ctrl-C ended
+ONLY_WHERE_SET = ("network skip", "network zoneout")  # that most networks do without: no row of a table for a reader
 
 CheckpointArgument = Annotated[
     Path | None, typer.Argument(help="Checkpoint folder, as `unroll train` writes it.", show_default="the bundled one")
@@ -183,6 +184,8 @@ def info(checkpoint: CheckpointArgument = None, as_json: JsonOption = False) -> 
     table = Table("name", "value", title=plain(str(folder)), show_header=False, title_justify="left")
     table.columns[1].overflow = "fold"
     for name, value in flatten(facts).items():
+        if name in ONLY_WHERE_SET and not value:
+            continue
         table.add_row(plain(name.replace("_", " ")), plain(value))
     Console(highlight=False, markup=False, emoji=False).print(table)
 
@@ -199,7 +202,8 @@ def describe(checkpoint: Any, folder: Path) -> dict[str, Any]:
             "layers": config.layers,
             "hidden": config.hidden,
             "embedding": config.embedding,
-            "dropout": config.dropout,
+            "skip": config.skip,
+            "zoneout": config.zoneout,
             "parameters": config.parameters(),
         },
         "vocabulary": {

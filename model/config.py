@@ -27,17 +27,19 @@ class NetworkConfig:
     layers: recurrent layers, each reading the hidden state of the one below.
     hidden: width of the hidden state (and of an LSTM's cell state).
     embedding: width of a character's embedding.
-    dropout: share of values dropped between layers and before the output while training;
-        a quarter of it is dropped from the embeddings. 0 = none.
     vocabulary: ids the tokenizer knows: 256 bytes and the characters.
+    skip: whether the output reads the hidden state of every layer, not of the last alone (Graves 2013, section 2).
+    zoneout: share of a state that keeps its last value from character to character; while training each number of it
+        is kept or not by chance, afterwards the expected mixture is taken (Krueger et al. 2017). 0 = none.
     """
 
     cell: Cell = "lstm"
     layers: int = 2
     hidden: int = 512
     embedding: int = 128
-    dropout: float = 0.0
     vocabulary: int
+    skip: bool = False
+    zoneout: float = 0.0
 
     def __post_init__(self) -> None:
         if self.cell not in get_args(Cell):
@@ -46,14 +48,18 @@ class NetworkConfig:
             value = getattr(self, name)
             if type(value) is not int or not least <= value <= most:
                 raise ParameterError(name, f"{name} is {brief(value)}; choose a whole number from {least} to {most}.")
-        if type(self.dropout) not in (int, float) or not 0 <= self.dropout < 1:
-            raise ParameterError("dropout", f"dropout is {brief(self.dropout)}; choose a share from 0 to below 1.")
+        if type(self.skip) is not bool:
+            raise ParameterError("skip", f"skip is {brief(self.skip)}; choose true or false.")
+        if type(self.zoneout) not in (int, float) or not 0 <= self.zoneout < 1:
+            raise ParameterError("zoneout", f"zoneout is {brief(self.zoneout)}; choose a share from 0 to below 1.")
 
     @classmethod
     def from_json(cls, values: Any) -> "NetworkConfig":
         """Read what `to_json` wrote. Raises ParameterError on a missing, unknown or wrong entry."""
         if not isinstance(values, dict):
             raise ParameterError("network", "the network's configuration is not a table of names and values.")
+        if "dropout" in values:  # as the first version of the format has it: of training alone, and before these two
+            values = {"skip": False, "zoneout": 0.0, **{name: values[name] for name in values if name != "dropout"}}
         names = {field.name for field in fields(cls)}
         if wrong := names.symmetric_difference(values):
             raise ParameterError(
@@ -79,9 +85,13 @@ class NetworkConfig:
             shapes[f"layers.{layer}.weight_hh_l0"] = (rows, self.hidden)
             shapes[f"layers.{layer}.bias_ih_l0"] = (rows,)
             shapes[f"layers.{layer}.bias_hh_l0"] = (rows,)
-        shapes["out.weight"] = (self.vocabulary, self.hidden)
+        shapes["out.weight"] = (self.vocabulary, self.output_width())
         shapes["out.bias"] = (self.vocabulary,)
         return shapes
+
+    def output_width(self) -> int:
+        """How many numbers the output reads: the hidden state of the last layer, or of all."""
+        return self.hidden * (self.layers if self.skip else 1)
 
     def parameters(self) -> int:
         """How many numbers the network learns."""

@@ -60,7 +60,7 @@ class CudaNetwork:
 
     def after(self, ids: Tensor, state: Tensor) -> Tensor:
         """The state (B, P, H) after reading ids (B,) in a state (B, P, H)."""
-        cell, parts = _CELLS[self.config.cell], self.parts // self.config.layers
+        cell, zoneout, parts = _CELLS[self.config.cell], self.config.zoneout, self.parts // self.config.layers
         after: list[Tensor] = []
         for at, (own_input, recurrent, joined) in enumerate(self._layers):
             own = state[:, at * parts : (at + 1) * parts].unbind(1)
@@ -69,16 +69,24 @@ class CudaNetwork:
             else:
                 x = self._nothing if own_input is None else F.linear(after[-parts], *own_input)
             h = torch.cat([after[-parts], own[0]], dim=1) if joined else own[0]
-            after += cell(own, F.linear(h, *recurrent), x)
+            new = cell(own, F.linear(h, *recurrent), x)
+            if zoneout:
+                new = [torch.lerp(one, old, zoneout) for one, old in zip(new, own, strict=True)]
+            after += new
         return torch.stack(after, dim=1)
 
     def logits(self, state: Tensor) -> Tensor:
         """The logits (B, S) of rows in a state (B, P, H)."""
-        return F.linear(state[:, -(self.parts // self.config.layers)], *self._out)
+        return F.linear(self._heard(state), *self._out)
 
     def every_logits(self, state: Tensor) -> Tensor:
         """The logits of every id (B, V)."""
-        return F.linear(state[:, -(self.parts // self.config.layers)], *self._every)
+        return F.linear(self._heard(state), *self._every)
+
+    def _heard(self, state: Tensor) -> Tensor:
+        """What the output reads: the last hidden state (B, H), or with skip connections all of them (B, L·H)."""
+        hidden = state[:, :: self.parts // self.config.layers]
+        return hidden.flatten(1) if self.config.skip else hidden[:, -1]
 
 
 def _lstm(own: tuple[Tensor, ...], past: Tensor, x: Tensor) -> list[Tensor]:

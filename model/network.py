@@ -16,9 +16,12 @@ GRU (Cho et al. 2014, eq. 5-8; the reset gate after the product, as cuDNN and Py
     r, z = σ(W x_t + U h_{t-1} + b), each with weights of its own
     n = tanh(W_n x_t + b_in + r ⊙ (U_n h_{t-1} + b_hn))
     h_t = (1 - z) ⊙ n + z ⊙ h_{t-1}
+
+Zoneout (Krueger et al. 2017, eq. 4-6): in training a number of h_t or c_t keeps its value of t-1 with probability z;
+afterwards the state is z s_{t-1} + (1 - z) s_t.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,6 +36,8 @@ State = list[Tensor]
 """What rows carry between characters: (B, H) each, in the order of `NetworkConfig.state_names`."""
 
 MODULES: dict[Cell, Callable[[int, int], nn.RNNBase]] = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
+FUSED: dict[Cell, Callable[..., Any]] = {"lstm": torch._VF.lstm, "gru": torch._VF.gru, "rnn": torch._VF.rnn_tanh}
+WEIGHTS = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
 
 
 class Network(nn.Module):
@@ -44,7 +49,7 @@ class Network(nn.Module):
         self.embedding = nn.Embedding(config.vocabulary, config.embedding)
         widths = [config.embedding] + [config.hidden] * (config.layers - 1)
         self.layers = nn.ModuleList(MODULES[config.cell](width, config.hidden) for width in widths)
-        self.out = nn.Linear(config.hidden, config.vocabulary)
+        self.out = nn.Linear(config.output_width(), config.vocabulary)
         for layer in self.layers:
             initialise(layer, config)
 
@@ -63,16 +68,69 @@ class Network(nn.Module):
         state: as the last call returned it; None starts from zeros.
         Returns logits (B, T, V) and the state after the last character, still attached to the graph.
         """
-        state = self.initial_state(ids.shape[0]) if state is None else state
-        parts = len(STATE_PARTS[self.config.cell])
-        x = F.dropout(self.embedding(ids.t()), self.config.dropout / 4, self.training)  # (T, B, E)
-        after: State = []
-        for number, layer in enumerate(self.layers):
-            before = [part.to(x.dtype).unsqueeze(0) for part in state[number * parts : (number + 1) * parts]]
-            x, last = layer(x, tuple(before) if parts == 2 else before[0])  # (T, B, H)
-            after += [part.squeeze(0).float() for part in (last if parts == 2 else (last,))]
-            x = F.dropout(x, self.config.dropout, self.training)
-        return self.out(x).transpose(0, 1), after
+        config, state = self.config, self.initial_state(ids.shape[0]) if state is None else state
+        x = self.embedding(ids.t())  # (T, B, E)
+        read, after = [], State()
+        for number in range(config.layers):
+            x, last = read_layer(config, x, self.layer_weights(number), layer_state(config, state, number))
+            read.append(x)
+            after += last
+        return self.out(torch.cat(read, -1) if config.skip else x).transpose(0, 1), after
+
+    def layer_weights(self, number: int) -> list[Tensor]:
+        """W_ih (G·H, E or H), W_hh (G·H, H), b_ih and b_hh (G·H,) of a layer."""
+        return [getattr(self.layers[number], name) for name in WEIGHTS]
+
+
+def layer_state(config: NetworkConfig, state: State, number: int) -> State:
+    """The parts of a state that belong to one layer: h, and an LSTM's c."""
+    parts = len(STATE_PARTS[config.cell])
+    return state[number * parts : (number + 1) * parts]
+
+
+def read_layer(
+    config: NetworkConfig, x: Tensor, weights: Sequence[Tensor], state: State, kept: Tensor | None = None
+) -> tuple[Tensor, State]:
+    """One layer over a whole window: x (T, B, E or H) to its hidden states (T, B, H), and the state after the last.
+
+    PyTorch's fused kernels where there is no zoneout; with it a loop over the characters, which takes several times
+    as long. kept: bool (P, T, B, H), the numbers of each part of the state that stay as they are, drawn for training;
+    None takes the expected mixture.
+    """
+    if not config.zoneout:
+        before = [part.to(x.dtype).unsqueeze(0) for part in state]
+        hidden = tuple(before) if len(before) == 2 else before[0]
+        x, *last = FUSED[config.cell](x, hidden, list(weights), True, 1, 0.0, torch.is_grad_enabled(), False, False)
+        return x, [part.squeeze(0).float() for part in last]
+    w_ih, w_hh, b_ih, b_hh = weights
+    inputs, read = F.linear(x, w_ih, b_ih), []
+    for at in range(len(x)):
+        after = CELLS[config.cell](inputs[at].float(), F.linear(state[0].to(x.dtype), w_hh, b_hh).float(), state)
+        state = [
+            torch.lerp(new, old, config.zoneout) if kept is None else torch.where(kept[part, at], old, new)
+            for part, (new, old) in enumerate(zip(after, state, strict=True))
+        ]
+        read.append(state[0].to(x.dtype))
+    return torch.stack(read), state
+
+
+def _lstm_cell(inputs: Tensor, recurrent: Tensor, state: State) -> State:
+    i, f, g, o = (inputs + recurrent).chunk(4, -1)
+    cell = f.sigmoid() * state[1] + i.sigmoid() * g.tanh()
+    return [o.sigmoid() * cell.tanh(), cell]
+
+
+def _gru_cell(inputs: Tensor, recurrent: Tensor, state: State) -> State:
+    (r, z, n), (recurrent_r, recurrent_z, recurrent_n) = inputs.chunk(3, -1), recurrent.chunk(3, -1)
+    new = (n + (r + recurrent_r).sigmoid() * recurrent_n).tanh()
+    return [torch.lerp(new, state[0], (z + recurrent_z).sigmoid())]
+
+
+def _rnn_cell(inputs: Tensor, recurrent: Tensor, _state: State) -> State:
+    return [(inputs + recurrent).tanh()]
+
+
+CELLS: dict[Cell, Callable[[Tensor, Tensor, State], State]] = {"lstm": _lstm_cell, "gru": _gru_cell, "rnn": _rnn_cell}
 
 
 def initialise(layer: nn.Module, config: NetworkConfig) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.arithmetic import levels, sigmoid, tanh
-from model.config import Cell
+from model.config import STATE_PARTS, Cell
 from model.weights import Product, StepWeights
 
 Array = NDArray[np.float32]
@@ -25,16 +25,17 @@ class PlainStep:
     """
 
     def __init__(self, cell: Cell, weights: StepWeights) -> None:
-        self._cell, self._table = cell, weights.table
+        self._cell, self._parts, self._table = cell, len(STATE_PARTS[cell]), weights.table
         self._int8 = weights.out.scale is not None
         self._layers = [(layer, _transposed(layer.input), _transposed(layer.recurrent)) for layer in weights.layers]
         self._out = weights.out, _transposed(weights.out)
         self._every = weights.every, _transposed(weights.every)
+        self._skip, self._zoneout = weights.skip, weights.zoneout
 
     def advance(self, ids: NDArray[np.integer[Any]], state: Array) -> None:
         """Read one id (B,) per row into the state (B, P, H), in place."""
         below = np.zeros((0, 0), np.float32)
-        parts = 2 if self._cell == "lstm" else 1
+        parts = self._parts
         for at, (layer, input_matrix, recurrent_matrix) in enumerate(self._layers):
             own = state[:, at * parts : (at + 1) * parts]
             h = self._hidden(own[:, 0])
@@ -47,19 +48,24 @@ class PlainStep:
                 x = self._multiply(below, layer.input, input_matrix)
             else:
                 x = None
+            old = own.copy() if self._zoneout else own
             _CELLS[self._cell](own, past, x)
+            if self._zoneout:  # the expected mixture (Krueger et al. 2017)
+                own[...] = own + self._zoneout * (old - own)
             below = self._hidden(own[:, 0])
 
     def logits(self, state: Array) -> Array:
         """The logits (B, S) of rows in a state (B, P, H)."""
-        return self._multiply(self._last(state), *self._out)
+        return self._multiply(self._heard(state), *self._out)
 
     def every_logits(self, state: Array) -> Array:
         """The logits of every id (B, V), also of those that no text is drawn from."""
-        return self._multiply(self._last(state), *self._every)
+        return self._multiply(self._heard(state), *self._every)
 
-    def _last(self, state: Array) -> Array:
-        return self._hidden(state[:, -2 if self._cell == "lstm" else -1])
+    def _heard(self, state: Array) -> Array:
+        """What the output reads: the last hidden state (B, H), or with skip connections all of them (B, L·H)."""
+        hidden = state[:, :: self._parts]
+        return self._hidden(hidden.reshape(len(state), -1) if self._skip else hidden[:, -1])
 
     def _hidden(self, h: Array) -> Array:
         return levels(h) if self._int8 else np.ascontiguousarray(h)

@@ -160,4 +160,5 @@ def _alike(ours: Any, written: Any) -> bool:
 
 def count_characters(ids: Ids) -> int:
     """How many characters some ids spell: all but the continuation bytes 0x80 … 0xBF of UTF-8."""
-    return int(np.count_nonzero((ids < 0x80) | (ids >= 0xC0)))
+    blocks = (ids[start : start + (1 << 20)] for start in range(0, len(ids), 1 << 20))  # ids may be a map of gigabytes
+    return sum(int(np.count_nonzero((block < 0x80) | (block >= 0xC0))) for block in blocks)

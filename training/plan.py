@@ -2,7 +2,7 @@
 
 import math
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import TypeVar
 
 import torch
@@ -12,9 +12,11 @@ from model.config import Cell, NetworkConfig
 from model.errors import ParameterError
 from model.network import Network
 from training.config import Arithmetic, TrainingConfig, check_budget
+from training.regularisation import Regularisation
+from training.schedule import Decay
 
 # Networks from small to large, (layers, hidden, embedding); a plan takes one of them.
-SIZES = [(1, 128, 32), (1, 192, 64), (1, 256, 64), (1, 384, 128), (1, 512, 128), (2, 512, 128), (2, 640, 128)]
+SIZES = [(1, 128, 32), (1, 192, 64), (1, 256, 64), (1, 384, 128), (1, 512, 128), (2, 512, 64), (2, 640, 64)]
 
 # A network should read at least this many characters per recurrent weight, over all passes; below that a smaller one
 # learnt more in the same time, in first runs on Shakespeare.
@@ -25,29 +27,62 @@ WEIGHTS_PER_CHARACTER = 4
 
 MOST_PASSES = 60  # over the train part, where nothing else ends a run first
 
-# Share dropped by how often the text is read, in passes.
-DROPOUT = [(3, 0.0), (7, 0.1), (10, 0.2), (20, 0.3), (30, 0.4), (math.inf, 0.5)]
+# What is left out, by how often the text is read, in passes: nothing while every pass still brings much that is new.
+REGULARISATION = [
+    (6, Regularisation()),
+    (12, Regularisation(input_dropout=0.05, between_dropout=0.15, output_dropout=0.2, drop_state=0.02)),
+    (20, Regularisation(input_dropout=0.075, between_dropout=0.3, output_dropout=0.3, drop_state=0.02)),
+    (
+        math.inf,
+        Regularisation(input_dropout=0.1, between_dropout=0.4, output_dropout=0.4, weight_drop=0.3, drop_state=0.02),
+    ),
+]
 
-RATES: dict[Cell, float] = {"lstm": 4e-3, "gru": 3e-3, "rnn": 1e-3}
+# The highest learning rate of one layer, and what of it several take.
+RATES: dict[Cell, float] = {"lstm": 6e-3, "gru": 3e-3, "rnn": 1e-3}
+DEEP = 0.67
+
+# Wishes that are parts of TrainingConfig under the same name, where its default is the plan.
+PLAIN = ("jitter", "warm_up", "decay", "weight_decay", "clip", "average", "fit_temperature", "patience")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Wishes:
-    """What the user chose; None is left to the plan."""
+    """What the user chose; None is left to the plan.
+
+    dropout: between layers and before the output, a quarter of it on the embeddings; each of the three by itself goes
+    before it. All other names are those of TrainingConfig, Regularisation and NetworkConfig.
+    """
 
     cell: Cell = "lstm"
     layers: int | None = None
     hidden: int | None = None
     embedding: int | None = None
+    skip: bool = False
+    zoneout: float = 0.0
     dropout: float | None = None
+    input_dropout: float | None = None
+    between_dropout: float | None = None
+    output_dropout: float | None = None
+    locked: bool | None = None
+    weight_drop: float | None = None
+    drop_state: float | None = None
+    tied: bool = False
     lanes: int | None = None
     length: int | None = None
+    jitter: float | None = None
     rate: float | None = None
+    warm_up: int | None = None
+    decay: Decay | None = None
+    weight_decay: float | None = None
+    clip: float | None = None
+    average: float | None = None
+    fit_temperature: bool | None = None
+    patience: int | None = None
     arithmetic: Arithmetic | None = None
     epochs: float | None = None
     minutes: float | None = None
     seed: int = 1
-    clip: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -62,18 +97,43 @@ class Plan:
     characters_per_second: float | None
 
 
-def make_plan(wishes: Wishes, vocabulary: int, characters: int, device: torch.device) -> Plan:
+def make_plan(
+    wishes: Wishes, vocabulary: int, characters: int, device: torch.device, base: NetworkConfig | None = None
+) -> Plan:
     """The whole configuration for a train part of so many characters.
 
     With a budget in minutes the machine's speed is measured, in a second or two; with one in epochs nothing is, so
     that the same command plans the same run everywhere.
+    base: the network that is trained on, grown to this vocabulary; its sizes are not up for choice.
     """
     check_budget(wishes.epochs, wishes.minutes)
     arithmetic = wishes.arithmetic or faster_arithmetic(device)
     speed = None
     if wishes.minutes is not None:
-        probe = NetworkConfig(cell=wishes.cell, layers=1, hidden=512, embedding=128, vocabulary=vocabulary)
+        cell, vocabulary = (base.cell, base.vocabulary) if base else (wishes.cell, vocabulary)
+        probe = NetworkConfig(cell=cell, layers=1, hidden=512, embedding=128, vocabulary=vocabulary)
         speed = weights_per_second(probe, arithmetic, device)
+    network = base or _network(wishes, vocabulary, characters, speed)
+    passes = _passes(wishes, network, characters, speed)
+    lanes, length = _window(wishes, characters)
+    rate = RATES[network.cell] * (1 if network.layers == 1 else DEEP)
+    chosen = {name: value for name in PLAIN if (value := getattr(wishes, name)) is not None}
+    config = TrainingConfig(
+        network=network,
+        regularisation=_regularisation(wishes, passes),
+        lanes=lanes,
+        length=length,
+        rate=_chosen(wishes.rate, round(rate, 6)),
+        arithmetic=arithmetic,
+        seed=wishes.seed,
+        epochs=float(MOST_PASSES) if wishes.epochs is None else wishes.epochs,
+        minutes=wishes.minutes,
+        **chosen,
+    )
+    return Plan(config, passes, None if speed is None else speed / products(network))
+
+
+def _network(wishes: Wishes, vocabulary: int, characters: int, speed: float | None) -> NetworkConfig:
     layers, hidden, embedding = _size(wishes, vocabulary, characters, speed)
     network = NetworkConfig(
         cell=wishes.cell,
@@ -81,22 +141,22 @@ def make_plan(wishes: Wishes, vocabulary: int, characters: int, device: torch.de
         hidden=_chosen(wishes.hidden, hidden),
         embedding=_chosen(wishes.embedding, embedding),
         vocabulary=vocabulary,
+        skip=wishes.skip,
+        zoneout=wishes.zoneout,
     )
-    passes = _passes(wishes, network, characters, speed)
-    dropout = _chosen(wishes.dropout, next(share for limit, share in DROPOUT if passes <= limit))
-    lanes, length = _window(wishes, characters)
-    config = TrainingConfig(
-        network=replace(network, dropout=dropout),
-        lanes=lanes,
-        length=length,
-        rate=_chosen(wishes.rate, RATES[wishes.cell] * (1 if network.layers == 1 else 0.75)),
-        arithmetic=arithmetic,
-        clip=wishes.clip,
-        seed=wishes.seed,
-        epochs=float(MOST_PASSES) if wishes.epochs is None else wishes.epochs,
-        minutes=wishes.minutes,
-    )
-    return Plan(config, passes, None if speed is None else speed / products(network))
+    if wishes.tied and wishes.embedding is None:
+        return replace(network, embedding=network.output_width())
+    return network
+
+
+def _regularisation(wishes: Wishes, passes: float) -> Regularisation:
+    """What is left out, the more the more often the text is read."""
+    planned = next(shares for limit, shares in REGULARISATION if passes <= limit)
+    if wishes.dropout is not None:
+        share = wishes.dropout
+        planned = replace(planned, input_dropout=share / 4, between_dropout=share, output_dropout=share)
+    names = [field.name for field in fields(Regularisation)]
+    return replace(planned, **{name: value for name in names if (value := getattr(wishes, name)) is not None})
 
 
 Number = TypeVar("Number", int, float)

@@ -6,20 +6,23 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
-from training.trainer import Check
+from training.saving import Check
 
+SHOWN = "0.8"  # the temperature of the sample that is printed
 REDRAWN = 0.1  # seconds between two updates of the bar's figures
 
 
 class TerminalWatcher:
     """Shows characters per second, train and validation bits per character, time left, and samples.
 
-    started: time.monotonic() at the beginning of the run. Use as a context manager: the bar is live inside.
+    started: time.monotonic() at the beginning of the command. resumed_at: the progress that was already made then.
+    Use as a context manager: the bar is live inside.
     """
 
-    def __init__(self, console: Console, started: float) -> None:
+    def __init__(self, console: Console, started: float, resumed_at: float = 0.0) -> None:
         self.console, self.started = console, started
         self._validation = "–"
+        self._from = resumed_at
         self._drawn = 0.0
         self._bar = Progress(
             TextColumn("{task.fields[pace]}"),
@@ -66,13 +69,17 @@ class TerminalWatcher:
             highlight=False,
             soft_wrap=True,
         )
-        sample = " ⏎ ".join(line for line in check.sample.split("\n") if line.strip())
+        sample = " ⏎ ".join(line for line in check.samples[SHOWN].split("\n") if line.strip())
         line = Text("      " + sample, style="dim", end="")
         line.truncate(min(self.console.width, 120), overflow="ellipsis")
         self.console.print(line, no_wrap=True)
 
+    def told(self, note: str) -> None:
+        """Print a sentence a reader should know."""
+        self.console.print(note, highlight=False, markup=False, soft_wrap=True)
+
     def _left(self, progress: float) -> str:
         if progress <= 0:
             return "–"
-        seconds = max(0.0, (time.monotonic() - self.started) * (1 / progress - 1))
+        seconds = max(0.0, (time.monotonic() - self.started) * (1 - progress) / max(progress - self._from, 1e-9))
         return f"{int(seconds // 60)}:{int(seconds % 60):02d}"

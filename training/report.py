@@ -1,8 +1,11 @@
 """What a run leaves for its reader: metrics.jsonl, curves.png and the checkpoint's card."""
 
 import json
+import math
 import os
 import platform
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,26 +14,40 @@ import torch
 
 from model.config import NetworkConfig
 from model.surprise import HeldOutSurprise
+from training.saving import Check
 from training.surprise import with_line
-from training.trainer import Check
 
 METRICS, CURVES = "metrics.jsonl", "curves.png"
 
 
 class MetricsFile:
-    """Writes a line of JSON for every validation of a run."""
+    """Writes a line of JSON for every validation of a run.
 
-    def __init__(self, folder: Path) -> None:
+    earlier: the validations before the moment a resumed run goes on from; what the file says beyond them is forgotten.
+    """
+
+    def __init__(self, folder: Path, earlier: Sequence[Check] = ()) -> None:
         self.path = folder / METRICS
-        self.path.write_text("")
+        best, lines = math.inf, []
+        for check in earlier:
+            lines.append(_line(check, check.validation_bits < best))
+            best = min(best, check.validation_bits)
+        self.path.write_text("".join(lines), "utf-8")
 
     def stepped(self, step: int, progress: float, characters_per_second: float, train_bits: float) -> None:
         """Nothing: a line per step would be a file as long as the corpus."""
 
     def checked(self, check: Check, best: bool) -> None:
-        """Append one line; it is on disk when this returns."""
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(asdict(check) | {"best": best}, ensure_ascii=False) + "\n")
+        """Append one line; it is on disk when this returns. A full disk costs the line, not the run."""
+        with suppress(OSError), self.path.open("a", encoding="utf-8") as file:
+            file.write(_line(check, best))
+
+    def told(self, note: str) -> None:
+        """Nothing: the card and the report have what was told."""
+
+
+def _line(check: Check, best: bool) -> str:
+    return json.dumps(asdict(check) | {"best": best}, ensure_ascii=False) + "\n"
 
 
 def draw_curves(checks: list[Check], path: Path) -> None:
@@ -65,6 +82,14 @@ def _processor() -> str:
         return platform.processor() or platform.machine()
 
 
+def in_words(plan: dict[str, Any]) -> str:
+    """What of a plan keeps a network from learning by heart, as a list; "none"."""
+    shares = plan["regularisation"] | {"weight_decay": plan["weight_decay"], "average": plan["average"]}
+    chosen = [f"{name.replace('_', ' ')} {share:g}" for name, share in shares.items() if share and share is not True]
+    flags = ["one mask a window"] * plan["regularisation"]["locked"] + ["tied weights"] * plan["regularisation"]["tied"]
+    return ", ".join(chosen + flags if chosen else flags[1:]) or "none"
+
+
 def card(network: NetworkConfig, training: dict[str, Any]) -> str:
     """The model card: what it is, how good, on which split and protocol, and the command that made it.
 
@@ -76,19 +101,22 @@ def card(network: NetworkConfig, training: dict[str, Any]) -> str:
         for part, score in figures.items()
     )
     protocols = "\n".join(f"- {part}: {score['protocol']}" for part, score in figures.items())
+    base = training.get("trained_on")
+    trained_on = f"| trained on | {base['name']}, weights of sha256 `{base['sha256']}` |\n" if base else ""
     written = f"""# {training["name"]}
 
 A character-level {network.cell.upper()} language model made by Unroll.
 
 | | |
 |---|---|
-| network | {network.layers} × {network.hidden} {network.cell.upper()}, embedding {network.embedding}, \
-dropout {network.dropout:g} |
+| network | {network.layers} × {network.hidden} {network.cell.upper()}, embedding {network.embedding}\
+{", output from every layer" if network.skip else ""}{f", zoneout {network.zoneout:g}" if network.zoneout else ""} |
 | parameters | {network.parameters():,} |
 | vocabulary | {network.vocabulary:,} ids: 256 bytes and {network.vocabulary - 256:,} characters |
 | corpus | {", ".join(corpus["files"])}: {corpus["characters"]:,} characters, {corpus["encoding"]} |
 | sha256 of the text | `{corpus["sha256"]}` |
-| split | {training["split"]}: first part to train, second to choose the checkpoint, third reported |
+| regularisation | {in_words(training["plan"])} |
+{trained_on}| split | {training["split"]}: first part to train, second to choose the checkpoint, third reported |
 | training | {training["characters_read"]:,} characters in {training["steps"]:,} steps, \
 {training["seconds"] / 60:.1f} minutes |
 | machine | {training["machine"]} |

@@ -1,48 +1,78 @@
-"""What a run was worth: its best checkpoint measured on held-out text, cards and curves written."""
+"""What a run was worth: its best checkpoint measured on held-out text, its card, curves and report written."""
 
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from model.checkpoint import Checkpoint, load, save
+from model.decoder import Decoder
 from model.errors import TrainingError
 from model.network import Network, from_tensors
 from model.surprise import NAME, HeldOutSurprise
 from model.tokenizer import Ids
 from training.config import TrainingConfig
+from training.copied import Copied, copied, describe, draw, in_text
 from training.corpus import CorpusFacts
-from training.evaluate import LANE, WINDOW, Reader, Score, carried, network_reader
+from training.evaluate import LANE, WINDOW, Reader, Score, carried, cold_parts, network_reader
+from training.html_page import held_out_page
+from training.html_report import REPORT, Story, write_report
+from training.html_samples import CopiedText
+from training.prepared import release
 from training.report import CURVES, card, draw_curves
 from training.split import Split
 from training.surprise import held_out_surprise
+from training.temperature import MOST_IDS, fit_temperature, scale_output
 from training.trainer import Trainer
+from training.verdict import verdict
 
-SHARE = 0.1  # of a budget in minutes that the figures at the end may take
-SURPRISE_SHARE = 0.02  # of a budget in minutes that the distribution of the validation part's surprise may take
-SECONDS_IN_A_HURRY = 2.0  # for that distribution, after a run that was stopped early
+# Shares of a budget in minutes that the end of a run may take: to score both parts with the state carried, to score
+# cold windows, and to measure how surprising passages are.
+SHARE, COLD_SHARE, SURPRISE_SHARE = 0.02, 0.01, 0.005
+FITTING = 4  # readings of the fitted text until its temperature is found, and one that learns nothing
+REPORTING = 3.0  # seconds: what was copied, a held-out page, cards, curves and report
 IN_A_HURRY = 1 << 16  # ids of each part scored after a run that was stopped early: somebody waits for it to end
+SURPRISED = 1 << 20  # ids of the validation part among which passages are sought
+SECONDS_IN_A_HURRY = 2.0  # for cold windows and for surprise, each
+
+FITTED = "temperature"  # in a checkpoint's `training` table: what its logits were divided by
 
 Figures = dict[str, Score]
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a checkpoint comes from, in the words of its card."""
+    """Where a checkpoint comes from, in the words of its card.
+
+    base: the name and the sum of the weights of the checkpoint it was trained on; None where it began with nothing.
+    """
 
     facts: CorpusFacts
     scheme: str
     config: TrainingConfig
     machine: str
     command: str
+    base: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True)
+class Results:
+    """What a finished run says of itself.
+
+    figures: of the best checkpoint, carried and cold, by part and protocol. copied: what a sample copies, in words.
+    """
+
+    figures: Figures
+    copied: str
 
 
 def final_scores(config: TrainingConfig, parts: Split, device: torch.device) -> tuple[int, float]:
     """How many ids of validation and of test to score at the end, and the seconds to keep for it.
 
-    All of them, unless that would take more than a tenth of a budget in minutes on this machine, which is measured.
+    All of them, unless that would take more than its share of a budget in minutes on this machine, which is measured.
     """
     longest = max(len(parts.validation), len(parts.test))
     if config.minutes is None:
@@ -50,39 +80,75 @@ def final_scores(config: TrainingConfig, parts: Split, device: torch.device) -> 
     read = network_reader(Network(config.network).to(device))
     piece = parts.validation[: WINDOW * 16]
     lanes = min(16, max(1, longest // LANE))
+    carried(read, piece, lanes)
     start = time.perf_counter()
     carried(read, piece, lanes)
-    carried(read, piece, lanes)
-    per_id = (time.perf_counter() - start) / (2 * len(piece))
-    most = int(SHARE * config.minutes * 60 / per_id / 2)
-    scored = min(longest, max(most, 4 * WINDOW))
-    return scored, 2.0 + 2 * scored * per_id + SURPRISE_SHARE * config.minutes * 60
+    per_id = (time.perf_counter() - start) / len(piece)
+    budget = config.minutes * 60
+    scored = min(longest, max(int(SHARE * budget / per_id / 2), 4 * WINDOW))
+    fitted = FITTING * min(scored, MOST_IDS, len(parts.validation)) if config.fit_temperature else 0
+    seconds = (2 * scored + fitted) * per_id + (COLD_SHARE + SURPRISE_SHARE) * budget
+    return scored, min(seconds + REPORTING, 0.5 * budget)
 
 
-def leave_results(trainer: Trainer, origin: Origin, scored: int) -> Figures:
-    """Measure `best`, give it and `last` their cards, and draw the curves; the figures of `best`.
+def leave_results(trainer: Trainer, origin: Origin, scored: int) -> Results:
+    """Measure `best`, give it and `last` their cards, and write curves and report.
 
     scored: ids of each part at most. Raises TrainingError when the disk refuses.
     """
-    outcome = trainer.outcome
-    if outcome.stopped_early:
+    standing, parts = trainer.standing, trainer.split
+    if trainer.stopped_early:
         scored = min(scored, IN_A_HURRY)
-    best = load(trainer.folder / "best")
+    best = _calibrated(trainer, load(trainer.folder / "best"), scored)
     read = network_reader(from_tensors(best.config, best.tensors).to(trainer.device))
-    validation, test = (_score(read, part, scored) for part in (trainer.split.validation, trainer.split.test))
-    figures = {"validation": validation, "test": test, "validation and test": validation + test}
+    figures = _figures(trainer, read, scored)
+    trainer.standing.notes += verdict(trainer)
     described = {part: score.to_json() for part, score in figures.items()}
     checked = load(trainer.folder / "last").training["validation"]
-    of_last = described if outcome.best_step == outcome.checks[-1].step else {"validation": checked}
+    of_last = described if standing.best_step == standing.checks[-1].step else {"validation": checked}
     surprise = _surprise(trainer, best)
-    for name, step, scores in (("best", outcome.best_step, described), ("last", outcome.checks[-1].step, of_last)):
-        _write_card(trainer, origin, name, step, scores, surprise if step == outcome.best_step else None)
-    try:
-        draw_curves(outcome.checks, trainer.folder / CURVES)
-    except OSError as error:
-        message = f"The curves could not be written to {trainer.folder} ({error.strerror}); the checkpoints were."
-        raise TrainingError(message) from error
-    return figures
+    sample, judged = _copied(trainer, best)
+    training = _training(trainer, origin, standing.best_step, described, surprise) | {"copied": judged.to_json()}
+    training |= {"notes": standing.notes} if standing.notes else {}
+    training |= {FITTED: best.training[FITTED]} if FITTED in best.training else {}
+    _write_card(trainer, "best", best, training)
+    last = best if standing.best_step == standing.checks[-1].step else load(trainer.folder / "last")
+    of_best = surprise if last is best else None
+    _write_card(trainer, "last", last, _training(trainer, origin, standing.checks[-1].step, of_last, of_best))
+    for part in (parts.train, parts.validation, parts.test):
+        release(part)
+    _draw(trainer, Story(
+        name=training["name"],
+        network=best.config,
+        training=training,
+        checks=[asdict(check) for check in standing.checks],
+        page=held_out_page(best, parts.validation),
+        copied=_shown(sample, judged, best),
+        notes=standing.notes,
+    ))  # fmt: skip
+    return Results(figures, _in_words(judged))
+
+
+def _calibrated(trainer: Trainer, best: Checkpoint, scored: int) -> Checkpoint:
+    """The checkpoint with its logits scaled as predicts the validation part best, once its run is complete."""
+    if not trainer.config.fit_temperature or trainer.stopped_early or FITTED in best.training:
+        return best
+    network = from_tensors(best.config, best.tensors).to(trainer.device)
+    temperature = fit_temperature(network, trainer.split.validation[:scored])
+    fitted = {**best.training, FITTED: round(temperature, 4)}
+    return replace(best, tensors=scale_output(best.tensors, temperature), training=fitted)
+
+
+def _figures(trainer: Trainer, read: Reader, scored: int) -> Figures:
+    """Carried and cold scores of validation, test and both."""
+    parts = {"validation": trainer.split.validation, "test": trainer.split.test}
+    figures = {name: _score(read, part, scored) for name, part in parts.items()}
+    figures["validation and test"] = figures["validation"] + figures["test"]
+    seconds = None if trainer.config.minutes is None else COLD_SHARE * trainer.config.minutes * 60
+    if trainer.stopped_early or seconds is None:
+        seconds = SECONDS_IN_A_HURRY
+    cold = cold_parts(read, parts, seconds)
+    return figures | {f"{name}, cold": score for name, score in cold.items()}
 
 
 def _score(read: Reader, part: Ids, most: int) -> Score:
@@ -95,22 +161,48 @@ def _surprise(trainer: Trainer, best: Checkpoint) -> HeldOutSurprise | None:
     """How surprising the validation part is to the best checkpoint, measured in the time there is for it."""
     minutes = trainer.config.minutes
     seconds = None if minutes is None else SURPRISE_SHARE * minutes * 60
-    if trainer.outcome.stopped_early:
+    if trainer.stopped_early:
         seconds = min(SECONDS_IN_A_HURRY, seconds or SECONDS_IN_A_HURRY)
-    return held_out_surprise(best, trainer.split.validation, seconds)
+    return held_out_surprise(best, trainer.split.validation[:SURPRISED], seconds)
 
 
-def _write_card(
-    trainer: Trainer,
-    origin: Origin,
-    name: str,
-    step: int,
-    figures: dict[str, Any],
-    surprise: HeldOutSurprise | None,
-) -> None:
-    """Write a checkpoint again, its card and `training` table complete."""
-    outcome, facts = trainer.outcome, origin.facts
-    check = next(check for check in outcome.checks if check.step == step)
+def _copied(trainer: Trainer, best: Checkpoint) -> tuple[Ids, Copied]:
+    """A sample and what of it stands in the train part."""
+    sample = draw(Decoder(best), best.tokenizer)
+    return sample, copied(sample, trainer.split.train, best.tokenizer)
+
+
+def _in_words(judged: Copied) -> str:
+    return describe(judged, "drawn at temperature 0.8")
+
+
+def _shown(sample: Ids, judged: Copied, best: Checkpoint) -> CopiedText:
+    text, stretches = in_text(sample, judged.stretches(), best.tokenizer)
+    return CopiedText(
+        text=text,
+        stretches=stretches,
+        longest=judged.longest,
+        novel=judged.novel,
+        sentence=_in_words(judged),
+    )
+
+
+def _draw(trainer: Trainer, story: Story) -> None:
+    """Curves and report. Raises TrainingError when the disk refuses; the checkpoints are then written already."""
+    try:
+        draw_curves(trainer.standing.checks, trainer.folder / CURVES)
+    except OSError as error:
+        message = f"The curves could not be written to {trainer.folder} ({error.strerror}); the checkpoints were."
+        raise TrainingError(message) from error
+    write_report(story, trainer.folder / REPORT)
+
+
+def _training(
+    trainer: Trainer, origin: Origin, step: int, figures: dict[str, Any], surprise: HeldOutSurprise | None
+) -> dict[str, Any]:
+    """The `training` table of a checkpoint's config.json."""
+    facts = origin.facts
+    check = next(check for check in trainer.standing.checks if check.step == step)
     training: dict[str, Any] = {
         "name": trainer.folder.resolve().name,
         "corpus": {
@@ -124,12 +216,18 @@ def _write_card(
         "figures": figures,
         "steps": step,
         "characters_read": check.characters,
-        "seconds": round(time.monotonic() - trainer.started, 1),
+        "seconds": round(trainer.elapsed(), 1),
         "machine": origin.machine,
         "command": origin.command,
     }
+    if origin.base is not None:
+        training["trained_on"] = dict(origin.base)
     if surprise is not None:
         training[NAME] = surprise.to_json()
-    checkpoint = load(trainer.folder / name)
+    return training
+
+
+def _write_card(trainer: Trainer, name: str, checkpoint: Checkpoint, training: dict[str, Any]) -> None:
+    """Write a checkpoint again, its card and `training` table complete."""
     described = replace(checkpoint, training=training, card=card(checkpoint.config, training))
     save(described, trainer.folder / name, trainer.precision)

@@ -1,6 +1,5 @@
-"""A whole run: read the corpus, plan, train, measure what came out, and leave it in a folder."""
+"""A whole run: prepare the corpus, plan, train, measure what came out, and leave it in a folder."""
 
-import itertools
 import shlex
 import signal
 from collections.abc import Iterator
@@ -8,47 +7,35 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import torch
 from rich.console import Console
 
-from model.checkpoint import Precision
-from model.errors import ParameterError, TrainingError
-from model.tokenizer import Tokenizer, count_characters
+from model.checkpoint import load
+from model.errors import TrainingError
 from training.allocator import keep_buffers
-from training.corpus import Corpus, CorpusFacts, find_sources
-from training.plan import Plan, Wishes, make_plan, products
+from training.corpus import Corpus, find_sources
+from training.plan import make_plan
+from training.prepared import Prepared, count_ids, prepare, spelt
 from training.progress import TerminalWatcher
 from training.report import MetricsFile, machine
-from training.results import Figures, Origin, final_scores, leave_results
-from training.split import DEFAULT, Split, split
-from training.trainer import Outcome, Trainer
+from training.request import Request, choose_device, run_folder
+from training.results import Origin, final_scores, leave_results
+from training.run_record import RunRecord, read_record, write_record
+from training.saving import FOLDER, Standing, newest
+from training.show import show_outcome, show_plan
+from training.split import Split, split
+from training.start import Beginning, fits
+from training.trainer import Trainer
+
+if TYPE_CHECKING:
+    from training.tensorboard_log import TensorBoardLog
+
+PREPARED = ".prepared"  # beside the runs: the corpora they were trained on, as ids
 
 
-@dataclass(frozen=True, kw_only=True)
-class Request:
-    """What a user asks of a run.
-
-    names: files, folders, "-"; none = the reference prose Python carries.
-    out: the run's folder; None = one of its own below runs/, named after the corpus.
-    overwrite: replace the checkpoints of an earlier run in it.
-    min_count: characters rarer than this are spelt in bytes. precision: of the weights on disk.
-    command: the command line, for the card.
-    """
-
-    names: tuple[str, ...]
-    wishes: Wishes
-    out: Path | None = None
-    overwrite: bool = False
-    encoding: str = "utf-8"
-    min_count: int = 1
-    scheme: str = DEFAULT
-    precision: Precision = "float32"
-    device: str = "auto"
-    command: tuple[str, ...] = ("unroll", "train")
-
-
-def run(request: Request, console: Console, started: float) -> Outcome:
+def run(request: Request, console: Console, started: float) -> Standing:
     """Train from a corpus to a run folder.
 
     started: time.monotonic() at the start of the command, from which a budget in minutes counts.
@@ -56,72 +43,129 @@ def run(request: Request, console: Console, started: float) -> Outcome:
     """
     keep_buffers()
     out, device = run_folder(request), choose_device(request.device)
+    base = None if request.base is None else load(request.base)
     corpus = Corpus(find_sources(request.names, request.encoding), request.encoding)
-    facts, counts = corpus.survey()
-    tokenizer = Tokenizer(counts.frequent(request.min_count) or "\n")
-    parts = split(corpus.encode(tokenizer), request.scheme)
-    plan = make_plan(request.wishes, tokenizer.size, count_characters(parts.train), device)
-    show_plan(console, plan, facts, parts, tokenizer, device)
-    scored, finish = final_scores(plan.config, parts, device)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        metrics = MetricsFile(out)
-    except OSError as error:
-        raise TrainingError(f"The run cannot be written to {out} ({error.strerror}); choose another --out.") from error
-    terminal = TerminalWatcher(console, started)
+    extending = None if base is None else base.tokenizer
+    prepared = prepare(corpus, out.parent / PREPARED, min_count=request.min_count, extending=extending)
+    parts = split(prepared.ids, request.scheme)
+    counts = count_ids(parts.train, prepared.tokenizer.size)
+    grown = None if base is None else fits(base, prepared.tokenizer)
+    plan = make_plan(request.wishes, prepared.tokenizer.size, spelt(counts), device, grown)
+    show_plan(console, plan, prepared, parts, device)
+    record = RunRecord.of(request, plan.config, prepared, base)
+    write_record(out, record, extending)
+    _forget_state(out)
+    beginning = Beginning(counts, base)
+    return _train(_Run(out, record, prepared, parts, beginning, device, console, started))
+
+
+def resume(out: Path, console: Console, started: float) -> Standing:
+    """Go on with a run as if nothing had happened since it was last saved.
+
+    Raises TrainingError where the folder holds no run, its corpus is another by now, or what was saved is damaged.
+    """
+    keep_buffers()
+    record, extending = read_record(out)
+    saved = newest(out)
+    device = choose_device(record.device)
+    corpus = Corpus(find_sources(record.sources(), record.encoding), record.encoding)
+    prepared = prepare(corpus, out.parent / PREPARED, min_count=record.min_count, extending=extending)
+    if prepared.facts.sha256 != record.sha256:
+        raise TrainingError(
+            f"The corpus of {out} is not the text it was trained on any more; put that back, or train anew."
+        )
+    parts = split(prepared.ids, record.scheme)
+    console.print(f"Resuming {out} on {device.type}.", highlight=False, markup=False, soft_wrap=True)
+    # What was saved goes over the weights a run begins with, so that even those of a base need not be there any more.
+    beginning = Beginning(count_ids(parts.train, prepared.tokenizer.size), None if saved else record.base_checkpoint())
+    return _train(_Run(out, record, prepared, parts, beginning, device, console, started))
+
+
+@dataclass(frozen=True)
+class _Run:
+    """Everything a run needs, begun or resumed."""
+
+    out: Path
+    record: RunRecord
+    prepared: Prepared
+    parts: Split
+    beginning: Beginning
+    device: torch.device
+    console: Console
+    started: float
+
+
+def _train(run: _Run) -> Standing:
+    """Train to the end of the budget and leave the results."""
+    record, config, out, console = run.record, run.record.config, run.out, run.console
+    scored, finish = final_scores(config, run.parts, run.device)
     trainer = Trainer(
-        plan.config,
-        tokenizer,
-        parts,
+        config,
+        run.prepared.tokenizer,
+        run.parts,
         out,
-        [metrics, terminal],
-        device=device,
-        precision=request.precision,
-        started=started,
+        [],
+        device=run.device,
+        precision=record.precision,
+        started=run.started,
         finish=finish,
+        beginning=run.beginning,
     )
-    origin = Origin(facts, parts.scheme, plan.config, machine(device), shlex.join(request.command))
+    if (saved := newest(out)) is not None:
+        trainer.resume(*saved)
+    standing = trainer.standing
+    terminal = TerminalWatcher(console, run.started, trainer.budget.progress(standing.ids, trainer.elapsed()))
+    log = _tensorboard(run, standing)
+    trainer.watchers = [_metrics(run, standing), terminal, *([log] if log else [])]
+    origin = Origin(
+        run.prepared.facts,
+        run.parts.scheme,
+        config,
+        machine(run.device),
+        shlex.join(record.command),
+        record.base_facts(),
+    )
     with stop_on_signals(trainer):
         try:
             with terminal:
-                outcome = trainer.run()
+                trainer.run()
         except TrainingError:  # a lost run's best checkpoint is worth measuring, too
-            if trainer.outcome.checks:
+            if trainer.standing.checks and not trainer.unsaved:
                 leave_results(trainer, origin, scored)
             raise
+        finally:
+            if log:
+                log.close()
+                if log.ended:
+                    trainer.tell(log.ended)
         console.print("Scoring the best checkpoint …", highlight=False)
-        figures = leave_results(trainer, origin, scored)
-    show_outcome(console, out, outcome, figures)
-    return outcome
+        results = leave_results(trainer, origin, scored)
+    show_outcome(console, out, trainer, results)
+    return trainer.standing
 
 
-def run_folder(request: Request) -> Path:
-    """Where the run goes. Raises TrainingError rather than write over the checkpoints of an earlier run."""
-    if request.out is not None:
-        if request.out.exists() and not request.out.is_dir():
-            raise TrainingError(f"{request.out} is a file, not a folder for a run; choose another --out.")
-        if not request.overwrite and any((request.out / name).exists() for name in ("best", "last")):
-            raise TrainingError(
-                f"{request.out} holds the checkpoints of an earlier run; choose another --out, or --overwrite them."
-            )
-        return request.out
-    first = request.names[0] if request.names else "reference"
-    stem = "stdin" if first == "-" else Path(first).resolve().name.split(".")[0] or "run"
-    numbers = (Path("runs") / (stem if number == 1 else f"{stem}-{number}") for number in itertools.count(1))
-    return next(folder for folder in numbers if not folder.exists())
+def _metrics(run: _Run, standing: Standing) -> MetricsFile:
+    try:
+        return MetricsFile(run.out, standing.checks)
+    except OSError as error:
+        raise TrainingError(
+            f"The run cannot be written to {run.out} ({error.strerror}); choose another --out."
+        ) from error
 
 
-def choose_device(name: str) -> torch.device:
-    """The device of that name; "auto" is the GPU where there is one. Raises ParameterError where there is none."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    gpus = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
-    devices = ["cpu", *(["cuda", *gpus] if gpus else [])]
-    if name not in devices:
-        raise ParameterError(
-            "device", f"device is {name!r}; choose auto, or one this machine has: {', '.join(devices)}."
-        )
-    return torch.device(name)
+def _tensorboard(run: _Run, standing: Standing) -> "TensorBoardLog | None":
+    """The log the user asked for; its library is loaded for nobody else."""
+    if not run.record.tensorboard:
+        return None
+    from training.tensorboard_log import TensorBoardLog
+
+    return TensorBoardLog(run.out, resumed_at=standing.step or None)
+
+
+def _forget_state(out: Path) -> None:
+    """Remove what an earlier run in the same folder would be resumed from."""
+    for left in (out / FOLDER).glob("*.safetensors"):
+        left.unlink()
 
 
 @contextmanager
@@ -138,43 +182,3 @@ def stop_on_signals(trainer: Trainer) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def show_plan(
-    console: Console, plan: Plan, facts: CorpusFacts, parts: Split, tokenizer: Tokenizer, device: torch.device
-) -> None:
-    """Print what is going to be trained on what."""
-    config, network = plan.config, plan.config.network
-    budget = [f"{config.minutes:g} minutes"] if config.minutes else []
-    budget += [f"{config.epochs:g} passes"] if config.epochs else []
-    pace = f", about {plan.characters_per_second:,.0f} characters/s" if plan.characters_per_second else ""
-    names = ", ".join(Path(name).name for name in facts.names[:3]) + (" …" if len(facts.names) > 3 else "")
-    sizes = " / ".join(f"{len(part):,}" for part in (parts.train, parts.validation, parts.test))
-    lines = [
-        f"corpus    {names}: {facts.characters:,} characters, {len(tokenizer.characters):,} different",
-        f"split     {parts.scheme}: {sizes} ids to train / validate / test",
-        f"network   {network.layers} × {network.hidden} {network.cell.upper()}, embedding {network.embedding}, "
-        f"dropout {network.dropout:g}: {network.parameters():,} parameters",
-        f"training  {config.lanes} lanes × {config.length} characters, rate {config.rate:g}, {config.arithmetic} on "
-        f"{device.type}",
-        f"budget    at most {' or '.join(budget)}: {plan.passes:.1f} passes of {products(network) / 1e6:.2f} M "
-        f"multiply-adds a character{pace}",
-    ]
-    console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
-
-
-def show_outcome(console: Console, out: Path, outcome: Outcome, figures: Figures) -> None:
-    """Print how it ended and what to do with it."""
-    ended = "Stopped early, saved" if outcome.stopped_early else "Done"
-    console.print(f"{ended}: {outcome.steps:,} steps, best at step {outcome.best_step:,}.", highlight=False)
-    for part, score in figures.items():
-        console.print(
-            f"  {part}: {score.bits_per_character:.4f} bits, {score.nats_per_character:.4f} nats per character "
-            f"({score.protocol})",
-            highlight=False,
-            soft_wrap=True,
-        )
-    best = shlex.quote(str(out / "best"))
-    console.print(
-        f"Try:    unroll generate {best}\nServe:  unroll serve {best}", highlight=False, markup=False, soft_wrap=True
-    )

@@ -1,29 +1,46 @@
-"""How far a run is in its budget, and the learning rate there: warm-up, then a cosine to zero."""
+"""How far a run is in its budget, and the learning rate there: a warm-up, then a fall to zero."""
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
-WARM_UP = 50  # steps to the full rate, or a twentieth of the run where that is more
+Decay = Literal["cosine", "linear", "constant"]
+
+WARM_UP_SHARE = 0.05  # of a run that a warm-up may take, however many steps it was given
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What a run may use: steps, seconds, or both, whichever is used up first.
+    """What a run may use: ids read, seconds, or both, whichever is used up first.
 
-    A budget of steps makes a run repeatable to the bit; one of seconds ends on time on any machine.
+    A budget of ids makes a run repeatable to the bit; one of seconds ends on time on any machine.
     """
 
-    steps: int | None = None
+    ids: float | None = None
     seconds: float | None = None
 
-    def progress(self, step: int, elapsed: float) -> float:
+    def progress(self, read: int, elapsed: float) -> float:
         """The used share of the budget, 1 or more when it is used up."""
-        of_steps = step / self.steps if self.steps is not None else 0.0
+        of_ids = read / self.ids if self.ids is not None else 0.0
         of_time = elapsed / self.seconds if self.seconds is not None else 0.0
-        return max(of_steps, of_time)
+        return max(of_ids, of_time)
 
 
-def rate(peak: float, step: int, progress: float) -> float:
-    """The learning rate of a step: linear warm-up to `peak`, cosine to zero (Loshchilov & Hutter 2017)."""
-    warm = min(1.0, (step + 1) / WARM_UP, 0.05 + progress / 0.05)
-    return peak * warm * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
+@dataclass(frozen=True)
+class Schedule:
+    """The learning rate over a run.
+
+    peak: the highest rate. warm_up: steps to it, linear. decay: how it falls from there to zero: along half a cosine
+    (Loshchilov & Hutter 2017), a straight line, or not at all.
+    """
+
+    peak: float
+    warm_up: int
+    decay: Decay
+
+    def rate(self, step: int, progress: float) -> float:
+        """The rate of a step, counted from 0, at that share of the budget."""
+        warm = min(1.0, (step + 1) / self.warm_up, WARM_UP_SHARE + progress / WARM_UP_SHARE) if self.warm_up else 1.0
+        left = 1 - min(progress, 1.0)
+        falls = {"cosine": 0.5 * (1 - math.cos(math.pi * left)), "linear": left, "constant": 1.0}
+        return self.peak * warm * falls[self.decay]

@@ -15,10 +15,11 @@ static int64_t cut(const network *net, int rows, int steps, int judged, char *me
     int gates = net->cell == LSTM ? 4 : net->cell == GRU ? 3 : 1;
     int64_t hidden = (net->hidden + 3) / 4 * 4, at = 0;
     s->row_bytes = hidden * (net->whole ? 1 : 4);
+    s->heard_bytes = s->row_bytes * (net->skip ? net->layers : 1);
     s->width = (gates * (int64_t)net->hidden + 15) / 16 * 16;
     int64_t both = (int64_t)rows * steps, columns = judged ? net->every.outputs : net->out.outputs;
 #define CUT(name, bytes) name = (void *)(memory + at), at += padded(bytes)
-    CUT(s->below, both * s->row_bytes);
+    CUT(s->heard, both * s->heard_bytes);
     CUT(s->own, rows * s->row_bytes);
     CUT(s->past, both * s->width * 4);
     CUT(s->input, net->cell == GRU ? both * s->width * 4 : 0);
@@ -57,7 +58,7 @@ int ENTRY(read)(const network *net, int rows, int steps, const int32_t *ids, con
     if (!known(net, ids, (int64_t)rows * steps)) return -1;
     advance(net, rows, steps, ids, places, state, place_floats, &s);
     if (logits) {
-        logits_of(net, &net->out, s.own, rows, padded_logits, &s);
+        logits_of(net, &net->out, (steps - 1) * rows, rows, padded_logits, &s);
         for (int r = 0; r < rows; r++)
             memcpy(logits + (int64_t)r * net->columns, padded_logits + (int64_t)r * net->out.outputs,
                    net->columns * sizeof(float));
@@ -76,7 +77,7 @@ int ENTRY(draw)(const network *net, int rows, int steps, const int32_t *places, 
     if (!known(net, d.last, rows)) return -1;
     for (int t = 0; t < steps; t++) {
         advance(net, rows, 1, d.last, places, state, place_floats, &s);
-        logits_of(net, &net->out, s.own, rows, logits, &s);
+        logits_of(net, &net->out, 0, rows, logits, &s);
         for (int r = 0; r < rows; r++) {
             place *p = &table[places[r]];
             const float *row = logits + (int64_t)r * net->out.outputs;
@@ -100,7 +101,7 @@ int ENTRY(score)(const network *net, int rows, int steps, const int32_t *ids, co
     cut(net, rows, steps, rows * steps, memory, &s, &logits, &d);
     if (!known(net, ids, (int64_t)rows * steps) || !known(net, next, (int64_t)rows * steps)) return -1;
     advance(net, rows, steps, ids, places, state, place_floats, &s);
-    logits_of(net, &net->every, s.below, rows * steps, logits, &s);
+    logits_of(net, &net->every, 0, rows * steps, logits, &s);
     for (int t = 0; t < steps; t++)
         for (int r = 0; r < rows; r++) {
             int64_t at = (int64_t)r * steps + t;

@@ -117,57 +117,78 @@ static void multiply_rows(int whole, const stretch x[2], int rows, const product
 }
 
 static void keep_levels(const network *net, void *to, const float *h) {
+    const int hidden = net->hidden; /* a store of bytes might change what lies in memory, for all the compiler knows */
     if (net->whole) {
         uint8_t *level = to;
-        for (int j = 0; j < net->hidden; j++) level[j] = (uint8_t)((int32_t)nearest(h[j] * 127.0f) + LEVEL_OFFSET);
+        for (int j = 0; j < hidden; j++) level[j] = (uint8_t)((int32_t)nearest(h[j] * 127.0f) + LEVEL_OFFSET);
     } else { /* what pads K to a multiple of 4 meets weights of 0, and must be a number */
-        memcpy(to, h, sizeof(float) * net->hidden);
-        for (int j = net->hidden; j % 4; j++) ((float *)to)[j] = 0;
+        memcpy(to, h, sizeof(float) * hidden);
+        for (int j = hidden; j % 4; j++) ((float *)to)[j] = 0;
     }
+}
+
+/* A number of the state after a step: the mixture that zoneout takes. Called with a 0 in the text of the program, it
+   compiles to nothing. */
+INLINE float mixed(float zoneout, float old, float new) {
+    return zoneout != 0 ? new + zoneout * (old - new) : new;
 }
 
 /* The cells: gates `past` (G·H) of the recurrent product, `x` of the input where it is apart, state h and c in place. */
-INLINE void lstm(int width, const float *restrict past, const float *restrict x, float *restrict h, float *restrict c) {
+INLINE void lstm(int width, const float *restrict past, const float *restrict x, float zoneout, float *restrict h,
+                 float *restrict c) {
     for (int j = 0; j < width; j++) {
         float i = past[j], f = past[j + width], g = past[j + 2 * width], o = past[j + 3 * width];
         if (x) i = i + x[j], f = f + x[j + width], g = g + x[j + 2 * width], o = o + x[j + 3 * width];
-        c[j] = sigmoid(f) * c[j] + sigmoid(i) * hyperbolic_tangent(g);
-        h[j] = sigmoid(o) * hyperbolic_tangent(c[j]);
+        float new = sigmoid(f) * c[j] + sigmoid(i) * hyperbolic_tangent(g);
+        h[j] = mixed(zoneout, h[j], sigmoid(o) * hyperbolic_tangent(new));
+        c[j] = mixed(zoneout, c[j], new);
     }
 }
 
-INLINE void gru(int width, const float *restrict past, const float *restrict x, float *restrict h) {
+INLINE void gru(int width, const float *restrict past, const float *restrict x, float zoneout, float *restrict h) {
     for (int j = 0; j < width; j++) {
         float r = sigmoid(x[j] + past[j]), z = sigmoid(x[j + width] + past[j + width]);
         float n = hyperbolic_tangent(x[j + 2 * width] + r * past[j + 2 * width]);
-        h[j] = n + z * (h[j] - n);
+        h[j] = mixed(zoneout, h[j], n + z * (h[j] - n));
     }
 }
 
-INLINE void rnn(int width, const float *restrict past, const float *restrict x, float *restrict h) {
-    for (int j = 0; j < width; j++) h[j] = hyperbolic_tangent(x ? past[j] + x[j] : past[j]);
+INLINE void rnn(int width, const float *restrict past, const float *restrict x, float zoneout, float *restrict h) {
+    for (int j = 0; j < width; j++)
+        h[j] = mixed(zoneout, h[j], hyperbolic_tangent(x ? past[j] + x[j] : past[j]));
+}
+
+INLINE void cell(const network *net, const float *past, const float *x, float zoneout, float *state) {
+    int width = net->hidden;
+    if (net->cell == LSTM) {
+        if (x) lstm(width, past, x, zoneout, state, state + width);
+        else lstm(width, past, 0, zoneout, state, state + width);
+    } else if (net->cell == GRU) {
+        gru(width, past, x, zoneout, state);
+    } else if (x) {
+        rnn(width, past, x, zoneout, state);
+    } else {
+        rnn(width, past, 0, zoneout, state);
+    }
 }
 
 static void cell_step(const network *net, const float *past, const float *x, float *state) {
-    int width = net->hidden;
-    if (net->cell == LSTM) {
-        if (x) lstm(width, past, x, state, state + width);
-        else lstm(width, past, 0, state, state + width);
-    } else if (net->cell == GRU) {
-        gru(width, past, x, state);
-    } else if (x) {
-        rnn(width, past, x, state);
-    } else {
-        rnn(width, past, 0, state);
-    }
+    if (net->zoneout != 0) cell(net, past, x, net->zoneout, state);
+    else cell(net, past, x, 0, state);
 }
 
-/* Scratch of a call: `below` (T·B, H) levels of the layer below, then of this one; `own` (B, H) levels; the products. */
+/* Scratch of a call: `heard` (T·B) levels, `heard_bytes` apart, of the layer below and then of this one, or with skip
+   connections of all layers side by side; `own` (B, H) levels; the products. */
 typedef struct {
-    char *below, *own;
+    char *heard, *own;
     float *past, *input;
-    int64_t row_bytes, width;
+    int64_t row_bytes, heard_bytes, width;
 } scratch;
+
+/* Where the levels of a layer begin in `heard`. */
+static char *heard_of(const network *net, int at, const scratch *s) {
+    return s->heard + (net->skip ? at * s->row_bytes : 0);
+}
 
 /* One layer over `steps` steps of `rows` rows, its input half for all steps at once where there are several. */
 static void layer_steps(const network *net, int at, int rows, int steps, const int32_t *ids, const int32_t *places,
@@ -175,10 +196,10 @@ static void layer_steps(const network *net, int at, int rows, int steps, const i
     const layer *l = &net->layer[at];
     int parts = net->cell == LSTM ? 2 : 1, groups = (int)(s->row_bytes / (net->whole ? 4 : 16));
     int gates = net->cell == LSTM ? 4 : net->cell == GRU ? 3 : 1;
-    const stretch none = {s->own, 0, 0};
+    const stretch none = {s->own, 0, 0}, below = {at ? heard_of(net, at - 1, s) : 0, s->heard_bytes, groups};
     int apart = at > 0 && (!l->joined || steps > 1);
     if (apart) {
-        stretch x[2] = {{s->below, s->row_bytes, groups}, none};
+        stretch x[2] = {below, none};
         if (l->joined) multiply_rows(net->whole, x, rows * steps, &l->recurrent, s->past, s->width, FIRST_HALF);
         else multiply_rows(net->whole, x, rows * steps, &l->input, s->input, s->width, WHOLE_CALL);
     }
@@ -186,7 +207,7 @@ static void layer_steps(const network *net, int at, int rows, int steps, const i
         keep_levels(net, s->own + r * s->row_bytes, state + places[r] * place_floats + at * parts * net->hidden);
     for (int t = 0; t < steps; t++) {
         float *past = s->past + (apart && l->joined ? t * rows * s->width : 0);
-        stretch own = {s->own, s->row_bytes, groups}, below = {s->below, s->row_bytes, groups};
+        stretch own = {s->own, s->row_bytes, groups};
         stretch both[2] = {at > 0 && l->joined && !apart ? below : none, own};
         multiply_rows(net->whole, both, rows, &l->recurrent, past, s->width,
                       apart && l->joined ? SECOND_HALF : WHOLE_CALL);
@@ -196,7 +217,7 @@ static void layer_steps(const network *net, int at, int rows, int steps, const i
                              : l->joined ? 0 : s->input + (t * rows + r) * s->width;
             cell_step(net, past + r * s->width, x, h);
             keep_levels(net, s->own + r * s->row_bytes, h);
-            memcpy(s->below + (t * rows + r) * s->row_bytes, s->own + r * s->row_bytes, s->row_bytes);
+            memcpy(heard_of(net, at, s) + (t * rows + r) * s->heard_bytes, s->own + r * s->row_bytes, s->row_bytes);
         }
     }
 }
@@ -207,10 +228,9 @@ static void advance(const network *net, int rows, int steps, const int32_t *ids,
         layer_steps(net, at, rows, steps, ids, places, state, place_floats, s);
 }
 
-/* logits (rows, width) of the hidden states whose levels are at `levels`: of `own` after `advance` the last ones of
-   all rows, of `below` those of all steps, step by step. */
-static void logits_of(const network *net, const product *out, const char *levels, int rows, float *logits,
-                      const scratch *s) {
-    stretch x[2] = {{levels, s->row_bytes, out->groups}, {levels, 0, 0}};
+/* logits (rows, width) after `advance`, of what was heard from the `first` on, of T·B step by step. */
+static void logits_of(const network *net, const product *out, int first, int rows, float *logits, const scratch *s) {
+    const char *levels = s->heard + first * s->heard_bytes;
+    stretch x[2] = {{levels, s->heard_bytes, out->groups}, {levels, 0, 0}};
     multiply_rows(net->whole, x, rows, out, logits, out->outputs, WHOLE_CALL);
 }

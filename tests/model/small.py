@@ -1,5 +1,7 @@
 """Checkpoints of random weights, small enough to be made in a test, and lively enough to write varied text."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -9,6 +11,7 @@ from model.tokenizer import BYTES, Tokenizer
 
 CHARACTERS = "\n abcdefghijklmnopqrstuvwxyz.,é明月😀"
 CELLS: tuple[Cell, ...] = ("lstm", "gru", "rnn")
+OPTIONS: tuple[dict[str, Any], ...] = ({}, {"skip": True}, {"zoneout": 0.1}, {"skip": True, "zoneout": 0.6})
 SIZE = BYTES + len(CHARACTERS)  # ids of the vocabulary
 UNSEEN = np.arange(BYTES)  # as in a checkpoint whose training text had no rare characters: no byte was ever seen
 
@@ -21,11 +24,19 @@ def small_checkpoint(
     characters: str = CHARACTERS,
     unseen: NDArray[np.int64] = UNSEEN,
     seed: int = 0,
+    skip: bool = False,
+    zoneout: float = 0.0,
 ) -> Checkpoint:
     """A checkpoint whose weights are drawn from a seed, spread so that the state keeps moving."""
     tokenizer = Tokenizer(characters)
     config = NetworkConfig(
-        cell=cell, layers=layers, hidden=hidden, embedding=embedding, vocabulary=tokenizer.size, dropout=0.25
+        cell=cell,
+        layers=layers,
+        hidden=hidden,
+        embedding=embedding,
+        vocabulary=tokenizer.size,
+        skip=skip,
+        zoneout=zoneout,
     )
     random = np.random.default_rng(seed)
     tensors = {}

@@ -1,7 +1,7 @@
 """Checkpoints on disk: what was saved is loaded to the bit, and a folder is replaced whole or not at all."""
 
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.checkpoint import CARD, CONFIG, TOKENIZER, WEIGHTS, Checkpoint, _replace, load, save
-from model.config import Cell
+from model.config import Cell, NetworkConfig
 from model.errors import CheckpointError
 from model.tokenizer import BYTES
-from tests.model.small import CELLS, SIZE, small_checkpoint
+from tests.model.small import CELLS, OPTIONS, SIZE, small_checkpoint
 
 NAMES = {CARD, CONFIG, TOKENIZER, WEIGHTS}
 
@@ -36,11 +36,23 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
 @pytest.mark.parametrize("cell", CELLS)
-def test_saved_and_loaded_is_the_same_to_the_bit(cell: Cell, tmp_path: Path) -> None:
-    checkpoint = small_checkpoint(cell, layers=3)
+def test_saved_and_loaded_is_the_same_to_the_bit(cell: Cell, options: dict[str, Any], tmp_path: Path) -> None:
+    checkpoint = small_checkpoint(cell, layers=3, **options)
     save(checkpoint, tmp_path / "made" / "on the way" / "模型")
     assert_equal(load(tmp_path / "made" / "on the way" / "模型"), checkpoint)
+
+
+def test_a_configuration_from_when_dropout_stood_in_it_is_read(tmp_path: Path) -> None:
+    """The first checkpoints say dropout, which no longer matters, and have neither skip connections nor zoneout."""
+    save(small_checkpoint(), tmp_path / "folder")
+    written = json.loads((tmp_path / "folder" / CONFIG).read_text("utf-8"))
+    assert set(written["network"]) == {field.name for field in fields(NetworkConfig)}
+    network = {name: value for name, value in written["network"].items() if name not in ("skip", "zoneout")}
+    written["network"] = {**network, "dropout": 0.5}
+    (tmp_path / "folder" / CONFIG).write_text(json.dumps(written), "utf-8")
+    assert_equal(load(tmp_path / "folder"), small_checkpoint())
 
 
 def test_float16_halves_the_file_and_rounds_to_eleven_bits(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from model.decoder import NUMPY, Decoder
 from model.native import PROCESSORS, processors
 from model.rows import Rows
 from model.sampling import RowSampling, SamplingParameters
-from tests.model.small import CELLS, CHARACTERS, small_checkpoint
+from tests.model.small import CELLS, CHARACTERS, OPTIONS, small_checkpoint
 
 COMPILED = processors()
 PLACES = 9
@@ -58,12 +58,13 @@ def test_rows_outlive_the_decoder_that_made_them(processor: str) -> None:
 
 
 @pytest.mark.parametrize("processor", COMPILED)
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
 @pytest.mark.parametrize("layers", [1, 2, 3])
 @pytest.mark.parametrize("cell", CELLS)
-def test_a_step_is_the_same_to_the_bit(cell: Cell, layers: int, processor: str) -> None:
+def test_a_step_is_the_same_to_the_bit(cell: Cell, layers: int, options: dict[str, Any], processor: str) -> None:
     """Hidden widths that fill no vector, fill one exactly, and fill several; batches that fill no block of rows."""
     for hidden, rows in ((1, 3), (24, 1), (33, 7), (64, 13)):
-        compiled, plain = pair(processor, cell, layers, hidden=hidden)
+        compiled, plain = pair(processor, cell, layers, hidden=hidden, **options)
         ids = random_ids(plain, 20, rows)
         state, expected = compiled.initial_state(rows), plain.initial_state(rows)
         for column in ids:
@@ -74,18 +75,20 @@ def test_a_step_is_the_same_to_the_bit(cell: Cell, layers: int, processor: str) 
 
 
 @pytest.mark.parametrize("processor", COMPILED)
-def test_sums_longer_than_floats_hold_are_exact(processor: str) -> None:
-    """A hidden state of 1,100 at its largest times weights at their largest passes 2²⁴, where floats end."""
-    compiled, plain = pair(processor, "rnn", 2, hidden=1100)
-    state = np.ones((1, 2, 1100), np.float32)
+@pytest.mark.parametrize(("layers", "hidden", "skip"), [(2, 1100, False), (3, 370, True)])
+def test_sums_longer_than_floats_hold_are_exact(layers: int, hidden: int, skip: bool, processor: str) -> None:
+    """A state of 1,100 numbers at its largest times weights at their largest passes 2²⁴, where floats end."""
+    compiled, plain = pair(processor, "rnn", layers, hidden=hidden, skip=skip, zoneout=0.999)
+    state = np.ones((1, layers, hidden), np.float32)
     ids = random_ids(plain, 1)
     assert compiled.step(ids, state)[0].tobytes() == plain.step(ids, state)[0].tobytes()
 
 
 @pytest.mark.parametrize("processor", COMPILED)
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
 @pytest.mark.parametrize("cell", CELLS)
-def test_prompts_are_read_the_same_in_any_slices(cell: Cell, processor: str) -> None:
-    compiled, plain = pair(processor, cell, hidden=36)
+def test_prompts_are_read_the_same_in_any_slices(cell: Cell, options: dict[str, Any], processor: str) -> None:
+    compiled, plain = pair(processor, cell, hidden=36, **options)
     ids = random_ids(plain, 3, 150)
     whole, sliced, expected = compiled.rows(PLACES), compiled.rows(PLACES), plain.rows(PLACES)
     whole.read([4, 0, 7], ids)
@@ -117,7 +120,7 @@ PARAMETERS = st.builds(
 def test_draws_are_the_same_whatever_the_parameters(
     processor: str, parameters: list[SamplingParameters], data: st.DataObject
 ) -> None:
-    compiled, plain = pair(processor)
+    compiled, plain = pair(processor, **data.draw(st.sampled_from(OPTIONS)))
     logprobs = data.draw(st.sampled_from([None, 0, 5, 1000]))
     ours, theirs = compiled.rows(PLACES), plain.rows(PLACES)
     start(ours, compiled, parameters, logprobs)
@@ -149,9 +152,12 @@ def test_a_large_vocabulary_draws_the_same(processor: str) -> None:
 
 
 @pytest.mark.parametrize("processor", COMPILED)
-@pytest.mark.parametrize("top", [None, 0, 4, 5000])
-def test_scores_are_the_same_in_any_slices(top: int | None, processor: str) -> None:
-    compiled, plain = pair(processor, "gru", hidden=36)
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize(("cell", "top"), [("gru", None), ("rnn", 0), ("gru", 4), ("lstm", 5000)])
+def test_scores_are_the_same_in_any_slices(
+    cell: Cell, top: int | None, options: dict[str, Any], processor: str
+) -> None:
+    compiled, plain = pair(processor, cell, 3, hidden=35, **options)
     ids = random_ids(plain, 2, 151)
     ours, theirs = compiled.rows(PLACES), plain.rows(PLACES)
     expected = theirs.score([3, 0], ids[:, :-1], ids[:, 1:], top)
@@ -164,10 +170,11 @@ def test_scores_are_the_same_in_any_slices(top: int | None, processor: str) -> N
 
 
 @pytest.mark.parametrize("processor", COMPILED)
+@pytest.mark.parametrize("options", [OPTIONS[0], OPTIONS[-1]], ids=str)
 @pytest.mark.parametrize("cell", CELLS)
-def test_in_floats_a_row_does_not_depend_on_its_neighbours(cell: Cell, processor: str) -> None:
+def test_in_floats_a_row_does_not_depend_on_its_neighbours(cell: Cell, options: dict[str, Any], processor: str) -> None:
     """Products in floats are fused and so the processor's own, but each sum still runs in one order."""
-    decoder = Decoder(small_checkpoint(cell, hidden=33), "fp32", processor=processor)
+    decoder = Decoder(small_checkpoint(cell, hidden=33, **options), "fp32", processor=processor)
     parameters = [SamplingParameters(seed=seed) for seed in range(PLACES)]
     together, alone = decoder.rows(PLACES), decoder.rows(PLACES)
     start(together, decoder, parameters, 2)

@@ -1,31 +1,84 @@
 """The PyTorch network: one contract for sequences and steps, three cells, and how their weights begin."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
+from model.checkpoint import Checkpoint
 from model.config import GATES, Cell, NetworkConfig
 from model.errors import ParameterError
-from model.network import Network, detach, from_tensors, to_tensors
-from tests.model.small import CELLS, small_checkpoint
+from model.network import Network, detach, from_tensors, layer_state, read_layer, to_tensors
+from tests.model.small import CELLS, OPTIONS, small_checkpoint
 
 ROWS, TIME = 3, 20
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 
-def network(cell: Cell, dropout: float = 0.0) -> Network:
+def network(cell: Cell, **options: Any) -> Network:
     torch.manual_seed(1)
-    return Network(NetworkConfig(cell=cell, layers=2, hidden=16, embedding=8, dropout=dropout, vocabulary=260))
+    return Network(NetworkConfig(cell=cell, layers=2, hidden=16, embedding=8, vocabulary=260, **options))
 
 
 def random_ids() -> torch.Tensor:
     return torch.randint(260, (ROWS, TIME), generator=torch.Generator().manual_seed(2))
 
 
+def sigmoid(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    return 1 / (1 + np.exp(-x))
+
+
+def after_by_hand(cell: Cell, x: Any, h: Any, c: Any, weights: list[NDArray[np.float64]]) -> tuple[Any, Any]:
+    """The h and c (H,) after an input x (E,), by the equations of the module's text."""
+    w_ih, w_hh, b_ih, b_hh = weights
+    own, past = np.split(w_ih @ x + b_ih, GATES[cell]), np.split(w_hh @ h + b_hh, GATES[cell])
+    if cell == "rnn":
+        return np.tanh(own[0] + past[0]), c
+    if cell == "gru":
+        r, z = sigmoid(own[0] + past[0]), sigmoid(own[1] + past[1])
+        return (1 - z) * np.tanh(own[2] + r * past[2]) + z * h, c
+    i, f, o = (sigmoid(own[gate] + past[gate]) for gate in (0, 1, 3))
+    after = f * c + i * np.tanh(own[2] + past[2])
+    return o * np.tanh(after), after
+
+
+def logits_by_hand(checkpoint: Checkpoint, ids: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The logits (T, V) of ids (T,), number by number in float64."""
+    config, kept = checkpoint.config, checkpoint.config.zoneout
+    tensors = {name: value.astype(np.float64) for name, value in checkpoint.tensors.items()}
+    hidden, cells = np.zeros((2, config.layers, config.hidden))
+    logits = []
+    for at in ids:
+        x = tensors["embedding.weight"][at]
+        for layer in range(config.layers):
+            names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+            weights = [tensors[f"layers.{layer}.{name}_l0"] for name in names]
+            h, c = after_by_hand(config.cell, x, hidden[layer], cells[layer], weights)
+            x = hidden[layer] = kept * hidden[layer] + (1 - kept) * h
+            cells[layer] = kept * cells[layer] + (1 - kept) * c
+        read = hidden.ravel() if config.skip else hidden[-1]
+        logits.append(tensors["out.weight"] @ read + tensors["out.bias"])
+    return np.array(logits)
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize("layers", [1, 2, 3])
 @pytest.mark.parametrize("cell", CELLS)
-def test_one_step_at_a_time_gives_what_the_whole_sequence_gives(cell: Cell) -> None:
-    small = small_checkpoint(cell)
+def test_the_logits_are_those_of_the_equations(cell: Cell, layers: int, options: dict[str, Any]) -> None:
+    checkpoint = small_checkpoint(cell, layers, **options)
+    ids = np.random.default_rng(5).integers(0, checkpoint.config.vocabulary, 40)
+    with torch.no_grad():
+        logits, _ = from_tensors(checkpoint.config, checkpoint.tensors)(torch.from_numpy(ids[None]))
+    np.testing.assert_allclose(logits[0].numpy(), logits_by_hand(checkpoint, ids), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize("cell", CELLS)
+def test_one_step_at_a_time_gives_what_the_whole_sequence_gives(cell: Cell, options: dict[str, Any]) -> None:
+    small = small_checkpoint(cell, **options)
     net, ids = from_tensors(small.config, small.tensors), random_ids()
     with torch.no_grad():
         whole, last = net(ids)
@@ -38,9 +91,10 @@ def test_one_step_at_a_time_gives_what_the_whole_sequence_gives(cell: Cell) -> N
         torch.testing.assert_close(stepped, read, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
 @pytest.mark.parametrize("cell", CELLS)
-def test_a_sequence_may_be_cut_anywhere_when_the_state_is_carried(cell: Cell) -> None:
-    net, ids = network(cell).eval(), random_ids()
+def test_a_sequence_may_be_cut_anywhere_when_the_state_is_carried(cell: Cell, options: dict[str, Any]) -> None:
+    net, ids = network(cell, **options).eval(), random_ids()
     whole, last = net(ids)
     head, state = net(ids[:, :7])
     tail, end = net(ids[:, 7:], detach(state))
@@ -59,9 +113,10 @@ def test_shapes_follow_the_contract(cell: Cell, names: str) -> None:
     assert not any(part.any() for part in net.initial_state(ROWS))
 
 
+@pytest.mark.parametrize("skip", [False, True])
 @pytest.mark.parametrize("cell", CELLS)
-def test_the_state_dict_has_the_declared_names_shapes_and_count(cell: Cell) -> None:
-    net = network(cell)
+def test_the_state_dict_has_the_declared_names_shapes_and_count(cell: Cell, skip: bool) -> None:
+    net = network(cell, skip=skip)
     assert {name: tuple(value.shape) for name, value in net.state_dict().items()} == net.config.tensor_shapes()
     assert sum(parameter.numel() for parameter in net.parameters()) == net.config.parameters()
 
@@ -85,9 +140,10 @@ def test_every_recurrent_gate_starts_orthogonal(cell: Cell) -> None:
             torch.testing.assert_close(gate @ gate.T, torch.eye(16), rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
 @pytest.mark.parametrize("cell", CELLS)
-def test_the_gradient_reaches_every_weight_and_the_state_before(cell: Cell) -> None:
-    net = network(cell, dropout=0.3)
+def test_the_gradient_reaches_every_weight_and_the_state_before(cell: Cell, options: dict[str, Any]) -> None:
+    net = network(cell, **options).train()
     before = [part.requires_grad_() for part in net.initial_state(ROWS)]
     logits, _ = net(random_ids(), before)
     logits[:, -1].square().sum().backward()
@@ -105,13 +161,47 @@ def test_detaching_the_state_stops_the_gradient() -> None:
     assert not any(part.requires_grad for part in detach(state))
 
 
+@pytest.mark.parametrize("skip", [False, True])
 @pytest.mark.parametrize("cell", CELLS)
-def test_dropout_is_on_while_training_and_off_in_evaluation(cell: Cell) -> None:
-    net, ids = network(cell, dropout=0.5), random_ids()
-    assert not torch.equal(net(ids)[0], net(ids)[0])
-    net.eval()
-    assert torch.equal(net(ids)[0], net(ids)[0])
-    assert torch.equal(net(ids)[0], from_tensors(net.config, to_tensors(net))(ids)[0])
+def test_the_loop_over_characters_has_the_fused_kernels_logits_and_gradients(cell: Cell, skip: bool) -> None:
+    """With a zoneout too small for any float, one network takes the loop and the other PyTorch's kernels."""
+    nets = [network(cell, skip=skip, zoneout=zoneout) for zoneout in (0.0, 1e-30)]
+    logits = [net(random_ids())[0] for net in nets]
+    torch.testing.assert_close(*logits, rtol=0, atol=1e-5)
+    for one in logits:
+        one.square().sum().backward()
+    for (name, fused), looped in zip(nets[0].named_parameters(), nets[1].parameters(), strict=True):
+        assert fused.grad is not None, name
+        assert fused.grad.any(), name
+        torch.testing.assert_close(looped.grad, fused.grad, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_in_training_a_number_of_the_state_either_stays_or_is_the_new_one(cell: Cell) -> None:
+    plain, zoned = (network(cell, zoneout=zoneout) for zoneout in (0.0, 0.5))
+    x, weights = torch.randn(1, ROWS, 8), zoned.layer_weights(0)
+    old = [torch.rand_like(part) for part in layer_state(zoned.config, zoned.initial_state(ROWS), 0)]
+    kept = torch.rand(len(old), 1, ROWS, 16) < 0.5
+    _, new = read_layer(plain.config, x, weights, old)
+    read, after = read_layer(zoned.config, x, weights, old, kept)
+    assert torch.equal(read[0], after[0])
+    for part in range(len(old)):
+        torch.testing.assert_close(after[part], torch.where(kept[part, 0], old[part], new[part]), rtol=0, atol=1e-6)
+        assert (after[part] == old[part]).equal(kept[part, 0])
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_what_stays_of_a_state_carries_its_gradient(cell: Cell) -> None:
+    plain, zoned = (network(cell, zoneout=zoneout) for zoneout in (0.0, 0.25))
+    x, weights = torch.randn(1, ROWS, 8), zoned.layer_weights(0)
+    old = [torch.rand_like(part).requires_grad_() for part in layer_state(zoned.config, zoned.initial_state(ROWS), 0)]
+    kept = torch.ones(len(old), 1, ROWS, 16, dtype=torch.bool)
+    afters = [read_layer(config, x, weights, old)[1] for config in (plain.config, zoned.config)]
+    afters.append(read_layer(zoned.config, x, weights, old, kept)[1])
+    new, mixed, same = (torch.autograd.grad(torch.cat(after).sum(), old) for after in afters)
+    for part in range(len(old)):
+        torch.testing.assert_close(mixed[part], 0.75 * new[part] + 0.25, rtol=0, atol=1e-5)
+        assert same[part].eq(1).all()
 
 
 def test_weights_leave_as_float32_copies_and_come_back_to_the_bit() -> None:
@@ -140,10 +230,15 @@ def test_weights_leave_as_float32_copies_and_come_back_to_the_bit() -> None:
         ("embedding", "128"),
         ("vocabulary", 256),
         ("vocabulary", 10**30),
-        ("dropout", 1.0),
-        ("dropout", -0.1),
-        ("dropout", float("nan")),
-        ("dropout", None),
+        ("skip", 1),
+        ("skip", "yes"),
+        ("skip", None),
+        ("zoneout", 1.0),
+        ("zoneout", -0.1),
+        ("zoneout", float("nan")),
+        ("zoneout", True),
+        ("zoneout", "0.1"),
+        ("zoneout", None),
     ],
 )
 def test_a_shape_outside_its_range_is_refused_by_name(name: str, value: object) -> None:

@@ -13,10 +13,10 @@ import pytest
 
 from model.checkpoint import load
 from model.errors import TrainingError, UnrollError
-from training.cli import require
+from training.options import require
 from training.plan import Wishes
-from training.run import Request
-from training.run import run_folder as choose
+from training.request import Request
+from training.request import run_folder as choose
 
 VERSE = "Frère Jacques, dormez-vous ? Sonnez les matines, ding, dang, dong.\n"
 QUICK = ["--layers", "1", "--hidden", "32", "--embedding", "8", "--seed", "3", "--arithmetic", "fp32"]
@@ -42,7 +42,9 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_run_leaves_checkpoints_metrics_curves_and_a_card(run_folder: Path) -> None:
-    assert {path.name for path in run_folder.iterdir()} == {"best", "last", "metrics.jsonl", "curves.png"}
+    assert {path.name for path in run_folder.iterdir()} == {
+        "best", "last", "metrics.jsonl", "curves.png", "report.html", "resume",
+    }  # fmt: skip
     card = (run_folder / "best" / "README.md").read_text()
     training = load(run_folder / "best").training
     assert training["corpus"]["files"] == ["verse.txt"]
@@ -61,6 +63,11 @@ def test_evaluate_repeats_the_figures_of_the_card(run_folder: Path) -> None:
         answer = json.loads(unroll(*common, "--reader", reader).stdout)
         assert answer["reader"] == reader
         for part, score in figures.items():
+            if part.endswith(", cold"):  # of random windows, as many as there was time for
+                assert score["bits_per_character"] == pytest.approx(
+                    figures[part.removesuffix(", cold")]["bits_per_character"], abs=0.5
+                )
+                continue
             found = answer["parts"][part]
             assert found["bits_per_character"] == pytest.approx(score["bits_per_character"], abs=tolerance)
             assert found["characters"] == score["characters"]

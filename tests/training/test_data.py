@@ -1,6 +1,7 @@
 """Splits, lanes and schedules: every character has its place, and every step its rate."""
 
 import itertools
+import json
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from model.errors import CorpusError, ParameterError
 from model.tokenizer import Tokenizer
 from training.batches import Lanes
-from training.schedule import Budget, rate
+from training.schedule import Budget, Decay, Schedule
 from training.split import split
 
 
@@ -50,13 +51,17 @@ def test_a_corpus_too_small_is_told_what_is_enough() -> None:
     with pytest.raises(CorpusError, match=r"1,999 characters, too few .* 2,000 are enough"):
         split(np.zeros(1_999, np.uint16))
     assert len(split(np.zeros(2_000, np.uint16)).validation) == 100
+    in_bytes = Tokenizer("a").encode("詩" * 2_000)  # three ids a character
+    assert len(split(in_bytes).validation) == 300
+    with pytest.raises(CorpusError, match="1,999 characters"):
+        split(in_bytes[3:])
 
 
 def test_a_pass_reads_every_character_once_and_the_next_pass_starts_elsewhere() -> None:
     ids = np.arange(1200)
     lanes = Lanes(ids, lanes=4, length=50, seed=3)
-    assert lanes.windows_per_pass == 6
-    windows = list(itertools.islice(lanes.windows(), 12))
+    assert lanes.ids_per_pass == 1200
+    windows = [lanes.next() for _ in range(12)]
     first, second = windows[:6], windows[6:]
     for one_pass in (first, second):
         assert sorted(np.concatenate([w.inputs.ravel() for w in one_pass]).tolist()) == ids.tolist()
@@ -64,10 +69,12 @@ def test_a_pass_reads_every_character_once_and_the_next_pass_starts_elsewhere() 
     assert [window.fresh for window in windows] == ([True] + [False] * 5) * 2
 
 
-def test_targets_are_one_character_on_and_windows_read_on() -> None:
+@pytest.mark.parametrize("jitter", [0.0, 6.0])
+def test_targets_are_one_character_on_and_windows_read_on(jitter: float) -> None:
     ids = np.arange(1200)
-    before = None
-    for window in itertools.islice(Lanes(ids, lanes=4, length=50, seed=0).windows(), 18):
+    before, lanes = None, Lanes(ids, lanes=4, length=50, seed=0, jitter=jitter)
+    for _ in range(18):
+        window = lanes.next()
         assert window.targets.tolist() == ((window.inputs + 1) % 1200).tolist()
         if before is not None and not window.fresh:
             assert window.inputs[:, 0].tolist() == before.targets[:, -1].tolist()
@@ -77,22 +84,52 @@ def test_targets_are_one_character_on_and_windows_read_on() -> None:
 def test_a_seed_fixes_the_places_read() -> None:
     def read(seed: int) -> list[int]:
         lanes = Lanes(np.arange(999), lanes=3, length=20, seed=seed)
-        return [int(w.inputs[0, 0]) for w in itertools.islice(lanes.windows(), 40)]
+        return [int(lanes.next().inputs[0, 0]) for _ in range(40)]
 
     assert read(1) == read(1)
     assert read(1) != read(2)
 
 
+def test_lengths_vary_around_the_one_chosen_and_one_window_in_twenty_is_half_as_long() -> None:
+    lanes = Lanes(np.arange(100_000), lanes=2, length=64, seed=1, jitter=4.0)
+    lengths = np.array([lanes.next().inputs.shape[1] for _ in range(2000)])
+    halved = lengths < 48
+    assert 0.03 < halved.mean() < 0.07
+    assert lengths[~halved].mean() == pytest.approx(64, abs=0.3)
+    assert lengths[~halved].std() == pytest.approx(4, abs=0.4)
+    assert lengths[halved].mean() == pytest.approx(32, abs=1.5)
+
+
+@pytest.mark.parametrize("jitter", [0.0, 5.0])
+def test_lanes_read_on_from_a_place_that_was_kept(jitter: float) -> None:
+    ids = np.arange(3000)
+    whole, parts = (Lanes(ids, lanes=3, length=40, seed=5, jitter=jitter) for _ in range(2))
+    for _ in range(37):
+        whole.next()
+        parts.next()
+    place = json.loads(json.dumps(parts.place()))
+    later = Lanes(ids, lanes=3, length=40, seed=99, jitter=jitter)
+    later.go_to(place)
+    for _ in range(60):
+        expected, found = whole.next(), later.next()
+        assert np.array_equal(expected.inputs, found.inputs)
+        assert expected.fresh == found.fresh
+
+
 def test_the_budget_that_ends_first_counts() -> None:
-    assert Budget(steps=100).progress(25, elapsed=1e9) == 0.25
+    assert Budget(ids=100).progress(25, elapsed=1e9) == 0.25
     assert Budget(seconds=60).progress(10**9, elapsed=15) == 0.25
-    assert Budget(steps=100, seconds=60).progress(25, elapsed=45) == 0.75
+    assert Budget(ids=100, seconds=60).progress(25, elapsed=45) == 0.75
 
 
-def test_the_rate_warms_up_peaks_and_falls_to_zero() -> None:
-    rates = [rate(4e-3, step, step / 2000) for step in range(2001)]
+@pytest.mark.parametrize(("decay", "half"), [("cosine", 2e-3), ("linear", 2e-3), ("constant", 4e-3)])
+def test_the_rate_warms_up_peaks_and_falls(decay: Decay, half: float) -> None:
+    schedule = Schedule(4e-3, 50, decay)
+    rates = [schedule.rate(step, step / 2000) for step in range(2001)]
     assert rates[0] == pytest.approx(4e-3 / 50)
-    assert max(rates) == pytest.approx(4e-3, rel=0.01)
-    assert rates[1000] == pytest.approx(2e-3)
-    assert rates[2000] == 0
+    assert max(rates) == pytest.approx(4e-3, rel=0.06)  # a straight fall has begun when the warm-up ends
+    assert rates[1000] == pytest.approx(half)
+    assert rates[2000] == (4e-3 if decay == "constant" else 0)
+    quarter = schedule.rate(1500, 0.75)
+    assert quarter == pytest.approx({"cosine": 4e-3 * 0.1464466, "linear": 1e-3, "constant": 4e-3}[decay])
     assert all(a >= b for a, b in itertools.pairwise(rates[100:]))

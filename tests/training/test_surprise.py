@@ -14,7 +14,7 @@ from model.checkpoint import BUNDLED, CARD, CONFIG, TOKENIZER, WEIGHTS, Checkpoi
 from model.decoder import Decoder
 from model.surprise import NAME, QUANTILES, HeldOutSurprise
 from tests.model.small import CHARACTERS, small_checkpoint
-from tests.training.test_trainer import TEXT, Recorder, trainer
+from tests.training.verse import TEXT, make_trainer
 from training.config import TrainingConfig
 from training.corpus import CorpusFacts
 from training.results import Origin, leave_results
@@ -87,7 +87,7 @@ def test_it_is_put_into_a_checkpoint_once_and_nothing_else_changes(tmp_path: Pat
 
 
 def test_a_run_measures_it_on_its_validation_part_alone(tmp_path: Path) -> None:
-    one = trainer(tmp_path, Recorder(), epochs=2)
+    one = make_trainer(tmp_path, epochs=2)
     one.run()
     config: TrainingConfig = one.config
     facts = CorpusFacts(names=("verse.txt",), characters=len(TEXT), encoding="utf-8", sha256="0" * 64)

@@ -1,0 +1,73 @@
+"""A network trained on English and then on French, beside one that saw French alone, for equal time on it."""
+
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+from model.checkpoint import Checkpoint, load
+from model.tokenizer import Tokenizer
+from tests.benchmarks.figures import Figure
+from training.allocator import keep_buffers
+from training.corpus import Corpus, TextSource
+from training.evaluate import carried, network_reader
+from training.plan import Wishes, make_plan
+from training.prepared import count_ids
+from training.split import split
+from training.start import Beginning, fits
+from training.trainer import Trainer
+
+PAIRS = Path("../shared/corpora/fra-eng.txt")  # lines of English, tab, French, tab, source
+CHARACTERS = 1_000_000  # of each language
+MINUTES = 1.0  # on each language
+SEEDS = (1, 2, 3)
+
+
+def languages() -> tuple[str, str]:
+    """English and French sentences of different pairs, so that neither is the other's translation."""
+    pairs = [line.split("\t")[:2] for line in PAIRS.read_text("utf-8").splitlines()]
+    english, french = (
+        "\n".join(pair[side] for pair in pairs[half::2])[:CHARACTERS] + "\n" for side, half in ((0, 0), (1, 1))
+    )
+    return english, french
+
+
+def train(text: str, tokenizer: Tokenizer, folder: Path, base: Checkpoint | None, seed: int) -> tuple[float, Path]:
+    """Nats per character on the test part, state carried, after so many minutes; and the folder of the best."""
+    ids = Corpus([TextSource("text", text)]).encode(tokenizer)
+    parts, device = split(ids), torch.device("cpu")
+    counts = count_ids(parts.train, tokenizer.size)
+    wishes = Wishes(minutes=MINUTES, layers=None if base else 1, hidden=None if base else 512, seed=seed)
+    grown = None if base is None else fits(base, tokenizer)
+    config = make_plan(wishes, tokenizer.size, len(parts.train), device, grown).config
+    trainer = Trainer(
+        config, tokenizer, parts, folder, [], device=device, started=time.monotonic(), beginning=Beginning(counts, base)
+    )
+    trainer.run()
+    best = load(folder / "best")
+    trainer.learner.network.load_state_dict({name: torch.from_numpy(value) for name, value in best.tensors.items()})
+    return carried(network_reader(trainer.learner.network), parts.test).nats_per_character, folder / "best"
+
+
+def measure() -> list[Figure]:
+    """Three seeds; nothing where the text is missing."""
+    if not PAIRS.exists():
+        return []
+    keep_buffers()
+    english, french = languages()
+    old = Tokenizer.learn([english])
+    grown = Tokenizer(old.characters + "".join(sorted(set(french) - set(old.characters))))
+    figures = []
+    with tempfile.TemporaryDirectory() as folder:
+        for seed in SEEDS:
+            _, base = train(english, old, Path(folder) / f"english-{seed}", None, seed)
+            on, _ = train(french, grown, Path(folder) / f"on-{seed}", load(base), seed)
+            anew, _ = train(french, grown, Path(folder) / f"anew-{seed}", None, seed)
+            names = f"French after English, {MINUTES:g} minute each, seed {seed}"
+            figures += [
+                Figure(f"{names}: test", on, "nats per character"),
+                Figure(f"French alone, {MINUTES:g} minute, seed {seed}: test", anew, "nats per character"),
+                Figure(f"{names}: gained over French alone", anew - on, "nats per character", 0.0),
+            ]
+    return figures

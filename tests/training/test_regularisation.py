@@ -1,0 +1,144 @@
+"""What is left out by chance while a network learns: how much, for how long, and nothing in evaluation."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from model.config import Cell, NetworkConfig
+from model.errors import ParameterError
+from model.network import Network, State
+from training.batches import Lanes
+from training.config import TrainingConfig
+from training.learner import Learner
+from training.regularisation import Regularisation, RegularisedReader, tie
+
+IDS = torch.randint(0, 300, (6, 40), generator=torch.Generator().manual_seed(2))
+
+
+def make_network(cell: Cell = "lstm", **options: Any) -> Network:
+    torch.manual_seed(1)
+    return Network(NetworkConfig(cell=cell, layers=2, hidden=64, embedding=32, vocabulary=300, **options))
+
+
+def read(
+    network: Network, shares: dict[str, Any] | None = None, state: State | None = None, seed: int = 3
+) -> tuple[torch.Tensor, State]:
+    torch.manual_seed(seed)
+    return RegularisedReader(network, Regularisation(**(shares or {})))(IDS, state)
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+@pytest.mark.parametrize("skip", [False, True])
+def test_with_nothing_left_out_it_reads_as_the_network_does(cell: Cell, skip: bool) -> None:
+    network = make_network(cell, skip=skip)
+    logits, state = read(network)
+    expected, expected_state = network(IDS)
+    assert torch.equal(logits.transpose(0, 1), expected)
+    assert all(torch.equal(one, other) for one, other in zip(state, expected_state, strict=True))
+
+
+@pytest.mark.parametrize("share", ["input_dropout", "between_dropout", "output_dropout", "weight_drop"])
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+def test_every_share_changes_what_is_learnt_and_a_seed_fixes_it(cell: Cell, share: str) -> None:
+    network = make_network(cell)
+    plain, _ = read(network)
+    dropped, _ = read(network, {share: 0.5})
+    again, _ = read(network, {share: 0.5})
+    other, _ = read(network, {share: 0.5}, seed=4)
+    assert not torch.allclose(plain, dropped)
+    assert torch.equal(dropped, again)
+    assert not torch.equal(dropped, other)
+    dropped.sum().backward()  # type: ignore[no-untyped-call]
+    assert all(weight.grad is not None for weight in network.parameters())
+
+
+@pytest.mark.parametrize("locked", [True, False])
+def test_a_locked_mask_holds_for_the_window_and_keeps_the_mean(locked: bool) -> None:
+    torch.manual_seed(5)
+    masked = RegularisedReader(make_network(), Regularisation(locked=locked))._mask(torch.ones(50, 8, 400), 0.3)
+    assert sorted(set(masked.flatten().tolist())) == pytest.approx([0.0, 1 / 0.7])
+    assert float(masked.mean()) == pytest.approx(1, abs=0.03)
+    assert bool((masked == masked[:1]).all()) is locked
+    assert not torch.equal(masked[:, 0], masked[:, 1])  # each row has its own
+
+
+def test_weight_drop_leaves_out_its_share_of_the_recurrent_weights_alone() -> None:
+    network = make_network()
+    torch.manual_seed(6)
+    reader = RegularisedReader(network, Regularisation(weight_drop=0.25))
+    w_ih, w_hh, *_ = reader._weights(1)
+    assert w_ih is network.layers[1].weight_ih_l0
+    whole = network.layer_weights(1)[1].detach()
+    kept = w_hh.detach() != 0
+    assert float(kept.float().mean()) == pytest.approx(0.75, abs=0.02)
+    assert torch.allclose(w_hh.detach()[kept], whole[kept] / 0.75)
+
+
+def test_dropped_states_start_their_lanes_from_nothing() -> None:
+    network = make_network()
+    _, state = network(IDS)
+    carried, _ = read(network, {"drop_state": 0.5}, state, seed=4)
+    whole, _ = network(IDS, state)
+    fresh, _ = network(IDS)
+    rows = [
+        "carried" if torch.allclose(carried[:, row], whole[row], atol=1e-5) else "fresh"
+        for row in range(len(IDS))
+        if torch.allclose(carried[:, row], whole[row], atol=1e-5)
+        or torch.allclose(carried[:, row], fresh[row], atol=1e-5)
+    ]
+    assert len(rows) == len(IDS)
+    assert set(rows) == {"carried", "fresh"}
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+def test_zoneout_keeps_numbers_by_chance_and_on_average_what_evaluation_takes(cell: Cell) -> None:
+    network = make_network(cell, zoneout=0.3)
+    single = IDS[:, :1]
+    state = [torch.randn(part.shape) * 0.5 for part in network.initial_state(len(IDS))]
+    reader = RegularisedReader(network, Regularisation())
+    _, expected = network(single, state)
+    draws = []
+    for seed in range(400):
+        torch.manual_seed(seed)
+        draws.append(reader(single, state)[1][0].detach())
+    stacked = torch.stack(draws)
+    assert float((stacked == state[0]).float().mean()) == pytest.approx(0.3, abs=0.02)
+    assert torch.allclose(stacked.mean(0), expected[0].detach(), atol=0.12)
+
+
+def test_tied_weights_are_one_and_need_equal_widths() -> None:
+    network = make_network()
+    with pytest.raises(ParameterError, match="an embedding as wide as what the output reads: 64, not 32"):
+        tie(network)
+    config = NetworkConfig(layers=1, hidden=32, embedding=32, vocabulary=300)
+    learner = Learner(
+        TrainingConfig(network=config, regularisation=Regularisation(tied=True), epochs=1), torch.device("cpu")
+    )
+    lanes = Lanes(np.arange(3000) % 300, 4, 20, 1)
+    before = learner.network.out.weight.detach().clone()
+    learner.learn(lanes.next(), 1e-2)
+    assert learner.network.out.weight is learner.network.embedding.weight
+    assert not torch.equal(learner.network.out.weight, before)
+
+
+def test_averaged_weights_are_the_mean_of_those_that_were_and_leave_the_others_alone() -> None:
+    config = NetworkConfig(layers=1, hidden=16, embedding=8, vocabulary=300)
+    learner = Learner(TrainingConfig(network=config, epochs=1), torch.device("cpu"))
+    lanes = Lanes(np.arange(3000) % 300, 4, 20, 1)
+    seen = []
+    for _ in range(5):
+        learner.learn(lanes.next(), 1e-2)
+        learner.add_to_average()
+        seen.append(learner.network.out.weight.detach().clone())
+    with learner.best_weights() as network:
+        assert torch.allclose(network.out.weight, torch.stack(seen).mean(0), atol=1e-6)
+    assert torch.equal(learner.network.out.weight, seen[-1])
+
+
+@pytest.mark.parametrize("name", ["input_dropout", "between_dropout", "output_dropout", "weight_drop", "drop_state"])
+@pytest.mark.parametrize("value", [1.0, -0.1, float("nan")])
+def test_a_share_out_of_range_is_named(name: str, value: float) -> None:
+    with pytest.raises(ParameterError, match=f"{name} is .*; choose a share from 0 to below 1"):
+        Regularisation(**{name: value})  # type: ignore[arg-type]

@@ -1,0 +1,223 @@
+"""A run that was stopped, killed or ran out of disk goes on as if nothing had happened, to the bit."""
+
+import dataclasses
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from model.checkpoint import load
+from model.config import Cell
+from model.errors import TrainingError
+from tests.training.verse import TEXT, Recorder, make_trainer
+from training.regularisation import Regularisation
+from training.saving import CHECKED, FOLDER, LATEST, Saved, Standing, newest
+
+EVERYTHING = Regularisation(
+    input_dropout=0.1, between_dropout=0.2, output_dropout=0.2, weight_drop=0.2, drop_state=0.1, locked=False
+)
+QUICK = ["--layers", "1", "--hidden", "32", "--embedding", "8", "--seed", "3", "--arithmetic", "fp32", "--epochs", "12"]
+
+
+def weights(folder: Path) -> dict[str, Any]:
+    return dict(load(folder).tensors)
+
+
+def assert_equal_runs(one: Path, other: Path) -> None:
+    """Weights, standing and moments of the optimiser agree to the bit."""
+    for name in ("best", "last"):
+        left, right = weights(one / name), weights(other / name)
+        assert all(np.array_equal(left[tensor], right[tensor]) for tensor in left), name
+    left_end, right_end = (Saved.read(run / FOLDER / LATEST) for run in (one, other))
+    assert left_end.tensors.keys() == right_end.tensors.keys()
+    assert all((left_end.tensors[name] == right_end.tensors[name]).all() for name in left_end.tensors)
+    left_standing, right_standing = (Standing.from_json(end.standing) for end in (left_end, right_end))
+    timeless = {"elapsed": 0.0, "seconds": 0.0, "checks": []}
+    assert dataclasses.replace(left_standing, **timeless) == dataclasses.replace(right_standing, **timeless)  # type: ignore[arg-type]
+
+
+def without_times(metrics: Path) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in metrics.read_text().splitlines()]
+    return [
+        {key: value for key, value in line.items() if key not in ("seconds", "characters_per_second")} for line in lines
+    ]
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+@pytest.mark.parametrize("stop_at", [1, 7, 40])
+def test_steps_before_and_after_a_stop_equal_all_steps_at_once(tmp_path: Path, cell: Cell, stop_at: int) -> None:
+    options: dict[str, Any] = {
+        "cell": cell, "layers": 2, "skip": True, "regularisation": EVERYTHING, "jitter": 3.0, "average": 0.6,
+    }  # fmt: skip
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    make_trainer(whole, **options).run()
+    first = make_trainer(parts, Recorder(stop_at), **options)
+    assert first.run().step == stop_at
+    assert first.stopped_early
+    saved = newest(parts)
+    assert saved is not None
+    second = make_trainer(parts, **options)
+    second.resume(*saved)
+    end = second.run()
+    assert end.step > 40
+    assert_equal_runs(whole, parts)
+
+
+def test_zoneout_and_tied_weights_resume_to_the_bit(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"zoneout": 0.1, "epochs": 1}
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    make_trainer(whole, **options).run()
+    make_trainer(parts, Recorder(9), **options).run()
+    saved = newest(parts)
+    assert saved is not None
+    second = make_trainer(parts, **options)
+    second.resume(*saved)
+    second.run()
+    assert_equal_runs(whole, parts)
+
+
+def test_validating_and_saving_more_often_changes_no_weight(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_trainer(tmp_path / "often", regularisation=EVERYTHING).run()
+    monkeypatch.setattr("training.trainer.CHECKS", 2)
+    monkeypatch.setattr("training.trainer.SAVED_EVERY", 0.0)
+    seldom = make_trainer(tmp_path / "seldom", regularisation=EVERYTHING)
+    assert len(seldom.run().checks) == 2
+    often, seldom_weights = weights(tmp_path / "often" / "last"), weights(tmp_path / "seldom" / "last")
+    assert all(np.array_equal(often[name], seldom_weights[name]) for name in often)
+
+
+def start(*words: str, **options: Any) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "unroll", "train", *words]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, **options)
+
+
+def finish(process: subprocess.Popen[bytes]) -> str:
+    out, err = process.communicate(timeout=100)
+    assert process.returncode == 0, err.decode()
+    return out.decode()
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("whole")
+    (folder / "verse.txt").write_text(TEXT * 3)
+    finish(start(str(folder / "verse.txt"), "--out", str(folder / "run"), *QUICK))
+    return folder
+
+
+def after_checks(number: int) -> Callable[[Path], bool]:
+    def seen(run: Path) -> bool:
+        metrics = run / "metrics.jsonl"
+        return metrics.is_file() and metrics.read_text().count("\n") >= number
+
+    return seen
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_a_killed_process_goes_on_to_the_weights_of_one_that_was_left_alone(
+    uninterrupted: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    run = tmp_path / "run"
+    process = start(str(uninterrupted / "verse.txt"), "--out", str(run), *QUICK)
+    for _ in range(4000):
+        if after_checks(5)(run) or process.poll() is not None:
+            break
+        time.sleep(0.01)
+    process.send_signal(number)
+    process.communicate(timeout=60)
+    assert process.returncode == (-9 if number == signal.SIGKILL else 0)
+    saved = newest(run)
+    assert saved is not None
+    left = Standing.from_json(saved[0].standing).step
+    assert left < load(uninterrupted / "run" / "last").training["steps"]
+    output = finish(start("--resume", str(run)))
+    assert f"Resuming {run}" in output.replace("\n", "")
+    assert_equal_runs(uninterrupted / "run", run)
+    assert without_times(run / "metrics.jsonl") == without_times(uninterrupted / "run" / "metrics.jsonl")
+
+
+def test_a_finished_run_resumes_to_what_it_is(uninterrupted: Path) -> None:
+    run = uninterrupted / "run"
+    before = weights(run / "best")
+    finish(start("--resume", str(run)))
+    after = weights(run / "best")
+    assert all(np.array_equal(before[name], after[name]) for name in before)
+
+
+def test_a_full_disk_keeps_what_was_saved_and_says_so_and_the_run_goes_on_when_there_is_room(
+    uninterrupted: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    corpus = str(uninterrupted / "verse.txt")
+
+    def nearly_full() -> None:  # no file may grow beyond what the first checkpoint needs
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
+
+    process = start(corpus, "--out", str(run), *QUICK, preexec_fn=nearly_full)
+    out, err = process.communicate(timeout=100)
+    said = " ".join((out + err).decode().split())
+    assert process.returncode == 1
+    assert "could not be written (File too large)" in said
+    assert "The disk refused best and last" in said
+    assert f"unroll train --resume {run}" in said.replace("- ", "-")
+    assert not (run / "best").exists()
+    assert not [path for path in run.rglob("*") if path.name.startswith(".")]
+    finish(start("--resume", str(run)))
+    assert_equal_runs(uninterrupted / "run", run)
+
+
+def test_a_disk_that_fills_later_keeps_the_checkpoint_before(tmp_path: Path) -> None:
+    recorder = Recorder()
+    running = make_trainer(tmp_path / "run", recorder)
+    resume_folder = tmp_path / "run" / FOLDER
+
+    class Blocker(Recorder):
+        def checked(self, check: Any, best: bool) -> None:  # noqa: ARG002
+            if check.step > 40 and not (resume_folder / f".{CHECKED}.new").exists():
+                (resume_folder / f".{CHECKED}.new").mkdir()  # the next saving cannot make its file
+
+    running.watchers = [recorder, Blocker()]
+    standing = running.run()
+    kept = Standing.from_json(Saved.read(resume_folder / CHECKED).standing)
+    assert 40 < kept.step < standing.step
+    assert any("could not be written" in note and "make room" in note for note in recorder.notes)
+
+
+def test_a_folder_without_a_run_and_a_damaged_state_are_refused_with_a_sentence(
+    uninterrupted: Path, tmp_path: Path
+) -> None:
+    process = start("--resume", str(tmp_path))
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "holds no run to resume" in " ".join(err.decode().split())
+    state = tmp_path / FOLDER / CHECKED
+    state.parent.mkdir()
+    state.write_bytes((uninterrupted / "run" / FOLDER / CHECKED).read_bytes()[:-5])
+    with pytest.raises(TrainingError, match=r"checked\.safetensors is damaged"):
+        newest(tmp_path)
+
+
+def test_resuming_takes_no_other_option_and_no_changed_corpus(tmp_path: Path) -> None:
+    corpus = tmp_path / "verse.txt"
+    corpus.write_text(TEXT)
+    finish(start(str(corpus), "--out", str(tmp_path / "run"), *QUICK[:-1], "1"))
+    process = start("--resume", str(tmp_path / "run"), "--rate", "0.1", str(corpus))
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "leave out --rate, CORPUS" in " ".join(err.decode().split())
+    corpus.write_text(TEXT + "and more\n")
+    process = start("--resume", str(tmp_path / "run"))
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "not the text it was trained on any more" in " ".join(err.decode().split())

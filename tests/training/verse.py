@@ -1,0 +1,66 @@
+"""A small corpus and a small trainer, for tests that train."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from model.config import Cell, NetworkConfig
+from model.tokenizer import Tokenizer
+from training.config import TrainingConfig
+from training.regularisation import Regularisation
+from training.saving import Check
+from training.split import split
+from training.start import Beginning
+from training.trainer import Trainer
+
+VERSE = "Tyger Tyger, burning bright,\nIn the forests of the night;\nWhat immortal hand or eye,\n"
+TEXT = VERSE * 60
+TOKENIZER = Tokenizer.learn([TEXT])
+
+
+class Recorder:
+    """Keeps the checks and notes of a run, and can stop it at a step."""
+
+    def __init__(self, stop_at: int = -1) -> None:
+        self.checks: list[Check] = []
+        self.notes: list[str] = []
+        self.stop_at = stop_at
+        self.trainer: Trainer | None = None
+
+    def stepped(self, step: int, progress: float, characters_per_second: float, train_bits: float) -> None:  # noqa: ARG002
+        if step == self.stop_at and self.trainer is not None:
+            self.trainer.stop = True
+
+    def checked(self, check: Check, best: bool) -> None:  # noqa: ARG002
+        self.checks.append(check)
+
+    def told(self, note: str) -> None:
+        self.notes.append(note)
+
+
+def make_trainer(
+    folder: Path,
+    recorder: Recorder | None = None,
+    *,
+    cell: Cell = "lstm",
+    layers: int = 1,
+    zoneout: float = 0.0,
+    skip: bool = False,
+    regularisation: Regularisation | None = None,
+    beginning: Beginning | None = None,
+    tokenizer: Tokenizer = TOKENIZER,
+    text: str = TEXT,
+    **options: Any,
+) -> Trainer:
+    """A trainer of a small network; options are those of TrainingConfig."""
+    recorder = recorder or Recorder()
+    network = NetworkConfig(
+        cell=cell, layers=layers, hidden=48, embedding=16, vocabulary=tokenizer.size, zoneout=zoneout, skip=skip
+    )
+    settings = {"lanes": 8, "length": 32, "rate": 1e-2, "epochs": 4, "fit_temperature": False, **options}
+    config = TrainingConfig(network=network, regularisation=regularisation or Regularisation(), **settings)
+    device = torch.device("cpu")
+    parts = split(tokenizer.encode(text))
+    recorder.trainer = Trainer(config, tokenizer, parts, folder, [recorder], device=device, beginning=beginning)
+    return recorder.trainer

@@ -1,0 +1,66 @@
+"""What a user asks of a run: on which text, with which wishes, where to and on which device."""
+
+import itertools
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from model.checkpoint import Precision
+from model.errors import ParameterError, TrainingError
+from training.plan import Wishes
+from training.split import DEFAULT
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What a user asks of a run.
+
+    names: files, folders, "-"; none = the reference prose Python carries.
+    out: the run's folder; None = one of its own below runs/, named after the corpus.
+    overwrite: replace the checkpoints of an earlier run in it. base: a checkpoint to train on.
+    min_count: characters rarer than this are spelt in bytes. precision: of the weights on disk.
+    tensorboard: also write a TensorBoard log. command: the command line, for the card.
+    """
+
+    names: tuple[str, ...]
+    wishes: Wishes
+    out: Path | None = None
+    overwrite: bool = False
+    base: Path | None = None
+    encoding: str = "utf-8"
+    min_count: int = 1
+    scheme: str = DEFAULT
+    precision: Precision = "float32"
+    device: str = "auto"
+    tensorboard: bool = False
+    command: tuple[str, ...] = ("unroll", "train")
+
+
+def run_folder(request: Request) -> Path:
+    """Where the run goes. Raises TrainingError rather than write over the checkpoints of an earlier run."""
+    if request.out is not None:
+        if request.out.exists() and not request.out.is_dir():
+            raise TrainingError(f"{request.out} is a file, not a folder for a run; choose another --out.")
+        if not request.overwrite and any((request.out / name).exists() for name in ("best", "last")):
+            raise TrainingError(
+                f"{request.out} holds the checkpoints of an earlier run; choose another --out, or --overwrite them."
+            )
+        return request.out
+    first = request.names[0] if request.names else "reference"
+    stem = "stdin" if first == "-" else Path(first).resolve().name.split(".")[0] or "run"
+    numbers = (Path("runs") / (stem if number == 1 else f"{stem}-{number}") for number in itertools.count(1))
+    return next(folder for folder in numbers if not folder.exists())
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of that name; "auto" is the GPU where there is one. Raises ParameterError where there is none."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    gpus = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
+    devices = ["cpu", *(["cuda", *gpus] if gpus else [])]
+    if name not in devices:
+        raise ParameterError(
+            "device", f"device is {name!r}; choose auto, or one this machine has: {', '.join(devices)}."
+        )
+    return torch.device(name)
