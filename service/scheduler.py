@@ -149,10 +149,7 @@ class Scheduler(Generic[Group, AnyRow]):
         """What has changed on a lane since the last call."""
         own = self._lanes[lane]
         changes = Changes(own.leaving, own.joining)
-        if own.leaving:
-            own.leaving = []
-        if own.joining:
-            own.joining = []
+        own.leaving, own.joining = [], []  # new lists even where they are empty: those given away are another thread's
         return changes
 
     def _leave(self, row: AnyRow) -> None:

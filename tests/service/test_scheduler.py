@@ -208,3 +208,15 @@ def test_texts_are_never_lost_nor_doubled(places: list[int], max_waiting: int, v
         assert desk.counts() == (len(seated), sum(map(len, alive.values())) - len(seated))
         if verb == "turn":
             assert sorted(desk.turn()) == sorted(map(repr, seated))
+
+
+def test_changes_that_were_taken_are_nobody_else_s() -> None:
+    desk = Desk([2], 9)
+    taken = desk.scheduler.changes(0)
+    desk.add("a")
+    assert taken == ([], [])  # a thread may still be going through them
+    leaving, joining = desk.scheduler.changes(0)
+    assert (leaving, [repr(row) for row in joining]) == ([], ["a0"])
+    desk.scheduler.drop("a")
+    assert [repr(row) for row in joining] == ["a0"]
+    assert desk.scheduler.changes(0) == (joining, [])
