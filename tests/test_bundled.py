@@ -39,11 +39,11 @@ def test_it_is_small_and_its_card_and_the_readme_tell_the_same_figures(bundled: 
 def test_as_served_it_predicts_the_last_tenth_of_shakespeare_as_well_as_promised(
     bundled: Checkpoint, shakespeare: Split
 ) -> None:
-    """At most 1.46 nats per character on text it was not trained on, in int8, and hardly more than in fp32."""
+    """At most 1.42 nats per character on text it was not trained on, in int8, and hardly more than in fp32."""
 
     read = decoder_reader(Decoder(bundled, "int8", every_id=True))
     int8 = carried(read, shakespeare.validation) + carried(read, shakespeare.test)
-    assert int8.nats_per_character <= 1.46
+    assert int8.nats_per_character <= 1.42
     expected = bundled.training["figures"]["validation and test"]["nats_per_character"]
     assert int8.nats_per_character == pytest.approx(expected, abs=0.005)
 

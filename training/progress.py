@@ -15,14 +15,14 @@ REDRAWN = 0.1  # seconds between two updates of the bar's figures
 class TerminalWatcher:
     """Shows characters per second, train and validation bits per character, time left, and samples.
 
-    started: time.monotonic() at the beginning of the command. resumed_at: the progress that was already made then.
-    Use as a context manager: the bar is live inside.
+    began_at: the progress that was already made, by preparing or before a resumption. Use as a context manager: the bar
+    is live inside.
     """
 
-    def __init__(self, console: Console, started: float, resumed_at: float = 0.0) -> None:
-        self.console, self.started = console, started
+    def __init__(self, console: Console, began_at: float = 0.0) -> None:
+        self.console = console
         self._validation = "–"
-        self._from = resumed_at
+        self._from, self._began = began_at, time.monotonic()
         self._drawn = 0.0
         self._bar = Progress(
             TextColumn("{task.fields[pace]}"),
@@ -81,5 +81,5 @@ class TerminalWatcher:
     def _left(self, progress: float) -> str:
         if progress <= 0:
             return "–"
-        seconds = max(0.0, (time.monotonic() - self.started) * (1 - progress) / max(progress - self._from, 1e-9))
+        seconds = max(0.0, (time.monotonic() - self._began) * (1 - progress) / max(progress - self._from, 1e-9))
         return f"{int(seconds // 60)}:{int(seconds % 60):02d}"

@@ -114,7 +114,7 @@ def _train(run: _Run) -> Standing:
     if (saved := newest(out)) is not None:
         trainer.resume(*saved)
     standing = trainer.standing
-    terminal = TerminalWatcher(console, run.started, trainer.budget.progress(standing.ids, trainer.elapsed()))
+    terminal = TerminalWatcher(console, trainer.budget.progress(standing.ids, trainer.elapsed()))
     log = _tensorboard(run, standing)
     trainer.watchers = [_metrics(run, standing), terminal, *([log] if log else [])]
     origin = Origin(

@@ -5,7 +5,7 @@ from training.trainer import Trainer
 
 RISEN = 0.02  # bits by which the validation figure ends above its best before it is called overfitting
 APART = 0.35  # bits between train, dropout on, and validation that say the same where the best is the last
-BARELY = 0.02  # bits that the last quarter of a run still gained: it would have gone on learning
+BARELY = 0.03  # bits that the last quarter of a run still gained: it would have gone on learning
 
 
 def verdict(trainer: Trainer) -> list[str]:
