@@ -26,7 +26,7 @@ from training.split import Split
 from training.start import Beginning
 
 CHECKS = 20  # validations over a run at most, evenly spaced in its budget
-CHECK_SHARE = 0.04  # of a budget in minutes that they may cost; where they would cost more they come less often
+CHECK_SHARE = 0.025  # of a budget in minutes that they may cost; where they would cost more they come less often
 VALIDATED = (1 << 12, 1 << 16)  # ids of the validation part read at each check, at least and at most
 VALIDATED_SHARE = 0.1  # of the ids read between two checks; reading without learning takes a third of the time
 CHECK_LANES = 16

@@ -26,7 +26,7 @@ from training.trainer import Trainer
 ROUNDS = 9
 STEPS = 8  # of one side before it is the other's turn
 LANES, LENGTH = 32, 64
-WATCHED_SECONDS = 40.0  # of a run whose checks and savings are timed
+WATCHED_SECONDS = 60.0  # of a run whose checks and savings are timed; the shortest budget a user would think of
 CPU = torch.device("cpu")
 
 
