@@ -6,7 +6,7 @@ from model.errors import ParameterError
 
 PRESETS: dict[str, dict[str, Any]] = {
     # For Shakespeare on one data-centre GPU in three minutes, at most 5.3 M parameters. Written from the recipes of
-    # the literature and what two cores showed; no GPU has run it yet: `python -m tests.benchmarks gpu` measures it.
+    # the literature and what two cores showed; no GPU has run it yet. `python -m tests.benchmarks gpu` measures it.
     "gpu": {
         "layers": 2,
         "hidden": 640,

@@ -9,6 +9,7 @@ from tests.benchmarks import (
     decoding,
     engine,
     finetuning,
+    gpu,
     http_load,
     latency,
     learning,
@@ -39,7 +40,7 @@ BENCHMARKS = {
 }
 
 
-BY_NAME = {"levers": levers.measure, "finetuning": finetuning.measure}
+BY_NAME = {"levers": levers.measure, "finetuning": finetuning.measure, "gpu": gpu.measure}
 """Those that take long, and run only when named."""
 
 

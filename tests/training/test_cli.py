@@ -132,7 +132,7 @@ def test_a_pipe_trains_and_the_same_seed_repeats_the_run(tmp_path: Path) -> None
 def test_a_signal_saves_and_stops_cleanly(tmp_path: Path, number: signal.Signals) -> None:
     corpus = tmp_path / "verse.txt"
     corpus.write_text(VERSE * 500)
-    words = ["train", str(corpus), "--epochs", "1000", *QUICK, "--out", str(tmp_path / "run")]
+    words = ["train", str(corpus), "--epochs", "300", *QUICK, "--out", str(tmp_path / "run")]
     process = subprocess.Popen(
         [sys.executable, "-m", "unroll", *words],
         stdout=subprocess.PIPE,

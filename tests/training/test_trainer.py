@@ -28,7 +28,7 @@ from training.trainer import Trainer
 
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
 def test_every_cell_learns_a_verse_by_heart(tmp_path: Path, cell: Cell) -> None:
-    outcome = make_trainer(tmp_path, cell=cell, epochs=40, rate=5e-3).run()
+    outcome = make_trainer(tmp_path, cell=cell, epochs=24, rate=8e-3).run()
     first, last = outcome.checks[0], outcome.checks[-1]
     assert first.validation_bits > 2
     assert last.validation_bits < 0.5
