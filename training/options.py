@@ -47,7 +47,8 @@ PatienceOption = Annotated[
 SeedOption = Annotated[int, typer.Option(help="Whole number; with --epochs the run repeats itself exactly.")]
 TensorboardOption = Annotated[bool, typer.Option("--tensorboard", help="Also write a TensorBoard log into the run.")]
 PresetOption = Annotated[
-    str | None, typer.Option(help="Sizes and rates measured for a machine or a corpus; options given go before it.")
+    str | None,
+    typer.Option(help="gpu: sizes and rates for three minutes of a GPU, not measured yet; options given go before it."),
 ]
 
 # The network.

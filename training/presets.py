@@ -1,4 +1,4 @@
-"""Sizes, rates and shares that were measured for a machine or a corpus, by name."""
+"""Sizes, rates and shares that were chosen for a machine, by name."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "gpu": {
         "layers": 2,
         "hidden": 640,
-        "embedding": 128,
+        "embedding": 56,
         "lanes": 64,
         "length": 128,
         "rate": 3e-3,

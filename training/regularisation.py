@@ -51,8 +51,8 @@ def tie(network: Network) -> None:
 def drop_weights(weights: Tensor, share: float) -> Tensor:
     """Weights with a share of them zero by chance, rounded to a 256th, and the others scaled up for it.
 
-    A byte of chance each, of which PyTorch draws eight at once: dropout's own draws, one by one on a CPU, would take a
-    fifth of a training step for a million weights.
+    A byte of chance each, of which PyTorch draws eight at once: dropout's own draws, one by one on a CPU, take six
+    times as long (LOG.md).
     """
     dropped = round(share * 256)
     drawn = torch.empty((weights.numel() + 7) // 8, dtype=torch.int64, device=weights.device)

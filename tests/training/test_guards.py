@@ -79,7 +79,6 @@ def test_a_step_back_is_to_the_bit(tmp_path: Path) -> None:
 
 def test_a_run_ends_early_when_validations_bring_nothing_better(tmp_path: Path) -> None:
     running = make_trainer(tmp_path, epochs=50, rate=1e-9, patience=3)  # it learns nothing worth a fourth digit
-    running.config.__dict__["patience"] = 3
     standing = running.run()
     best = [check.step for check in standing.checks].index(standing.best_step)
     assert len(standing.checks) == best + 1 + 3

@@ -72,7 +72,7 @@ def test_steps_before_and_after_a_stop_equal_all_steps_at_once(tmp_path: Path, c
     assert_equal_runs(whole, parts)
 
 
-def test_zoneout_and_tied_weights_resume_to_the_bit(tmp_path: Path) -> None:
+def test_zoneout_resumes_to_the_bit(tmp_path: Path) -> None:
     options: dict[str, Any] = {"zoneout": 0.1, "epochs": 1}
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     make_trainer(whole, **options).run()
