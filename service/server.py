@@ -1,7 +1,6 @@
 """Runs the application on a socket, and ends it in stages: refuse what is new, let running texts end, then stop."""
 
 import asyncio
-import ipaddress
 import logging
 import socket
 import time
@@ -15,7 +14,7 @@ from model.native import processors
 from service.app import create_app
 from service.engine import Engine
 from service.errors import Draining, EngineStopped, SettingsError
-from service.settings import Settings
+from service.settings import Settings, is_loopback
 
 logger = logging.getLogger(__name__)
 
@@ -88,14 +87,6 @@ def listen(host: str, port: int) -> socket.socket:
             "choose another with --host and --port, or stop what uses it."
         ) from error
     return listener
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach the address."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def make_server(app: FastAPI, settings: Settings, announce: Callable[[], None]) -> DrainingServer:

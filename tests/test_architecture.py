@@ -20,7 +20,18 @@ ONNX = {"onnx", "onnxruntime"}
 NO_HTTP = {
     f"service/{name}.py"
     for name in (
-        *("drawing", "engine", "errors", "generation", "output", "plan", "prefix_cache", "scheduler", "settings"),
+        *(
+            "drawing",
+            "engine",
+            "environment",
+            "errors",
+            "generation",
+            "output",
+            "plan",
+            "prefix_cache",
+            "scheduler",
+            "settings",
+        ),
         *("scoring", "served_model", "texts", "worker"),
     )
 }

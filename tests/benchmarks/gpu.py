@@ -20,7 +20,7 @@ from training.presets import PRESETS
 from training.request import Request
 from training.run import run
 
-SHAKESPEARE = Path(os.environ.get("UNROLL_SHAKESPEARE", "../shared/corpora/tinyshakespeare.txt"))
+SHAKESPEARE = Path(os.environ.get("BENCHMARK_SHAKESPEARE", "../shared/corpora/tinyshakespeare.txt"))
 LANES, LENGTH = 256, 128
 STEPS = 100
 

@@ -20,10 +20,10 @@ from training.plan import Wishes, faster_arithmetic, make_plan
 from training.split import Split, split
 from training.trainer import Trainer
 
-CORPUS = Path(os.environ.get("UNROLL_LEVERS_CORPUS", "../shared/corpora/genesis-french.latin1.txt"))
-ENCODING = os.environ.get("UNROLL_LEVERS_ENCODING", "latin-1")
-EPOCHS = float(os.environ.get("UNROLL_LEVERS_EPOCHS", "16"))
-HIDDEN = int(os.environ.get("UNROLL_LEVERS_HIDDEN", "256"))
+CORPUS = Path(os.environ.get("BENCHMARK_LEVERS_CORPUS", "../shared/corpora/genesis-french.latin1.txt"))
+ENCODING = os.environ.get("BENCHMARK_LEVERS_ENCODING", "latin-1")
+EPOCHS = float(os.environ.get("BENCHMARK_LEVERS_EPOCHS", "16"))
+HIDDEN = int(os.environ.get("BENCHMARK_LEVERS_HIDDEN", "256"))
 SEEDS = (1, 2, 3)
 
 BASE: dict[str, Any] = {
@@ -72,7 +72,7 @@ def validation_nats(tokenizer: Tokenizer, parts: Split, changed: Mapping[str, An
 def measure() -> list[Figure]:
     """Print a table of all settings and return the medians; nothing where the corpus is missing.
 
-    Run by name alone, as it takes long: `python -m tests.benchmarks levers`. UNROLL_LEVERS_… set corpus and size.
+    Run by name alone, as it takes long: `python -m tests.benchmarks levers`. BENCHMARK_LEVERS_… set corpus and size.
     """
     if not CORPUS.exists():
         return []

@@ -22,7 +22,7 @@ from training.corpus import BLOCK, Corpus, FileSource
 from training.prepared import count_ids, prepare
 from training.split import split
 
-SMALL, LARGE = 20_000_000, int(os.environ.get("UNROLL_PREPARED_BYTES", "2000000000"))
+SMALL, LARGE = 20_000_000, int(os.environ.get("BENCHMARK_PREPARED_BYTES", "2000000000"))
 ROOM = 3.2  # bytes on the disk for each of the large text: itself, two of an id, the small files
 LANES, LENGTH = 32, 64  # as a run on two cores reads
 POLLED = 0.002  # seconds between two looks at a process's memory
@@ -152,12 +152,12 @@ def speed_figures(texts: dict[str, Path], kept: Path) -> tuple[list[Figure], dic
 
 
 def measure() -> list[Figure]:
-    """On one core, in a temporary folder; UNROLL_PREPARED_BYTES says how large the large text is, 2 GB."""
+    """On one core, in a temporary folder; BENCHMARK_PREPARED_BYTES says how large the large text is, 2 GB."""
     folder = Path(tempfile.gettempdir())
     if (free := shutil.disk_usage(folder).free) < ROOM * LARGE:
         Console(stderr=True).print(
             f"Preparing is not measured: it needs {size_of(int(ROOM * LARGE))} in {folder}, where {size_of(free)} are "
-            "free; make room, name another folder in TMPDIR, or a smaller text in UNROLL_PREPARED_BYTES."
+            "free; make room, name another folder in TMPDIR, or a smaller text in BENCHMARK_PREPARED_BYTES."
         )
         return []
     with tempfile.TemporaryDirectory() as name:

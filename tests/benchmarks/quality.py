@@ -11,7 +11,7 @@ from training.corpus import Corpus, FileSource
 from training.evaluate import carried, decoder_reader, network_reader
 from training.split import split
 
-SHAKESPEARE = Path(os.environ.get("UNROLL_SHAKESPEARE", "../shared/corpora/tinyshakespeare.txt"))
+SHAKESPEARE = Path(os.environ.get("BENCHMARK_SHAKESPEARE", "../shared/corpora/tinyshakespeare.txt"))
 
 
 def measure() -> list[Figure]:

@@ -22,7 +22,7 @@ from tests.benchmarks.server_process import served
 from tests.benchmarks.timing import CLIENT_CORE, on_core, ratio, side_by_side
 
 TEXTS, CHARACTERS = 128, 4000
-BOOK = int(os.environ.get("UNROLL_BOOK_CHARACTERS", "1000000"))  # War and Peace has 3.2 million
+BOOK = int(os.environ.get("BENCHMARK_BOOK_CHARACTERS", "1000000"))  # War and Peace has 3.2 million
 LONGEST_WAIT = 600  # seconds for the book
 
 

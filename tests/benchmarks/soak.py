@@ -12,7 +12,7 @@ from tests.benchmarks.figures import Figure
 from tests.benchmarks.server_process import ServerProcess, served
 from tests.benchmarks.timing import CLIENT_CORE, on_core
 
-CHARACTERS = int(os.environ.get("UNROLL_SOAK_CHARACTERS", "20000000"))
+CHARACTERS = int(os.environ.get("BENCHMARK_SOAK_CHARACTERS", "20000000"))
 FIRST = 1_000_000  # characters after which the memory is what it is compared with
 STREAMS = 128
 CACHE_BYTES = 4_000_000  # full long before the first comparison, for a cache that fills up is no leak
@@ -104,7 +104,7 @@ def soak(server: ServerProcess, client: Client) -> list[Figure]:
 
 
 def measure() -> list[Figure]:
-    """A server on one core, the client on the other; UNROLL_SOAK_CHARACTERS says how many characters, 20 million."""
+    """A server on one core, the client on the other; BENCHMARK_SOAK_CHARACTERS says how many characters, 20 million."""
     with (
         on_core(CLIENT_CORE),
         served("--prefix-cache-bytes", str(CACHE_BYTES)) as server,

@@ -109,7 +109,7 @@ def test_a_server_is_small(checkpoint_folder: Path) -> None:
 
 
 def test_a_flag_wins_over_the_environment(checkpoint_folder: Path) -> None:
-    with serving_process("--port", "0", UNROLL_PORT="99999", UNROLL_CHECKPOINT=str(checkpoint_folder)) as (_, url):
+    with serving_process("--port", "0", UNROLL_PORT="99999", UNROLL_MODEL=str(checkpoint_folder)) as (_, url):
         assert httpx.get(f"{url}/v1/models").json()["data"][0]["id"] == "small"
 
 
@@ -146,7 +146,7 @@ def test_help_states_defaults_variables_and_examples() -> None:
         "UNROLL_GRACE_SECONDS",
         "30",
         "unroll serve runs/book/best",
-        "UNROLL_CHECKPOINT",
+        "UNROLL_MODEL",
     ):
         assert text in ended.stdout
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from service.errors import SettingsError
-from service.server import is_loopback, listen
-from service.settings import RANGES, Settings
+from service.server import listen
+from service.settings import RANGES, Settings, is_loopback
 
 
 def test_defaults_are_safe() -> None:

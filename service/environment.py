@@ -1,0 +1,31 @@
+"""What the environment says to the server: which variables are settings, and which a typing error would lose."""
+
+import difflib
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import fields
+
+from service.errors import SettingsError
+from service.settings import ENVIRONMENT, Settings, variable_of
+
+# Kubernetes tells every container of a service by the name of `unroll` in variables of these names.
+KUBERNETES = re.compile(ENVIRONMENT + r"(SERVICE_(HOST|PORT\w*)|PORT_\d+_(TCP|UDP|SCTP)\w*)")
+KUBERNETES_PORT = re.compile(r"(tcp|udp|sctp)://.*")
+
+
+def check_environment(environment: Mapping[str, str] = os.environ) -> None:
+    """Raise SettingsError on a variable that looks like a setting and is none; names the one that was meant."""
+    known = [variable_of(one.name) for one in fields(Settings)]
+    for name in sorted(environment):
+        if name.startswith(ENVIRONMENT) and name not in known and not KUBERNETES.fullmatch(name):
+            [nearest] = difflib.get_close_matches(name, known, n=1, cutoff=0)
+            raise SettingsError(
+                f"The environment has {name}, which is no setting; perhaps {nearest} is meant, or unset it. "
+                "`unroll serve --help` lists them all."
+            )
+
+
+def port_number(text: str) -> int:
+    """The port as a number; what Kubernetes puts into UNROLL_PORT for a service called `unroll` is a URL, and not ours."""
+    return Settings.port if KUBERNETES_PORT.fullmatch(str(text)) else int(text)
