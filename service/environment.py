@@ -27,5 +27,5 @@ def check_environment(environment: Mapping[str, str] = os.environ) -> None:
 
 
 def port_number(text: str) -> int:
-    """The port as a number; what Kubernetes puts into UNROLL_PORT for a service called `unroll` is a URL, and not ours."""
+    """The port as a number; where a service is called `unroll`, Kubernetes puts a URL there, which is none of ours."""
     return Settings.port if KUBERNETES_PORT.fullmatch(str(text)) else int(text)
