@@ -98,6 +98,12 @@ class Settings:
     cors_origins: str | None = setting(
         None, "Origins whose pages may call the server, separated by commas; * is any. [default: none]", ACCESS
     )
+    trusted_proxies: str | None = setting(
+        None,
+        "Addresses of proxies that may tell whose request they pass on (X-Forwarded-For), separated by commas. "
+        "[default: none]",
+        ACCESS,
+    )
     tls_certificate: Path | None = setting(None, "Certificate chain in PEM; serves https.", ACCESS)
     tls_key: Path | None = setting(None, "Its private key in PEM, where the certificate's file has none.", ACCESS)
 

@@ -1,14 +1,20 @@
 """Settings are checked when they are made, and an error names the setting, its flag and its variable."""
 
+import os
 import socket
+import subprocess
+import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from service.environment import check_environment, port_number
 from service.errors import SettingsError
 from service.server import listen
-from service.settings import RANGES, Settings, is_loopback
+from service.settings import RANGES, Settings, is_loopback, variable_of
+from tests.service.serving import REPOSITORY
 
 
 def test_defaults_are_safe() -> None:
@@ -88,3 +94,68 @@ def test_a_host_that_is_not_ours_is_an_error_with_a_remedy() -> None:
 )
 def test_only_this_machine_is_safe(host: str, safe: bool) -> None:
     assert is_loopback(host) is safe
+
+
+KNOWN = {variable_of(field.name) for field in fields(Settings)}
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("UNROLL_PROT", "UNROLL_PORT"),
+        ("UNROLL_API_KEY", "UNROLL_API_KEYS"),
+        ("UNROLL_MAXROWS", "UNROLL_MAX_ROWS"),
+        ("UNROLL_CHECKPOINT", "UNROLL_"),
+        ("UNROLL_", "UNROLL_"),
+    ],
+)
+def test_a_variable_that_is_no_setting_is_an_error_that_names_the_nearest(name: str, nearest: str) -> None:
+    with pytest.raises(SettingsError, match=f"^The environment has {name}, which is no setting; perhaps {nearest}"):
+        check_environment({"PATH": "/bin", name: "1"})
+
+
+def test_variables_of_settings_and_of_kubernetes_are_no_errors() -> None:
+    linked = ("UNROLL_SERVICE_HOST", "UNROLL_SERVICE_PORT", "UNROLL_SERVICE_PORT_HTTP", "UNROLL_PORT_8000_TCP_ADDR")
+    check_environment(dict.fromkeys((*KNOWN, *linked, "UNROLLED", "unroll_port"), "1"))
+    assert port_number("tcp://10.0.0.1:8000") == Settings.port
+    assert port_number("9000") == 9000
+
+
+def print_config(*arguments: str, **environment: str) -> list[str]:
+    ended = subprocess.run(
+        [sys.executable, "-m", "unroll", "serve", "--print-config", *arguments],
+        cwd=REPOSITORY,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=30,
+    )
+    return ended.stdout.splitlines()
+
+
+def test_the_settings_in_effect_are_shown_with_their_sources_and_without_their_secrets() -> None:
+    secret = "s" * 32
+    lines = print_config(
+        "--max-rows", "3", UNROLL_MAX_ROWS="4", UNROLL_API_KEYS=secret, UNROLL_PORT="tcp://10.0.0.1:80"
+    )
+    shown = dict(line.split("#")[0].strip().split("=", 1) for line in lines)
+    source = {line.split("=")[0]: line.rpartition("# ")[2] for line in lines}
+    assert set(shown) == KNOWN
+    assert (shown["UNROLL_MAX_ROWS"], source["UNROLL_MAX_ROWS"]) == ("3", "flag")
+    assert (shown["UNROLL_API_KEYS"], source["UNROLL_API_KEYS"]) == ("***", "environment")
+    assert (shown["UNROLL_HOST"], source["UNROLL_HOST"]) == ("127.0.0.1", "default")
+    assert shown["UNROLL_PORT"] == "8000"
+    assert secret not in "".join(lines)
+
+
+def test_what_is_shown_can_be_given_back() -> None:
+    """Every line is a variable as the server reads it, so that a deployment can start from it."""
+    lines = [line.split("#")[0].strip() for line in print_config("--max-rows", "7", "--no-access-log")]
+    given = dict(line.split("=", 1) for line in lines if not line.endswith("="))
+    again = [line.split("#")[0].strip() for line in print_config(**given)]
+    assert again == lines
+
+
+def test_every_setting_is_documented() -> None:
+    assert all(field.metadata["description"].endswith((".", "]")) for field in fields(Settings))

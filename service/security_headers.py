@@ -1,0 +1,49 @@
+"""ASGI middleware that tells browsers to do no more with an answer than it is for."""
+
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cache-Control": "no-store",  # an answer may hold what was asked
+}
+# The page of the API's documentation runs scripts of its own and calls the server.
+DOCUMENTED = {
+    **HEADERS,
+    "Content-Security-Policy": (
+        "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
+        "img-src 'self' data:; frame-ancestors 'none'"
+    ),
+}
+DOCUMENTATION = "/docs"
+ONLY_TLS = {"Strict-Transport-Security": "max-age=31536000"}  # a year
+
+
+class SecurityHeaders:
+    """Adds the headers that an answer does not have yet.
+
+    tls: whether the server is reached by https, and should not be by anything else from now on.
+    """
+
+    def __init__(self, app: ASGIApp, tls: bool) -> None:
+        self.app = app
+        self._more = ONLY_TLS if tls else {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run the application with a `send` that adds to the headers."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        own = DOCUMENTED if scope["path"] == DOCUMENTATION else HEADERS
+
+        async def with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in {**own, **self._more}.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        await self.app(scope, receive, with_headers)
