@@ -83,7 +83,10 @@ def _step_session(checkpoint: Checkpoint) -> ort.InferenceSession:
     config, tensors, ids = checkpoint.config, checkpoint.tensors, checkpoint.seen()
     if config.cell != "lstm":
         raise ValueError(f"this graph is of an LSTM, not of a {config.cell}")
+    if config.zoneout:
+        raise ValueError("this graph has no zoneout")
     graph, below = Graph(), ""
+    every = []  # the hidden state of each layer
     for layer in range(config.layers):
         w_ih, w_hh, b_ih, b_hh = (
             tensors[f"layers.{layer}.{name}_l0"] for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
@@ -100,7 +103,9 @@ def _step_session(checkpoint: Checkpoint) -> ort.InferenceSession:
         written = graph.op("Mul", graph.op("Sigmoid", i), graph.op("Tanh", g))
         cell = graph.op("Tanh", graph.op("Add", kept, written, output=f"new_c{layer}"))
         below = graph.levels(graph.op("Mul", graph.op("Sigmoid", o), cell, output=f"new_h{layer}"))
-    graph.product(below, tensors["out.weight"][ids], graph.constant(tensors["out.bias"][ids]), output="logits")
+        every.append(below)
+    heard = graph.op("Concat", *every, axis=1) if config.skip else below
+    graph.product(heard, tensors["out.weight"][ids], graph.constant(tensors["out.bias"][ids]), output="logits")
     names, float32 = config.state_names(), TensorProto.FLOAT
     inputs = [helper.make_tensor_value_info("ids", TensorProto.INT64, ["B"])]
     inputs += [helper.make_tensor_value_info(name, float32, ["B", config.hidden]) for name in names]
