@@ -11,13 +11,14 @@ from reprlib import repr as brief
 from typing import Any, Literal
 
 import numpy as np
-import safetensors
 import safetensors.numpy
 from numpy.typing import NDArray
 
 from model.config import NetworkConfig
 from model.errors import CheckpointError, ParameterError, TokenizerError
+from model.stored_weights import StoredWeights
 from model.tokenizer import Tokenizer
+from model.untrusted import open_inside, parse_json, read_text
 
 FORMAT = "unroll-checkpoint"
 VERSION = 1
@@ -25,9 +26,11 @@ BUNDLED = Path(__file__).parent / "bundled"
 
 CONFIG, WEIGHTS, TOKENIZER, CARD = "config.json", "model.safetensors", "tokenizer.json", "README.md"
 
-# A configuration is a page and a vocabulary of all Unicode some 60 MB: anything larger is not ours to read.
-LARGEST = {CONFIG: 1 << 20, TOKENIZER: 1 << 26, CARD: 1 << 20}
-LARGEST_HEADER = 1 << 20
+# A configuration is a page, and so is a card: anything larger is not ours to read. A vocabulary takes its 4 kB, and a
+# line for each id, at most 37 characters however a program lays it out that read it and wrote it again.
+LARGEST = 1 << 20
+LARGEST_TOKENIZER, LARGEST_LINE = 1 << 13, 48
+MOST_SETTINGS = 64  # entries of a tokenizer.json beside its ids: some twenty, and a comma may be a character
 
 Precision = Literal["float32", "float16"]
 STORED: dict[Precision, str] = {"float32": "F32", "float16": "F16"}
@@ -135,110 +138,95 @@ def _aside(folder: Path) -> Path:
 def load(folder: Path) -> Checkpoint:
     """Read and check a checkpoint folder; nothing in it is executed and nothing it declares is believed unchecked.
 
+    Each file is opened once and judged by what was read from it; no link out of the folder is followed
+    (`model/untrusted.py`). The sizes of all must fit the network before the first number is read.
     Raises CheckpointError with a sentence that says what is wrong with a missing, truncated, foreign or
     tampered folder, before any array of the declared size is made.
     """
     try:
-        return _load(folder)
+        if not folder.is_dir():
+            aside = _aside(folder)
+            remedy = f"{aside} holds the one before; rename it" if aside.is_dir() else "make one with `unroll train`"
+            raise CheckpointError(f"There is no checkpoint folder at {folder}; {remedy}.")
+        before = folder.stat()
+        checkpoint = _load(folder)
+        if not os.path.samestat(before, folder.stat()):
+            raise CheckpointError(f"{folder} was replaced by another while it was read; load the checkpoint again.")
     except OSError as error:
-        raise CheckpointError(f"The checkpoint {folder} could not be read ({error.strerror or error}).") from error
+        raise CheckpointError(
+            f"The checkpoint {folder} could not be read ({error.strerror or error}); see that it is there and that "
+            "you may read it, and load it again."
+        ) from error
+    return checkpoint
 
 
 def _load(folder: Path) -> Checkpoint:
-    if not folder.is_dir():
-        aside = _aside(folder)
-        remedy = f"{aside} holds the one before; rename it" if aside.is_dir() else "make one with `unroll train`"
-        raise CheckpointError(f"There is no checkpoint folder at {folder}; {remedy}.")
     written = _read_config(folder)
     try:
         config = NetworkConfig.from_json(written.get("network"))
-        tokenizer = Tokenizer.from_json(_read_text(folder, TOKENIZER))
-    except (ParameterError, TokenizerError) as error:
-        raise CheckpointError(f"The checkpoint {folder} is damaged or foreign: {error}") from error
-    if tokenizer.size != config.vocabulary:
+    except ParameterError as error:
         raise CheckpointError(
-            f"The checkpoint {folder} does not fit together: {TOKENIZER} has {tokenizer.size:,} ids, "
-            f"{CONFIG} says {config.vocabulary:,}; restore both files from the same checkpoint."
-        )
+            f"{folder / CONFIG} is damaged or foreign: {error} Restore it, or train again."
+        ) from error
     unseen = _from_ranges(written.get("unseen_ids"), config.vocabulary, folder)
-    training = written.get("training")
-    return Checkpoint(
-        config=config,
-        tokenizer=tokenizer,
-        tensors=_read_weights(folder, config, written.get("weights")),
-        unseen=unseen,
-        training=training if isinstance(training, dict) else {},
-        card=_read_text(folder, CARD) if (folder / CARD).is_file() else "",
-    )
-
-
-def _read_text(folder: Path, name: str) -> str:
-    path = folder / name
-    if not path.is_file():
-        raise CheckpointError(f"The checkpoint {folder} has no {name}; restore it, or train again.")
-    if path.stat().st_size > LARGEST[name]:
-        raise CheckpointError(f"{path} is larger than any {name} Unroll writes; it is not a checkpoint's.")
-    try:
-        return path.read_text("utf-8")
-    except UnicodeDecodeError as error:
-        raise CheckpointError(f"{path} is not UTF-8 text at byte {error.start}; the file is damaged.") from error
+    precision = written.get("weights")
+    if precision not in tuple(STORED):  # a tuple: what a file says need not be hashable
+        raise CheckpointError(
+            f"{folder / CONFIG} says weights are {brief(precision)}; Unroll reads float32 and float16. Train again."
+        )
+    with open_inside(folder, WEIGHTS) as file:
+        weights = StoredWeights(file, folder / WEIGHTS, config.tensor_shapes(), STORED[precision])
+        return Checkpoint(
+            config=config,
+            tokenizer=_read_tokenizer(folder, config.vocabulary),
+            tensors=weights.read(),
+            unseen=unseen,
+            training=written.get("training", {}),
+            card=read_text(folder, CARD, LARGEST) if os.path.lexists(folder / CARD) else "",
+        )
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
+    path = folder / CONFIG
     try:
-        written = json.loads(_read_text(folder, CONFIG))
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{folder / CONFIG} is not JSON; the file is damaged.") from error
-    if not isinstance(written, dict) or written.get("format") != FORMAT:
-        raise CheckpointError(f"{folder} is not a checkpoint of Unroll; its {CONFIG} does not say {FORMAT!r}.")
-    if written.get("format_version") != VERSION:
+        written = parse_json(read_text(folder, CONFIG, LARGEST))
+    except ValueError as error:
         raise CheckpointError(
-            f"The checkpoint {folder} has format version {brief(written.get('format_version'))}; "
+            f"{path} is damaged, or not JSON as Unroll writes it ({error}); restore it, or train again."
+        ) from error
+    if not isinstance(written, dict) or written.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{folder} is not a checkpoint of Unroll; its {CONFIG} does not say {FORMAT!r}. Name another folder."
+        )
+    version = written.get("format_version")
+    if type(version) is not int or version != VERSION:
+        raise CheckpointError(
+            f"The checkpoint {folder} has format version {brief(version)}; "
             f"this Unroll reads version {VERSION}. Install a matching Unroll, or train again."
+        )
+    if not isinstance(written.get("training", {}), dict):
+        raise CheckpointError(
+            f"{path}: training is {brief(written['training'])}, not a table; the file is damaged, restore it."
         )
     return written
 
 
-def _read_weights(folder: Path, config: NetworkConfig, precision: Any) -> dict[str, NDArray[np.float32]]:
-    path = folder / WEIGHTS
-    if not path.is_file():
-        raise CheckpointError(f"The checkpoint {folder} has no {WEIGHTS}; restore it, or train again.")
-    if precision not in tuple(STORED):  # a tuple: what a file says need not be hashable
-        raise CheckpointError(
-            f"{folder / CONFIG} says weights are {brief(precision)}; Unroll reads float32 and float16."
-        )
-    width = 4 if precision == "float32" else 2
-    size, expected = path.stat().st_size, config.parameters() * width
-    if not expected < size <= expected + LARGEST_HEADER:
-        raise CheckpointError(
-            f"{path} has {size:,} bytes, but {CONFIG} asks for {expected:,} of weights and a header; "
-            "the file is truncated or belongs to another checkpoint."
-        )
-    shapes = config.tensor_shapes()
+def _read_tokenizer(folder: Path, vocabulary: int) -> Tokenizer:
+    text = read_text(folder, TOKENIZER, LARGEST_TOKENIZER + LARGEST_LINE * vocabulary)
     try:
-        with safetensors.safe_open(path, framework="numpy") as file:
-            _check_header(path, file, shapes, STORED[precision])
-            tensors = {name: file.get_tensor(name).astype(np.float32) for name in shapes}
-    except safetensors.SafetensorError as error:
-        raise CheckpointError(f"{path} is truncated or not a safetensors file ({error}).") from error
-    for name, tensor in tensors.items():
-        if not np.isfinite(tensor).all():
-            raise CheckpointError(f"{path}: {name} holds NaN or infinity; the training run diverged. Train again.")
-    return tensors
-
-
-def _check_header(path: Path, file: Any, shapes: Mapping[str, tuple[int, ...]], stored: str) -> None:
-    if set(file.keys()) != set(shapes):
-        wrong = brief(sorted(set(file.keys()) ^ set(shapes)))
-        raise CheckpointError(f"{path} lacks or should not have the tensors {wrong}; it belongs to another network.")
-    for name, shape in shapes.items():
-        declared = file.get_slice(name)
-        found, dtype = tuple(declared.get_shape()), declared.get_dtype()
-        if found != shape or dtype != stored:
-            raise CheckpointError(
-                f"{path}: {name} is {dtype} {found}, but {CONFIG} asks for {stored} {shape}; "
-                "restore both files from the same checkpoint."
-            )
+        if text.count(",") > vocabulary + MOST_SETTINGS:
+            raise TokenizerError(f"This tokenizer.json has entries for more than {vocabulary:,} ids.")
+        tokenizer = Tokenizer.from_json(text)
+    except TokenizerError as error:
+        raise CheckpointError(
+            f"{folder / TOKENIZER} is damaged or foreign: {error} Restore it, or train again."
+        ) from error
+    if tokenizer.size != vocabulary:
+        raise CheckpointError(
+            f"The checkpoint {folder} does not fit together: {TOKENIZER} has {tokenizer.size:,} ids, "
+            f"{CONFIG} says {vocabulary:,}; restore both files from the same checkpoint."
+        )
+    return tokenizer
 
 
 def _to_ranges(ids: NDArray[np.int64]) -> list[list[int]]:
@@ -250,14 +238,21 @@ def _to_ranges(ids: NDArray[np.int64]) -> list[list[int]]:
 
 
 def _from_ranges(ranges: Any, vocabulary: int, folder: Path) -> NDArray[np.int64]:
+    """The ids of ranges as `_to_ranges` makes them: each after the one before, so that they take no time together."""
     unseen = np.zeros(vocabulary, bool)
+    after = 0
     try:
         for first, last in ranges:
-            if type(first) is not int or type(last) is not int or not 0 <= first <= last < vocabulary:
+            if type(first) is not int or type(last) is not int or not after <= first <= last < vocabulary:
                 raise ValueError
             unseen[first : last + 1] = True
+            after = last + 1
     except (TypeError, ValueError):
-        raise CheckpointError(f"{folder / CONFIG}: unseen_ids are not ranges of ids; the file is damaged.") from None
+        raise CheckpointError(
+            f"{folder / CONFIG}: unseen_ids are not ranges of ids; the file is damaged, restore it or train again."
+        ) from None
     if unseen.all():
-        raise CheckpointError(f"{folder / CONFIG}: unseen_ids leave nothing to generate; the file is damaged.")
+        raise CheckpointError(
+            f"{folder / CONFIG}: unseen_ids leave nothing to generate; the file is damaged, restore it or train again."
+        )
     return np.flatnonzero(unseen)

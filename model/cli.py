@@ -192,8 +192,9 @@ def info(checkpoint: CheckpointArgument = None, as_json: JsonOption = False) -> 
 
 def describe(checkpoint: Any, folder: Path) -> dict[str, Any]:
     """What can be said of a checkpoint, as JSON values."""
-    from model.checkpoint import CONFIG
+    from model.checkpoint import CONFIG, LARGEST
     from model.tokenizer import BYTES
+    from model.untrusted import parse_json, read_text
 
     config, unseen = checkpoint.config, checkpoint.unseen
     return {
@@ -212,7 +213,7 @@ def describe(checkpoint: Any, folder: Path) -> dict[str, Any]:
             "characters_never_seen": int((unseen >= BYTES).sum()),
             "bytes_seen": BYTES - int((unseen < BYTES).sum()),
         },
-        "weights": json.loads((folder / CONFIG).read_text("utf-8"))["weights"],
+        "weights": parse_json(read_text(folder, CONFIG, LARGEST))["weights"],
         "bytes_on_disk": sum(path.stat().st_size for path in folder.iterdir() if path.is_file()),
         "state_bytes_per_stream": 4 * config.hidden * len(config.state_names()),
         "training": dict(checkpoint.training),

@@ -18,6 +18,10 @@ STATE_PARTS: dict[Cell, str] = {"lstm": "hc", "gru": "h", "rnn": "h"}
 # Bounds that refuse a typing error or a hostile file, far above what a character model needs.
 LIMITS = {"layers": (1, 16), "hidden": (1, 8192), "embedding": (1, 8192), "vocabulary": (257, 1_114_368)}
 
+# Four gigabytes in float32, some ten times the largest character model that was written about (Radford et al. 2017):
+# each width may be the largest, but not all of them together.
+MOST_PARAMETERS = 1 << 30
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NetworkConfig:
@@ -52,6 +56,12 @@ class NetworkConfig:
             raise ParameterError("skip", f"skip is {brief(self.skip)}; choose true or false.")
         if type(self.zoneout) not in (int, float) or not 0 <= self.zoneout < 1:
             raise ParameterError("zoneout", f"zoneout is {brief(self.zoneout)}; choose a share from 0 to below 1.")
+        if self.parameters() > MOST_PARAMETERS:
+            raise ParameterError(
+                "hidden",
+                f"the network would have {self.parameters():,} parameters; choose fewer layers or narrower ones, "
+                f"up to {MOST_PARAMETERS:,}.",
+            )
 
     @classmethod
     def from_json(cls, values: Any) -> "NetworkConfig":

@@ -13,6 +13,7 @@ import numpy as np
 
 NAME = "held_out_surprise"  # of the block in the `training` table
 QUANTILES = (0, 1, 5, 10, 25, 50, 75, 90, 95, 99, 100)  # in percent
+MOST_LENGTHS = 64  # passages are measured at a handful of lengths; every score looks through all of them
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class HeldOutSurprise:
         if not isinstance(written, dict) or written.get("quantiles") != list(QUANTILES):
             return None
         lengths, protocol = written.get("lengths"), written.get("protocol")
-        if not isinstance(lengths, dict) or not lengths or not isinstance(protocol, str):
+        if not isinstance(lengths, dict) or not 0 < len(lengths) <= MOST_LENGTHS or not isinstance(protocol, str):
             return None
         if not all(_is_length(length) and _are_quantiles(values) for length, values in lengths.items()):
             return None

@@ -9,6 +9,7 @@ import tokenizers
 from numpy.typing import NDArray
 
 from model.errors import TokenizerError
+from model.untrusted import parse_json
 
 BYTES = 256  # ids 0 … 255 are the bytes of UTF-8, so that id and byte are the same number
 BLOCK = 1 << 16  # characters encoded at a time: bounds the working memory, and fits a core's cache
@@ -136,26 +137,41 @@ class Tokenizer:
     def from_json(cls, text: str) -> "Tokenizer":
         """Read what `to_json` wrote. Raises TokenizerError on anything else, however close."""
         try:
-            written = json.loads(text)
-            vocabulary = written["model"]["vocab"]
-            characters = sorted((token, piece) for piece, token in vocabulary.items() if token >= BYTES)
-            tokenizer = cls("".join(piece for _, piece in characters))
-            ours = json.loads(tokenizer.to_json())
-            same = ours["model"].pop("vocab") == written["model"].pop("vocab") and _alike(ours, written)
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, TokenizerError) as error:
-            raise TokenizerError(f"This is not a tokenizer.json of Unroll ({type(error).__name__}).") from error
-        if not same:
+            written = parse_json(text)
+            model = written.get("model") if isinstance(written, dict) else None
+            if not isinstance(model, dict):
+                raise ValueError("it has no model")
+            tokenizer = cls(_characters(model.pop("vocab", None)))
+        except (ValueError, TokenizerError) as error:
+            raise TokenizerError(f"This is not a tokenizer.json of Unroll ({str(error).rstrip('.')}).") from error
+        ours = json.loads(cls("a").to_json())  # beside their characters, all vocabularies of ours are the same
+        del ours["model"]["vocab"]
+        if not _alike(ours, written):
             raise TokenizerError(
                 "This tokenizer.json is not a character vocabulary with byte fallback as Unroll writes it."
             )
         return tokenizer
 
 
+def _characters(vocabulary: Any) -> str:
+    """The characters of a written vocabulary, in the order of their ids. Raises ValueError on any other vocabulary."""
+    if not isinstance(vocabulary, dict) or not set(map(type, vocabulary.values())) <= {int}:
+        raise ValueError("its vocabulary is not a table of whole numbers")
+    pieces = sorted(vocabulary, key=vocabulary.__getitem__)
+    if list(map(vocabulary.__getitem__, pieces)) != list(range(len(pieces))):
+        raise ValueError("its ids are not 0, 1, 2, …, each once")
+    if pieces[:BYTES] != [f"<0x{byte:02X}>" for byte in range(BYTES)]:
+        raise ValueError("its first 256 ids are not the bytes")
+    if not set(map(len, pieces[BYTES:])) == {1}:
+        raise ValueError("its other ids are not one character each, or there is none")
+    return "".join(pieces[BYTES:])
+
+
 def _alike(ours: Any, written: Any) -> bool:
     """Whether two settings mean the same; what one version of the library leaves out, another writes as nothing."""
     if isinstance(ours, dict) and isinstance(written, dict):
         return all(_alike(ours.get(key), written.get(key)) for key in ours.keys() | written.keys())
-    return bool(ours == written or not (ours or written))
+    return bool((type(ours) is type(written) and ours == written) or not (ours or written))
 
 
 def count_characters(ids: Ids) -> int:

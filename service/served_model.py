@@ -9,6 +9,7 @@ from model.decoder import Decoder
 from model.rows import AnyDecoder
 from model.surprise import HeldOutSurprise
 from model.tokenizer import Tokenizer
+from model.untrusted import open_inside
 from service.errors import SettingsError
 from service.settings import Settings
 
@@ -52,7 +53,7 @@ def _fingerprint(folder: Path, where: str) -> str:
     """The digest of a checkpoint's files and of the arithmetic: int8 is the same everywhere, fp32 on one processor."""
     digest = hashlib.sha256((where.partition(" ")[0] if where.startswith("int8") else where).encode())
     for name in (CONFIG, WEIGHTS, TOKENIZER):
-        with (folder / name).open("rb") as file:
+        with open_inside(folder, name) as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     return "fp_" + digest.hexdigest()[:16]
 
