@@ -38,7 +38,7 @@ def train(
     layers: options.LayersOption = None,
     hidden: options.HiddenOption = None,
     embedding: options.EmbeddingOption = None,
-    skip: options.SkipOption = False,
+    skip: options.SkipOption = None,
     tied: options.TiedOption = False,
     dropout: options.DropoutOption = None,
     input_dropout: options.InputDropoutOption = None,

@@ -57,7 +57,13 @@ CellOption = Annotated[Literal["lstm", "gru", "rnn"], typer.Option(help="Recurre
 LayersOption = Annotated[int | None, typer.Option(help="Recurrent layers.", show_default=PLANNED)]
 HiddenOption = Annotated[int | None, typer.Option(help="Width of the hidden state.", show_default=PLANNED)]
 EmbeddingOption = Annotated[int | None, typer.Option(help="Width of a character's embedding.", show_default=PLANNED)]
-SkipOption = Annotated[bool, typer.Option("--skip", help="Let the output read every layer, not the last alone.")]
+SkipOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--skip/--no-skip",
+        help="Let the output read every layer, not the last alone. \\[default: where there are several]",
+    ),
+]
 TiedOption = Annotated[bool, typer.Option("--tied", help="Make embedding and output one matrix.")]
 
 # What is left out while training.
@@ -125,5 +131,5 @@ def require(*packages: str) -> None:
     if missing := [package for package in packages if find_spec(package) is None]:
         raise UnrollError(
             f"Training needs {' and '.join(missing)}, which serving does not; install it with `make train` in Unroll's "
-            "folder, or with pip as the extra `train`."
+            "folder, or with pip as the extra `train`; in a container, use the image of the Dockerfile's target `train`."
         )

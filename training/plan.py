@@ -58,7 +58,7 @@ class Wishes:
     layers: int | None = None
     hidden: int | None = None
     embedding: int | None = None
-    skip: bool = False
+    skip: bool | None = None
     zoneout: float = 0.0
     dropout: float | None = None
     input_dropout: float | None = None
@@ -135,13 +135,15 @@ def make_plan(
 
 def _network(wishes: Wishes, vocabulary: int, characters: int, speed: float | None) -> NetworkConfig:
     layers, hidden, embedding = _size(wishes, vocabulary, characters, speed)
+    layers = _chosen(wishes.layers, layers)
     network = NetworkConfig(
         cell=wishes.cell,
-        layers=_chosen(wishes.layers, layers),
+        layers=layers,
         hidden=_chosen(wishes.hidden, hidden),
         embedding=_chosen(wishes.embedding, embedding),
         vocabulary=vocabulary,
-        skip=wishes.skip,
+        # The embedding of tied weights has the output's width, which skip connections would multiply.
+        skip=layers > 1 and not wishes.tied if wishes.skip is None else wishes.skip,
         zoneout=wishes.zoneout,
     )
     if wishes.tied and wishes.embedding is None:

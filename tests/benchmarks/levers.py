@@ -44,7 +44,7 @@ LEVERS: dict[str, Mapping[str, Any]] = {
     "drop state 0.02": {"drop_state": 0.02},
     "jittered length, 4": {"jitter": 4.0},
     "tied weights": {"tied": True, "embedding": HIDDEN},
-    "two layers": {"layers": 2},
+    "two layers, no skip": {"layers": 2, "skip": False},
     "two layers, skip": {"layers": 2, "skip": True},
     "average of the last fifth": {"average": 0.2},
     "linear decay": {"decay": "linear"},
