@@ -34,8 +34,12 @@ def check_model(name: str | None, model: ServedModel) -> None:
 
 
 def namespace_of(request: Request) -> bytes:
-    """Whose prompts are kept together: how long an answer takes tells nobody what was asked with another key."""
-    return hashlib.sha256(request.headers.get("authorization", "").encode("latin-1")).digest()
+    """Whose prompts are kept together: how long an answer takes tells nobody what was asked with another key.
+
+    Where the server knows no keys, whatever a client sends as one keeps its prompts apart.
+    """
+    holder: bytes | None = request.scope.get("unroll.holder")
+    return holder or hashlib.sha256(request.headers.get("authorization", "").encode("latin-1")).digest()
 
 
 def ignored_fields(names: Iterable[str]) -> dict[str, str]:

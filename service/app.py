@@ -1,22 +1,34 @@
 """The application: a checkpoint and settings in, an ASGI application out."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
+from typing import Any
 
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp
 
 from model.decoder import Decoder
-from service import error_responses, score, tgi, tokens
+from service import error_responses, health, metrics, score, tgi, tokens
+from service.access import Access
+from service.allowance import Allowance
 from service.body_limit import BodyLimit
 from service.engine import Engine
 from service.error_responses import Shape
+from service.fair_use import FairUse
+from service.health import Reports
+from service.keys import Keys
+from service.metrics import Metrics
+from service.observed import Observed, paths_of
 from service.openapi import described
 from service.routes import router
+from service.security_headers import SecurityHeaders
 from service.served_model import ServedModel
-from service.settings import Settings
+from service.settings import Settings, listed
 
 DESCRIPTION = """\
 Continues text one character at a time with a recurrent language model, in the dialect of OpenAI's completions.
@@ -27,11 +39,12 @@ The same model, seed and parameters give the same text: streamed or not, alone o
 ERROR_SHAPES: dict[str, Shape] = {**tgi.ERROR_SHAPES}
 
 
-def create_app(settings: Settings, decoder: type[Decoder] = Decoder) -> FastAPI:
+def create_app(settings: Settings, decoder: type[Decoder] = Decoder, keys: Keys | None = None) -> FastAPI:
     """An application that serves the checkpoint the settings name; its engine runs while the application does.
 
-    `app.state` holds the `model` and the `engine`, for whoever runs the application.
-    Raises CheckpointError, before anything is started, on a checkpoint that cannot be served.
+    keys: who may use it; None = those of the settings.
+    `app.state` holds the `model`, the `engine` and the `metrics`, for whoever runs the application.
+    Raises CheckpointError and SettingsError, before anything is started, on what cannot be served.
     """
     model = ServedModel.load(settings, decoder)
     engine = Engine(model.decoder, settings)
@@ -54,12 +67,55 @@ def create_app(settings: Settings, decoder: type[Decoder] = Decoder) -> FastAPI:
         redirect_slashes=False,
         swagger_ui_parameters={"validatorUrl": None},
     )
-    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
-    app.include_router(router(model, engine, settings))
-    app.include_router(tokens.router(model, settings))
-    app.include_router(tgi.router(model, engine, settings))
-    app.include_router(score.router(model, engine, settings))
+    app.state.model, app.state.engine = model, engine
+    _answer(app, model, engine, settings)
+    _guard(app, keys or Keys(settings), settings)
     error_responses.install(app, ERROR_SHAPES)
     app.openapi = described(app.openapi, model.tokenizer.size)  # type: ignore[method-assign]
-    app.state.model, app.state.engine = model, engine
     return app
+
+
+def _answer(app: FastAPI, model: ServedModel, engine: Engine, settings: Settings) -> None:
+    """The routes."""
+    reports = Reports(model.name, engine, settings)
+    app.state.metrics = Metrics(model, engine, lambda: reports.condition.ready)
+    for routes in (
+        router(model, engine, settings),
+        tokens.router(model, settings),
+        tgi.router(model, engine, settings),
+        score.router(model, engine, settings),
+        health.router(reports),
+        metrics.router(app.state.metrics),
+    ):
+        app.include_router(routes)
+
+
+def _guard(app: FastAPI, keys: Keys, settings: Settings) -> None:
+    """What a request passes on its way in. The last that is added stands outermost."""
+    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, seconds=settings.body_seconds)
+    app.add_middleware(Allowance, fair_use=_fair_use(settings))
+    app.add_middleware(Access, keys=keys, hosts=settings.hosts)
+    if settings.cors_origins is not None:  # a browser's question before a request needs no key
+        app.add_middleware(CORSMiddleware, **_cors(settings.cors_origins))
+    stack = app.build_middleware_stack
+
+    def seen() -> ASGIApp:
+        """Around Starlette's own outermost layer, so that the answer to a mistake of ours passes it, too."""
+        secure = SecurityHeaders(stack(), settings.tls_certificate is not None)
+        return Observed(secure, app.state.metrics, paths_of(app), settings.access_log)
+
+    app.build_middleware_stack = seen  # type: ignore[method-assign]
+
+
+def _fair_use(settings: Settings) -> FairUse:
+    return FairUse(settings.key_requests_per_minute, settings.key_concurrent_requests, time.monotonic)
+
+
+def _cors(origins: str) -> dict[str, Any]:
+    """Pages of these origins may read answers; a key is theirs to have, as no cookie is ever believed."""
+    return {
+        "allow_origins": listed(origins),
+        "allow_methods": ["GET", "POST"],
+        "allow_headers": ["Authorization", "Content-Type", "X-API-Key", "X-Request-Id"],
+        "expose_headers": ["X-Request-Id", "X-Unroll-Ignored-Fields", "Retry-After"],
+    }

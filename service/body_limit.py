@@ -1,34 +1,51 @@
-"""ASGI middleware that stops reading a request's body once it is too large, announced or not."""
+"""ASGI middleware that stops reading a request's body once it is too large, announced or not, or too slow."""
+
+import asyncio
 
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+BODY_SECONDS = 60.0  # unless told otherwise
+
 
 class BodyLimit:
-    """Lets bodies of at most `max_bytes` through.
+    """Lets bodies of at most `max_bytes` through that come within `seconds`.
 
-    A larger one raises a 413 where the application reads it, so that its answer is made where all errors are answered;
-    the length a client announces is believed only when it is too large.
+    A larger one raises a 413, a slower one a 408, where the application reads it, so that its answer is made where all
+    errors are answered; the length a client announces is believed only when it is too large.
     """
 
-    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, max_bytes: int, seconds: float = BODY_SECONDS) -> None:
         self.app = app
         self.max_bytes = max_bytes
+        self.seconds = seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Run the application with a `receive` that counts."""
+        """Run the application with a `receive` that counts, and looks at the clock until the body is there."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         announced = Headers(scope=scope).get("content-length", "0")
         left = self.max_bytes if len(announced) < 20 and int(announced) <= self.max_bytes else -1
+        deadline: float | None = asyncio.get_running_loop().time() + self.seconds
 
         async def counted() -> Message:
-            nonlocal left
+            nonlocal left, deadline
             if left >= 0:
-                message = await receive()
+                try:
+                    async with asyncio.timeout_at(deadline):
+                        message = await receive()
+                except TimeoutError as error:
+                    sentence = (
+                        f"The body did not come within {self.seconds:g} seconds; send it faster, or a shorter one."
+                    )
+                    raise HTTPException(408, sentence) from error
+                if message["type"] == "http.disconnect" and deadline is not None:
+                    raise HTTPException(499, "The request was given up.")  # else FastAPI answers it as a bad body
                 left -= len(message.get("body", b""))
+                if not message.get("more_body"):
+                    deadline = None  # what comes now is that the client goes away
             if left < 0:
                 raise HTTPException(413, f"The body is larger than {self.max_bytes:,} bytes; send a shorter one.")
             return message

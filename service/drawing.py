@@ -78,6 +78,11 @@ class Drawing:
         self.rows = [row for row in self.rows if row not in gone]
         self._arrange()
 
+    def beyond(self, events: list[Event]) -> int:
+        """Ids that the call just accepted drew for texts after their ends."""
+        ended = ((row.place, piece) for row, piece in events if piece.finish_reason is not None)
+        return sum(int(self._counts[place]) - piece.tokens for place, piece in ended)
+
     def accept(self, drawn: Drawn, now: float) -> list[Event]:
         """Take what all rows have drawn; the pieces that are due. A piece that says why it ended is a row's last."""
         steps = drawn.ids.shape[1]

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import threading
 import time
 from typing import Literal
@@ -9,8 +10,9 @@ from typing import Literal
 from model.errors import ServiceError
 from model.rows import AnyDecoder
 from service.drawing import Event
-from service.errors import DeadlineExceeded, Draining, EngineStopped, QueueFull, StepFailed
+from service.errors import DeadlineExceeded, Draining, EngineStopped, QueueFull, ReaderTooSlow, StepFailed
 from service.generation import Generation, GenerationRequest
+from service.measures import Lane, Measures, Refusal
 from service.output import Piece
 from service.prefix_cache import PrefixCache
 from service.scheduler import Changes, Scheduler
@@ -22,6 +24,12 @@ logger = logging.getLogger(__name__)
 
 Status = Literal["ok", "draining", "failed"]
 
+LOOK_SECONDS = 0.25  # between two looks at deadlines from outside the threads, which may hang
+STOP_SECONDS = 2.0  # for a turn to end; one that hangs must not keep the process
+
+UNTAKEN = ReaderTooSlow(
+    "You have not read what was written for so long that it is given up; read faster, or ask for less."
+)
 FAILED = StepFailed("The server failed in the middle of this text; it has been logged. Try again.")
 
 
@@ -39,8 +47,10 @@ class Engine:
         places = [(settings.max_rows + at) // lanes for at in range(lanes)]
         patience = settings.deadline_seconds or float("inf")
         self.cache = PrefixCache(settings.prefix_cache_bytes)
-        self.failures = 0
-        """Calls of the model that raised an exception."""
+        self.measures = Measures([Lane() for _ in places])
+        """What is counted."""
+        self.log_prompts = settings.log_prompts
+        """Whether what is asked may be logged."""
         self.died = False
         """Whether a thread has ended that should not have."""
         self._scheduler: Scheduler[GenerationRequest, Generation] = Scheduler(places, settings.max_waiting, patience)
@@ -49,12 +59,15 @@ class Engine:
             "ask for fewer characters, or again when the server is less busy."
         )
         self._max_held_ids = settings.max_held_characters
+        self._max_untaken = settings.max_untaken_characters
         self._held_ids = 0
         self._requests: set[GenerationRequest] = set()
+        self._offered = 0.0  # when the last request came
         self._work = threading.Condition()
         self._loop: asyncio.AbstractEventLoop
         self._refusal: ServiceError | None = EngineStopped("The server has not started; try again in a moment.")
         self._stopping = False
+        self._looking: asyncio.TimerHandle | None = None
         self._threads = [
             threading.Thread(target=self._run, args=(lane, decoder, count), name=f"engine-{lane}", daemon=True)
             for lane, count in enumerate(places)
@@ -66,6 +79,7 @@ class Engine:
         self._refusal = None
         for thread in self._threads:
             thread.start()
+        self._look()
 
     def stop(self) -> None:
         """End the threads after the turns they are in. Requests that are not finished never will be."""
@@ -73,9 +87,11 @@ class Engine:
         with self._work:
             self._stopping = True
             self._work.notify_all()
+        if self._looking is not None:
+            self._looking.cancel()
         for thread in self._threads:
             if thread.is_alive():
-                thread.join()
+                thread.join(STOP_SECONDS)
 
     def submit(self, *requests: GenerationRequest) -> None:
         """Let the texts of some requests be generated as soon as there are places; they arrive in their outputs.
@@ -84,18 +100,39 @@ class Engine:
         and ParameterError for more texts than there can ever be places.
         """
         if self._refusal is not None:
-            raise self._refusal
+            raise self._refused("draining" if isinstance(self._refusal, Draining) else "stopped", self._refusal)
         held = sum(request.held for request in requests)
         if self._requests and self._held_ids + held > self._max_held_ids:
-            raise QueueFull("The prompts being read and waiting are all this server holds; try again in a moment.")
+            message = "The prompts being read and waiting are all this server holds; try again in a moment."
+            raise self._refused("prompts_held", QueueFull(message))
+        now = time.monotonic()
+        for request in requests:
+            request.submitted = now
+        working = {request: request.rows for request in requests if request.max_tokens or request.scoring}
         with self._work:
-            working = {request: request.rows for request in requests if request.max_tokens or request.scoring}
-            self._scheduler.add(working, time.monotonic())
+            self._offered = now
+            try:
+                self._scheduler.add(working, now)
+            except QueueFull:
+                self.measures.refused["queue_full"] += 1
+                raise
             self._work.notify_all()
         idle = [row for request in requests if request not in working for row in request.rows]
-        _deliver([], [Event(row, Piece("", "length")) for row in idle], [])
+        self._take(requests, held)
+        self._deliver([], [Event(row, Piece("", "length")) for row in idle], [])
+
+    def _take(self, requests: tuple[GenerationRequest, ...], held: int) -> None:
+        """Note that requests are here, and count them."""
         self._requests.update(requests)
         self._held_ids += held
+        self.measures.submitted += sum(len(request.rows) for request in requests)
+        self.measures.prompt_tokens += sum(request.prompt_tokens for request in requests)
+        self.measures.unseen += sum(request.unseen for request in requests)
+
+    def _refused(self, reason: Refusal, error: ServiceError) -> ServiceError:
+        """Count a refusal, and say it."""
+        self.measures.refused[reason] += 1
+        return error
 
     def release(self, *requests: GenerationRequest) -> None:
         """Let requests go: free the places of whatever has not finished, after the turn it is in."""
@@ -104,6 +141,7 @@ class Engine:
             return
         self._requests -= known
         self._held_ids -= sum(request.held for request in known)
+        self.measures.finished["abort"] += sum(request.end(len(request.rows)) for request in known)
         with self._work:
             for request in known:
                 self._scheduler.drop(request)
@@ -116,8 +154,12 @@ class Engine:
     def abandon(self, error: ServiceError) -> None:
         """End every request now, with an error."""
         for request in list(self._requests):
-            request.output.fail(error)
-            self.release(request)
+            self._give_up(request, error)
+
+    def _give_up(self, request: GenerationRequest, error: ServiceError) -> None:
+        request.output.fail(error)
+        self.measures.finished["error"] += request.end(len(request.rows))
+        self.release(request)
 
     @property
     def status(self) -> Status:
@@ -125,6 +167,27 @@ class Engine:
         if isinstance(self._refusal, Draining) and not self.died:
             return "draining"
         return "failed" if self._refusal else "ok"
+
+    @property
+    def failures(self) -> int:
+        """Calls of the model that raised an exception."""
+        return self.measures.failures
+
+    @property
+    def threads(self) -> int:
+        """Threads that generate and are alive."""
+        return sum(thread.is_alive() for thread in self._threads)
+
+    @property
+    def progressed(self) -> float:
+        """When the thread that is furthest behind last ended a turn, by `time.monotonic`; now where nothing is to do.
+
+        A thread that wakes is behind from then on, and so are all while there is work and none of them has begun it.
+        """
+        oldest = min(lane.progressed for lane in self.measures.lanes)
+        if oldest < math.inf:
+            return oldest
+        return self._offered if self.running or self.waiting else time.monotonic()
 
     @property
     def running(self) -> int:
@@ -139,9 +202,12 @@ class Engine:
     def _run(self, lane: int, decoder: AnyDecoder, places: int) -> None:
         """A thread: a turn after the other while there are rows, sleep while there are none."""
         try:
-            worker = Worker(decoder, places, self.cache, time.monotonic)
+            measures = self.measures.lanes[lane]
+            worker = Worker(decoder, places, self.cache, time.monotonic, measures)
             while (changes := self._next(lane, worker)) is not None:
-                self._settle(worker.turn(changes))
+                if measures.progressed == math.inf:
+                    measures.progressed = time.monotonic()
+                self._settle(worker.turn(changes), measures)
         except BaseException:
             logger.critical("A thread of the engine has died; restart the server.", exc_info=True)
             error = EngineStopped("The server can generate no more text; it has to be restarted.")
@@ -154,14 +220,16 @@ class Engine:
                 changes = self._scheduler.changes(lane)
                 if worker.busy or changes.leaving or changes.joining:
                     return changes
+                self.measures.lanes[lane].progressed = math.inf
                 self._work.wait()
         return None
 
-    def _settle(self, turn: Turn) -> None:
+    def _settle(self, turn: Turn, lane: Lane) -> None:
         """Bring the scheduler up to date with a turn, and hand over what it brought, all at once."""
         ended = [event.row for event in turn.events if event.piece.finish_reason is not None]
+        lane.progressed = now = time.monotonic()
         with self._work:
-            late = self._scheduler.expire(time.monotonic())
+            late = self._scheduler.expire(now)
             for request in turn.read:
                 self._scheduler.spread(request)
             for row in ended:
@@ -170,27 +238,40 @@ class Engine:
                 self._scheduler.drop(request)
             if late or turn.read or ended or turn.failed:
                 self._work.notify_all()
-        self.failures += turn.failures
         errors: list[tuple[GenerationRequest, ServiceError]] = [(request, self._late) for request in late]
         errors += [(request, FAILED) for request in turn.failed]
         if turn.events or turn.scored or errors:
-            self._loop.call_soon_threadsafe(_deliver, turn.scored, turn.events, errors)
+            self._loop.call_soon_threadsafe(self._deliver, turn.scored, turn.events, errors)
+
+    def _look(self) -> None:
+        """End what is late, also where no thread ends a turn."""
+        with self._work:
+            late = self._scheduler.expire(time.monotonic())
+        self._deliver([], [], [(request, self._late) for request in late])
+        self._looking = self._loop.call_later(LOOK_SECONDS, self._look)
 
     def _die(self, error: ServiceError) -> None:
         self.died = True
         self._refusal = error
         self.abandon(error)
 
-
-def _deliver(
-    scored: list[tuple[GenerationRequest, Slice]],
-    events: list[Event],
-    errors: list[tuple[GenerationRequest, ServiceError]],
-) -> None:
-    for request, slice_ in scored:
-        if request.scoring is not None and request.scoring.on_scores is not None:
-            request.scoring.on_scores(request.index, slice_)
-    for row, piece in events:
-        row.request.deliver(row.choice, piece)
-    for request, error in errors:
-        request.output.fail(error)
+    def _deliver(
+        self,
+        scored: list[tuple[GenerationRequest, Slice]],
+        events: list[Event],
+        errors: list[tuple[GenerationRequest, ServiceError]],
+    ) -> None:
+        """Hand over what a turn brought, and count the texts that have ended; in the event loop's thread."""
+        finished = self.measures.finished
+        for request, slice_ in scored:
+            if request.scoring is not None and request.scoring.on_scores is not None:
+                request.scoring.on_scores(request.index, slice_)
+        for row, piece in events:
+            row.request.deliver(row.choice, piece)
+            if piece.finish_reason is not None:
+                finished[piece.finish_reason] += row.request.end(1)
+            elif row.request.output.held > self._max_untaken:
+                self._give_up(row.request, UNTAKEN)
+        for request, error in errors:
+            request.output.fail(error)
+            finished["deadline" if error is self._late else "error"] += request.end(len(request.rows))

@@ -9,7 +9,16 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
 from model.errors import ParameterError, ServiceError, TokenizerError
-from service.errors import DeadlineExceeded, Disconnected, Draining, EngineStopped, QueueFull, StepFailed, UnknownModel
+from service.errors import (
+    DeadlineExceeded,
+    Disconnected,
+    Draining,
+    EngineStopped,
+    QueueFull,
+    ReaderTooSlow,
+    StepFailed,
+    UnknownModel,
+)
 from service.schemas import ErrorBody, ErrorDetail
 
 LONGEST_MESSAGE = 500  # characters; at six bytes each, as \u0000 has, the body still stays under 4 KiB
@@ -26,11 +35,18 @@ KINDS: dict[type[ServiceError], tuple[int, str, str]] = {
     StepFailed: (500, "server_error", "step_failed"),
     Draining: (503, "server_error", "draining"),
     EngineStopped: (503, "server_error", "engine_stopped"),
+    ReaderTooSlow: (503, "server_error", "reader_too_slow"),
     DeadlineExceeded: (504, "server_error", "deadline_exceeded"),
 }
 RETRY_AFTER = {429: "1", 503: "5"}  # seconds: a queue moves on, a restart takes a moment
 
-STATUS_CODES = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
+STATUS_CODES = {
+    404: "not_found",
+    405: "method_not_allowed",
+    408: "body_too_slow",
+    413: "body_too_large",
+    499: "disconnected",
+}
 
 # pydantic's own words where they do not name the remedy
 SENTENCES = {
@@ -71,10 +87,11 @@ def of_service_error(error: ServiceError) -> Failure:
 
 def respond(request: Request, failure: Failure, headers: Mapping[str, str] | None = None) -> JSONResponse:
     """The answer in the dialect of the route, with advice on when to try again where that helps."""
+    request.scope["unroll.failure"] = failure.code
     shape: Shape = request.app.state.error_shapes.get(request.scope["path"], openai_shape)
     status, content = shape(failure._replace(message=failure.message[:LONGEST_MESSAGE]))
     retry = {"Retry-After": RETRY_AFTER[failure.status]} if failure.status in RETRY_AFTER else {}
-    return JSONResponse(content, status, {**(headers or {}), **retry})
+    return JSONResponse(content, status, {**retry, **(headers or {})})
 
 
 async def on_service_error(request: Request, error: Any) -> JSONResponse:
@@ -119,6 +136,9 @@ async def on_http_exception(request: Request, error: Any) -> JSONResponse:
         405: f"This route does not take {request.method[:20]}; the routes are listed at /docs.",
     }
     message = messages.get(error.status_code, str(error.detail))
+    if isinstance(error.__cause__, MemoryError):  # which FastAPI takes for a body that cannot be read
+        message = "The server has no memory for this now; try again in a moment, or send less."
+        return respond(request, Failure(503, message, "server_error", "out_of_memory"))
     code = STATUS_CODES.get(error.status_code, "invalid_value")
     return respond(request, Failure(error.status_code, message, INVALID, code), error.headers)
 

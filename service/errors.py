@@ -7,6 +7,7 @@ ServiceError (model/errors.py)
 ├── EngineStopped     a thread that generates text is not running
 ├── StepFailed        the call of the model that a request took part in raised an exception
 ├── DeadlineExceeded  a request took longer than the settings allow
+├── ReaderTooSlow     a stream has grown longer than may wait for its reader
 ├── UnknownModel      the request names a model this server does not serve
 └── Disconnected      whoever asked is gone
 """
@@ -36,6 +37,10 @@ class StepFailed(ServiceError):
 
 class DeadlineExceeded(ServiceError):
     """A request, its time in the queue included, took longer than the settings allow."""
+
+
+class ReaderTooSlow(ServiceError):
+    """A stream has grown longer than may wait for whoever reads it."""
 
 
 class UnknownModel(ServiceError):

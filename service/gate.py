@@ -16,16 +16,20 @@ WAITS = {"Retry-After": "1"}
 class Gate:
     """An ASGI application that loads another and then is that other.
 
-    load: makes it, in a thread, which may take long. loaded: called once it answers.
+    load: makes it, in a thread, which may take long.
     app: the other, once it answers. error: what `load` raised; the gate never opens then.
     """
 
-    def __init__(self, load: Callable[[], FastAPI], loaded: Callable[[FastAPI], None]) -> None:
+    def __init__(self, load: Callable[[], FastAPI]) -> None:
         self.app: FastAPI | None = None
         self.error: Exception | None = None
         self._load = load
-        self._loaded = loaded
+        self._then: list[Callable[[FastAPI], None]] = []
         self._closing = asyncio.Event()
+
+    def when_open(self, call: Callable[[FastAPI], None]) -> None:
+        """Have something done once the other application answers."""
+        self._then.append(call)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Be the other application, or say that there is none yet."""
@@ -52,7 +56,8 @@ class Gate:
             app = await asyncio.to_thread(self._load)
             async with app.router.lifespan_context(app):
                 self.app = app
-                self._loaded(app)
+                for call in self._then:
+                    call(app)
                 await self._closing.wait()
         except Exception as error:
             self.error = error

@@ -1,5 +1,6 @@
 """The plain record of one text being generated, and of the request it belongs to."""
 
+import time
 from bisect import bisect_right
 from collections.abc import Sequence
 
@@ -10,6 +11,7 @@ from model.generate import Prompt
 from model.sampling import RowSampling, SamplingParameters
 from model.text_stream import TextStream, stop_starts
 from model.tokenizer import Tokenizer
+from service.measures import ARRIVED
 from service.output import Logprobs, Output, Piece
 from service.prefix_cache import PrefixCache, Prefixes, State, marks
 from service.scheduler import Row
@@ -51,6 +53,8 @@ class GenerationRequest:
 
     prompt: the ids read before the first draw (p,), p ≥ 1; read: how many of them a state in `state` or of the row
     that reads has seen; all but the last are read, which the first draw reads. cached: how many came from the cache.
+    arrived, submitted: when whoever asks did, and when the engine took it, by `time.monotonic`.
+    unfinished: texts whose end the event loop's thread has not seen.
     """
 
     def __init__(
@@ -85,6 +89,9 @@ class GenerationRequest:
         self.stop_starts = stop_starts(tokenizer, stop) if stop else None
         self.output = output or Output(n, interval is not None)
         self.index = index
+        self.arrived = ARRIVED.get() or time.monotonic()
+        self.submitted = self.arrived
+        self.unfinished = n
         self.rows = [
             Generation(
                 self,
@@ -109,6 +116,12 @@ class GenerationRequest:
     def deliver(self, choice: int, piece: Piece) -> None:
         """Hand over what one of the texts grew by; in the event loop's thread."""
         self.output.put(self.index * len(self.rows) + choice, piece)
+
+    def end(self, texts: int) -> int:
+        """So many of its texts have ended, or as many as are left; how many that were."""
+        ended = min(texts, self.unfinished)
+        self.unfinished -= ended
+        return ended
 
     @property
     def held(self) -> int:

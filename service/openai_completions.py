@@ -15,6 +15,7 @@ from model.sampling import SamplingParameters
 from service.answering import KEEP_ALIVE, EventStream, begin, check_model, ignored_fields, namespace_of, random_seed
 from service.engine import Engine
 from service.error_responses import of_service_error, openai_shape
+from service.logs import REQUEST_ID
 from service.openai_logprobs import Arrays, ArraysWriter, together, token_names
 from service.openai_schemas import CompletionRequest, StreamOptions
 from service.output import Logprobs, Piece
@@ -47,7 +48,7 @@ class Completions:
         wish = self._translate(body, namespace_of(request))
         check_limits(wish, self.settings, body.n if body.echo else 1)
         texts = await Texts.prepare(self.model, self.engine, wish)
-        name = body.request_id or secrets.token_hex(12)
+        name = body.request_id or REQUEST_ID.get() or secrets.token_hex(12)
         headers = {"X-Request-Id": name, **ignored_fields(body.ignored)}
         first = await begin(texts, request)
         answer = Answer(self, body, name, texts)

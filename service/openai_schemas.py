@@ -227,7 +227,7 @@ class CompletionRequest(Nullable):
     request_id: RequestId | None = Field(
         default=None,
         description="A name for the request: the answer's `id` is cmpl- and this, and X-Request-Id is this. Absent: "
-        "drawn at random.",
+        "the request's header X-Request-Id, or drawn at random.",
     )
     suffix: Annotated[str, AfterValidator(no_suffix), WithJsonSchema({"const": ""})] = Field(
         default="", description="Not supported: has to be empty."

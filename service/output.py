@@ -59,13 +59,17 @@ class Output:
         self._untaken = texts  # texts whose end has not been taken
         self._error: ServiceError | None = None
         self._arrived = asyncio.Event()
+        self.held = 0
+        """What has arrived and was not taken, in characters; a number beside one counts as one."""
         self.tokens = [0] * texts
         """Ids drawn for each text, as far as has arrived."""
 
     def put(self, index: int, piece: Piece) -> None:
         """Take the next piece of one text."""
         self._texts[index].write(piece.text)
+        self.held += len(piece.text)
         if piece.logprobs is not None:
+            self.held += 2 * (len(piece.logprobs.ids) + piece.logprobs.top_ids.size)
             self._logprobs[index].append(piece.logprobs)
         self._latest[index] = piece
         self.tokens[index] = piece.tokens
@@ -103,6 +107,7 @@ class Output:
             self._arrived.clear()
         grown = [(index, self._join(index)) for index in sorted(self._latest)]
         self._latest.clear()
+        self.held = 0
         self._untaken -= sum(piece.finish_reason is not None for _, piece in grown)
         return grown
 

@@ -3,13 +3,12 @@
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path
-from starlette.responses import JSONResponse
 
 from service.engine import Engine
 from service.errors import UnknownModel
 from service.openai_completions import Completions
 from service.openai_schemas import Completion
-from service.schemas import ErrorBody, Health, ModelCard, ModelList, PrefixCacheCounts, event_schema
+from service.schemas import ErrorBody, ModelCard, ModelList, event_schema
 from service.served_model import ServedModel
 from service.settings import Settings
 
@@ -56,10 +55,9 @@ def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 class Information:
-    """Answers what is served and how it is doing."""
+    """Answers what is served."""
 
-    def __init__(self, model: ServedModel, engine: Engine) -> None:
-        self.engine = engine
+    def __init__(self, model: ServedModel) -> None:
         self.card = ModelCard(id=model.name, created=model.created)
 
     async def models(self) -> ModelList:
@@ -72,24 +70,11 @@ class Information:
             raise UnknownModel(f"There is no model {model[:100]!r}; this server has {self.card.id!r}.")
         return self.card
 
-    async def health(self) -> JSONResponse:
-        """Whether the server takes requests, and how many texts it writes and has waiting. Never waits itself."""
-        status, engine = self.engine.status, self.engine
-        health = Health(
-            status=status,
-            model=self.card.id,
-            running=engine.running,
-            waiting=engine.waiting,
-            failures=engine.failures,
-            prefix_cache=PrefixCacheCounts(**engine.cache.statistics._asdict()),
-        )
-        return JSONResponse(health.model_dump(), 200 if status == "ok" else 503)
-
 
 def router(model: ServedModel, engine: Engine, settings: Settings) -> APIRouter:
     """All routes, answering with one model and its engine."""
     completions = Completions(model, engine, settings)
-    information = Information(model, engine)
+    information = Information(model)
     routes = APIRouter()
     routes.add_api_route(
         "/v1/completions",
@@ -113,15 +98,5 @@ def router(model: ServedModel, engine: Engine, settings: Settings) -> APIRouter:
         tags=["models"],
         summary="Describe a model",
         responses=errors(404),
-    )
-    unhealthy = {"model": Health, "description": "The server is stopping or broken."}
-    routes.add_api_route(
-        "/health",
-        information.health,
-        methods=["GET"],
-        tags=["operation"],
-        summary="Tell how the server is",
-        response_model=Health,
-        responses={503: unhealthy, **errors()},
     )
     return routes

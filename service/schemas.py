@@ -128,17 +128,6 @@ class PrefixCacheCounts(BaseModel):
     bytes: int = Field(ge=0, description="The memory they take.")
 
 
-class Health(BaseModel):
-    """Whether the server can write text, and how busy it is."""
-
-    status: Literal["ok", "draining", "failed"] = Field(description="Anything but ok comes with status 503.")
-    model: str = Field(description="The name of the model that is served.")
-    running: int = Field(ge=0, description="Texts being written, side by side.")
-    waiting: int = Field(ge=0, description="Texts waiting for a place, or for their prompt to be read by another.")
-    failures: int = Field(ge=0, description="Calls of the model that failed since the server started.")
-    prefix_cache: PrefixCacheCounts
-
-
 class ErrorDetail(BaseModel):
     """What went wrong, for people and for programs."""
 

@@ -2,23 +2,35 @@
 
 import asyncio
 import logging
+import signal
 import socket
+import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
 
 from model.native import processors
+from service import logs
 from service.app import create_app
+from service.connections import bounded
 from service.engine import Engine
 from service.errors import Draining, EngineStopped, SettingsError
+from service.gate import Gate
+from service.keys import Keys
 from service.settings import Settings, is_loopback
+from service.tls import secured, tls_context
 
 logger = logging.getLogger(__name__)
 
 BACKLOG = 2048  # connections that wait to be taken
+OPEN = (
+    "OPEN TO EVERYONE. Listening on %s: everyone who can reach %s can use this server; it asks for no key. "
+    "Give it keys with --api-keys-file or UNROLL_API_KEYS_FILE."
+)
 LAST_LOOK_SECONDS = 1  # for telling a failed engine to whoever asks how the server is, before it ends
 LAST_WORDS_SECONDS = 2  # for sending what is written to those who read slowly, once the grace is over
 
@@ -26,16 +38,22 @@ LAST_WORDS_SECONDS = 2  # for sending what is written to those who read slowly, 
 class DrainingServer(uvicorn.Server):
     """Uvicorn, but a first SIGTERM or SIGINT lets texts end for `grace_seconds`, and a second one ends at once.
 
-    Meanwhile the socket stays open, so that new requests are answered with 503 and not with silence.
+    Meanwhile the socket stays open, so that new requests are answered with 503 and not with silence. SIGHUP calls
+    `hang_up`.
     """
 
     def __init__(
-        self, config: uvicorn.Config, engine: Engine, grace_seconds: float, announce: Callable[[], None]
+        self, config: uvicorn.Config, gate: Gate, grace_seconds: float, hang_up: Callable[[], None] | None
     ) -> None:
         super().__init__(config)
-        self._engine = engine
+        self._gate = gate
         self._grace_seconds = grace_seconds
-        self._announce = announce
+        self._hang_up = hang_up
+
+    @property
+    def _engine(self) -> Engine | None:
+        """The engine, once there is one."""
+        return self._gate.app.state.engine if self._gate.app is not None else None
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002
         """Note a signal. Uvicorn would raise it again at the end; this server ends with status 0."""
@@ -43,26 +61,31 @@ class DrainingServer(uvicorn.Server):
         self.should_exit = True
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Begin to serve, and say so."""
+        """Begin to listen; the gate tells when there is a model."""
+        if self._hang_up is not None and threading.current_thread() is threading.main_thread():
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._hang_up)
         await super().startup(sockets)
-        self._announce()
 
     async def on_tick(self, counter: int) -> bool:
-        """Whether to stop: when told to, and when no more text can be generated."""
-        return await super().on_tick(counter) or self._engine.died
+        """Whether to stop: when told to, when there will be no model, and when no more text can be generated."""
+        died = self._engine is not None and self._engine.died
+        return await super().on_tick(counter) or died or self._gate.error is not None
 
     async def main_loop(self) -> None:
         """Serve until told to stop, then until the running texts have ended."""
         await super().main_loop()
-        if self._engine.died:
+        engine = self._engine
+        if engine is None:
+            return
+        if engine.died:
             await asyncio.sleep(LAST_LOOK_SECONDS)
             return
-        self._engine.drain()
+        engine.drain()
         logger.info("Stopping: running texts have %g s to end; send the signal again to end now.", self._grace_seconds)
         deadline = time.monotonic() + self._grace_seconds
         while self.server_state.tasks and not self.force_exit and time.monotonic() < deadline:
             await asyncio.sleep(0.05)
-        self._engine.abandon(Draining("The server stopped before this text had ended; ask again in a moment."))
+        engine.abandon(Draining("The server stopped before this text had ended; ask again in a moment."))
         # Every stream now ends by itself, so the application can be shut down in order; a third signal still forces.
         self.force_exit = False
 
@@ -89,19 +112,39 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def make_server(app: FastAPI, settings: Settings, announce: Callable[[], None]) -> DrainingServer:
-    """The server of an application from `create_app`; its `run` takes the sockets to serve on."""
+def make_server(gate: Gate, settings: Settings, hang_up: Callable[[], None] | None = None) -> DrainingServer:
+    """The server of an application behind its gate; its `run` takes the sockets to serve on.
+
+    Raises SettingsError where the certificate cannot be used.
+    """
+    context = tls_context(settings)
+
+    def refused(code: str) -> None:
+        if gate.app is not None:
+            gate.app.state.metrics.refused(code)
+
+    plain = bounded(settings, refused)
     config = uvicorn.Config(
-        app,
+        gate,
+        http=plain if context is None else secured(context, settings, plain),
+        loop="asyncio",
         log_config=None,
         log_level=max(logging.WARNING, logging.getLogger().level),
         access_log=False,
         server_header=False,
         lifespan="on",
         ws="none",
+        proxy_headers=settings.trusted_proxies is not None,
+        forwarded_allow_ips=settings.trusted_proxies,
         timeout_graceful_shutdown=LAST_WORDS_SECONDS,
     )
-    return DrainingServer(config, app.state.engine, settings.grace_seconds, announce)
+    server = DrainingServer(config, gate, settings.grace_seconds, hang_up)
+
+    def count(app: FastAPI) -> None:
+        app.state.metrics.connections = lambda: len(server.server_state.connections)
+
+    gate.when_open(count)
+    return server
 
 
 def run(settings: Settings, announce: Callable[[FastAPI, str], None]) -> None:
@@ -110,20 +153,26 @@ def run(settings: Settings, announce: Callable[[FastAPI, str], None]) -> None:
     announce: called with the application and its URL once it answers.
     Raises SettingsError, CheckpointError, and EngineStopped when no more text could be generated.
     """
-    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    app = create_app(settings)
+    logs.configure(settings)
     if not processors():
         logger.warning(
             "No kernel was compiled for this processor, so steps run in numpy, a tenth as fast, with the same "
             "texts; there are kernels for x86-64 with AVX2 and for Arm: install a C compiler and then Unroll again."
         )
+    keys = Keys(settings)
+    tls_context(settings)  # what is wrong with it is told before the port is open
     listener = listen(settings.host, settings.port)
     host, port = listener.getsockname()[:2]
-    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-    if not is_loopback(settings.host):
-        logger.warning("Listening on %s: everyone who can reach %s can use this server; it asks for no key.", host, url)
-    make_server(app, settings, lambda: announce(app, url)).run(sockets=[listener])
-    if app.state.engine.died:
+    scheme = "http" if settings.tls_certificate is None else "https"
+    url = f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+    if not is_loopback(settings.host) and not keys.needed:
+        logger.warning(OPEN, host, url)
+    gate = Gate(partial(create_app, settings, keys=keys))
+    gate.when_open(lambda app: announce(app, url))
+    make_server(gate, settings, keys.reload).run(sockets=[listener])
+    if gate.error is not None:
+        raise gate.error
+    if gate.app is not None and gate.app.state.engine.died:
         raise EngineStopped(
             "The server ended because a thread that generates has died, as the log says; start it again."
         )

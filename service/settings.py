@@ -124,6 +124,14 @@ class Settings:
         least=1,
         most=10_000_000_000,
     )
+    max_untaken_characters: int = setting(
+        4_000_000,
+        "Characters of a stream that may wait for a slow reader, with a number beside one counted as one; then it ends "
+        "with an error.",
+        LIMITS,
+        least=1_000,
+        most=10_000_000_000,
+    )
     max_work: int = setting(
         20_000_000,
         "Characters one request may ask for: its prompts' and what may be drawn of all its texts, times how many "

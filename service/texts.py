@@ -20,6 +20,7 @@ Scores of a prompt of any length in flat memory: `on_scores` is called with (pro
 """
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -37,9 +38,15 @@ from service.scoring import OnScores
 from service.served_model import ServedModel
 from service.settings import Settings
 
+logger = logging.getLogger(__name__)
+
 # What the event loop's own thread prepares, in about a millisecond: characters, with those that a text counts as.
 INSTANT = 20_000
 TEXT_CHARACTERS = 200
+
+# What is logged of a request where prompts are logged at all: enough to know them again.
+LOGGED_PROMPTS = 10
+LOGGED_CHARACTERS = 1_000
 
 Grown = list[tuple[int, Piece]]
 
@@ -224,6 +231,8 @@ class Texts:
     def submit(self) -> None:
         """Let the texts be written. See `Engine.submit` for what it raises; then there is nothing to release."""
         self._engine.submit(*self._generations)
+        if self._engine.log_prompts:
+            self._log()
 
     def release(self) -> None:
         """Let the texts go, whatever has become of them; more than once is no matter."""
@@ -251,6 +260,18 @@ class Texts:
             sum(prompt.cached for prompt in self.prompts),
             sum(prompt.unseen for prompt in self.prompts),
         )
+
+    def _log(self) -> None:
+        """Log what was asked, as far as it is not too long."""
+        request = self.request
+        asked = {
+            "prompts": [prompt.text[:LOGGED_CHARACTERS] for prompt in self.prompts[:LOGGED_PROMPTS]],
+            "texts": len(self.prompts) * request.drawn,
+            "max_tokens": request.max_tokens,
+            "seed": request.parameters.seed,
+            "temperature": request.parameters.temperature,
+        }
+        logger.info("Asked: %s", asked, extra={"fields": asked})
 
     def _best(self, ended: Grown) -> Grown:
         """The best texts of each prompt, in their new order, of all that were drawn."""

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from model.rows import AnyDecoder
 from service.drawing import Drawing, Event
 from service.generation import Generation, GenerationRequest
+from service.measures import Lane
 from service.output import Piece
 from service.plan import MOST_READERS, MOST_SCORERS, Cost, draw_steps, read_seconds, read_slice
 from service.prefix_cache import PrefixCache
@@ -25,31 +26,39 @@ class Turn:
 
     events: texts that have grown or ended. scored: how likely slices of prompts are, for those who want to be told.
     read: requests whose prompt is read and whose other texts may begin.
-    failed: requests that took part in a call that raised an exception; failures: how many calls did.
+    failed: requests that took part in a call that raised an exception.
     """
 
     events: list[Event] = field(default_factory=list)
     scored: list[tuple[GenerationRequest, Slice]] = field(default_factory=list)
     read: list[GenerationRequest] = field(default_factory=list)
     failed: list[GenerationRequest] = field(default_factory=list)
-    failures: int = 0
 
 
 class Worker:
     """Reads prompts and draws text in `places` places of its own; for one thread.
 
-    clock: seconds that never go back.
+    clock: seconds that never go back. lane: counts what is done.
     """
 
-    def __init__(self, decoder: AnyDecoder, places: int, cache: PrefixCache, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        decoder: AnyDecoder,
+        places: int,
+        cache: PrefixCache,
+        clock: Callable[[], float],
+        lane: Lane | None = None,
+    ) -> None:
         self._decoder = decoder
         self._places = places
         self._cache = cache
         self._clock = clock
+        self._lane = lane or Lane()
         self._rows = decoder.rows(places)
         self._reading: list[GenerationRequest] = []
         self._scoring: list[GenerationRequest] = []  # those that read and are told how likely it is
         self._drawing = Drawing(places, decoder.config.vocabulary)
+        self._begun: list[float] = []  # arrivals of the requests of rows that are to draw for the first time
         self._read_cost = Cost()
         self._score_cost = Cost()
         self._draw_cost = Cost()
@@ -85,6 +94,7 @@ class Worker:
             self._rows.state[row.place] = request.state
             self._begin(row)
             return
+        self._lane.queued.observe(self._clock() - request.submitted)
         hit = self._cache.find(request.prefixes) if request.prefixes is not None else None
         if request.scoring is not None:
             request.prefixes = None  # a prompt that is scored may find its beginning, and leaves nothing to be found
@@ -157,11 +167,14 @@ class Worker:
             self._draw_cost.record(len(drawing.rows), steps, now - started)
             if drawn.ids.shape != (len(drawing.rows), steps):
                 raise RuntimeError(f"{len(drawing.rows)} rows drew {drawn.ids.shape} ids in {steps} steps")
-            turn.events += drawing.accept(drawn, now)
+            events = drawing.accept(drawn, now)
+            self._lane.drew(len(drawing.rows), steps, now - started, now, self._begun, drawing.beyond(events))
+            turn.events += events
         except Exception:
             self._fail(list({row.request: None for row in drawing.rows}), turn)
             drawing.end(drawing.rows)
             self._clean()
+        self._begun = []
 
     def _end_prompt(self, request: GenerationRequest, turn: Turn) -> None:
         """The prompt of a request is read: its first text draws from now on, and the others may follow."""
@@ -186,11 +199,12 @@ class Worker:
     def _begin(self, row: Generation) -> None:
         self._rows.set(row.place, row.sampling, int(row.request.prompt[-1]))
         self._drawing.begin(row)
+        self._begun.append(row.request.arrived)
 
     def _fail(self, requests: Sequence[GenerationRequest], turn: Turn) -> None:
         """Note that a call raised: its requests have failed, and nobody else."""
         logger.exception("A call failed; the %d requests in it end with an error, the others go on.", len(requests))
-        turn.failures += 1
+        self._lane.failures += 1
         turn.failed += requests
 
     def _forget(self, requests: Set[GenerationRequest]) -> None:

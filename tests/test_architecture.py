@@ -14,25 +14,14 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("model", "training", "service")
 LONGEST = 400  # lines of a file
-HTTP = {"fastapi", "fastapi_offline", "starlette", "uvicorn"}
+HTTP = {"fastapi", "fastapi_offline", "h11", "starlette", "uvicorn"}
 TORCH = {"model/network.py", "model/cuda_step.py"}  # beside all of training
 ONNX = {"onnx", "onnxruntime"}
 NO_HTTP = {
     f"service/{name}.py"
     for name in (
-        *(
-            "drawing",
-            "engine",
-            "environment",
-            "errors",
-            "generation",
-            "output",
-            "plan",
-            "prefix_cache",
-            "scheduler",
-            "settings",
-        ),
-        *("scoring", "served_model", "texts", "worker"),
+        *("drawing", "engine", "environment", "errors", "fair_use", "generation", "keys", "logs", "measures", "output"),
+        *("plan", "prefix_cache", "scheduler", "settings", "scoring", "served_model", "texts", "worker"),
     )
 }
 

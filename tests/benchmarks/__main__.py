@@ -20,6 +20,7 @@ from tests.benchmarks import (
     serving,
     soak,
     tokenizing,
+    watching,
 )
 from tests.benchmarks.figures import show
 
@@ -34,6 +35,7 @@ BENCHMARKS = {
     "scoring": scoring.measure,
     "http": http_load.measure,
     "latency": latency.measure,
+    "watching": watching.measure,
     "soak": soak.measure,
     "serving": serving.measure,
     "quality": quality.measure,

@@ -9,11 +9,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from queue import Queue
 from typing import Any
 
 import httpx
 import numpy as np
+from fastapi import FastAPI
 from numpy.typing import NDArray
 
 from model.checkpoint import Checkpoint, load
@@ -23,6 +26,7 @@ from model.rows import Drawn, Places, Rows, Scored
 from model.sampling import RowSampling, SamplingParameters
 from service.app import create_app
 from service.engine import Engine
+from service.gate import Gate
 from service.server import DrainingServer, listen, make_server
 from service.settings import Settings
 
@@ -85,15 +89,16 @@ class Running:
 @contextmanager
 def serving(settings: Settings, decoder: type[Decoder] = Decoder) -> Iterator[Running]:
     """A server for a `with` block; its grace is over with the block."""
-    app = create_app(settings, decoder)
-    started = threading.Event()
-    server = make_server(app, settings, started.set)
+    loaded: Queue[FastAPI] = Queue()
+    gate = Gate(partial(create_app, settings, decoder))
+    gate.when_open(loaded.put)
+    server = make_server(gate, settings)
     listener = listen("127.0.0.1", 0)
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     try:
-        assert started.wait(10)
+        app = loaded.get(timeout=10)
         with httpx.Client(base_url=url, timeout=30) as client:
             yield Running(url, client, server, app.state.engine, app.state.model.name)
     finally:
@@ -134,7 +139,7 @@ def serving_process(
     )
     try:
         assert process.stdout is not None
-        url = re.search(r"http://\S+:\d+", process.stdout.readline())
+        url = re.search(r"https?://\S+:\d+", process.stdout.readline())
         assert url is not None
         yield process, url[0]
     finally:

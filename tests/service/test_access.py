@@ -36,11 +36,15 @@ def locked(checkpoint_folder: Path) -> Iterator[Running]:
 
 def routes_of(settings: Settings) -> list[tuple[str, str]]:
     """Every method and path the application has, as it says itself; also those its description leaves out."""
-    found = []
-    for route in create_app(settings).routes:
-        for one in getattr(route, "original_router", None).routes if hasattr(route, "original_router") else [route]:
-            path = one.path.replace("{model:path}", "small")
-            found += [(method, path) for method in sorted(getattr(one, "methods", None) or {"GET"})]
+    found: list[tuple[str, str]] = []
+    unseen: list[Any] = list(create_app(settings).routes)
+    while unseen:
+        route = unseen.pop()
+        if hasattr(route, "original_router"):  # a router as FastAPI includes it
+            unseen += route.original_router.routes
+        else:
+            path = route.path.replace("{model:path}", "small")
+            found += [(method, path) for method in sorted(getattr(route, "methods", None) or {"GET"})]
     return found
 
 
@@ -220,9 +224,9 @@ def test_keys_are_masked_and_never_in_the_log(checkpoint_folder: Path) -> None:
 
 
 def test_everyone_is_warned_about_only_without_keys(checkpoint_folder: Path) -> None:
-    for environment, warned in (({}, True), ({"UNROLL_API_KEYS": KEY}, False)):
-        arguments = (str(checkpoint_folder), "--host", "0.0.0.0", "--port", "0")
-        with serving_process(*arguments, **environment) as (process, _):
+    arguments = (str(checkpoint_folder), "--host", "0.0.0.0", "--port", "0")
+    for more, warned in ((), True), (("--api-keys", KEY), False):
+        with serving_process(*arguments, *more) as (process, _):
             process.send_signal(signal.SIGTERM)
             _, errors = process.communicate(timeout=30)
         assert ("OPEN TO EVERYONE" in errors) is warned

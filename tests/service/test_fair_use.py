@@ -109,16 +109,16 @@ def test_a_key_may_make_so_many_requests_a_minute(sparing: Running) -> None:
 def test_a_key_may_have_so_many_requests_open_streams_included(sparing: Running) -> None:
     long = {"prompt": "a", "max_tokens": ENDLESS, "stream": True}
     headers = {"Authorization": f"Bearer {KEY}"}
-    with httpx.Client(base_url=sparing.url) as client:
-        with (
-            client.stream("POST", "/v1/completions", json=long, headers=headers),
-            client.stream("POST", "/v1/completions", json=long, headers=headers),
-        ):
-            refused = ask(sparing, KEY)
-            assert refused.status_code == 429
-            assert refused.json()["error"]["code"] == "too_many_open_requests"
-            assert refused.headers["retry-after"] == "1"
-            assert ask(sparing, OTHER).status_code == 200
+    with (
+        httpx.Client(base_url=sparing.url) as client,
+        client.stream("POST", "/v1/completions", json=long, headers=headers),
+        client.stream("POST", "/v1/completions", json=long, headers=headers),
+    ):
+        refused = ask(sparing, KEY)
+        assert refused.status_code == 429
+        assert refused.json()["error"]["code"] == "too_many_open_requests"
+        assert refused.headers["retry-after"] == "1"
+        assert ask(sparing, OTHER).status_code == 200
     assert eventually(lambda: ask(sparing, KEY).status_code == 200)
 
 

@@ -46,7 +46,7 @@ def loading(load: Queue[Exception | Settings]) -> Iterator[tuple[httpx.Client, G
             raise given
         return create_app(given)
 
-    gate = Gate(wait, lambda _: None)
+    gate = Gate(wait)
     server = make_server(gate, Settings())
     listener = listen("127.0.0.1", 0)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
