@@ -5,7 +5,11 @@ BIN := .venv/bin
 BUILT_FROM := pyproject.toml setup.py constraints.txt $(wildcard model/kernel/*)
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
 
-.PHONY: serve train test clients lint benchmark constraints clean
+TARGET ?= serving
+VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+SBOM_TOOL := 'cyclonedx-bom>=7,<8'
+
+.PHONY: serve train test clients lint benchmark image image-proof sbom licences constraints clean
 .DELETE_ON_ERROR:
 
 # Serve the bundled model, or CHECKPOINT=folder.
@@ -17,7 +21,7 @@ train: .venv/training
 	@$(BIN)/unroll train $(CORPUS) $(FLAGS)
 
 test: .venv/development
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 # Clients people already have, unmodified, against a real server.
 clients: .venv/clients
@@ -31,6 +35,39 @@ lint: .venv/development
 # Figures as ratios measured in one run; printed, and written to benchmark.json.
 benchmark: .venv/development
 	@$(BIN)/python -m tests.benchmarks
+
+# The image that serves, or TARGET=train with TORCH_INDEX=URL of PyTorch's CPU builds; needs Docker.
+image:
+	docker build --target $(TARGET) --tag $(if $(filter train,$(TARGET)),unroll:train,unroll) \
+		--build-arg TORCH_INDEX=$(TORCH_INDEX) --build-arg VERSION=$(VERSION) \
+		--build-arg REVISION=$$(git rev-parse HEAD) --build-arg CREATED=$$(date -u +%Y-%m-%dT%H:%M:%SZ) .
+
+# The same Dockerfile without Docker: built in Debian roots and used, as root, which makes them.
+image-proof:
+	docker/prove $(TARGET) $(FLAGS)
+
+# What serving installs, as CycloneDX: build/unroll.cdx.json.
+sbom: build/serving/installed build/sbom/bin/cyclonedx-py
+	build/sbom/bin/cyclonedx-py environment build/serving --pyproject pyproject.toml --mc-type application \
+		--output-reproducible --output-format JSON --output-file build/unroll.cdx.json
+
+# The same with licences, for people: LICENCES.md.
+licences: build/serving/installed
+	build/serving/bin/python docker/licences.py > LICENCES.new
+	mv LICENCES.new LICENCES.md
+
+# Nothing but what serving installs, not even pip.
+build/serving/installed: pyproject.toml constraints.txt | .venv/bin/python
+	rm -rf build/serving
+	$(PYTHON) -m venv --without-pip build/serving
+	$(BIN)/python docker/requirements.py > build/serving/requirements.txt
+	$(BIN)/python -m pip --python build/serving/bin/python install --quiet --disable-pip-version-check \
+		--constraint constraints.txt --requirement build/serving/requirements.txt
+	@touch $@
+
+build/sbom/bin/cyclonedx-py:
+	$(PYTHON) -m venv build/sbom
+	build/sbom/bin/python -m pip install --quiet --disable-pip-version-check $(SBOM_TOOL)
 
 clean:
 	rm -rf .venv build *.egg-info model/_kernel*

@@ -1,20 +1,37 @@
 """The program `unroll`: one verb each to train, serve, generate, evaluate and inspect a character language model."""
 
 import importlib
+import os
+import signal
 import sys
+from types import FrameType
 from typing import Any
 
-import typer
-from rich.console import Console
-from typer.core import TyperGroup
 
-from model.errors import UnrollError
+def end_now(number: int, _frame: FrameType | None) -> None:
+    """End as the signal by itself ends any process but the first, with the status a shell gives that."""
+    os._exit(128 + number)
+
+
+# A container's process 1 gets no signal it has no handler for: from before the first slow import until the server or a
+# training run has its own, SIGTERM would be lost, and `docker stop` wait and kill. Ctrl-C would be an exception in the
+# middle of an import, which not everyone there lets through.
+if os.getpid() == 1:
+    for _signal in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(_signal, end_now)
+
+import typer  # noqa: E402
+from rich.console import Console  # noqa: E402
+from typer.core import TyperGroup  # noqa: E402
+
+from model.errors import UnrollError  # noqa: E402
 
 # A verb's module is imported when the verb is called or described, and imports what it needs when it runs:
 # `unroll --help` and `unroll serve` never load torch.
 VERBS = {
     "train": "training.cli:train",
     "serve": "service.cli:serve",
+    "health": "service.health_cli:health",
     "generate": "model.cli:generate",
     "evaluate": "training.evaluate_cli:evaluate",
     "copied": "training.copied_cli:copied",

@@ -1,5 +1,6 @@
 """What every test shares: reproducible random examples, the corpora beside the repository, a small checkpoint."""
 
+import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,10 @@ from tests.model.small import small_checkpoint
 # A test run that a script starts in the background inherits an ignored SIGINT, and so would the programs that tests
 # start and end with it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Tests that train do so on a core each beside one another: two that take all cores mostly wait for each other.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # The same examples on every run and every machine, however slow: a failure is a defect, never the weather.
 settings.register_profile(

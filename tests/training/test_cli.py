@@ -133,17 +133,17 @@ def test_a_signal_saves_and_stops_cleanly(tmp_path: Path, number: signal.Signals
     corpus = tmp_path / "verse.txt"
     corpus.write_text(VERSE * 500)
     words = ["train", str(corpus), "--epochs", "300", *QUICK, "--out", str(tmp_path / "run")]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "unroll", *words],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
-    assert process.stdout is not None
-    for line in iter(process.stdout.readline, b""):
-        if b"validation" in line:  # in the midst of the run: the first of its twenty checks
-            break
-    os.kill(process.pid, number)
-    output, _ = process.communicate(timeout=60)
+    command = [sys.executable, "-m", "unroll", *words]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        try:
+            assert process.stdout is not None
+            for line in iter(process.stdout.readline, b""):
+                if b"validation" in line:  # in the midst of the run: the first of its twenty checks
+                    break
+            os.kill(process.pid, number)
+            output, _ = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert process.returncode == 0, output.decode()
     assert b"Stopped early, saved" in output
     assert b"Traceback" not in output

@@ -1,0 +1,96 @@
+"""The verb `health`: asks the server beside it whether it is well, as a container's health check does."""
+
+import http.client
+import json
+import ssl
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from service.environment import port_number
+from service.errors import SettingsError
+from service.settings import Settings, flag_of, variable_of
+
+READY, LIVE = "/health/ready", "/health/live"
+ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # who listens on all addresses hears this one, too
+TIMEOUT_SECONDS = 3.0  # below the five the image's check is given, so that the sentence is ours
+MOST_BYTES = 65_536  # of an answer; another program on the port may send anything
+
+
+def _like_the_server(name: str, **more: Any) -> Any:
+    """A flag that means what it means to `unroll serve`, and has the same variable."""
+    return typer.Option(flag_of(name), envvar=variable_of(name), **more)
+
+
+def health(
+    host: Annotated[str, _like_the_server("host", help="Address the server listens on.")] = Settings.host,
+    port: Annotated[
+        int, _like_the_server("port", help="Its TCP port.", parser=port_number, metavar="INTEGER")
+    ] = Settings.port,
+    tls_certificate: Annotated[
+        Path | None, _like_the_server("tls_certificate", help="Its certificate, where it serves https.")
+    ] = None,
+    live: Annotated[
+        bool, typer.Option("--live", help="Ask only whether it answers, not whether it takes work.")
+    ] = False,
+    timeout_seconds: Annotated[float, typer.Option(help="Seconds to wait.", min=0.01)] = TIMEOUT_SECONDS,
+) -> None:
+    """Ask the server on this machine how it is: exit code 0 when it is well, 1 with a sentence when not.
+
+    Takes the variables `unroll serve` takes, so that in a container it asks the server that runs there.
+
+    Examples:
+
+      unroll health
+
+      unroll health --port 9000 --live
+    """
+    settings = Settings(host=host, port=port, tls_certificate=tls_certificate)
+    typer.echo(ask(settings, LIVE if live else READY, timeout_seconds))
+
+
+def ask(settings: Settings, path: str, timeout_seconds: float) -> str:
+    """What the server answers about itself, as a sentence.
+
+    Raises SettingsError where it is not well, does not answer in time, or something else answers.
+    """
+    connection = _connection(settings, timeout_seconds)
+    where = f"{connection.host} port {connection.port}"
+    try:
+        connection.request("GET", path, headers={"Connection": "close"})
+        answer = connection.getresponse()
+        body = answer.read(MOST_BYTES)
+    except (OSError, http.client.HTTPException) as error:
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise SettingsError(
+            f"No server answers on {where} ({reason}); start one, or name its address with --host and --port, and its "
+            "--tls-certificate where it serves https."
+        ) from error
+    finally:
+        connection.close()
+    if (status := _status(body)) is None:
+        raise SettingsError(f"What answers on {where} is not Unroll; name the server's address with --host and --port.")
+    if answer.status != 200:
+        raise SettingsError(f"The server on {where} is not well: {path} answers {answer.status}, {status}.")
+    return f"The server on {where} is well: {path} answers {status}."
+
+
+def _connection(settings: Settings, timeout_seconds: float) -> http.client.HTTPConnection:
+    host = ANYWHERE.get(settings.host, settings.host)
+    if settings.tls_certificate is None:
+        return http.client.HTTPConnection(host, settings.port, timeout=timeout_seconds)
+    # Nothing secret is sent, and to this machine; the certificate names the public host, and may be newer on the disk
+    # than in the server, so it proves nothing here.
+    unverified = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    unverified.check_hostname = False
+    unverified.verify_mode = ssl.CERT_NONE
+    return http.client.HTTPSConnection(host, settings.port, timeout=timeout_seconds, context=unverified)
+
+
+def _status(body: bytes) -> str | None:
+    """The word a health route answers with; None where it is no health route's answer."""
+    try:
+        return str(json.loads(body)["status"])[:100]
+    except (ValueError, KeyError, TypeError):
+        return None

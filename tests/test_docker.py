@@ -1,0 +1,308 @@
+"""The laws of the images, read from the Dockerfile and what lies beside it; docker/prove shows that they run."""
+
+import importlib.util
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import tomllib
+from importlib.metadata import Distribution, distribution
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import yaml  # type: ignore[import-untyped]
+from packaging.requirements import Requirement
+
+from service.environment import check_environment
+from service.settings import Settings
+from tests.service.serving import serving
+from unroll import VERBS
+
+ROOT = Path(__file__).parents[1]
+DOCKER = ROOT / "docker"
+FINAL = ("serving", "train")
+HUB = "huggingface-hub"
+SECRET_OR_LARGE = (
+    *(".git/config", ".venv/bin/python", ".env", "runs/book/best/config.json", "docker/secrets/api-keys"),
+    *("tests/conftest.py", "build/lib/unroll.py", "model/_kernel.so", "model/__pycache__/a.pyc", "service/b/c.pyc"),
+)
+
+
+def module(name: str) -> ModuleType:
+    """A module of the folder docker, which is no package: another one of that name may be installed."""
+    spec = importlib.util.spec_from_file_location(f"docker_{name}", DOCKER / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    loaded = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(loaded)
+    return loaded
+
+
+dockerfile, licences, requirements = module("dockerfile"), module("licences"), module("requirements")
+DEFAULTS, STAGES = dockerfile.read((ROOT / "Dockerfile").read_text("utf-8"))
+CONTEXT = dockerfile.context(ROOT, (ROOT / ".dockerignore").read_text("utf-8"))
+COMPOSE = yaml.safe_load((DOCKER / "compose.yaml").read_text("utf-8"))
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+
+
+def of(stage: str, name: str) -> list[Any]:
+    """The instructions of one name in a stage and in those it stands on."""
+    return [one for part in dockerfile.lineage(STAGES, stage) for one in part.all(name)]
+
+
+def environment(stage: str) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for one in of(stage, "ENV"):
+        found |= dockerfile.assignments(one.text)
+    return found
+
+
+def test_the_last_stage_serves_and_takes_nothing_of_pytorch() -> None:
+    assert STAGES[-1].name == "serving"
+    names = [stage.name for stage in dockerfile.needed(STAGES, "serving")]
+    assert names == ["base", "dependencies", "compiler", "code", "program", "serving"]
+    instructions = [one for stage in dockerfile.needed(STAGES, "serving") for one in stage.instructions]
+    assert [one.text for one in instructions if re.search("torch|matplotlib", one.text, re.I)] == []
+    assert "training" in [stage.name for stage in dockerfile.needed(STAGES, "train")]
+
+
+@pytest.mark.parametrize("stage", FINAL)
+def test_a_final_stage_is_a_number_and_has_neither_compiler_nor_pip_s_work(stage: str) -> None:
+    user, group = of(stage, "USER")[-1].text.split(":")
+    assert int(user) >= 10_000
+    assert int(group) >= 10_000
+    commands = [one.text for one in of(stage, "RUN")]
+    assert [text for text in commands if re.search(r"apt-get|pip |gcc", text)] == []
+    assert of(stage, "STOPSIGNAL")[-1].text == "SIGTERM"
+
+
+def test_the_program_itself_is_what_starts_and_what_checks_its_health() -> None:
+    for stage in FINAL:
+        assert of(stage, "ENTRYPOINT")[-1].words == ["unroll"]
+        assert of(stage, "CMD")[-1].words[0] in VERBS
+    check = of("serving", "HEALTHCHECK")[-1]
+    program, verb = json.loads(check.text.removeprefix("CMD"))
+    assert program == "unroll"
+    assert verb in VERBS
+    assert float(check.flags["timeout"].rstrip("s")) > module_default("service.health_cli", "TIMEOUT_SECONDS")
+    assert of("serving", "EXPOSE")[-1].text == str(Settings.port)
+
+
+def module_default(name: str, constant: str) -> float:
+    return float(getattr(importlib.import_module(name), constant))
+
+
+def test_dependencies_are_a_layer_below_the_code() -> None:
+    dependencies = next(stage for stage in STAGES if stage.name == "dependencies")
+    copied = {word for one in dependencies.all("COPY") for word in one.words[:-1]}
+    assert copied == {"pyproject.toml", "constraints.txt", "docker/requirements.py", "docker/left-out.txt"}
+    layers = [one.flags["from"] for one in of("serving", "COPY")]
+    assert layers == ["dependencies", "code"]
+    assert environment("training")["PIP_CONSTRAINT"] == "/build/constraints.txt"
+
+
+def test_the_context_has_what_is_copied_and_nothing_else() -> None:
+    taken = [
+        word for stage in STAGES for one in stage.all("COPY") if "from" not in one.flags for word in one.words[:-1]
+    ]
+    for name in taken:
+        assert any(path == Path(name) or Path(name) in path.parents for path in CONTEXT), name
+    assert set(PROJECT["tool"]["setuptools"]["packages"]) <= set(taken)
+    assert {f"{name}.py" for name in PROJECT["tool"]["setuptools"]["py-modules"]} <= set(taken)
+    useless = [path for path in CONTEXT if not any(path == Path(one) or Path(one) in path.parents for one in taken)]
+    assert useless == []
+    patterns = [line for line in (ROOT / ".dockerignore").read_text("utf-8").splitlines() if line[:1] not in "#"]
+    for name in SECRET_OR_LARGE:
+        assert not dockerfile.sent(name, patterns), name
+
+
+def test_the_kernel_is_compiled_for_every_processor_of_its_kind() -> None:
+    [kernel] = PROJECT["tool"]["setuptools"]["ext-modules"]
+    flags = [*kernel["extra-compile-args"], *(one.text for stage in STAGES for one in stage.instructions)]
+    assert [flag for flag in flags if re.search(r"-m(arch|tune|cpu|avx|native)", flag)] == []
+    assert {"model/kernel/avx2.c", "model/kernel/avx512.c", "model/kernel/neon.c"} <= set(kernel["sources"])
+
+
+def test_no_registry_s_host_is_written() -> None:
+    images = [DEFAULTS["BASE"], *(service["image"] for service in COMPOSE["services"].values())]
+    assert [image for image in images if "." in image.split("/")[0].split(":")[0]] == []
+    assert DEFAULTS["BASE"].startswith("python:3.13-slim")
+    for name in ("Dockerfile", "docker/compose.yaml", "Makefile"):
+        assert re.findall(r"https?://", (ROOT / name).read_text("utf-8")) == [], name
+
+
+def test_every_variable_that_is_set_is_a_setting() -> None:
+    for stage in FINAL:
+        check_environment(environment(stage))
+    for service in COMPOSE["services"].values():
+        check_environment(service.get("environment", {}))
+    assert environment("serving")["UNROLL_HOST"] == "0.0.0.0"
+    named = set(re.findall(r"UNROLL_[A-Z_]+", "".join(path.read_text("utf-8") for path in (DOCKER / "README.md",))))
+    check_environment(dict.fromkeys(named, ""))
+
+
+def test_compose_holds_what_runs_tight() -> None:
+    services = COMPOSE["services"]
+    for name, service in services.items():
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert all(port.startswith("127.0.0.1:") for port in service.get("ports", ())), name
+        if "build" in service:
+            assert service["read_only"], name
+            assert service["build"].get("target", "serving") in {stage.name for stage in STAGES}
+    unroll = services["unroll"]
+    assert "healthcheck" not in unroll, "the image has its own"
+    assert seconds(unroll["stop_grace_period"]) > float(unroll["environment"]["UNROLL_GRACE_SECONDS"])
+    assert unroll["mem_limit"]
+    assert {name: one.get("profiles") for name, one in services.items()} == {
+        "unroll": None, "train": ["train"], "prometheus": ["watch"], "grafana": ["watch"]
+    }  # fmt: skip
+
+
+def seconds(text: str) -> float:
+    return float(text[:-1]) * {"s": 1, "m": 60}[text[-1]]
+
+
+def test_keys_are_files_that_prometheus_has_one_of() -> None:
+    assert COMPOSE["services"]["unroll"]["environment"]["UNROLL_API_KEYS_FILE"] == "/run/secrets/api-keys"
+    assert COMPOSE["services"]["unroll"]["secrets"] == ["api-keys"]
+    [job] = yaml.safe_load((DOCKER / "prometheus.yml").read_text("utf-8"))["scrape_configs"]
+    assert job["authorization"]["credentials_file"] == "/run/secrets/metrics-key"
+    assert COMPOSE["services"]["prometheus"]["secrets"] == ["metrics-key"]
+    assert job["static_configs"] == [{"targets": [f"unroll:{Settings.port}"]}]
+    ignored = (DOCKER / ".gitignore").read_text("utf-8").split()
+    assert [one["file"] for one in COMPOSE["secrets"].values() if one["file"].split("/")[1] + "/" not in ignored] == []
+
+
+DASHBOARD = json.loads((DOCKER / "grafana/dashboards/unroll.json").read_text("utf-8"))
+PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
+QUERIES = [target["expr"] for panel in PANELS for target in panel["targets"]]
+
+
+def test_the_dashboard_asks_only_for_metrics_there_are(checkpoint_folder: Path) -> None:
+    asked = {name for query in QUERIES for name in re.findall(r"\b(?:unroll|process|python)_\w+", query)}
+    with serving(Settings(checkpoint=checkpoint_folder)) as running:
+        running.complete("a", max_tokens=2)
+        text = running.client.get("/metrics").text
+    shown = set(re.findall(r"^(\w+)[{ ]", text, re.M))
+    assert asked - shown == set()
+    known = {name for name in shown if name.startswith("unroll_") and not name.endswith(("_created", "_bucket"))}
+    # What other panels already tell, or nobody asks in the day's work.
+    assert {re.sub("_(sum|count)$", "_bucket", name) for name in known - asked} - asked <= {
+        "unroll_texts_submitted_total"
+    }
+    for reason in re.findall(r'reason=\\?"(\w+)\\?"', " ".join(QUERIES)):
+        assert f'reason="{reason}"' in text, reason
+
+
+def test_every_panel_has_a_unit_thresholds_and_says_what_it_shows() -> None:
+    rows = [panel["title"] for panel in DASHBOARD["panels"] if panel["type"] == "row"]
+    assert rows == ["Is it up?", "Is it fast?", "Is it full?", "What is refused?", "How does memory do?"]
+    for panel in PANELS:
+        assert panel["description"].endswith("."), panel["title"]
+        if panel["type"] != "heatmap":
+            assert panel["fieldConfig"]["defaults"]["unit"], panel["title"]
+            assert panel["fieldConfig"]["defaults"]["thresholds"]["steps"], panel["title"]
+    assert len({panel["id"] for panel in DASHBOARD["panels"]}) == len(DASHBOARD["panels"])
+    cells = [
+        (x, y)
+        for one in (panel["gridPos"] for panel in DASHBOARD["panels"])
+        for x in range(one["x"], one["x"] + one["w"])
+        for y in range(one["y"], one["y"] + one["h"])
+    ]
+    assert max(x for x, _ in cells) < 24
+    assert len(set(cells)) == len(cells), "panels overlap"
+
+
+def test_grafana_finds_its_source_and_its_dashboard() -> None:
+    [source] = yaml.safe_load((DOCKER / "grafana/provisioning/datasources/prometheus.yaml").read_text())["datasources"]
+    variables = {one["name"]: one for one in DASHBOARD["templating"]["list"]}
+    assert variables["datasource"]["current"]["value"] == source["uid"]
+    assert source["url"] == "http://prometheus:9090"
+    assert {panel["datasource"]["uid"] for panel in PANELS} == {"${datasource}"}
+    [provider] = yaml.safe_load((DOCKER / "grafana/provisioning/dashboards/unroll.yaml").read_text())["providers"]
+    folder = provider["options"]["path"]
+    mounted = [one for one in COMPOSE["services"]["grafana"]["volumes"] if one.split(":")[1] == folder]
+    assert mounted == [f"./grafana/dashboards:{folder}:ro"]
+    home = COMPOSE["services"]["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]
+    assert (DOCKER / "grafana/dashboards" / Path(home).name).is_file()
+
+
+def needed_by(names: list[str], without: str = "") -> dict[str, Distribution]:
+    """The installed packages that requirements take here, and theirs; but none through one that is left away."""
+    found: dict[str, Distribution] = {}
+    open_ = [Requirement(one) for one in names]
+    while open_:
+        one = open_.pop()
+        name = licences.normal(one.name)
+        if name in found or name == without or (one.marker and not one.marker.evaluate({"extra": ""})):
+            continue
+        found[name] = distribution(one.name)
+        open_ += [Requirement(line) for line in found[name].requires or ()]
+    return found
+
+
+SERVING = needed_by(PROJECT["project"]["dependencies"])
+
+
+def test_what_the_image_leaves_out_is_the_hub_s_client_and_what_it_alone_needs() -> None:
+    without = needed_by(PROJECT["project"]["dependencies"], without=HUB)
+    assert licences.left_out(DOCKER / "left-out.txt") == SERVING.keys() - without.keys()
+
+
+def test_the_list_of_licences_has_exactly_the_pins_of_serving() -> None:
+    lines = (ROOT / "constraints.txt").read_text("utf-8").split()
+    pins = {licences.normal(name): version for name, version in (line.split("==") for line in lines)}
+    assert SERVING.keys() <= pins.keys()
+    rows = re.findall(r"^\| (\S+) \| (\S+) \| (.+) \| (yes|no) \|$", (ROOT / "LICENCES.md").read_text("utf-8"), re.M)
+    assert [(name, version) for name, version, _, _ in rows] == sorted((name, pins[name]) for name in SERVING)
+    absent = licences.left_out(DOCKER / "left-out.txt")
+    for name, version, licence, inside in rows:
+        assert (inside == "no") == (name in absent), name
+        if SERVING[name].version == version:
+            assert licence == licences.licence(SERVING[name]), name
+    copyleft = [name for name, _, licence, inside in rows if inside == "yes" and re.search("GPL|MPL|EUPL", licence)]
+    assert copyleft == []
+
+
+def test_the_requirements_are_the_project_s() -> None:
+    assert requirements.requirements(ROOT / "pyproject.toml") == PROJECT["project"]["dependencies"]
+    train = requirements.requirements(ROOT / "pyproject.toml", "train")
+    assert train == PROJECT["project"]["optional-dependencies"]["train"]
+    assert len([one for one in train if one.startswith("torch")]) == 1  # the Dockerfile looks for that line
+
+
+def test_process_1_hears_sigterm_before_it_serves(checkpoint_folder: Path) -> None:
+    namespace = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child"]
+    try:
+        subprocess.run([*namespace, "true"], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("needs unshare and the right to make a namespace of processes")
+    program = [sys.executable, "-m", "unroll", "serve", str(checkpoint_folder), "--port", "0"]
+    outer = subprocess.Popen([*namespace, *program], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    try:
+        children = Path(f"/proc/{outer.pid}/task/{outer.pid}/children")
+        deadline = time.monotonic() + 20
+        while not catches(children.read_text(), signal.SIGTERM):
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
+        os.kill(int(children.read_text()), signal.SIGTERM)
+        output, _ = outer.communicate(timeout=10)
+        assert outer.returncode in {128 + signal.SIGTERM, 0}
+        assert b"Serving" not in output
+    finally:
+        outer.kill()
+        outer.communicate()
+
+
+def catches(children: str, number: signal.Signals) -> bool:
+    """Whether the only child has a handler for a signal yet."""
+    if not children.strip():
+        return False
+    caught = re.search(r"^SigCgt:\s*(\w+)", Path(f"/proc/{int(children)}/status").read_text(), re.M)
+    return caught is not None and bool(int(caught[1], 16) >> (number - 1) & 1)
