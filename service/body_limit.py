@@ -6,7 +6,12 @@ from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.json_size import ValueCount
+
 BODY_SECONDS = 60.0  # unless told otherwise
+
+# Values of a body: as many ids as a prompt of a hundred thousand words has, read in a few hundredths of a second.
+MOST_VALUES = 200_000
 
 
 class BodyLimit:
@@ -28,6 +33,7 @@ class BodyLimit:
             return
         announced = Headers(scope=scope).get("content-length", "0")
         left = self.max_bytes if len(announced) < 20 and int(announced) <= self.max_bytes else -1
+        values = ValueCount()
         deadline: float | None = asyncio.get_running_loop().time() + self.seconds
 
         async def counted() -> Message:
@@ -46,6 +52,9 @@ class BodyLimit:
                 left -= len(message.get("body", b""))
                 if not message.get("more_body"):
                     deadline = None  # what comes now is that the client goes away
+                if values.add(message.get("body", b"")) > MOST_VALUES:
+                    sentence = f"The body has more than {MOST_VALUES:,} values; send long prompts as text, not as ids."
+                    raise HTTPException(413, sentence)
             if left < 0:
                 raise HTTPException(413, f"The body is larger than {self.max_bytes:,} bytes; send a shorter one.")
             return message

@@ -1,6 +1,7 @@
 """Runs the application on a socket, and ends it in stages: refuse what is new, let running texts end, then stop."""
 
 import asyncio
+import gc
 import logging
 import signal
 import socket
@@ -142,6 +143,7 @@ def make_server(gate: Gate, settings: Settings, hang_up: Callable[[], None] | No
 
     def count(app: FastAPI) -> None:
         app.state.metrics.connections = lambda: len(server.server_state.connections)
+        gc.freeze()  # what is loaded stays, and need not be looked through for garbage beside requests
 
     gate.when_open(count)
     return server

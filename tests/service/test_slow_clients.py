@@ -331,7 +331,7 @@ def test_readers_who_take_nothing_cost_little_memory_and_only_for_a_time(checkpo
 def test_what_waits_for_a_slow_reader_is_bounded(checkpoint_folder: Path) -> None:
     """A stream that nobody takes ends with an error and gives its place back, while its reader may still be patient."""
     settings = Settings(checkpoint=checkpoint_folder, max_untaken_characters=20_000)
-    fields = {"prompt": "a", "max_tokens": ENDLESS, "stream": True, "logprobs": 5, "stream_interval": 0}
+    fields: dict[str, Any] = {"prompt": "a", "max_tokens": ENDLESS, "stream": True, "logprobs": 5, "stream_interval": 0}
     with serving(settings) as running, connected(running, SMALL) as client:
         client.sendall(asking("/v1/completions", **fields))
         assert eventually(lambda: running.engine.running == 1)
