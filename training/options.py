@@ -131,5 +131,6 @@ def require(*packages: str) -> None:
     if missing := [package for package in packages if find_spec(package) is None]:
         raise UnrollError(
             f"Training needs {' and '.join(missing)}, which serving does not; install it with `make train` in Unroll's "
-            "folder, or with pip as the extra `train`; in a container, use the image of the Dockerfile's target `train`."
+            "folder, or with pip as the extra `train`; in a container, use the image of the Dockerfile's "
+            "target `train`."
         )

@@ -44,8 +44,8 @@ def ended(part: dict[str, Any]) -> bool:
 
 def test_the_first_character_comes_at_once_and_the_rest_when_its_interval_is_over(slow: Running) -> None:
     body = {"prompt": "a", "max_tokens": 200, "stream": True, "seed": 1}
+    started = time.monotonic()
     with slow.client.stream("POST", "/v1/completions", json=body) as response:
-        started = time.monotonic()
         received = response.iter_raw()
         first = next(received)
         assert slow.engine.running == 1
