@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from contextlib import suppress
+from functools import partial
 from typing import Literal
 
 from model.errors import ServiceError
@@ -15,6 +16,7 @@ from model.rows import AnyDecoder
 from service.drawing import Event
 from service.errors import DeadlineExceeded, Draining, EngineStopped, QueueFull, ReaderTooSlow, StepFailed
 from service.generation import Generation, GenerationRequest
+from service.handover import Handover
 from service.measures import Lane, Measures, Refusal
 from service.output import Piece
 from service.prefix_cache import PrefixCache
@@ -73,6 +75,7 @@ class Engine:
         self._loop: asyncio.AbstractEventLoop
         self._refusal: ServiceError | None = EngineStopped("The server has not started; try again in a moment.")
         self._stopping = False
+        self._handover = Handover()
         self._looking: asyncio.TimerHandle | None = None
         self._threads = [
             threading.Thread(target=self._run, args=(lane, decoder, count), name=f"engine-{lane}", daemon=True)
@@ -159,6 +162,7 @@ class Engine:
 
     def abandon(self, error: ServiceError) -> None:
         """End every request now, with an error."""
+        self._handover.finish()
         for request in list(self._requests):
             self._give_up(request, error)
 
@@ -268,20 +272,27 @@ class Engine:
         events: list[Event],
         errors: list[tuple[GenerationRequest, ServiceError]],
     ) -> None:
-        """Hand over what a turn brought, and count the texts that have ended; in the event loop's thread."""
-        finished = self.measures.finished
-        for request, slice_ in scored:
-            if request.scoring is not None and request.scoring.on_scores is not None:
-                request.scoring.on_scores(request.index, slice_)
-        for row, piece in events:
-            row.request.deliver(row.choice, piece)
-            if piece.finish_reason is not None:
-                finished[piece.finish_reason] += row.request.end(1)
-            elif row.request.output.held > self._max_untaken:
-                self._give_up(row.request, UNTAKEN)
-        for request, error in errors:
-            request.output.fail(error)
-            finished["deadline" if error is self._late else "error"] += request.end(len(request.rows))
+        """Hand over what a turn brought; in the event loop's thread."""
+        news = [partial(self._score, request, slice_) for request, slice_ in scored]
+        news += [partial(self._grow, row, piece) for row, piece in events]
+        news += [partial(self._fail, request, error) for request, error in errors]
+        self._handover.add(self._loop, news)
+
+    def _score(self, request: GenerationRequest, slice_: Slice) -> None:
+        if request.scoring is not None and request.scoring.on_scores is not None:
+            request.scoring.on_scores(request.index, slice_)
+
+    def _grow(self, row: Generation, piece: Piece) -> None:
+        """A text has grown; count it if that was its end, and give it up if it grows unread."""
+        row.request.deliver(row.choice, piece)
+        if piece.finish_reason is not None:
+            self.measures.finished[piece.finish_reason] += row.request.end(1)
+        elif row.request.output.held > self._max_untaken:
+            self._give_up(row.request, UNTAKEN)
+
+    def _fail(self, request: GenerationRequest, error: ServiceError) -> None:
+        request.output.fail(error)
+        self.measures.finished["deadline" if error is self._late else "error"] += request.end(len(request.rows))
 
 
 def _stand_back() -> None:

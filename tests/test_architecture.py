@@ -20,7 +20,19 @@ ONNX = {"onnx", "onnxruntime"}
 NO_HTTP = {
     f"service/{name}.py"
     for name in (
-        *("drawing", "engine", "environment", "errors", "fair_use", "generation", "keys", "logs", "measures", "output"),
+        *(
+            "drawing",
+            "engine",
+            "environment",
+            "errors",
+            "fair_use",
+            "generation",
+            "handover",
+            "keys",
+            "logs",
+            "measures",
+            "output",
+        ),
         *("plan", "prefix_cache", "scheduler", "settings", "scoring", "served_model", "texts", "worker"),
     )
 }

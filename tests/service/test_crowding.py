@@ -43,7 +43,7 @@ def test_a_stream_nobody_reads_any_more_frees_its_places(n: int, slow_server: Ru
 def test_leaving_before_the_first_byte_frees_the_place_too(stream: str, slow_server: Running) -> None:
     """The non-streamed answer has none for a long time; the streamed one while its prompt is read."""
     body = b'{"prompt": "%s", "max_tokens": 50000, "stream": %s}' % (b"a" * 20_000, stream.encode())
-    head = b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+    head = b"POST /v1/completions HTTP/1.1\r\nHost: ::1\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
     host, port = slow_server.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port))) as connection:
         connection.sendall(head % len(body) + body)

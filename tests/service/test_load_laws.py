@@ -166,15 +166,13 @@ def test_p9_nothing_taken_before_the_signal_is_lost_and_readiness_goes_first(che
 
     async def stopped() -> tuple[list[Outcome], list[Outcome], Probes, int]:
         expected_ = await asked(server.port, asyncio.Event())
-        begun, over, probes = asyncio.Event(), asyncio.Event(), Probes()
+        begun, probes = asyncio.Event(), Probes()
         asking = asyncio.create_task(asked(server.port, begun))
         await begun.wait()
-        looking = asyncio.create_task(asyncio.to_thread(probes.look, server.port, over))
-        server.signal(signal.SIGTERM)
-        seen = await asking
-        code, _ = await asyncio.to_thread(server.ended, 20)
-        over.set()
-        await looking
+        async with probes.watching(server.port):
+            server.signal(signal.SIGTERM)
+            seen = await asking
+            code, _ = await asyncio.to_thread(server.ended, 20)
         return expected_, seen, probes, code
 
     with unroll_serve(str(checkpoint_folder), *flags, core=None) as server:

@@ -1,0 +1,35 @@
+"""Run a load script: `python -m tests.load requests|saturation|cancel|drain|chaos`."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from tests.benchmarks.figures import show
+from tests.load import cancelling, chaos, draining, mixed, saturation
+
+FIGURES = {
+    "requests": mixed.measure,
+    "saturation": saturation.measure,
+    "cancel": cancelling.measure,
+    "drain": draining.measure,
+}
+
+
+def main() -> None:
+    """Measure and show; the exit status is 1 where a target is missed."""
+    parser = argparse.ArgumentParser(prog="python -m tests.load", description=__doc__)
+    parser.add_argument("name", choices=[*FIGURES, "chaos"])
+    parser.add_argument("--markdown", type=Path, help="also write the table of chaos to this file")
+    parser.add_argument("--only", help="of chaos, only what has this in its name")
+    chosen = parser.parse_args()
+    if chosen.name == "chaos":
+        sys.exit(0 if chaos.show(chosen.markdown, chosen.only) else "A bystander saw something.")
+    figures = FIGURES[chosen.name]()
+    Path("build").mkdir(exist_ok=True)
+    show(figures, Path(f"build/load-{chosen.name}.json"))
+    if missed := [figure.name for figure in figures if figure.holds is False]:
+        sys.exit("Missed: " + "; ".join(missed) + ".")
+
+
+if __name__ == "__main__":
+    main()
