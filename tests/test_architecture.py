@@ -220,3 +220,30 @@ def test_no_file_leaves_work_for_later() -> None:
             lines = content.decode("utf-8", errors="replace").splitlines()
             found += [f"{name}:{number}" for number, line in enumerate(lines, 1) if marks.search(line)]
     assert found == []
+
+
+RUNS_CODE = {"pickle", "marshal", "shelve", "dill", "joblib", "cloudpickle", "yaml", "tarfile", "zipfile", "runpy"}
+"""Modules that can run, or unpack anywhere, what stands in a file."""
+
+
+def calls_of(path: Path) -> set[str]:
+    """What a file calls, by its last name, and the names of keyword arguments it gives."""
+    called: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Call):
+            if isinstance(node.func, ast.Name):
+                called.add(node.func.id)
+            elif isinstance(node.func, ast.Attribute):
+                called.add(f".{node.func.attr}")
+            called.update(f"{keyword.arg}=" for keyword in node.keywords if keyword.arg)
+    return called
+
+
+def test_p15_no_file_the_server_reads_can_run_code() -> None:
+    served = [one for one in IMPORTS if one.file.startswith(("model/", "service/"))]
+    assert listed([one for one in served if one.package in RUNS_CODE]) == []
+    for path in files_of("model", "service"):
+        forbidden = {"eval", "exec", "compile", "__import__", ".loads_pickle", "allow_pickle=", ".unpack_archive"}
+        assert calls_of(path).isdisjoint(forbidden), name_of(path)
+        if "torch" in path.read_text("utf-8"):
+            assert ".load" not in calls_of(path), name_of(path)

@@ -206,7 +206,7 @@ def bits_per_character(text: str, folder: Path) -> float:
 
 
 @pytest.mark.parametrize("name", ["lines", "held_out"])
-def test_bits_per_byte_are_those_of_unroll_evaluate(
+def test_p12_bits_per_byte_are_those_of_unroll_evaluate(
     evaluated: Evaluated, served: Served, name: str, tmp_path: Path
 ) -> None:
     if name not in evaluated.texts:

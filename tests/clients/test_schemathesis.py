@@ -23,7 +23,7 @@ LEAST_CASES = 1500
 
 
 @pytest.mark.timeout(300)
-def test_every_answer_is_as_described(served: Served, tmp_path: Path) -> None:
+def test_p10_every_answer_is_as_described(served: Served, tmp_path: Path) -> None:
     report = tmp_path / "report.json"
     run = subprocess.run(
         [

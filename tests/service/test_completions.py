@@ -30,7 +30,9 @@ def test_an_answer_has_the_documented_shape(server: Running) -> None:
     ("prompt", "tokens", "unseen"),
     [("abc", 3, 0), ("", 0, 0), ("aé明", 3, 0), ("aXb", 3, 1), ("a€𝄞", 1 + 3 + 4, 2), ("\x00", 1, 1)],
 )
-def test_usage_counts_tokens_and_characters_never_seen(prompt: str, tokens: int, unseen: int, server: Running) -> None:
+def test_p4_usage_counts_tokens_and_characters_never_seen(
+    prompt: str, tokens: int, unseen: int, server: Running
+) -> None:
     expected = {
         "prompt_tokens": tokens,
         "completion_tokens": 2 * 7,
@@ -74,7 +76,7 @@ def test_text_comes_while_it_is_written(slow_server: Running) -> None:
 
 
 @given(st.text("ab", min_size=1, max_size=3), st.integers(0, 2**32))
-def test_no_part_of_a_stop_string_gets_out(server: Running, stop: str, seed: int) -> None:
+def test_p3_no_part_of_a_stop_string_gets_out(server: Running, stop: str, seed: int) -> None:
     fields: dict[str, Any] = {"prompt": "x", "max_tokens": 60, "seed": seed, "temperature": 0.7, "top_k": 12}
     free = server.complete(**fields)["choices"][0]["text"]
     parts = stream(server.client, **fields, stop=[stop, "明a"])

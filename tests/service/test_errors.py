@@ -175,7 +175,7 @@ def check(response: httpx.Response, status: int) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("case", [*FIELDS, *BODIES, *ROUTES], ids=str)
-def test_an_error_has_one_shape(case: Case, server: Running) -> None:
+def test_p11_an_error_has_one_shape_and_is_short(case: Case, server: Running) -> None:
     response = server.client.request(case.method, case.path, content=case.content, headers=case.headers)
     error = check(response, case.status)
     assert error["param"] == case.param
@@ -244,7 +244,7 @@ REQUESTS = st.fixed_dictionaries({}, optional=dict.fromkeys(CompletionRequest.mo
 
 
 @given(REQUESTS)
-def test_no_json_makes_the_server_fail(server: Running, request: Any) -> None:
+def test_p10_no_json_makes_the_server_fail(server: Running, request: Any) -> None:
     response = server.client.post(COMPLETIONS, content=json.dumps(request), headers=JSON)
     if response.status_code != 200:
         check(response, 404 if response.status_code == 404 else 400)

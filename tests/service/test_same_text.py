@@ -49,7 +49,7 @@ CASES: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-def test_streamed_or_not_a_text_is_the_models(case: dict[str, Any], server: Running, reference: Reference) -> None:
+def test_p1_streamed_or_not_a_text_is_the_models(case: dict[str, Any], server: Running, reference: Reference) -> None:
     n = case.get("n", 1)
     expected = [reference.write(**case, choice=choice) for choice in range(n)]
     whole = server.complete(**case)
@@ -106,7 +106,7 @@ def expected(reference: Reference) -> list[list[str]]:
 
 
 @pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
-def test_a_text_is_the_same_in_a_crowd(
+def test_p2_a_text_is_the_same_in_a_crowd(
     settings: dict[str, Any], expected: list[list[str]], checkpoint_folder: Path
 ) -> None:
     """40 requests of different lengths, twice: the second time their prompts are known and they come otherwise."""
@@ -118,7 +118,7 @@ def test_a_text_is_the_same_in_a_crowd(
     assert (cache["hits"] > 0) == (settings.get("prefix_cache_bytes", 1) > 0)
 
 
-def test_a_text_is_the_same_after_a_restart(checkpoint_folder: Path, server: Running) -> None:
+def test_p2_a_text_is_the_same_after_a_restart(checkpoint_folder: Path, server: Running) -> None:
     fields: dict[str, Any] = {"prompt": "the", "max_tokens": 50, "seed": 3, "n": 2}
     with serving(Settings(checkpoint=checkpoint_folder)) as another:
         assert another.complete(**fields)["choices"] == server.complete(**fields)["choices"]

@@ -195,7 +195,7 @@ ANY_REQUEST = st.fixed_dictionaries({}, optional={"inputs": ANYTHING, "parameter
 
 
 @given(ANY_REQUEST | ANYTHING, st.sampled_from(ROUTES))
-def test_no_json_makes_the_server_fail(server: Running, request: Any, path: str) -> None:
+def test_p10_no_json_makes_the_server_fail(server: Running, request: Any, path: str) -> None:
     response = server.client.post(path, content=json.dumps(request), headers=JSON)
     if response.status_code != 200:
         check(response, 422, "validation")

@@ -168,7 +168,7 @@ FIELDS = dict.fromkeys([*TokenizeRequest.model_fields, *DetokenizeRequest.model_
 
 
 @given(st.fixed_dictionaries({}, optional=FIELDS) | ANYTHING, st.sampled_from(["/tokenize", "/detokenize"]))
-def test_no_json_makes_the_server_fail(server: Running, request: Any, path: str) -> None:
+def test_p10_no_json_makes_the_server_fail(server: Running, request: Any, path: str) -> None:
     response = server.client.post(path, content=json.dumps(request), headers=JSON)
     if response.status_code != 200:
         check(response, 404 if response.status_code == 404 else 400)
