@@ -36,6 +36,7 @@ BASE: dict[str, Any] = {
 LEVERS: dict[str, Mapping[str, Any]] = {
     "as it is": {},
     "no dropout": {"input_dropout": 0.0, "output_dropout": 0.0},
+    "no input dropout": {"input_dropout": 0.0},
     "output dropout 0.5": {"output_dropout": 0.5},
     "a mask for each character": {"locked": False},
     "weight drop 0.2": {"weight_drop": 0.2},
@@ -46,6 +47,7 @@ LEVERS: dict[str, Mapping[str, Any]] = {
     "tied weights": {"tied": True, "embedding": HIDDEN},
     "two layers, no skip": {"layers": 2, "skip": False},
     "two layers, skip": {"layers": 2, "skip": True},
+    "two layers, skip, no dropout between": {"layers": 2, "skip": True, "between_dropout": 0.0},
     "average of the last fifth": {"average": 0.2},
     "linear decay": {"decay": "linear"},
     "warm-up of 200 steps": {"warm_up": 200},
