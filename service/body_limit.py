@@ -8,8 +8,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.json_size import ValueCount
 
-BODY_SECONDS = 60.0  # unless told otherwise
-
 # Values of a body: as many ids as a prompt of a hundred thousand words has, read in a few hundredths of a second.
 MOST_VALUES = 200_000
 
@@ -21,7 +19,7 @@ class BodyLimit:
     errors are answered; the length a client announces is believed only when it is too large.
     """
 
-    def __init__(self, app: ASGIApp, max_bytes: int, seconds: float = BODY_SECONDS) -> None:
+    def __init__(self, app: ASGIApp, max_bytes: int, seconds: float) -> None:
         self.app = app
         self.max_bytes = max_bytes
         self.seconds = seconds

@@ -20,12 +20,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.flow_control import CLOSE_HEADER
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from service.access import PUBLIC
 from service.error_responses import INVALID, RETRY_AFTER, Failure, openai_shape
 from service.security_headers import HEADERS
 from service.settings import Settings
 from service.transports import StagedTransport, fitting, watch_peer
 
-PROBES = ("/health", "/health/live", "/health/ready", "/metrics")  # what may be asked when all places are taken
+PROBES = (*sorted(PUBLIC), "/metrics")  # what may be asked when all places are taken
 
 SPARE = 32  # connections beyond the limit, for probes: more than come at once from what watches a server
 SPARE_SECONDS = 1.0  # for the headers of such a one, so that whoever takes them all has to come anew each second

@@ -7,6 +7,7 @@ from fastapi import FastAPI
 from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
+from service.access import PUBLIC
 from service.error_responses import Failure, openai_shape
 
 LOADING = Failure(503, "The server is loading its model; try again in a moment.", "server_error", "loading")
@@ -65,7 +66,7 @@ class Gate:
 
 def _while_loading(scope: Scope) -> JSONResponse:
     """Alive, and not ready."""
-    if scope["path"] in ("/health", "/health/live", "/health/ready"):
+    if scope["path"] in PUBLIC:
         return JSONResponse({"status": "loading"}, 200 if scope["path"] == "/health/live" else 503, WAITS)
     status, body = openai_shape(LOADING)
     return JSONResponse(body, status, WAITS)

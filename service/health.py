@@ -8,7 +8,8 @@ from pydantic import BaseModel, Field
 from starlette.responses import JSONResponse
 
 from service.engine import Engine
-from service.schemas import ErrorBody, PrefixCacheCounts
+from service.routes import errors
+from service.schemas import PrefixCacheCounts
 from service.settings import Settings
 
 Word = Literal["ok", "draining", "stalled", "failed"]
@@ -107,7 +108,6 @@ def _answer(body: State, well: bool) -> JSONResponse:
 def router(reports: Reports) -> APIRouter:
     """The routes that tell how the server is."""
     routes = APIRouter()
-    other = {"model": ErrorBody, "description": "Any other error."}
     for path, answer, body, summary in (
         ("/health", reports.health, Health, "Tell how the server is"),
         ("/health/live", reports.live, State, "Tell whether it runs"),
@@ -121,6 +121,6 @@ def router(reports: Reports) -> APIRouter:
             tags=["operation"],
             summary=summary,
             response_model=body,
-            responses={503: unwell, "default": other},
+            responses={503: unwell, **errors()},
         )
     return routes
