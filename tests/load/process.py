@@ -41,6 +41,19 @@ class Running(ServerProcess):
         """Files and sockets it has open."""
         return sum(1 for _ in Path(f"/proc/{self.pid}/fd").iterdir())
 
+    def kept_open(self, enough: int = 0, seconds: float = 1) -> int:
+        """The fewest descriptors seen in some seconds, or until there are few enough.
+
+        A server closes its end a moment after the client has closed the other, so that a single look finds
+        connections that are going; what is lost stays in every look.
+        """
+        deadline = time.monotonic() + seconds
+        fewest = self.descriptors
+        while fewest > enough and time.monotonic() < deadline:
+            time.sleep(0.02)
+            fewest = min(fewest, self.descriptors)
+        return fewest
+
     @property
     def threads(self) -> int:
         """Threads it has."""
