@@ -36,6 +36,7 @@ def tutorial_step(checkpoint: Checkpoint, rows: int) -> Callable[[], None]:
     def step() -> None:
         nonlocal ids, state
         output, state = lstm(network.embedding(ids)[None], state)
-        ids = torch.multinomial(torch.softmax(network.out(output[0]), dim=1), 1)[:, 0]
+        heard = torch.cat(tuple(state[0]), dim=1) if config.skip else output[0]
+        ids = torch.multinomial(torch.softmax(network.out(heard), dim=1), 1)[:, 0]
 
     return step

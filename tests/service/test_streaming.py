@@ -19,6 +19,13 @@ from tests.service.test_errors import check
 @pytest.fixture(scope="module")
 def slow(checkpoint_folder: Path) -> Iterator[Running]:
     """A server whose texts take 2 ms a character and are sent when they are done, unless a request says otherwise."""
+    with serving(Settings(checkpoint=checkpoint_folder, stream_interval=10_000), SlowDecoder) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def hurried(checkpoint_folder: Path) -> Iterator[Running]:
+    """The same with a second for each request."""
     settings = Settings(checkpoint=checkpoint_folder, stream_interval=10_000, deadline_seconds=1, max_rows=2)
     with serving(settings, SlowDecoder) as running:
         yield running
@@ -85,32 +92,32 @@ def test_a_silent_stream_says_that_it_lives(checkpoint_folder: Path, reference: 
 
 
 @pytest.mark.parametrize("stream_too", [True, False])
-def test_a_request_has_a_deadline_before_its_first_byte(stream_too: bool, slow: Running) -> None:
+def test_a_request_has_a_deadline_before_its_first_byte(stream_too: bool, hurried: Running) -> None:
     started = time.monotonic()
     body = {"prompt": "a" * 10_000, "max_tokens": 1, "stream": stream_too}
-    error = check(httpx.post(f"{slow.url}/v1/completions", json=body, timeout=10), 504)
+    error = check(httpx.post(f"{hurried.url}/v1/completions", json=body, timeout=10), 504)
     assert error["code"] == "deadline_exceeded"
     assert "1 seconds" in error["message"]
     assert 0.9 < time.monotonic() - started < 3
-    assert eventually(lambda: is_idle(slow))
+    assert eventually(lambda: is_idle(hurried))
 
 
-def test_time_in_the_queue_counts_too(slow: Running) -> None:
-    with endless(slow, n=2) as running:
+def test_time_in_the_queue_counts_too(hurried: Running) -> None:
+    with endless(hurried, n=2) as running:
         next(running)
-        response = httpx.post(f"{slow.url}/v1/completions", json={"prompt": "a", "max_tokens": 2000}, timeout=10)
+        response = httpx.post(f"{hurried.url}/v1/completions", json={"prompt": "a", "max_tokens": 2000}, timeout=10)
         assert check(response, 504)["code"] == "deadline_exceeded"
 
 
-def test_a_stream_that_is_late_ends_with_an_error(slow: Running) -> None:
+def test_a_stream_that_is_late_ends_with_an_error(hurried: Running) -> None:
     fields: dict[str, Any] = {"prompt": "a", "max_tokens": 5000, "seed": 1}
-    response = slow.client.post("/v1/completions", json={**fields, "stream": True, "stream_interval": 20})
+    response = hurried.client.post("/v1/completions", json={**fields, "stream": True, "stream_interval": 20})
     assert response.status_code == 200
     *pieces, error, done = events(response.content)
     assert done == "[DONE]"
     assert '"code":"deadline_exceeded"' in error
     assert len(pieces) > 5
-    assert eventually(lambda: is_idle(slow))
+    assert eventually(lambda: is_idle(hurried))
 
 
 def test_keys_do_not_share_what_is_kept_of_prompts(server: Running) -> None:
