@@ -116,7 +116,7 @@ def test_the_event_loop_answers_while_texts_are_written() -> None:
     with serving(Settings()) as server:
         with endless(server, n=16) as stream:
             next(stream)
-            assert eventually(lambda: server.engine.running == 16, seconds=1)
+            assert eventually(lambda: server.engine.running == 16)
             started = time.monotonic()
             for _ in range(20):
                 assert server.client.get("/health").json()["running"] == 16

@@ -157,9 +157,9 @@ def test_the_first_token_s_time_begins_with_the_request_and_not_with_its_text(ch
         headers = {"content-type": "application/json"}
         assert running.client.post(COMPLETIONS, content=slowly(), headers=headers).status_code == 200
         now = Samples(running)
-    assert now.of("time_to_first_token_seconds_sum") >= 0.3
-    assert now.of("request_queue_seconds_sum") < 0.3
-    assert now.of("request_seconds_sum", route=COMPLETIONS) > now.of("time_to_first_token_seconds_sum")
+    waited, first = now.of("request_queue_seconds_sum"), now.of("time_to_first_token_seconds_sum")
+    assert first >= 0.3 + waited
+    assert now.of("request_seconds_sum", route=COMPLETIONS) > first
 
 
 def test_texts_that_are_given_up_or_refused_are_counted(slow_server: Running) -> None:
@@ -234,7 +234,7 @@ def test_progress_is_now_while_idle_and_stands_still_with_the_engine(checkpoint_
         serving(Settings(checkpoint=checkpoint_folder, threads=2), StuckDecoder) as running,
         ThreadPoolExecutor() as pool,
     ):
-        assert time.monotonic() - running.engine.progressed < 0.1
+        assert eventually(lambda: time.monotonic() - running.engine.progressed < 0.1)
         assert abs(Samples(running).of("last_progress_timestamp_seconds") - time.time()) < 5
         answer = pool.submit(running.complete, "a", max_tokens=3)
         assert eventually(lambda: time.monotonic() - running.engine.progressed > 0.3)

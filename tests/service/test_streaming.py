@@ -81,7 +81,7 @@ def test_a_silent_stream_says_that_it_lives(checkpoint_folder: Path, reference: 
     with serving(settings, SlowDecoder) as server:
         response = server.client.post("/v1/completions", json={"prompt": "a", "stream": True, **fields})
         blocks = response.content.split(b"\n\n")
-        assert 2 < blocks.count(b": keep-alive") < 50
+        assert 2 < blocks.count(b": keep-alive") < 190  # of 200 characters
         assert blocks[0].startswith(b"data: ")
         parts = chunks(b"\n\n".join(block for block in blocks if block != b": keep-alive"))
         right = reference.write("a", **fields).text
