@@ -15,8 +15,13 @@ from training.config import Arithmetic, TrainingConfig, check_budget
 from training.regularisation import Regularisation
 from training.schedule import Decay
 
-# Networks from small to large, (layers, hidden, embedding); a plan takes one of them.
-SIZES = [(1, 128, 32), (1, 192, 64), (1, 256, 64), (1, 384, 128), (1, 512, 128), (2, 512, 64), (2, 640, 64)]
+# Networks from small to large, (layers, hidden, embedding); a plan takes one of them. Two layers with skip connections
+# learn more in the same time than one of as many weights (LOG.md).
+SIZES = [(1, 128, 32), (2, 128, 32), (2, 192, 64), (2, 256, 64), (2, 320, 64), (2, 384, 64), (2, 512, 64), (2, 640, 64)]
+
+# But not where a step's time goes to the output, as with thousands of Chinese characters.
+LARGE_VOCABULARY = 2_000
+SIZES_OF_MANY = [(1, 128, 32), (1, 192, 64), (1, 256, 64), (1, 384, 128), (1, 512, 128), (2, 512, 64), (2, 640, 64)]
 
 # A network should read at least this many characters per recurrent weight, over all passes; below that a smaller one
 # learnt more in the same time, in first runs on Shakespeare.
@@ -120,7 +125,7 @@ def make_plan(
     chosen = {name: value for name in PLAIN if (value := getattr(wishes, name)) is not None}
     config = TrainingConfig(
         network=network,
-        regularisation=_regularisation(wishes, passes),
+        regularisation=_regularisation(wishes, network, passes),
         lanes=lanes,
         length=length,
         rate=_chosen(wishes.rate, round(rate, 6)),
@@ -135,25 +140,31 @@ def make_plan(
 
 def _network(wishes: Wishes, vocabulary: int, characters: int, speed: float | None) -> NetworkConfig:
     layers, hidden, embedding = _size(wishes, vocabulary, characters, speed)
-    layers = _chosen(wishes.layers, layers)
-    network = NetworkConfig(
-        cell=wishes.cell,
-        layers=layers,
-        hidden=_chosen(wishes.hidden, hidden),
-        embedding=_chosen(wishes.embedding, embedding),
-        vocabulary=vocabulary,
-        # The embedding of tied weights has the output's width, which skip connections would multiply.
-        skip=layers > 1 and not wishes.tied if wishes.skip is None else wishes.skip,
-        zoneout=wishes.zoneout,
-    )
+    network = _shaped(wishes, vocabulary, layers, _chosen(wishes.hidden, hidden), _chosen(wishes.embedding, embedding))
     if wishes.tied and wishes.embedding is None:
         return replace(network, embedding=network.output_width())
     return network
 
 
-def _regularisation(wishes: Wishes, passes: float) -> Regularisation:
+def _shaped(wishes: Wishes, vocabulary: int, layers: int, hidden: int, embedding: int) -> NetworkConfig:
+    layers = _chosen(wishes.layers, layers)
+    return NetworkConfig(
+        cell=wishes.cell,
+        layers=layers,
+        hidden=hidden,
+        embedding=embedding,
+        vocabulary=vocabulary,
+        # The embedding of tied weights has the output's width, which skip connections would multiply.
+        skip=layers > 1 and not wishes.tied if wishes.skip is None else wishes.skip,
+        zoneout=wishes.zoneout,
+    )
+
+
+def _regularisation(wishes: Wishes, network: NetworkConfig, passes: float) -> Regularisation:
     """What is left out, the more the more often the text is read."""
     planned = next(shares for limit, shares in REGULARISATION if passes <= limit)
+    if network.skip:  # the output's dropout meets every layer already
+        planned = replace(planned, between_dropout=0.0)
     if wishes.dropout is not None:
         share = wishes.dropout
         planned = replace(planned, input_dropout=share / 4, between_dropout=share, output_dropout=share)
@@ -174,16 +185,16 @@ def products(network: NetworkConfig) -> int:
 
 
 def _size(wishes: Wishes, vocabulary: int, characters: int, speed: float | None) -> tuple[int, int, int]:
-    """The largest of SIZES that the corpus and the budget can teach."""
-    best = SIZES[0]
-    for layers, hidden, embedding in SIZES:
-        network = NetworkConfig(
-            cell=wishes.cell, layers=layers, hidden=hidden, embedding=embedding, vocabulary=vocabulary
-        )
-        recurrent = products(network) - (hidden + 1) * vocabulary  # a large vocabulary does not make a network large
+    """The largest size that the corpus and the budget can teach."""
+    sizes = SIZES if vocabulary < LARGE_VOCABULARY else SIZES_OF_MANY
+    best = sizes[0]
+    for size in sizes:
+        network = _shaped(wishes, vocabulary, *size)
+        # The output's are left out: a large vocabulary does not make a network large.
+        recurrent = products(network) - (network.output_width() + 1) * vocabulary
         read = characters * _passes(wishes, network, characters, speed)
         if recurrent <= WEIGHTS_PER_CHARACTER * characters and read >= CHARACTERS_PER_WEIGHT * recurrent:
-            best = (layers, hidden, embedding)
+            best = size
     return best
 
 

@@ -3,6 +3,7 @@
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -125,6 +126,25 @@ def test_a_plan_in_epochs_is_the_same_everywhere_and_grows_with_the_corpus() -> 
     assert sizes == sorted(sizes)
     assert sizes[0] == 0
     assert sizes[-1] == len(SIZES) - 1
+
+
+def planned(vocabulary: int = 321, **wishes: Any) -> TrainingConfig:
+    return make_plan(Wishes(**{"epochs": 10, **wishes}), vocabulary, 1_000_000, torch.device("cpu")).config
+
+
+def test_several_layers_all_reach_the_output_and_then_nothing_is_left_out_between_them() -> None:
+    usual, plain = planned(), planned(skip=False)
+    assert usual.network.layers == 2
+    assert (usual.network.skip, plain.network.skip, planned(tied=True).network.skip) == (True, False, False)
+    assert usual.regularisation.between_dropout == 0.0 < plain.regularisation.between_dropout
+    assert planned(between_dropout=0.25).regularisation.between_dropout == 0.25
+    assert planned(dropout=0.25).regularisation.between_dropout == 0.25
+
+
+def test_a_plan_has_one_layer_where_it_was_asked_for_and_for_thousands_of_characters() -> None:
+    assert not planned(layers=1).network.skip
+    assert planned(layers=1).network.hidden > planned().network.hidden  # about as many weights
+    assert planned(vocabulary=9_984).network.layers == 1
 
 
 def test_a_plan_in_epochs_measures_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
