@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from model.checkpoint import Checkpoint, load, save
@@ -136,7 +137,10 @@ def _calibrated(trainer: Trainer, best: Checkpoint, scored: int) -> Checkpoint:
     network = from_tensors(best.config, best.tensors).to(trainer.device)
     temperature = fit_temperature(network, trainer.split.validation[:scored])
     fitted = {**best.training, FITTED: round(temperature, 4)}
-    return replace(best, tensors=scale_output(best.tensors, temperature), training=fitted)
+    scaled = scale_output(best.tensors, temperature)
+    # Rounded as it will be stored, so that what is measured is what is kept.
+    stored = {name: value.astype(trainer.precision).astype(np.float32) for name, value in scaled.items()}
+    return replace(best, tensors=stored, training=fitted)
 
 
 def _figures(trainer: Trainer, read: Reader, scored: int) -> Figures:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from model.checkpoint import BUNDLED, CARD, CONFIG, TOKENIZER, WEIGHTS, Checkpoint, load, save
+from model.checkpoint import BUNDLED, CARD, CONFIG, TOKENIZER, WEIGHTS, Checkpoint, Precision, load, save
 from model.decoder import Decoder
 from model.surprise import NAME, QUANTILES, HeldOutSurprise
 from tests.model.small import CHARACTERS, small_checkpoint
@@ -86,8 +86,12 @@ def test_it_is_put_into_a_checkpoint_once_and_nothing_else_changes(tmp_path: Pat
     assert HeldOutSurprise.of(load(tmp_path / "small").training) is not None
 
 
-def test_a_run_measures_it_on_its_validation_part_alone(tmp_path: Path) -> None:
-    one = make_trainer(tmp_path, epochs=2)
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+def test_a_run_measures_it_on_its_validation_part_alone_and_of_what_it_keeps(
+    precision: Precision, tmp_path: Path
+) -> None:
+    one = make_trainer(tmp_path, epochs=2, fit_temperature=True)
+    one.precision = precision
     one.run()
     config: TrainingConfig = one.config
     facts = CorpusFacts(names=("verse.txt",), characters=len(TEXT), encoding="utf-8", sha256="0" * 64)
