@@ -147,6 +147,19 @@ def serving_process(
         process.communicate()
 
 
+def program(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """`unroll` and words, run to its end in an environment of ours and theirs."""
+    return subprocess.run(
+        [sys.executable, "-m", "unroll", *words],
+        cwd=REPOSITORY,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
 def eventually(condition: Callable[[], bool], seconds: float = 5) -> bool:
     """Whether the condition comes true within some seconds."""
     deadline = time.monotonic() + seconds

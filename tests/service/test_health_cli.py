@@ -1,6 +1,5 @@
 """The verb `unroll health` as a container's health check calls it: against real servers, well and unwell."""
 
-import os
 import shutil
 import signal
 import socket
@@ -16,22 +15,13 @@ import httpx
 import pytest
 
 from service.settings import Settings
-from tests.service.serving import ENDLESS, REPOSITORY, Running, SlowRows, eventually, serving, serving_process
+from tests.service.serving import ENDLESS, REPOSITORY, Running, SlowRows, eventually, program, serving, serving_process
 
 KEY = "k" * 32
 
 
 def health(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """The program, run to its end."""
-    return subprocess.run(
-        [sys.executable, "-m", "unroll", "health", *arguments],
-        cwd=REPOSITORY,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    return program("health", *arguments, **environment)
 
 
 def port_of(url: str) -> str:

@@ -1,6 +1,5 @@
 """The program `unroll serve` as a process: what it prints, how it is set, and how it ends."""
 
-import os
 import re
 import signal
 import subprocess
@@ -11,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.service.serving import ENDLESS, REPOSITORY, Reference, SlowRows, serving_process
+from tests.service.serving import ENDLESS, REPOSITORY, Reference, SlowRows, program, serving_process
 from tests.service.sse_client import chunks, texts
 from tests.service.test_errors import check
 
@@ -19,17 +18,7 @@ LONG = {"prompt": "a", "max_tokens": 500, "n": 3, "seed": 1, "stream": True}
 
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """The program, run to its end."""
-    command = [sys.executable, "-m", "unroll", "serve", *arguments]
-    return subprocess.run(
-        command,
-        cwd=REPOSITORY,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
+    return program("serve", *arguments, **environment)
 
 
 def test_a_signal_lets_streams_end_and_refuses_what_is_new(checkpoint_folder: Path, reference: Reference) -> None:

@@ -1,9 +1,6 @@
 """Settings are checked when they are made, and an error names the setting, its flag and its variable."""
 
-import os
 import socket
-import subprocess
-import sys
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -14,7 +11,7 @@ from service.environment import check_environment, port_number
 from service.errors import SettingsError
 from service.server import listen
 from service.settings import RANGES, Settings, is_loopback, variable_of
-from tests.service.serving import REPOSITORY
+from tests.service.serving import program
 
 
 def test_defaults_are_safe() -> None:
@@ -122,15 +119,8 @@ def test_variables_of_settings_and_of_kubernetes_are_no_errors() -> None:
 
 
 def print_config(*arguments: str, **environment: str) -> list[str]:
-    ended = subprocess.run(
-        [sys.executable, "-m", "unroll", "serve", "--print-config", *arguments],
-        cwd=REPOSITORY,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=30,
-    )
+    ended = program("serve", "--print-config", *arguments, **environment)
+    assert ended.returncode == 0, ended.stderr
     return ended.stdout.splitlines()
 
 
