@@ -29,12 +29,12 @@ from model.errors import UnrollError  # noqa: E402
 # A verb's module is imported when the verb is called or described, and imports what it needs when it runs:
 # `unroll --help` and `unroll serve` never load torch.
 VERBS = {
-    "train": "training.cli:train",
+    "train": "training.commands.train:train",
     "serve": "service.cli:serve",
     "health": "service.health_cli:health",
     "generate": "model.cli:generate",
-    "evaluate": "training.evaluate_cli:evaluate",
-    "copied": "training.copied_cli:copied",
+    "evaluate": "training.commands.evaluate:evaluate",
+    "copied": "training.commands.copied:copied",
     "info": "model.cli:info",
 }
 

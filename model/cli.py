@@ -78,9 +78,9 @@ def generate(
       cat chapter.txt | unroll generate --prompt-file - --max-tokens 2000
     """
     from model.checkpoint import BUNDLED, load
-    from model.decoder import Decoder
-    from model.generate import Prompt
-    from model.sampling import SamplingParameters
+    from model.decoding.decoder import Decoder
+    from model.sampling.parameters import SamplingParameters
+    from model.text.prompt import Prompt
 
     seed = secrets.randbits(32) if seed is None else seed
     parameters = SamplingParameters(
@@ -192,9 +192,11 @@ def info(checkpoint: CheckpointArgument = None, as_json: JsonOption = False) -> 
 
 def describe(checkpoint: Any, folder: Path) -> dict[str, Any]:
     """What can be said of a checkpoint, as JSON values."""
-    from model.checkpoint import CONFIG, LARGEST
-    from model.tokenizer import BYTES
-    from model.untrusted import parse_json, read_text
+    from model.checkpoint import CONFIG
+    from model.checkpoint.loading import LARGEST
+    from model.checkpoint.untrusted_files import read_text
+    from model.strict_json import parse_json
+    from model.text.utf8_ids import BYTES
 
     config, unseen = checkpoint.config, checkpoint.unseen
     return {

@@ -112,3 +112,8 @@ class NetworkConfig:
                 size *= width
             total += size
         return total
+
+
+def products(network: NetworkConfig) -> int:
+    """Weights used per character: all but the embedding, of which a character uses a row."""
+    return network.parameters() - network.vocabulary * network.embedding

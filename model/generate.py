@@ -1,19 +1,18 @@
 """One prompt to one text, alone and a character at a time."""
 
 from collections.abc import Iterator, Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from model.decoder import Decoder
-from model.errors import ParameterError
-from model.rows import Drawn
-from model.sampling import RowSampling, SamplingParameters
-from model.text_stream import TextStream
-from model.tokenizer import Ids, Tokenizer
-
-FinishReason = Literal["stop", "length"]
+from model.decoding.decoder import Decoder
+from model.decoding.rows import Drawn
+from model.sampling.parameters import SamplingParameters
+from model.sampling.sampler import RowSampling
+from model.text.prompt import Prompt
+from model.text.text_stream import FinishReason, TextStream
+from model.text.tokenizer import Tokenizer
 
 
 class TokenLogprobs(NamedTuple):
@@ -38,41 +37,6 @@ class Piece(NamedTuple):
     finish_reason: FinishReason | None = None
     tokens: int = 0
     logprobs: tuple[TokenLogprobs, ...] = ()
-
-
-class Prompt:
-    """A prompt as the decoder reads it, of text or of ids.
-
-    Raises TokenizerError on text that is not Unicode, ParameterError on an id that is none.
-
-    tokens: how many ids it has.
-    ids: what is read before the first character is drawn (n,), n ≥ 1; an empty prompt reads a line break,
-        as if a new line had just begun.
-    unseen: how many characters of the prompt never occurred in training; they are read as UTF-8 bytes or as
-        characters the network knows nothing of.
-    """
-
-    def __init__(self, tokenizer: Tokenizer, seen: NDArray[np.int64], prompt: str | Sequence[int]) -> None:
-        encoded = tokenizer.encode(prompt) if isinstance(prompt, str) else known_ids(prompt, tokenizer.size)
-        self.tokens = len(encoded)
-        self.unseen = count_unseen(encoded, seen)
-        self.ids: NDArray[np.int32] = np.array(encoded if len(encoded) else [tokenizer.start_id], np.int32)
-
-
-def known_ids(ids: Sequence[int], size: int) -> NDArray[np.int64]:
-    """The ids (n,) of a prompt. Raises ParameterError where one of them is not among the `size` there are."""
-    wrong = next((token for token in (min(ids), max(ids)) if not 0 <= token < size), None) if len(ids) else None
-    if wrong is not None:
-        message = f"The prompt has the id {str(wrong)[:20]}; this model's ids are 0 to {size - 1:,}."
-        raise ParameterError("prompt", message)
-    return np.array(ids, np.int64)
-
-
-def count_unseen(ids: Ids, seen: NDArray[np.int64]) -> int:
-    """Characters among the ids that training never showed; the bytes of one character count once."""
-    whole_or_first = (ids < 0x80) | (ids >= 0xC0)
-    strange = (ids < 256) | ~np.isin(ids, seen)
-    return int(np.count_nonzero(strange & whole_or_first))
 
 
 def generate(

@@ -12,23 +12,26 @@ from fastapi_offline import FastAPIOffline
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
-from model.decoder import Decoder
-from service import error_responses, health, metrics, score, tgi, tokens
-from service.access import Access
-from service.allowance import Allowance
-from service.body_limit import BodyLimit
-from service.engine import Engine
-from service.error_responses import Shape
-from service.fair_use import FairUse
-from service.health import Reports
-from service.keys import Keys
-from service.metrics import Metrics
-from service.observed import Observed, paths_of
-from service.openapi import described
-from service.routes import router
-from service.security_headers import SecurityHeaders
-from service.served_model import ServedModel
+from model.decoding.decoder import Decoder
+from service.analysis import score_routes, token_routes
+from service.analysis.score_schemas import Progress
+from service.api import error_responses
+from service.api.error_responses import Shape
+from service.api.openapi import described
+from service.engine.engine import Engine
+from service.inference.served_model import ServedModel
+from service.monitoring import health, metrics
+from service.monitoring.access_log import Observed, paths_of
+from service.monitoring.health import Reports
+from service.monitoring.metrics import Metrics
+from service.openai import routes as openai_routes
+from service.security.api_keys import Keys
+from service.security.auth import Access
+from service.security.body_limit import BodyLimit
+from service.security.rate_limit import Allowance, FairUse
+from service.security.security_headers import SecurityHeaders
 from service.settings import Settings, listed
+from service.tgi import routes as tgi_routes
 
 DESCRIPTION = """\
 Continues text one character at a time with a recurrent language model, in the dialect of OpenAI's completions.
@@ -36,7 +39,7 @@ Continues text one character at a time with a recurrent language model, in the d
 The same model, seed and parameters give the same text: streamed or not, alone or among others."""
 
 # How errors look on the paths of other dialects than OpenAI's.
-ERROR_SHAPES: dict[str, Shape] = {**tgi.ERROR_SHAPES}
+ERROR_SHAPES: dict[str, Shape] = {**tgi_routes.ERROR_SHAPES}
 
 
 def create_app(settings: Settings, decoder: type[Decoder] = Decoder, keys: Keys | None = None) -> FastAPI:
@@ -71,7 +74,7 @@ def create_app(settings: Settings, decoder: type[Decoder] = Decoder, keys: Keys 
     _answer(app, model, engine, settings)
     _guard(app, keys or Keys(settings), settings)
     error_responses.install(app, ERROR_SHAPES)
-    app.openapi = described(app.openapi, model.tokenizer.size)  # type: ignore[method-assign]
+    app.openapi = described(app.openapi, model.tokenizer.size, only_in_streams=(Progress,))  # type: ignore[method-assign]
     return app
 
 
@@ -80,10 +83,10 @@ def _answer(app: FastAPI, model: ServedModel, engine: Engine, settings: Settings
     reports = Reports(model.name, engine, settings)
     app.state.metrics = Metrics(model, engine, lambda: reports.condition.ready)
     for routes in (
-        router(model, engine, settings),
-        tokens.router(model, settings),
-        tgi.router(model, engine, settings),
-        score.router(model, engine, settings),
+        openai_routes.router(model, engine, settings),
+        token_routes.router(model, settings),
+        tgi_routes.router(model, engine, settings),
+        score_routes.router(model, engine, settings),
         health.router(reports),
         metrics.router(app.state.metrics),
     ):

@@ -14,16 +14,16 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
-from model.native import processors
-from service import logs
+from model.decoding.kernel_library import processors
 from service.app import create_app
-from service.connections import bounded
-from service.engine import Engine
+from service.engine.engine import Engine
 from service.errors import Draining, EngineStopped, SettingsError
-from service.gate import Gate
-from service.keys import Keys
+from service.monitoring import logs
+from service.security.api_keys import Keys
 from service.settings import Settings, is_loopback
-from service.tls import secured, tls_context
+from service.transport.connections import bounded
+from service.transport.startup_gate import Gate
+from service.transport.tls import secured, tls_context
 
 logger = logging.getLogger(__name__)
 

@@ -15,27 +15,34 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("model", "training", "service")
 LONGEST = 400  # lines of a file
 HTTP = {"fastapi", "fastapi_offline", "h11", "starlette", "uvicorn"}
-TORCH = {"model/network.py", "model/cuda_step.py"}  # beside all of training
+SPEAKS_HTTP = ("service/analysis", "service/api", "service/monitoring", "service/openai", "service/security")
+SPEAKS_HTTP += ("service/tgi", "service/transport", "service/app", "service/server")
+TORCH = {"model/network.py", "model/decoding/cuda_decoder.py"}  # beside all of training
 ONNX = {"onnx", "onnxruntime"}
-NO_HTTP = {
-    f"service/{name}.py"
-    for name in (
-        *(
-            "drawing",
-            "engine",
-            "environment",
-            "errors",
-            "fair_use",
-            "generation",
-            "handover",
-            "keys",
-            "logs",
-            "measures",
-            "output",
-        ),
-        *("plan", "prefix_cache", "scheduler", "settings", "scoring", "served_model", "texts", "worker"),
-    )
+
+MAY_IMPORT: dict[str, set[str]] = {
+    "model/text": {"strict_json", "errors"},
+    "model/checkpoint": {"text", "strict_json", "config", "errors"},
+    "model/sampling": {"arithmetic", "errors"},
+    "model/decoding": {"checkpoint", "sampling", "config", "arithmetic", "errors"},
+    "service/engine": {"settings", "errors", "request_context"},
+    "service/inference": {"engine", "settings", "errors"},
+    "service/api": {"inference", "engine", "errors", "request_context"},
+    "service/openai": {"api", "inference", "engine", "settings", "errors", "request_context"},
+    "service/tgi": {"api", "inference", "engine", "settings"},
+    "service/analysis": {"api", "inference", "engine", "settings"},
+    "service/monitoring": {"api", "inference", "engine", "settings", "request_context"},
+    "service/security": {"api", "settings", "errors", "request_context"},
+    "service/transport": {"security", "api", "settings", "errors"},
+    "training/data": set(),
+    "training/evaluation": set(),
+    "training/monitoring": set(),
+    "training/planning": {"data"},
+    "training/loop": {"planning", "data", "evaluation", "monitoring"},
+    "training/report": {"loop", "evaluation", "monitoring"},
+    "training/commands": {"run", "report", "planning", "evaluation", "data"},
 }
+"""What each folder may import of its own package, beside itself: folders, and files of the package's top."""
 
 
 class Import(NamedTuple):
@@ -98,7 +105,7 @@ def listed(imports: list[Import]) -> list[str]:
 
 def test_the_imports_were_read() -> None:
     assert "model/arithmetic.py imports numpy" in listed(IMPORTS)
-    assert "model/decoder.py imports model.weights" in listed(IMPORTS)
+    assert "model/decoding/decoder.py imports model.decoding.step_weights" in listed(IMPORTS)
     assert "model/cli.py imports model.checkpoint" in listed([one for one in IMPORTS if not one.at_import])
 
 
@@ -135,7 +142,7 @@ def test_torch_is_imported_only_where_a_network_is_trained_or_runs_on_a_gpu() ->
 
 
 def test_the_gpu_s_step_is_imported_only_once_it_is_wanted() -> None:
-    assert listed([one for one in IMPORTS if one.module == "model.cuda_step" and one.at_import]) == []
+    assert listed([one for one in IMPORTS if one.module == "model.decoding.cuda_decoder" and one.at_import]) == []
 
 
 def test_nothing_of_ours_imports_onnx() -> None:
@@ -145,10 +152,56 @@ def test_nothing_of_ours_imports_onnx() -> None:
     assert [one for one in needed if re.split(r"[^\w.-]", one)[0] in ONNX | {"torch"}] == []
 
 
-def test_http_is_spoken_only_in_the_service_and_not_by_its_scheduler_or_engine() -> None:
-    assert {name for name in NO_HTTP if not (ROOT / name).is_file()} == set()
-    silent = [one for one in IMPORTS if not one.file.startswith("service/") or one.file in NO_HTTP]
+def test_http_is_spoken_only_by_the_folders_that_speak_it() -> None:
+    silent = [one for one in IMPORTS if not one.file.startswith(SPEAKS_HTTP)]
     assert listed([one for one in silent if one.package in HTTP]) == []
+
+
+def folders() -> list[str]:
+    """Every folder inside a package that holds Python files."""
+    return sorted({name_of(path.parent) for path in files_of(*PACKAGES)} - set(PACKAGES))
+
+
+def test_the_table_lists_every_folder_and_no_other() -> None:
+    assert folders() == sorted(MAY_IMPORT)
+
+
+@pytest.mark.parametrize("folder", folders())
+def test_a_folder_imports_only_what_the_table_allows(folder: str) -> None:
+    package, name = folder.split("/")
+    own = [one for one in IMPORTS if one.file.startswith(f"{folder}/") and one.package == package]
+    allowed = MAY_IMPORT[folder] | {name}
+    assert listed([one for one in own if one.module.split(".")[1] not in allowed]) == []
+
+
+def test_no_circles_between_folders() -> None:
+    def below(folder: str, above: tuple[str, ...]) -> None:
+        assert folder not in above, " → ".join([*above, folder])
+        package = folder.partition("/")[0]
+        for one in MAY_IMPORT[folder]:
+            if f"{package}/{one}" in MAY_IMPORT:
+                below(f"{package}/{one}", (*above, folder))
+
+    for folder in MAY_IMPORT:
+        below(folder, ())
+
+
+@pytest.mark.parametrize("folder", folders())
+def test_a_folder_holds_its_caption_and_no_more_than_a_dozen_files(folder: str) -> None:
+    statements = ast.parse((ROOT / folder / "__init__.py").read_text("utf-8")).body
+    assert isinstance(statements[0], ast.Expr)
+    assert len(statements) == 1 or folder == "model/checkpoint"  # which hands its names on
+    assert 3 <= len(list((ROOT / folder).glob("*.py"))) - 1 <= 12
+
+
+def test_no_test_file_imports_another() -> None:
+    found = [
+        one
+        for path in files_of("tests")
+        for one in imports_of(path)
+        if one.module.rpartition(".")[2].startswith("test_")
+    ]
+    assert listed(found) == []
 
 
 @pytest.mark.parametrize("path", [*files_of(*PACKAGES, "tests"), ROOT / "unroll.py"], ids=name_of)
@@ -170,7 +223,7 @@ def python(code: str) -> str:
 
 
 def test_asking_for_help_does_not_load_torch_or_the_model() -> None:
-    heavy = ["torch", "numpy", "model.decoder", "fastapi"]
+    heavy = ["torch", "numpy", "model.decoding.decoder", "fastapi"]
     for arguments in (["--help"], ["train", "--help"], ["serve", "--help"], ["generate", "--help"]):
         code = f"""
 import runpy, sys

@@ -6,10 +6,12 @@ from pathlib import Path
 import pytest
 
 from model.checkpoint import BUNDLED, Checkpoint, load
-from model.decoder import Decoder
-from training.corpus import Corpus, TextSource
-from training.evaluate import carried, decoder_reader
-from training.split import Split, split
+from model.decoding.decoder import Decoder
+from training.data.corpus import Corpus
+from training.data.sources import TextSource
+from training.data.split import Split, split
+from training.evaluation.protocols import carried
+from training.evaluation.readers import decoder_reader
 
 README = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
 

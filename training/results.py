@@ -10,25 +10,28 @@ import numpy as np
 import torch
 
 from model.checkpoint import Checkpoint, load, save
-from model.decoder import Decoder
+from model.decoding.decoder import Decoder
 from model.errors import TrainingError
+from model.held_out_surprise import NAME, HeldOutSurprise
 from model.network import Network, from_tensors
-from model.surprise import NAME, HeldOutSurprise
-from model.tokenizer import Ids
-from training.config import TrainingConfig
-from training.copied import Copied, copied, describe, draw, in_text
-from training.corpus import CorpusFacts
-from training.evaluate import LANE, WINDOW, Reader, Score, carried, cold_parts, network_reader
-from training.html_page import held_out_page
-from training.html_report import REPORT, Story, write_report
-from training.html_samples import CopiedText
-from training.prepared import release
-from training.report import CURVES, card, draw_curves
-from training.split import Split
-from training.surprise import held_out_surprise
-from training.temperature import MOST_IDS, fit_temperature, scale_output
-from training.trainer import Trainer
-from training.verdict import verdict
+from model.text.utf8_ids import Ids
+from training.data.corpus import CorpusFacts
+from training.data.prepared_corpus import release
+from training.data.split import Split
+from training.evaluation.calibration import MOST_IDS, fit_temperature, scale_output
+from training.evaluation.measure_surprise import held_out_surprise
+from training.evaluation.memorisation import Copied, copied, describe, draw, in_text
+from training.evaluation.protocols import LANE, WINDOW, carried, cold_parts
+from training.evaluation.readers import Reader, network_reader
+from training.evaluation.score import Score
+from training.loop.trainer import Trainer
+from training.monitoring.curves_png import CURVES, draw_curves
+from training.planning.config import TrainingConfig
+from training.report.card import card
+from training.report.diagnosis import verdict
+from training.report.held_out_page import held_out_page
+from training.report.report import REPORT, Story, write_report
+from training.report.sample_texts import CopiedText
 
 # Shares of a budget in minutes that the end of a run may take: to score both parts with the state carried, to score
 # cold windows, and to measure how surprising passages are.

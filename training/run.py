@@ -14,23 +14,26 @@ from rich.console import Console
 
 from model.checkpoint import load
 from model.errors import TrainingError
-from training.allocator import keep_buffers
-from training.corpus import Corpus, find_sources
-from training.plan import make_plan
-from training.prepared import Prepared, count_ids, prepare, spelt
-from training.progress import TerminalWatcher
-from training.report import MetricsFile, machine
-from training.request import Request, choose_device, run_folder
+from training.data.corpus import Corpus
+from training.data.prepared_corpus import Prepared, count_ids, prepare, spelt
+from training.data.sources import find_sources
+from training.data.split import Split, split
+from training.loop.allocator import keep_buffers
+from training.loop.initial_weights import Beginning, fits
+from training.loop.run_record import RunRecord, read_record, write_record
+from training.loop.run_state import FOLDER, Standing, newest
+from training.loop.trainer import Trainer
+from training.monitoring.metrics_file import MetricsFile
+from training.monitoring.terminal import TerminalWatcher
+from training.planning.machine import check_arithmetic, choose_device, machine
+from training.planning.plan import make_plan
+from training.planning.request import Request, run_folder
 from training.results import Origin, final_scores, leave_results
-from training.run_record import RunRecord, read_record, write_record
-from training.saving import FOLDER, Standing, newest
-from training.show import show_outcome, show_plan
-from training.split import Split, split
-from training.start import Beginning, fits
-from training.trainer import Trainer
+from training.summary import show_outcome, show_plan
 
 if TYPE_CHECKING:
-    from training.tensorboard_log import TensorBoardLog
+    from training.monitoring.tensorboard_log import TensorBoardLog
+
 
 PREPARED = ".prepared"  # beside the runs: the corpora they were trained on, as ids
 
@@ -68,6 +71,7 @@ def resume(out: Path, console: Console, started: float) -> Standing:
     record, extending = read_record(out)
     saved = newest(out)
     device = choose_device(record.device)
+    check_arithmetic(record.config.network.cell, record.config.arithmetic, device)
     corpus = Corpus(find_sources(record.sources(), record.encoding), record.encoding)
     prepared = prepare(corpus, out.parent / PREPARED, min_count=record.min_count, extending=extending)
     if prepared.facts.sha256 != record.sha256:
@@ -157,7 +161,7 @@ def _tensorboard(run: _Run, standing: Standing) -> "TensorBoardLog | None":
     """The log the user asked for; its library is loaded for nobody else."""
     if not run.record.tensorboard:
         return None
-    from training.tensorboard_log import TensorBoardLog
+    from training.monitoring.tensorboard_log import TensorBoardLog
 
     return TensorBoardLog(run.out, resumed_at=standing.step or None)
 

@@ -9,7 +9,8 @@
 
 enum cell { LSTM, GRU, RNN };
 
-/* One product of a step, x (B, K) -> x Wᵀ · scale + bias (B, N), its weights packed as `pack` in kernel.py lays them. */
+/* One product of a step, x (B, K) -> x Wᵀ · scale + bias (B, N), its weights packed
+   as `pack` in model/decoding/kernel_weights.py lays them. */
 typedef struct {
     int32_t outputs;      /* N, a multiple of 16 */
     int32_t groups;       /* K / 4, K a multiple of 4 */

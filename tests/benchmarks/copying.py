@@ -4,10 +4,11 @@ from statistics import median
 
 import numpy as np
 
-from model.tokenizer import Ids, Tokenizer
+from model.text.tokenizer import Tokenizer
+from model.text.utf8_ids import Ids
 from tests.benchmarks.figures import Figure
 from tests.benchmarks.timing import mean_seconds, ratio, side_by_side
-from training.copied import CHARACTERS, copied
+from training.evaluation.memorisation import CHARACTERS, copied
 
 MEGABYTES = 100  # of the text as UTF-8
 ROUNDS = 3

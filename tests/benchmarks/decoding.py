@@ -6,13 +6,14 @@ from statistics import median
 import numpy as np
 
 from model.checkpoint import BUNDLED, Checkpoint, load
-from model.compiled import Packed
-from model.compiled_rows import CompiledStep
-from model.decoder import NUMPY, Decoder
-from model.native import processors
-from model.plain_step import PlainStep
-from model.sampling import RowSampling, SamplingParameters
-from model.weights import StepWeights
+from model.decoding.decoder import NUMPY, Decoder
+from model.decoding.kernel_library import processors
+from model.decoding.kernel_rows import CompiledStep
+from model.decoding.kernel_weights import Packed
+from model.decoding.numpy_step import PlainStep
+from model.decoding.step_weights import StepWeights
+from model.sampling.parameters import SamplingParameters
+from model.sampling.sampler import RowSampling
 from tests.benchmarks.figures import Figure, counted
 from tests.benchmarks.onnx_step import integer_product, onnx_step
 from tests.benchmarks.timing import mean_seconds, ratio, side_by_side

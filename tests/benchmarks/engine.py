@@ -10,12 +10,12 @@ from statistics import median
 import numpy as np
 
 from model.checkpoint import BUNDLED, Checkpoint, load
-from model.decoder import Decoder
+from model.decoding.decoder import Decoder
 from model.generate import generate
-from model.sampling import SamplingParameters
-from service.engine import Engine
-from service.generation import GenerationRequest
-from service.prefix_cache import PrefixCache
+from model.sampling.parameters import SamplingParameters
+from service.engine.engine import Engine
+from service.engine.prefix_cache import PrefixCache
+from service.engine.sequence import GenerationRequest
 from service.settings import Settings
 from tests.benchmarks.decoding import BareStep, timed
 from tests.benchmarks.figures import Figure, counted

@@ -7,16 +7,18 @@ from pathlib import Path
 import torch
 
 from model.checkpoint import Checkpoint, load
-from model.tokenizer import Tokenizer
+from model.text.tokenizer import Tokenizer
 from tests.benchmarks.figures import Figure
-from training.allocator import keep_buffers
-from training.corpus import Corpus, TextSource
-from training.evaluate import carried, network_reader
-from training.plan import Wishes, make_plan
-from training.prepared import count_ids
-from training.split import split
-from training.start import Beginning, fits
-from training.trainer import Trainer
+from training.data.corpus import Corpus
+from training.data.prepared_corpus import count_ids
+from training.data.sources import TextSource
+from training.data.split import split
+from training.evaluation.protocols import carried
+from training.evaluation.readers import network_reader
+from training.loop.allocator import keep_buffers
+from training.loop.initial_weights import Beginning, fits
+from training.loop.trainer import Trainer
+from training.planning.plan import Wishes, make_plan
 
 PAIRS = Path("../shared/corpora/fra-eng.txt")  # lines of English, tab, French, tab, source
 CHARACTERS = 1_000_000  # of each language

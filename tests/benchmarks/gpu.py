@@ -12,12 +12,12 @@ from model.checkpoint import load
 from model.config import NetworkConfig
 from tests.benchmarks.figures import Figure
 from tests.benchmarks.learning import corpus
-from training.batches import Lanes
-from training.config import TrainingConfig
-from training.learner import Learner
-from training.plan import Wishes
-from training.presets import PRESETS
-from training.request import Request
+from training.data.batches import Lanes
+from training.loop.learner import Learner
+from training.planning.config import TrainingConfig
+from training.planning.plan import Wishes
+from training.planning.presets import PRESETS
+from training.planning.request import Request
 from training.run import run
 
 SHAKESPEARE = Path(os.environ.get("BENCHMARK_SHAKESPEARE", "../shared/corpora/tinyshakespeare.txt"))

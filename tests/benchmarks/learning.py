@@ -12,16 +12,18 @@ from torch import nn
 
 from model.config import NetworkConfig
 from model.network import Network
-from model.tokenizer import Ids, Tokenizer
+from model.text.tokenizer import Tokenizer
+from model.text.utf8_ids import Ids
 from tests.benchmarks.figures import Figure
 from tests.benchmarks.timing import mean_seconds, ratio, side_by_side
-from training.allocator import keep_buffers
-from training.config import Arithmetic, TrainingConfig
-from training.corpus import Corpus, reference_prose
-from training.learner import make_optimiser
-from training.plan import faster_arithmetic
-from training.split import Split, split
-from training.trainer import Trainer
+from training.data.corpus import Corpus
+from training.data.sources import reference_prose
+from training.data.split import Split, split
+from training.loop.allocator import keep_buffers
+from training.loop.learner import make_optimiser
+from training.loop.trainer import Trainer
+from training.planning.config import Arithmetic, TrainingConfig
+from training.planning.machine import faster_arithmetic
 
 ROUNDS = 9
 STEPS = 8  # of one side before it is the other's turn

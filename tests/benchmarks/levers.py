@@ -11,14 +11,17 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from model.tokenizer import Tokenizer
+from model.text.tokenizer import Tokenizer
 from tests.benchmarks.figures import Figure
-from training.allocator import keep_buffers
-from training.corpus import Corpus, FileSource
-from training.evaluate import carried, network_reader
-from training.plan import Wishes, faster_arithmetic, make_plan
-from training.split import Split, split
-from training.trainer import Trainer
+from training.data.corpus import Corpus
+from training.data.sources import FileSource
+from training.data.split import Split, split
+from training.evaluation.protocols import carried
+from training.evaluation.readers import network_reader
+from training.loop.allocator import keep_buffers
+from training.loop.trainer import Trainer
+from training.planning.machine import faster_arithmetic
+from training.planning.plan import Wishes, make_plan
 
 CORPUS = Path(os.environ.get("BENCHMARK_LEVERS_CORPUS", "../shared/corpora/genesis-french.latin1.txt"))
 ENCODING = os.environ.get("BENCHMARK_LEVERS_ENCODING", "latin-1")

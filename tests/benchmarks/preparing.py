@@ -17,10 +17,11 @@ from rich.console import Console
 
 from tests.benchmarks.figures import Figure
 from tests.benchmarks.timing import SERVER_CORE, on_core
-from training.batches import Lanes
-from training.corpus import BLOCK, Corpus, FileSource
-from training.prepared import count_ids, prepare
-from training.split import split
+from training.data.batches import Lanes
+from training.data.corpus import BLOCK, Corpus
+from training.data.prepared_corpus import count_ids, prepare
+from training.data.sources import FileSource
+from training.data.split import split
 
 SMALL, LARGE = 20_000_000, int(os.environ.get("BENCHMARK_PREPARED_BYTES", "2000000000"))
 ROOM = 3.2  # bytes on the disk for each of the large text: itself, two of an id, the small files

@@ -4,12 +4,14 @@ import os
 from pathlib import Path
 
 from model.checkpoint import BUNDLED, load
-from model.decoder import Decoder
+from model.decoding.decoder import Decoder
 from model.network import from_tensors
 from tests.benchmarks.figures import Figure
-from training.corpus import Corpus, FileSource
-from training.evaluate import carried, decoder_reader, network_reader
-from training.split import split
+from training.data.corpus import Corpus
+from training.data.sources import FileSource
+from training.data.split import split
+from training.evaluation.protocols import carried
+from training.evaluation.readers import decoder_reader, network_reader
 
 SHAKESPEARE = Path(os.environ.get("BENCHMARK_SHAKESPEARE", "../shared/corpora/tinyshakespeare.txt"))
 

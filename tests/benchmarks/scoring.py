@@ -10,12 +10,12 @@ from statistics import median
 import httpx
 
 from model.checkpoint import BUNDLED, load
-from service.engine import Engine
-from service.score import Reading
-from service.score_schemas import ScoreRequest
-from service.served_model import ServedModel
+from service.analysis.score_answer import Reading
+from service.analysis.score_schemas import ScoreRequest
+from service.engine.engine import Engine
+from service.inference.served_model import ServedModel
+from service.inference.texts import Texts
 from service.settings import Settings
-from service.texts import Texts
 from tests.benchmarks.engine import EngineAlone, random_prompt
 from tests.benchmarks.figures import Figure
 from tests.benchmarks.server_process import served

@@ -5,7 +5,7 @@ import tracemalloc
 import numpy as np
 import tokenizers
 
-from model.tokenizer import Tokenizer
+from model.text.tokenizer import Tokenizer
 from tests.benchmarks.figures import Figure
 from tests.benchmarks.timing import seconds_per_call
 

@@ -11,14 +11,14 @@ from statistics import median
 from starlette.types import Message
 
 from model.checkpoint import BUNDLED, Checkpoint, load
-from model.decoder import Decoder
-from service.engine import Engine
-from service.logs import JsonFormatter, LogHandler
-from service.measures import SIZES, Histogram, Lane
-from service.metrics import Metrics
-from service.observed import Exchange
-from service.plan import DRAW_SECONDS
-from service.served_model import ServedModel
+from model.decoding.decoder import Decoder
+from service.engine.counters import SIZES, Histogram, Lane
+from service.engine.engine import Engine
+from service.engine.turn_budget import DRAW_SECONDS
+from service.inference.served_model import ServedModel
+from service.monitoring.access_log import Exchange
+from service.monitoring.logs import JsonFormatter, LogHandler
+from service.monitoring.metrics import Metrics
 from service.settings import Settings
 from tests.benchmarks.engine import EngineAlone
 from tests.benchmarks.figures import Figure, counted

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 import unroll
 from model.checkpoint import BUNDLED, load
-from model.decoder import Decoder
-from model.rows import Drawn, Places, Rows, Scored
-from model.sampling import RowSampling
+from model.decoding.decoder import Decoder
+from model.decoding.rows import Drawn, Places, Rows, Scored
+from model.sampling.sampler import RowSampling
 
 JOINS, DRAWS, DIES, HANGS, JUMPS = "$", "&", "3", "-", ";"
 """What a prompt ends with whose text raises as it takes its place, raises as it draws, ends the thread that draws, lets

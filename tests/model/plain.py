@@ -6,11 +6,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.arithmetic import Array
-from model.decoder import Decoder
-from model.generate import Piece, Prompt, TokenLogprobs
-from model.sampling import RowSampling, Sampler, SamplingParameters, likeliest, log_probabilities
-from model.text_stream import TextStream
-from model.tokenizer import Tokenizer
+from model.decoding.decoder import Decoder
+from model.generate import Piece, TokenLogprobs
+from model.sampling.parameters import SamplingParameters
+from model.sampling.probabilities import likeliest, log_probabilities
+from model.sampling.sampler import RowSampling, Sampler
+from model.text.prompt import Prompt
+from model.text.text_stream import TextStream
+from model.text.tokenizer import Tokenizer
 
 
 def write_plainly(

@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 
 from model.checkpoint import Checkpoint
 from model.config import Cell, NetworkConfig
-from model.tokenizer import BYTES, Tokenizer
+from model.text.tokenizer import Tokenizer
+from model.text.utf8_ids import BYTES
 
 CHARACTERS = "\n abcdefghijklmnopqrstuvwxyz.,é明月😀"
 CELLS: tuple[Cell, ...] = ("lstm", "gru", "rnn")

@@ -9,19 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.arithmetic import (
-    BLOCK,
-    EXP_LEAST,
-    LEVELS,
-    TANH_CLAMP,
-    Array,
-    block_sums,
-    exp,
-    levels,
-    sigmoid,
-    tanh,
-    total,
-)
+from model.arithmetic import BLOCK, EXP_LEAST, LEVELS, TANH_CLAMP, Array, block_sums, exp, levels, sigmoid, tanh, total
 
 GRID = (np.arange(-(2**17), 2**17) / 2**13).astype(np.float32)  # -16 to 16, every number exact
 TINY = np.float32(2.0) ** -np.arange(1, 140)  # down to the subnormal ones

@@ -11,10 +11,11 @@ import safetensors.numpy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.checkpoint import CARD, CONFIG, TOKENIZER, WEIGHTS, Checkpoint, _replace, load, save
+from model.checkpoint import CARD, CONFIG, TOKENIZER, WEIGHTS, Checkpoint, load, save
+from model.checkpoint.saving import _replace
 from model.config import Cell, NetworkConfig
 from model.errors import CheckpointError
-from model.tokenizer import BYTES
+from model.text.utf8_ids import BYTES
 from tests.model.small import CELLS, OPTIONS, SIZE, small_checkpoint
 
 NAMES = {CARD, CONFIG, TOKENIZER, WEIGHTS}

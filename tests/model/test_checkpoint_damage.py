@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from model.checkpoint import CARD, CONFIG, TOKENIZER, WEIGHTS, load
 from model.errors import CheckpointError
-from model.tokenizer import Tokenizer
+from model.text.tokenizer import Tokenizer
 from tests.model.small import SIZE, small_checkpoint
 
 SENTENCE = r"^[^\n]{10,2000}\.$"

@@ -12,10 +12,10 @@ import pytest
 from typer.testing import CliRunner
 
 from model.checkpoint import BUNDLED, load, save
-from model.decoder import Decoder
+from model.decoding.decoder import Decoder
 from model.errors import CheckpointError, ParameterError, TokenizerError, UnrollError
 from model.generate import generate
-from model.sampling import SamplingParameters
+from model.sampling.parameters import SamplingParameters
 from tests.model.small import SIZE, small_checkpoint
 from unroll import program
 

@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from model.config import Cell
-from model.cuda_step import CudaDecoder
-from model.decoder import Decoder
+from model.decoding.cuda_decoder import CudaDecoder
+from model.decoding.decoder import Decoder
 from model.errors import ParameterError
-from model.sampling import RowSampling, SamplingParameters
+from model.sampling.parameters import SamplingParameters
+from model.sampling.sampler import RowSampling
 from tests.model.small import CELLS, OPTIONS, small_checkpoint
 
 PLACES, STEPS = 6, 60

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from model.checkpoint import Checkpoint
 from model.config import Cell
-from model.decoder import NUMPY, Decoder, State
+from model.decoding.decoder import NUMPY, Decoder, State
+from model.decoding.kernel_library import processors
+from model.decoding.step_weights import Arithmetic
 from model.errors import ParameterError
-from model.native import processors
 from model.network import from_tensors
-from model.weights import Arithmetic
 from tests.model.small import CELLS, OPTIONS, SIZE, small_checkpoint
 
 ROWS, STEPS = 4, 120

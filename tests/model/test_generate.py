@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 
 from model.checkpoint import Checkpoint
-from model.decoder import Decoder
+from model.decoding.decoder import Decoder
 from model.errors import ParameterError, TokenizerError
-from model.generate import Piece, Prompt, TokenLogprobs, count_unseen, generate
-from model.sampling import SamplingParameters
-from model.tokenizer import BYTES
+from model.generate import Piece, TokenLogprobs, generate
+from model.sampling.parameters import SamplingParameters
+from model.text.prompt import Prompt, count_unseen
+from model.text.utf8_ids import BYTES
 from tests.model.small import CELLS, small_checkpoint
 
 SMALL = small_checkpoint()

@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from model.config import Cell
-from model.decoder import NUMPY, Decoder
-from model.native import PROCESSORS, processors
-from model.rows import Rows
-from model.sampling import RowSampling, SamplingParameters
+from model.decoding.decoder import NUMPY, Decoder
+from model.decoding.kernel_library import PROCESSORS, processors
+from model.decoding.rows import Rows
+from model.sampling.parameters import SamplingParameters
+from model.sampling.sampler import RowSampling
 from tests.model.small import CELLS, CHARACTERS, OPTIONS, small_checkpoint
 
 COMPILED = processors()

@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from model.config import Cell
-from model.cuda_step import CudaDecoder
-from model.decoder import NUMPY, Decoder
+from model.decoding.cuda_decoder import CudaDecoder
+from model.decoding.decoder import NUMPY, Decoder
+from model.decoding.kernel_library import processors
+from model.decoding.rows import Drawn, Rows
 from model.generate import TokenLogprobs, generate
-from model.native import processors
-from model.rows import Drawn, Rows
-from model.sampling import RowSampling, SamplingParameters
+from model.sampling.parameters import SamplingParameters
+from model.sampling.sampler import RowSampling
 from tests.model.plain import write_plainly
 from tests.model.small import CELLS, small_checkpoint
 

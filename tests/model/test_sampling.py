@@ -9,7 +9,8 @@ import pytest
 from numpy.typing import NDArray
 
 from model.errors import ParameterError
-from model.sampling import RowSampling, Sampler, SamplingParameters, invert
+from model.sampling.parameters import SamplingParameters
+from model.sampling.sampler import RowSampling, Sampler, invert
 
 DRAWS = 20_000
 

@@ -7,7 +7,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from model.arithmetic import BLOCK, exp
-from model.sampling import RowSampling, Sampler, SamplingParameters, invert, likeliest, log_probabilities, uniform
+from model.sampling.parameters import SamplingParameters
+from model.sampling.probabilities import likeliest, log_probabilities
+from model.sampling.random_numbers import uniform
+from model.sampling.sampler import RowSampling, Sampler, invert
 
 LEVEL = st.integers(-6, 6).map(lambda number: number / 2)  # few enough to be equal now and then
 LOGITS = st.lists(st.one_of(LEVEL, st.floats(-40, 40, width=32)), min_size=1, max_size=3 * BLOCK + 5)

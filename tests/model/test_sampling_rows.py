@@ -6,7 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from model.sampling import RowSampling, Sampler, SamplingParameters, uniform
+from model.sampling.parameters import SamplingParameters
+from model.sampling.random_numbers import uniform
+from model.sampling.sampler import RowSampling, Sampler
 
 COLUMNS = 23
 SEEDS = st.integers(-(2**63), 2**64 - 1)

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from model.surprise import NAME, QUANTILES, HeldOutSurprise
+from model.held_out_surprise import NAME, QUANTILES, HeldOutSurprise
 
 SHORT = (1.0, 1.1, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0)
 LONG = (1.6, 1.7, 1.8, 1.85, 1.9, 2.0, 2.1, 2.2, 2.3, 2.5, 3.0)

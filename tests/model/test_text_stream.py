@@ -9,8 +9,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from model.errors import ParameterError
-from model.text_stream import LARGEST_STOP, TextStream, stop_starts
-from model.tokenizer import BYTES, Tokenizer
+from model.text.stop_strings import LARGEST_STOP, stop_starts
+from model.text.text_stream import TextStream
+from model.text.tokenizer import Tokenizer
+from model.text.utf8_ids import BYTES
 
 TOKENIZER = Tokenizer("ab\né月😀")
 IDS = st.lists(

@@ -10,7 +10,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from model.errors import TokenizerError
-from model.tokenizer import BLOCK, BYTES, CharacterCounts, Tokenizer, count_characters
+from model.text.tokenizer import BLOCK, CharacterCounts, Tokenizer
+from model.text.utf8_ids import BYTES, count_characters
 
 ANY_TEXT = st.text()  # every code point but surrogates
 KNOWN = "\n\r\0 abc<0x41>eé\u0301日本😀\u2028"

@@ -9,7 +9,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from model.errors import TokenizerError
-from model.tokenizer import BYTES, Tokenizer
+from model.text.tokenizer import Tokenizer
+from model.text.utf8_ids import BYTES
 
 WRITTEN = Tokenizer("\n abé月😀").to_json()
 JSON_VALUES = st.recursive(

@@ -15,7 +15,7 @@ import pytest
 
 from model.checkpoint import CARD, CONFIG, TOKENIZER, WEIGHTS, load, save
 from model.errors import CheckpointError
-from model.untrusted import parse_json
+from model.strict_json import parse_json
 from tests.model.small import small_checkpoint
 
 NAMES = (CONFIG, WEIGHTS, TOKENIZER, CARD)

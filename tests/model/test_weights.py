@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from model.config import GATES, Cell
-from model.weights import TABLE_ROWS, Arithmetic, Product, StepWeights, input_table
+from model.decoding.step_weights import TABLE_ROWS, Arithmetic, Product, StepWeights, input_table
 from tests.model.small import CELLS, SIZE, small_checkpoint
 
 IDS = np.arange(SIZE)

@@ -20,15 +20,16 @@ from fastapi import FastAPI
 from numpy.typing import NDArray
 
 from model.checkpoint import Checkpoint, load
-from model.decoder import Decoder
+from model.decoding.decoder import Decoder
+from model.decoding.rows import Drawn, Places, Rows, Scored
 from model.generate import Piece, generate
-from model.rows import Drawn, Places, Rows, Scored
-from model.sampling import RowSampling, SamplingParameters
+from model.sampling.parameters import SamplingParameters
+from model.sampling.sampler import RowSampling
 from service.app import create_app
-from service.engine import Engine
-from service.gate import Gate
+from service.engine.engine import Engine
 from service.server import DrainingServer, listen, make_server
 from service.settings import Settings
+from service.transport.startup_gate import Gate
 
 REPOSITORY = Path(__file__).parents[2]
 ENDLESS = 100_000  # characters: a text that goes on for longer than any test

@@ -5,7 +5,7 @@ from typing import Any
 
 import httpx
 
-from service.openai_schemas import Completion
+from service.openai.schemas import Completion
 
 
 def events(body: bytes) -> list[str]:

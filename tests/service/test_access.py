@@ -14,10 +14,10 @@ from typing import Any
 import httpx
 import pytest
 
-from service.access import PUBLIC, host_name
 from service.app import create_app
 from service.errors import SettingsError
-from service.keys import Keys
+from service.security.api_keys import Keys
+from service.security.auth import PUBLIC, host_name
 from service.settings import Settings
 from tests.service.serving import Running, eventually, serving, serving_process
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model.checkpoint import save
-from service.openai_schemas import Completion
+from service.openai.schemas import Completion
 from service.settings import Settings
 from tests.model.small import small_checkpoint
 from tests.service.serving import Running, serving

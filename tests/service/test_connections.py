@@ -15,9 +15,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from service import connections, transports
 from service.settings import Settings
-from service.transports import ASK_SECONDS, ASK_TIMES, DESCRIPTORS, QUIET_SECONDS, fitting
+from service.transport import connections, staged_transport
+from service.transport.sockets import ASK_SECONDS, ASK_TIMES, DESCRIPTORS, QUIET_SECONDS, fitting
 from tests.service.raw_client import Answer, answer, asking, connected, rest
 from tests.service.serving import REPOSITORY, Running, eventually, serving
 
@@ -127,7 +127,7 @@ def test_a_refusal_is_quick_and_its_connection_soon_forgotten(small: Running) ->
 def test_the_limit_of_open_files_is_raised_for_the_connections_or_bounds_them() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     program = (
-        "import resource, service.transports as t; resource.setrlimit(resource.RLIMIT_NOFILE, (100, {hard}));"
+        "import resource, service.transport.sockets as t; resource.setrlimit(resource.RLIMIT_NOFILE, (100, {hard}));"
         "print(t.fitting({wanted}, beside=10), resource.getrlimit(resource.RLIMIT_NOFILE)[0])"
     )
     for limit, wanted, expected in (
@@ -213,7 +213,7 @@ def test_what_is_no_http_gets_one_short_400(request_: bytes, strict: Running, ca
 
 
 def test_nobody_waits_for_the_rest_of_a_body_that_is_none(strict: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transports, "LINGER_SECONDS", MINUTE)
+    monkeypatch.setattr(staged_transport, "LINGER_SECONDS", MINUTE)
     with connected(strict) as client:
         client.sendall(POST + b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}")
         assert eventually(lambda: len(strict.server.server_state.tasks) == 1)
@@ -306,7 +306,7 @@ TOO_LONG = {
 def test_a_long_upload_is_answered_and_not_read_to_its_end(
     head: bytes, status: int, strict: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transports, "LINGER_SECONDS", 0.2)
+    monkeypatch.setattr(staged_transport, "LINGER_SECONDS", 0.2)
     piece = b"8000\r\n" + b"a" * 0x8000 + b"\r\n" if b"chunked" in head else b"a" * 0x8000
     began = time.monotonic()
     with connected(strict) as client:

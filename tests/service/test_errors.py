@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.sampling import RANGES
-from service.openai_schemas import CompletionRequest
-from service.schemas import LARGEST_MAX_TOKENS, ErrorBody
+from model.sampling.parameters import RANGES
+from service.api.schemas import LARGEST_MAX_TOKENS, ErrorBody
+from service.openai.schemas import CompletionRequest
 from tests.service.serving import Running
 
 LARGEST_BODY = 4096  # bytes of an error

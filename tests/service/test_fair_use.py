@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.fair_use import MOST_CALLERS, FairUse
+from service.security.rate_limit import MOST_CALLERS, FairUse
 from service.settings import Settings
 from tests.service.serving import ENDLESS, Running, SlowDecoder, eventually, serving
 

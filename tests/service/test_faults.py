@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from model.decoder import Decoder
-from model.rows import Drawn, Places, Rows, Scored
-from model.sampling import RowSampling
+from model.decoding.decoder import Decoder
+from model.decoding.rows import Drawn, Places, Rows, Scored
+from model.sampling.sampler import RowSampling
 from service.settings import Settings
 from tests.model.small import CHARACTERS
 from tests.service.serving import ENDLESS, Reference, Running, SlowRows, eventually, serving, serving_process

@@ -12,13 +12,13 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from model.decoder import Decoder
+from model.decoding.decoder import Decoder
+from model.decoding.rows import Drawn, Places, Rows
 from model.errors import CheckpointError
-from model.rows import Drawn, Places, Rows
 from service.app import create_app
-from service.gate import Gate
 from service.server import listen, make_server
 from service.settings import Settings
+from service.transport.startup_gate import Gate
 from tests.service.serving import ENDLESS, Running, SlowRows, eventually, serving, serving_process
 
 LONG = {"prompt": "a", "max_tokens": ENDLESS, "stream": True}

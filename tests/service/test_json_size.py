@@ -8,8 +8,7 @@ import httpx
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.body_limit import MOST_VALUES
-from service.json_size import ValueCount
+from service.security.body_limit import MOST_VALUES, ValueCount
 from service.settings import Settings
 from tests.service.serving import serving
 

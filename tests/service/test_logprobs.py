@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model.checkpoint import save
-from model.tokenizer import Tokenizer
-from service.openai_logprobs import Offsets
+from model.text.tokenizer import Tokenizer
+from service.openai.logprobs import Offsets
 from service.settings import Settings
 from tests.model.small import small_checkpoint
 from tests.service.serving import Running, serving

@@ -15,12 +15,13 @@ from fastapi import FastAPI
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service import error_responses
-from service.engine import Engine
-from service.logs import LONGEST, QUEUED, REQUEST_ID, JsonFormatter, LogHandler, TextFormatter
-from service.metrics import Metrics
-from service.observed import Observed
-from service.served_model import ServedModel
+from service.api import error_responses
+from service.engine.engine import Engine
+from service.inference.served_model import ServedModel
+from service.monitoring.access_log import Observed
+from service.monitoring.logs import LONGEST, QUEUED, JsonFormatter, LogHandler, TextFormatter
+from service.monitoring.metrics import Metrics
+from service.request_context import REQUEST_ID
 from service.settings import Settings
 from tests.service.serving import ENDLESS, Running, eventually, serving_process
 
@@ -286,7 +287,7 @@ def test_text_has_a_line_for_each_message_and_prompts_only_if_wanted(said: dict[
     assert end == ""
     assert all(line[:4].isdigit() and line.isprintable() for line in lines)
     (prompt,) = [line for line in lines if "hidden" in line]
-    assert "service.texts: Asked" in prompt
+    assert "service.inference.texts: Asked" in prompt
     assert prompt.endswith("[asked]")
 
 

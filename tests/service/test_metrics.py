@@ -12,13 +12,14 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from model.decoder import Decoder
-from model.rows import Drawn, Places, Rows
-from service.engine import Engine
-from service.measures import LATENCIES, STEPS, Histogram, Lane
-from service.metrics import Metrics
-from service.served_model import ServedModel
+from model.decoding.decoder import Decoder
+from model.decoding.rows import Drawn, Places, Rows
+from service.engine.counters import LATENCIES, STEPS, Histogram, Lane
+from service.engine.engine import Engine
+from service.inference.served_model import ServedModel
+from service.monitoring.metrics import Metrics
 from service.settings import Settings
+from tests.pace import loops
 from tests.service.serving import ENDLESS, Running, SlowDecoder, SlowRows, eventually, serving
 from tests.service.test_faults import FragileDecoder
 
@@ -275,7 +276,7 @@ def test_names_and_labels_are_bounded(quick: Running) -> None:
     assert now.of("ready") == 1
 
 
-def test_telling_takes_less_than_5_ms_of_a_core(checkpoint_folder: Path) -> None:
+def test_telling_takes_as_long_as_a_loop_of_half_a_million_additions_at_most(checkpoint_folder: Path) -> None:
     settings = Settings(checkpoint=checkpoint_folder, threads=4)
     model = ServedModel.load(settings)
     metrics = Metrics(model, Engine(model.decoder, settings), lambda: True)
@@ -287,7 +288,7 @@ def test_telling_takes_less_than_5_ms_of_a_core(checkpoint_folder: Path) -> None
         began = time.thread_time()
         assert len(metrics.render()) > 40_000
         seconds.append(time.thread_time() - began)
-    assert min(seconds) < 0.005
+    assert min(seconds) < loops(2.5)
 
 
 @pytest.mark.parametrize("given", ["a", "A-z_0.9", "x" * 128])

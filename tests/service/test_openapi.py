@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from model.sampling import RANGES
-from service.openai_schemas import CompletionRequest
-from service.schemas import LARGEST_MAX_TOKENS
+from model.sampling.parameters import RANGES
+from service.api.schemas import LARGEST_MAX_TOKENS
+from service.openai.schemas import CompletionRequest
 from tests.service.serving import Running
 from tests.service.sse_client import events
 from tests.service.test_errors import BODIES, FIELDS, ROUTES

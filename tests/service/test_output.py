@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from model.errors import ServiceError
-from service.output import Logprobs, Output, Piece
+from service.engine.output import Logprobs, Output, Piece
 
 
 def output(pieces: list[tuple[int, Piece]], texts: int, every_piece: bool) -> Output:

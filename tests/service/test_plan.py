@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.plan import (
+from service.engine.turn_budget import (
     DRAW_SECONDS,
     MOST_READERS,
     MOST_STEPS,

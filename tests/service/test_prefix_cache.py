@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from service import prefix_cache
-from service.prefix_cache import ENTRY_BYTES, SHORT, PrefixCache, Prefixes, marks
+from service.engine import prefix_cache
+from service.engine.prefix_cache import ENTRY_BYTES, SHORT, PrefixCache, Prefixes, marks
 
 MINE, YOURS = b"m" * 32, b"y" * 32
 STATE_BYTES = 64

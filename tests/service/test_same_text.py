@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from service.openai_schemas import CompletionRequest
+from service.openai.schemas import CompletionRequest
 from service.settings import Settings
 from tests.service.serving import ENDLESS, Reference, Running, serving
 from tests.service.sse_client import chunks, ends, stream, texts

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model.errors import ParameterError
+from service.engine.scheduler import Row, Scheduler
 from service.errors import QueueFull
-from service.scheduler import Row, Scheduler
 
 
 class Text(Row):

@@ -12,14 +12,15 @@ import numpy as np
 import pytest
 
 from model.checkpoint import save
-from model.decoder import Decoder
-from model.surprise import NAME, QUANTILES, HeldOutSurprise
-from service.score_schemas import MOST_DETAILS, MOST_TEXTS, Progress, Scores
+from model.decoding.decoder import Decoder
+from model.held_out_surprise import NAME, QUANTILES, HeldOutSurprise
+from service.analysis.score_schemas import MOST_DETAILS, MOST_TEXTS, Progress, Scores
 from service.settings import Settings
 from tests.model.small import CHARACTERS, small_checkpoint
 from tests.service.serving import Reference, Running, SlowDecoder, eventually, serving
 from tests.service.sse_client import events
-from training.evaluate import carried, decoder_reader
+from training.evaluation.protocols import carried
+from training.evaluation.readers import decoder_reader
 
 KEPT = HeldOutSurprise(
     {4: tuple(float(at) for at in range(11)), 64: tuple(4 + at / 4 for at in range(11))}, "passages of nothing"

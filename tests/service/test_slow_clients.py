@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from service import transports
-from service.connections import Connection
 from service.settings import Settings
-from service.transports import StagedTransport
+from service.transport import sockets
+from service.transport.connections import Connection
+from service.transport.staged_transport import StagedTransport
 from tests.service.raw_client import answer, asking, connected, rest, vanish
 from tests.service.serving import ENDLESS, Running, SlowDecoder, SlowRows, eventually, serving, serving_process
 from tests.service.test_connections import taken
@@ -284,7 +284,7 @@ def test_a_peer_that_vanished_without_a_word_is_noticed(
     checkpoint_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Though its answer is not streamed, so that nothing is sent for long."""
-    monkeypatch.setattr(transports, "QUIET_SECONDS", 1)
+    monkeypatch.setattr(sockets, "QUIET_SECONDS", 1)
     with serving(Settings(checkpoint=checkpoint_folder), SlowDecoder) as running, connected(running) as client:
         client.sendall(ASKED["not streamed"])
         assert eventually(lambda: running.engine.running == 1)
@@ -311,16 +311,16 @@ def test_readers_who_take_nothing_cost_little_memory_and_only_for_a_time(checkpo
             return sum(1 for one in Path(f"/proc/{process.pid}/fd").iterdir() if "socket" in str(one.readlink()))
 
         host, port = url.rpartition("/")[2].split(":")
-        before, sockets = memory(), opened()
+        before, descriptors = memory(), opened()
         readers = []
         for _ in range(READERS):
             readers.append(socket.socket())
             readers[-1].setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL)
             readers[-1].connect((host, int(port)))
             readers[-1].sendall(long_stream(logprobs=5))
-        assert eventually(lambda: opened() == sockets + READERS)
+        assert eventually(lambda: opened() == descriptors + READERS)
         most = before
-        while opened() > sockets:
+        while opened() > descriptors:
             most = max(most, memory())
             time.sleep(0.05)
         for reader in readers:

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from service.sse import DONE, ServerSentEvent
+from service.api.sse import DONE, ServerSentEvent
 
 
 @pytest.mark.parametrize(

@@ -11,15 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from model.decoding.rows import Scored
 from model.errors import ParameterError, TokenizerError
-from model.rows import Scored
-from model.sampling import SamplingParameters
-from service.engine import Engine
+from model.sampling.parameters import SamplingParameters
+from service.engine.engine import Engine
+from service.engine.output import Piece
 from service.errors import QueueFull
-from service.output import Piece
-from service.served_model import ServedModel
+from service.inference.served_model import ServedModel
+from service.inference.text_request import TextRequest
+from service.inference.texts import Texts, Usage
 from service.settings import Settings
-from service.texts import TextRequest, Texts, Usage
 from tests.service.serving import Reference, SlowDecoder
 
 

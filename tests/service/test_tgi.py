@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from model.checkpoint import save
 from service.settings import Settings
-from service.tgi_schemas import Parameters, TgiInfo
+from service.tgi.schemas import Parameters, TgiInfo
 from tests.model.small import CHARACTERS, small_checkpoint
 from tests.service.serving import ENDLESS, Running, SlowDecoder, serving
 from tests.service.tgi_client import generate, generate_stream, joined, stream_events

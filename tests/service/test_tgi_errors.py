@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.settings import Settings
-from service.tgi_schemas import ErrorType, Parameters, TgiError
+from service.tgi.schemas import ErrorType, Parameters, TgiError
 from tests.service.serving import ENDLESS, Running, SlowDecoder, eventually, serving
 from tests.service.test_errors import BODIES, HUGE, JSON, LARGEST_BODY, MARK, Case
 from tests.service.test_faults import FragileDecoder

@@ -13,10 +13,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service import connections
 from service.errors import SettingsError
 from service.settings import Settings
-from service.tls import tls_context
+from service.transport import connections
+from service.transport.tls import tls_context
 from tests.service.raw_client import asking, connected, rest
 from tests.service.serving import ENDLESS, Running, SlowDecoder, eventually, serving
 from tests.service.test_connections import fill, taken
@@ -139,7 +139,7 @@ def test_headers_are_timed_after_the_handshake(tls: Running, certificate: tuple[
 def test_handshakes_count_as_connections(
     checkpoint_folder: Path, certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.tls.SPARE", 1)
+    monkeypatch.setattr("service.transport.tls.SPARE", 1)
     monkeypatch.setattr(connections, "SPARE", 1)
     chain, key = certificate
     settings = Settings(checkpoint=checkpoint_folder, tls_certificate=chain, tls_key=key, max_connections=2)

@@ -13,9 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model.checkpoint import save
-from model.tokenizer import Tokenizer
+from model.text.tokenizer import Tokenizer
+from service.analysis.token_routes import places
+from service.analysis.token_schemas import Detokenized, DetokenizeRequest, TokenizeRequest, TokenizerInfo, Tokens
 from service.settings import Settings
-from service.tokens import Detokenized, DetokenizeRequest, TokenizeRequest, TokenizerInfo, Tokens, places
 from tests.model.small import CHARACTERS, SIZE, small_checkpoint
 from tests.service.serving import Running, serving
 from tests.service.test_errors import BODIES, HUGE, JSON, MARK, Case, check

@@ -9,15 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.decoder import Decoder
+from model.decoding.decoder import Decoder
 from model.generate import Piece as PlainPiece
 from model.generate import generate
-from model.sampling import SamplingParameters
-from service.generation import GenerationRequest
-from service.output import Logprobs, Piece, join_logprobs
-from service.prefix_cache import PrefixCache
-from service.scheduler import Scheduler
-from service.worker import Worker
+from model.sampling.parameters import SamplingParameters
+from service.engine.output import Logprobs, Piece, join_logprobs
+from service.engine.prefix_cache import PrefixCache
+from service.engine.scheduler import Scheduler
+from service.engine.sequence import GenerationRequest
+from service.engine.worker import Worker
 from tests.service.serving import Reference
 
 

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from service.tgi_schemas import Generated, StreamEvent
+from service.tgi.schemas import Generated, StreamEvent
 from tests.service.serving import Running
 
 

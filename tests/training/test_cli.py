@@ -13,10 +13,10 @@ import pytest
 
 from model.checkpoint import load
 from model.errors import TrainingError, UnrollError
-from training.options import require
-from training.plan import Wishes
-from training.request import Request
-from training.request import run_folder as choose
+from training.commands.options import require
+from training.planning.plan import Wishes
+from training.planning.request import Request
+from training.planning.request import run_folder as choose
 
 VERSE = "Frère Jacques, dormez-vous ? Sonnez les matines, ding, dang, dong.\n"
 QUICK = ["--layers", "1", "--hidden", "32", "--embedding", "8", "--seed", "3", "--arithmetic", "fp32"]

@@ -13,14 +13,15 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from model.checkpoint import BUNDLED, load
-from model.decoder import Decoder
+from model.decoding.decoder import Decoder
+from model.decoding.kernel_library import library
 from model.errors import ParameterError
 from model.generate import generate
-from model.native import library
-from model.sampling import SamplingParameters
-from model.tokenizer import Ids, Tokenizer
-from training.copied import Copied, copied, describe, draw, in_text
-from training.copied_automaton import BLOCK, Agreement
+from model.sampling.parameters import SamplingParameters
+from model.text.tokenizer import Tokenizer
+from model.text.utf8_ids import Ids
+from training.evaluation.memorisation import Copied, copied, describe, draw, in_text
+from training.evaluation.suffix_automaton import BLOCK, Agreement
 
 NEEDS_KERNEL = pytest.param(True, marks=pytest.mark.skipif(library() is None, reason="no kernel was compiled"))
 READERS = pytest.mark.parametrize("compiled", [NEEDS_KERNEL, False])

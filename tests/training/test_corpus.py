@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from model.errors import CorpusError
-from model.tokenizer import Tokenizer
-from training.corpus import Corpus, FileSource, PipeSource, find_sources, reference_prose
+from model.text.tokenizer import Tokenizer
+from training.data.corpus import Corpus
+from training.data.sources import FileSource, PipeSource, find_sources, reference_prose
 
 
 def read(path: Path, encoding: str = "utf-8") -> str:
@@ -46,7 +47,7 @@ def test_text_is_decoded_without_marks_and_with_one_kind_of_line_end(
 def test_a_character_or_line_end_cut_by_a_block_border_is_read_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("training.corpus.BLOCK", 1)
+    monkeypatch.setattr("training.data.corpus.BLOCK", 1)
     content = "\ufeff詩\r\n😀é\r".encode()
     assert read(write(tmp_path / "a.txt", content)) == "詩\n😀é\n"
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from model.errors import CorpusError, ParameterError
-from model.tokenizer import Tokenizer
-from training.batches import Lanes
-from training.schedule import Budget, Decay, Schedule
-from training.split import split
+from model.text.tokenizer import Tokenizer
+from training.data.batches import Lanes
+from training.data.split import split
+from training.planning.schedule import Budget, Decay, Schedule
 
 
 def test_parts_are_contiguous_and_miss_nothing() -> None:

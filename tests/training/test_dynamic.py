@@ -8,8 +8,9 @@ from torch import Tensor
 
 from model.config import Cell, NetworkConfig
 from model.network import Network, detach
-from model.tokenizer import Ids, Tokenizer
-from training.dynamic import (
+from model.text.tokenizer import Tokenizer
+from model.text.utf8_ids import Ids
+from training.evaluation.dynamic_evaluation import (
     CHOSEN_ON,
     DECAYS,
     EPSILON,
@@ -21,7 +22,8 @@ from training.dynamic import (
     dynamic,
     root_mean_squares,
 )
-from training.evaluate import carried, network_reader
+from training.evaluation.protocols import carried
+from training.evaluation.readers import network_reader
 
 TRAIN = "The quick brown fox jumps over the lazy dog, and the dog is not amused.\n" * 80
 TOKENIZER = Tokenizer.learn([TRAIN])
@@ -165,7 +167,7 @@ def test_the_choice_is_the_best_of_those_tried(network: Network, usual: list[Ten
 
 
 def test_a_long_text_is_read_in_lanes(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("training.dynamic.LANE", 400)
+    monkeypatch.setattr("training.evaluation.dynamic_evaluation.LANE", 400)
     parts = {"validation": OTHER[:900], "test": OTHER[900:]}
     _, scores = dynamic(network, TRAIN_IDS, parts, "validation")
     assert [score.protocol.rpartition("; ")[2] for score in scores.values()] == [

@@ -12,12 +12,14 @@ from typer.testing import CliRunner
 
 from model.checkpoint import Checkpoint, save
 from model.config import Cell, NetworkConfig
-from model.decoder import Decoder
+from model.decoding.decoder import Decoder
 from model.errors import ParameterError
 from model.network import Network, to_tensors
-from model.tokenizer import Tokenizer
-from training.evaluate import Reader, Score, carried, cold, cold_parts, decoder_reader, network_reader, together
-from training.split import split
+from model.text.tokenizer import Tokenizer
+from training.data.split import split
+from training.evaluation.protocols import carried, cold, cold_parts, together
+from training.evaluation.readers import Reader, decoder_reader, network_reader
+from training.evaluation.score import Score
 from unroll import program
 
 TEXT = "The quick brown fox — jumps over the lazy dog; 詩.\n" * 60

@@ -10,13 +10,14 @@ import pytest
 from model.checkpoint import Checkpoint, load, save
 from model.errors import ParameterError
 from model.network import Network, from_tensors
-from model.tokenizer import Tokenizer
+from model.text.tokenizer import Tokenizer
 from tests.training.verse import TEXT, TOKENIZER, VERSE, Recorder, make_trainer
-from training.evaluate import carried, network_reader
-from training.prepared import count_ids
-from training.saving import newest
-from training.split import split
-from training.start import Beginning, fits
+from training.data.prepared_corpus import count_ids
+from training.data.split import split
+from training.evaluation.protocols import carried
+from training.evaluation.readers import network_reader
+from training.loop.initial_weights import Beginning, fits
+from training.loop.run_state import newest
 
 FRENCH = "Tigre, tigre, feu et flamme,\nÀ travers la forêt, l'âme,\nQuelle main, quel œil immortel,\n" * 60
 GROWN = Tokenizer(TOKENIZER.characters + "".join(sorted(set(FRENCH) - set(TOKENIZER.characters))))

@@ -10,9 +10,9 @@ import torch
 from model.checkpoint import load
 from model.errors import TrainingError
 from tests.training.verse import Recorder, make_trainer
-from training.saving import Check
-from training.trainer import ROLLED_BACK
-from training.verdict import verdict
+from training.loop.trainer import ROLLED_BACK
+from training.monitoring.watcher import Check
+from training.report.diagnosis import verdict
 
 
 class Poisoner(Recorder):

@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 
 from model.checkpoint import Checkpoint
-from model.decoder import Decoder
+from model.decoding.decoder import Decoder
 from model.errors import CorpusError
 from model.generate import generate
-from model.sampling import SamplingParameters
-from model.tokenizer import BYTES
+from model.sampling.parameters import SamplingParameters
+from model.text.utf8_ids import BYTES
 from tests.model.small import CHARACTERS, SIZE, small_checkpoint
 from tests.training.html_reader import Node, read_html
-from training.html_page import LEVELS, WARM, Page, held_out_page, level, page_section
+from training.report.held_out_page import LEVELS, WARM, Page, held_out_page, level, page_section
 
 RANDOM = np.random.default_rng(3)
 LINES = "\n".join("".join(RANDOM.choice(list(CHARACTERS.strip() + "ŵ日 "), 40)) for _ in range(200))  # ŵ, 日: in bytes

@@ -12,12 +12,12 @@ import pytest
 from model.errors import TrainingError
 from tests.model.small import small_checkpoint
 from tests.training.html_reader import Node, read_html
-from training.html_curves import WIDE, curves
-from training.html_page import held_out_page
-from training.html_parts import element, escape, table
-from training.html_report import Story, report, write_report
-from training.html_samples import CopiedText
-from training.html_style import DARK, LIGHT
+from training.report.curves import WIDE, curves
+from training.report.elements import element, escape, table
+from training.report.held_out_page import held_out_page
+from training.report.report import Story, report, write_report
+from training.report.sample_texts import CopiedText
+from training.report.style import DARK, LIGHT
 
 HOSTILE = "\n</pre></script><script>alert(1)</script>\"'><img src=https://example.org/x onerror=alert(1)>&amp;<!--"
 CHECKPOINT = small_checkpoint()

@@ -16,10 +16,12 @@ import numpy as np
 import pytest
 
 from model.errors import CorpusError
-from model.tokenizer import Ids, Tokenizer, count_characters
-from training.corpus import Corpus, FileSource, Source, TextSource, find_sources
-from training.prepared import FACTS, IDS, Prepared, count_ids, prepare, release, spelt
-from training.split import split
+from model.text.tokenizer import Tokenizer
+from model.text.utf8_ids import Ids, count_characters
+from training.data.corpus import Corpus
+from training.data.prepared_corpus import FACTS, IDS, Prepared, count_ids, prepare, release, spelt
+from training.data.sources import FileSource, Source, TextSource, find_sources
+from training.data.split import split
 
 ROOT = Path(__file__).parents[2]
 TEXT = "Ein Text über Wörter,\r\n詩 und 😀 – und selten ¿ɸÀ.\n" * 400
@@ -189,8 +191,9 @@ FULL = """
 import resource, sys
 from pathlib import Path
 from model.errors import CorpusError
-from training.corpus import Corpus, TextSource
-from training.prepared import prepare
+from training.data.corpus import Corpus
+from training.data.sources import TextSource
+from training.data.prepared_corpus import prepare
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
 try:
     prepare(Corpus([TextSource("text", "".join(map(chr, range(0x4E00, 0x9E00))))]), Path(sys.argv[1]))
@@ -287,8 +290,9 @@ def test_another_process_keeps_its_hands_off_what_is_being_written_however_long_
 TOGETHER = """
 import hashlib, sys
 from pathlib import Path
-from training.corpus import Corpus, TextSource
-from training.prepared import prepare
+from training.data.corpus import Corpus
+from training.data.sources import TextSource
+from training.data.prepared_corpus import prepare
 corpus = Corpus([TextSource("text", "a line of text\\n" * 100_000)])
 print("ready", flush=True)
 sys.stdin.readline()
@@ -343,9 +347,10 @@ MEMORY = """
 import re, sys
 from pathlib import Path
 import numpy as np
-from training.corpus import Corpus, FileSource
-from training.prepared import count_ids, prepare, release, spelt
-from training.split import split
+from training.data.corpus import Corpus
+from training.data.sources import FileSource
+from training.data.prepared_corpus import count_ids, prepare, release, spelt
+from training.data.split import split
 prepared = prepare(Corpus([FileSource(Path(sys.argv[1]))]), Path(sys.argv[2]))
 train = split(prepared.ids).train
 assert spelt(count_ids(train, prepared.tokenizer.size)) == len(train)

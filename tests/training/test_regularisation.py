@@ -9,10 +9,11 @@ import torch
 from model.config import Cell, NetworkConfig
 from model.errors import ParameterError
 from model.network import Network, State
-from training.batches import Lanes
-from training.config import TrainingConfig
-from training.learner import Learner
-from training.regularisation import Regularisation, RegularisedReader, tie
+from training.data.batches import Lanes
+from training.loop.learner import Learner
+from training.loop.regularised_reader import RegularisedReader, tie
+from training.planning.config import TrainingConfig
+from training.planning.regularisation import Regularisation
 
 IDS = torch.randint(0, 300, (6, 40), generator=torch.Generator().manual_seed(2))
 

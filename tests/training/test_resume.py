@@ -19,8 +19,8 @@ from model.checkpoint import load
 from model.config import Cell
 from model.errors import TrainingError
 from tests.training.verse import TEXT, Recorder, make_trainer
-from training.regularisation import Regularisation
-from training.saving import CHECKED, FOLDER, LATEST, Saved, Standing, newest
+from training.loop.run_state import CHECKED, FOLDER, LATEST, Saved, Standing, newest
+from training.planning.regularisation import Regularisation
 
 EVERYTHING = Regularisation(
     input_dropout=0.1, between_dropout=0.2, output_dropout=0.2, weight_drop=0.2, drop_state=0.1, locked=False
@@ -87,8 +87,8 @@ def test_zoneout_resumes_to_the_bit(tmp_path: Path) -> None:
 
 def test_validating_and_saving_more_often_changes_no_weight(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_trainer(tmp_path / "often", regularisation=EVERYTHING).run()
-    monkeypatch.setattr("training.trainer.CHECKS", 2)
-    monkeypatch.setattr("training.trainer.SAVED_EVERY", 0.0)
+    monkeypatch.setattr("training.loop.trainer.CHECKS", 2)
+    monkeypatch.setattr("training.loop.trainer.SAVED_EVERY", 0.0)
     seldom = make_trainer(tmp_path / "seldom", regularisation=EVERYTHING)
     assert len(seldom.run().checks) == 2
     often, seldom_weights = weights(tmp_path / "often" / "last"), weights(tmp_path / "seldom" / "last")

@@ -10,16 +10,18 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from model.checkpoint import BUNDLED, CARD, CONFIG, TOKENIZER, WEIGHTS, Checkpoint, Precision, load, save
-from model.decoder import Decoder
-from model.surprise import NAME, QUANTILES, HeldOutSurprise
+from model.checkpoint import BUNDLED, CARD, CONFIG, TOKENIZER, WEIGHTS, Checkpoint, load, save
+from model.checkpoint.checkpoint import Precision
+from model.decoding.decoder import Decoder
+from model.held_out_surprise import NAME, QUANTILES, HeldOutSurprise
 from tests.model.small import CHARACTERS, small_checkpoint
 from tests.training.verse import TEXT, make_trainer
-from training.config import TrainingConfig
-from training.corpus import CorpusFacts
+from training.data.corpus import CorpusFacts
+from training.data.split import split
+from training.evaluation.measure_surprise import PASSAGES, held_out_surprise
+from training.planning.config import TrainingConfig
+from training.report.card import CARD_LINE, card_line, rewrite
 from training.results import Origin, leave_results
-from training.split import split
-from training.surprise import CARD_LINE, PASSAGES, card_line, held_out_surprise, rewrite
 from unroll import program
 
 RANDOM = np.random.default_rng(5)

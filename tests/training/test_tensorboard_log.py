@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from model.errors import TrainingError, UnrollError
-from training import tensorboard_log
-from training.saving import Check
-from training.tensorboard_log import FOLDER, TensorBoardLog, as_code
+from training.monitoring import tensorboard_log
+from training.monitoring.tensorboard_log import FOLDER, TensorBoardLog, as_code
+from training.monitoring.watcher import Check
 
 HOSTILE = "# no heading\n</script> *no* <b>\n\n\tend"
 

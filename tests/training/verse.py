@@ -6,13 +6,13 @@ from typing import Any
 import torch
 
 from model.config import Cell, NetworkConfig
-from model.tokenizer import Tokenizer
-from training.config import TrainingConfig
-from training.regularisation import Regularisation
-from training.saving import Check
-from training.split import split
-from training.start import Beginning
-from training.trainer import Trainer
+from model.text.tokenizer import Tokenizer
+from training.data.split import split
+from training.loop.initial_weights import Beginning
+from training.loop.trainer import Trainer
+from training.monitoring.watcher import Check
+from training.planning.config import TrainingConfig
+from training.planning.regularisation import Regularisation
 
 VERSE = "Tyger Tyger, burning bright,\nIn the forests of the night;\nWhat immortal hand or eye,\n"
 TEXT = VERSE * 60

@@ -1,0 +1,138 @@
+"""Loads a checkpoint folder, every file of it distrusted until checked."""
+
+import os
+from pathlib import Path
+from reprlib import repr as brief
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.checkpoint.checkpoint import CARD, CONFIG, FORMAT, STORED, TOKENIZER, VERSION, WEIGHTS, Checkpoint, _aside
+from model.checkpoint.untrusted_files import open_inside, read_text
+from model.checkpoint.weights_file import StoredWeights
+from model.config import NetworkConfig
+from model.errors import CheckpointError, ParameterError, TokenizerError
+from model.strict_json import parse_json
+from model.text.tokenizer import Tokenizer
+
+# A configuration is a page, and so is a card: anything larger is not ours to read. A vocabulary takes its 4 kB, and a
+# line for each id, at most 37 characters however a program lays it out that read it and wrote it again.
+LARGEST = 1 << 20
+LARGEST_TOKENIZER, LARGEST_LINE = 1 << 13, 48
+MOST_SETTINGS = 64  # entries of a tokenizer.json beside its ids: some twenty, and a comma may be a character
+
+
+def load(folder: Path) -> Checkpoint:
+    """Read and check a checkpoint folder; nothing in it is executed and nothing it declares is believed unchecked.
+
+    Each file is opened once and judged by what was read from it; no link out of the folder is followed
+    (`model/checkpoint/untrusted_files.py`). The sizes of all must fit the network before the first number is read.
+    Raises CheckpointError with a sentence that says what is wrong with a missing, truncated, foreign or
+    tampered folder, before any array of the declared size is made.
+    """
+    try:
+        if not folder.is_dir():
+            aside = _aside(folder)
+            remedy = f"{aside} holds the one before; rename it" if aside.is_dir() else "make one with `unroll train`"
+            raise CheckpointError(f"There is no checkpoint folder at {folder}; {remedy}.")
+        before = folder.stat()
+        checkpoint = _load(folder)
+        if not os.path.samestat(before, folder.stat()):
+            raise CheckpointError(f"{folder} was replaced by another while it was read; load the checkpoint again.")
+    except OSError as error:
+        raise CheckpointError(
+            f"The checkpoint {folder} could not be read ({error.strerror or error}); see that it is there and that "
+            "you may read it, and load it again."
+        ) from error
+    return checkpoint
+
+
+def _load(folder: Path) -> Checkpoint:
+    written = _read_config(folder)
+    try:
+        config = NetworkConfig.from_json(written.get("network"))
+    except ParameterError as error:
+        raise CheckpointError(
+            f"{folder / CONFIG} is damaged or foreign: {error} Restore it, or train again."
+        ) from error
+    unseen = _from_ranges(written.get("unseen_ids"), config.vocabulary, folder)
+    precision = written.get("weights")
+    if precision not in tuple(STORED):  # a tuple: what a file says need not be hashable
+        raise CheckpointError(
+            f"{folder / CONFIG} says weights are {brief(precision)}; Unroll reads float32 and float16. Train again."
+        )
+    with open_inside(folder, WEIGHTS) as file:
+        weights = StoredWeights(file, folder / WEIGHTS, config.tensor_shapes(), STORED[precision])
+        return Checkpoint(
+            config=config,
+            tokenizer=_read_tokenizer(folder, config.vocabulary),
+            tensors=weights.read(),
+            unseen=unseen,
+            training=written.get("training", {}),
+            card=read_text(folder, CARD, LARGEST) if os.path.lexists(folder / CARD) else "",
+        )
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    path = folder / CONFIG
+    try:
+        written = parse_json(read_text(folder, CONFIG, LARGEST))
+    except ValueError as error:
+        raise CheckpointError(
+            f"{path} is damaged, or not JSON as Unroll writes it ({error}); restore it, or train again."
+        ) from error
+    if not isinstance(written, dict) or written.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{folder} is not a checkpoint of Unroll; its {CONFIG} does not say {FORMAT!r}. Name another folder."
+        )
+    version = written.get("format_version")
+    if type(version) is not int or version != VERSION:
+        raise CheckpointError(
+            f"The checkpoint {folder} has format version {brief(version)}; "
+            f"this Unroll reads version {VERSION}. Install a matching Unroll, or train again."
+        )
+    if not isinstance(written.get("training", {}), dict):
+        raise CheckpointError(
+            f"{path}: training is {brief(written['training'])}, not a table; the file is damaged, restore it."
+        )
+    return written
+
+
+def _read_tokenizer(folder: Path, vocabulary: int) -> Tokenizer:
+    text = read_text(folder, TOKENIZER, LARGEST_TOKENIZER + LARGEST_LINE * vocabulary)
+    try:
+        if text.count(",") > vocabulary + MOST_SETTINGS:
+            raise TokenizerError(f"This tokenizer.json has entries for more than {vocabulary:,} ids.")
+        tokenizer = Tokenizer.from_json(text)
+    except TokenizerError as error:
+        raise CheckpointError(
+            f"{folder / TOKENIZER} is damaged or foreign: {error} Restore it, or train again."
+        ) from error
+    if tokenizer.size != vocabulary:
+        raise CheckpointError(
+            f"The checkpoint {folder} does not fit together: {TOKENIZER} has {tokenizer.size:,} ids, "
+            f"{CONFIG} says {vocabulary:,}; restore both files from the same checkpoint."
+        )
+    return tokenizer
+
+
+def _from_ranges(ranges: Any, vocabulary: int, folder: Path) -> NDArray[np.int64]:
+    """The ids of ranges as `_to_ranges` makes them: each after the one before, so that they take no time together."""
+    unseen = np.zeros(vocabulary, bool)
+    after = 0
+    try:
+        for first, last in ranges:
+            if type(first) is not int or type(last) is not int or not after <= first <= last < vocabulary:
+                raise ValueError
+            unseen[first : last + 1] = True
+            after = last + 1
+    except (TypeError, ValueError):
+        raise CheckpointError(
+            f"{folder / CONFIG}: unseen_ids are not ranges of ids; the file is damaged, restore it or train again."
+        ) from None
+    if unseen.all():
+        raise CheckpointError(
+            f"{folder / CONFIG}: unseen_ids leave nothing to generate; the file is damaged, restore it or train again."
+        )
+    return np.flatnonzero(unseen)

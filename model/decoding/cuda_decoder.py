@@ -1,0 +1,260 @@
+"""The network's step on a CUDA GPU, for all places of a running batch at once, as one captured graph of kernels.
+
+A step of a small network is some twenty kernels of a few microseconds each, so what a GPU waits for is being told:
+the graph is launched whole, the states never leave the device, and per step one id per place goes there and one row
+of logits per place comes back. The draw is `model.sampling.sampler`'s, on the host, so that there is one sampler.
+
+Weights are float32 and products are kept from TF32: both that and bf16 would round to 11 and 8 bits and write texts
+further from the CPU's, and a model of characters is too small for its products to be what takes the time.
+"""
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from model.arithmetic import Array
+from model.checkpoint import Checkpoint
+from model.config import Cell
+from model.decoding.step_weights import Product, StepWeights
+from model.decoding.stepped_rows import SteppedRows
+from model.errors import ParameterError
+
+Linear = tuple[Tensor, Tensor | None]
+
+NO_ID = -1  # what a place reads that is not in the call
+WARM_UP = 3  # runs before a capture: what libraries allocate and choose at first must not be in the graph
+
+
+class CudaNetwork:
+    """A network's weights on a device, and its step as a function of tensors.
+
+    ids: those with a column of logits, (S,). device: "cuda", or "cpu" to test the arithmetic where there is no GPU.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, ids: NDArray[np.int64], device: torch.device) -> None:
+        self.config, self.device, self.columns = checkpoint.config, device, len(ids)
+        self.parts = len(checkpoint.config.state_names())
+        weights = StepWeights.of(checkpoint, ids, "fp32")
+        self._table, self._nothing = torch.tensor(weights.table, device=device), torch.zeros((), device=device)
+        self._layers = [
+            (None if layer.input is None else self._linear(layer.input), self._linear(layer.recurrent), layer.joined)
+            for layer in weights.layers
+        ]
+        self._out, self._every = self._linear(weights.out), self._linear(weights.every)
+
+    def _linear(self, product: Product) -> Linear:
+        """A product's weight (N, K) and bias (N,)."""
+        bias = None if product.bias is None else torch.tensor(product.bias, device=self.device)
+        return torch.tensor(product.matrix, device=self.device), bias
+
+    def known(self, ids: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
+        """The same ids. Raises IndexError where the network has no such id: on a GPU that would end the process."""
+        if ids.size and not 0 <= ids.min() <= ids.max() < self.config.vocabulary:
+            raise IndexError("an id is not one of the network's")
+        return ids.astype(np.int64)
+
+    def after(self, ids: Tensor, state: Tensor) -> Tensor:
+        """The state (B, P, H) after reading ids (B,) in a state (B, P, H)."""
+        cell, zoneout, parts = _CELLS[self.config.cell], self.config.zoneout, self.parts // self.config.layers
+        after: list[Tensor] = []
+        for at, (own_input, recurrent, joined) in enumerate(self._layers):
+            own = state[:, at * parts : (at + 1) * parts].unbind(1)
+            if at == 0:
+                x = self._table[ids]
+            else:
+                x = self._nothing if own_input is None else F.linear(after[-parts], *own_input)
+            h = torch.cat([after[-parts], own[0]], dim=1) if joined else own[0]
+            new = cell(own, F.linear(h, *recurrent), x)
+            if zoneout:
+                new = [torch.lerp(one, old, zoneout) for one, old in zip(new, own, strict=True)]
+            after += new
+        return torch.stack(after, dim=1)
+
+    def logits(self, state: Tensor) -> Tensor:
+        """The logits (B, S) of rows in a state (B, P, H)."""
+        return F.linear(self._heard(state), *self._out)
+
+    def every_logits(self, state: Tensor) -> Tensor:
+        """The logits of every id (B, V)."""
+        return F.linear(self._heard(state), *self._every)
+
+    def _heard(self, state: Tensor) -> Tensor:
+        """What the output reads: the last hidden state (B, H), or with skip connections all of them (B, L·H)."""
+        hidden = state[:, :: self.parts // self.config.layers]
+        return hidden.flatten(1) if self.config.skip else hidden[:, -1]
+
+
+def _lstm(own: tuple[Tensor, ...], past: Tensor, x: Tensor) -> list[Tensor]:
+    """c ← f ⊙ c + i ⊙ g, h ← o ⊙ tanh(c) (Hochreiter & Schmidhuber 1997; Gers et al. 2000)."""
+    i, f, g, o = (past + x).chunk(4, dim=1)
+    c = f.sigmoid() * own[1] + i.sigmoid() * g.tanh()
+    return [o.sigmoid() * c.tanh(), c]
+
+
+def _gru(own: tuple[Tensor, ...], past: Tensor, x: Tensor) -> list[Tensor]:
+    """h ← (1 - z) ⊙ n + z ⊙ h with n = tanh(x_n + r ⊙ h_n) (Cho et al. 2014), with one product less."""
+    (x_r, x_z, x_n), (h_r, h_z, h_n) = x.chunk(3, dim=1), past.chunk(3, dim=1)
+    n = (x_n + (x_r + h_r).sigmoid() * h_n).tanh()
+    return [n + (x_z + h_z).sigmoid() * (own[0] - n)]
+
+
+def _rnn(_: tuple[Tensor, ...], past: Tensor, x: Tensor) -> list[Tensor]:
+    """h ← tanh(W x + U h + b) (Elman 1990)."""
+    return [(past + x).tanh()]
+
+
+_CELLS: dict[Cell, Callable[[tuple[Tensor, ...], Tensor, Tensor], list[Tensor]]] = {
+    "lstm": _lstm,
+    "gru": _gru,
+    "rnn": _rnn,
+}
+
+
+class DeviceState:
+    """The state (places, P, H) of a running batch on a device, used as a numpy array of that shape is.
+
+    An index gives the places themselves, no copy; assigning to them copies from other places or from an array, and
+    `copy` brings them to the host.
+    """
+
+    def __init__(self, whole: Tensor, places: Any = slice(None)) -> None:
+        self.whole, self.places = whole, places
+
+    def __len__(self) -> int:
+        return len(self.whole)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """As a numpy array's."""
+        return tuple(self.whole[self.places].shape)
+
+    def __getitem__(self, places: Any) -> "DeviceState":
+        return DeviceState(self.whole, places)
+
+    def __setitem__(self, places: Any, value: Any) -> None:
+        if not isinstance(value, DeviceState):
+            self.whole[places] = torch.from_numpy(np.array(value, np.float32)).to(self.whole.device)
+        elif value.whole is not self.whole or value.places is not places:
+            self.whole[places] = value.whole[value.places]
+
+    def copy(self) -> Array:
+        """An array of its own on the host."""
+        array: Array = self.whole[self.places].cpu().numpy().copy()
+        return array
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        if copy is False:
+            raise ValueError("a state on a device cannot be an array without a copy; ask for one.")
+        return self.copy() if dtype is None else self.copy().astype(dtype)
+
+
+class CudaStep:
+    """A step of any of a fixed number of slots, as `model.decoding.rows.Step` does it; it owns the states it is given.
+
+    All places are computed in every step, whoever is in it, by the same kernels: so what a place holds does not
+    depend on who else runs. Those not in the call keep their state.
+    """
+
+    def __init__(self, network: CudaNetwork, places: int) -> None:
+        device = network.device
+        self._network = network
+        self._ids = torch.full((places,), NO_ID, dtype=torch.int64, device=device)
+        self._states = torch.zeros(places, network.parts, network.config.hidden, device=device)
+        self._logits = torch.zeros(places, network.columns, device=device)
+        self._host = torch.zeros(places, network.columns, pin_memory=device.type == "cuda")
+        self._run_advance, self._run_logits = self._captured(self._advance), self._captured(self._compute_logits)
+        self.state = DeviceState(self._states)
+
+    def advance(self, ids: NDArray[np.integer[Any]], state: Any) -> None:
+        """Read one id (B,) per row into the places `state` (B, P, H) stands for."""
+        every = np.full(len(self._ids), NO_ID, np.int64)
+        every[state.places] = self._network.known(ids)
+        self._ids.copy_(torch.from_numpy(every))
+        self._run_advance()
+
+    def logits(self, state: Any) -> Array:
+        """The logits (B, S) of the places `state` stands for."""
+        self._run_logits()
+        self._host.copy_(self._logits, non_blocking=True)
+        if self._logits.is_cuda:
+            torch.cuda.current_stream().synchronize()
+        chosen: Array = self._host.numpy()[state.places]
+        return chosen
+
+    def every_logits(self, state: Any) -> Array:
+        """The logits of every id (B, V); computed for all places too, for the same reason."""
+        logits: Array = self._network.every_logits(self._states).cpu().numpy()[state.places]
+        return logits
+
+    def _advance(self) -> None:
+        after = self._network.after(self._ids.clamp(min=0), self._states)
+        self._states.copy_(torch.where(self._ids[:, None, None] == NO_ID, self._states, after))
+
+    def _compute_logits(self) -> None:
+        self._logits.copy_(self._network.logits(self._states))
+
+    def _captured(self, run: Callable[[], None]) -> Callable[[], None]:
+        """The same kernels as one graph on a GPU; as it is elsewhere. No place is in the runs this takes."""
+        if not self._ids.is_cuda or not len(self._ids):
+            return run
+        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(WARM_UP):
+                run()
+        torch.cuda.current_stream().wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # other threads may be at work meanwhile
+            run()
+        return graph.replay
+
+
+class CudaRows(SteppedRows):
+    """Rows whose states live on the GPU; see `model.decoding.rows.Rows`.
+
+    ids: the id of each column of logits (S,). places: how many there are; the graph is captured for so many.
+    """
+
+    def __init__(self, network: CudaNetwork, ids: NDArray[np.int64], places: int) -> None:
+        step = CudaStep(network, places)
+        super().__init__(step, ids, cast(Any, step.state))
+
+
+class CudaDecoder:
+    """A checkpoint ready to step on a GPU, used as `model.decoding.decoder.Decoder` is.
+
+    Its rows are the same to the bit whoever stands beside them, on the same GPU and with the same number of places;
+    a step by itself, and another GPU or number, may differ in the last bits.
+    Raises ParameterError where PyTorch finds no GPU.
+    """
+
+    where = "fp32 on a CUDA GPU"
+
+    def __init__(self, checkpoint: Checkpoint, every_id: bool = False, device: str = "cuda") -> None:
+        if device == "cuda" and not torch.cuda.is_available():
+            raise ParameterError("device", "PyTorch finds no CUDA GPU here; choose the CPU, or install its driver.")
+        torch.set_float32_matmul_precision("highest")  # no TF32; PyTorch's default, should anyone have changed it
+        self.config = checkpoint.config
+        self.ids = np.arange(self.config.vocabulary) if every_id else checkpoint.seen()
+        """The id of each column of the logits, (S,)."""
+        self._network = CudaNetwork(checkpoint, self.ids, torch.device(device))
+
+    def initial_state(self, rows: int) -> Array:
+        """The state before the first character: zeros (rows, P, H), on the host."""
+        return np.zeros((rows, self._network.parts, self.config.hidden), np.float32)
+
+    def step(self, ids: NDArray[np.integer[Any]], state: Array) -> tuple[Array, Array]:
+        """Read one character per row: ids (B,), state (B, P, H); the logits (B, S) and the next state, on the host."""
+        device = self._network.device
+        read = torch.from_numpy(self._network.known(ids)).to(device)
+        after = self._network.after(read, torch.from_numpy(np.array(state, np.float32)).to(device))
+        return self._network.logits(after).cpu().numpy(), after.cpu().numpy()
+
+    def rows(self, places: int) -> CudaRows:
+        """Places for the rows of a running batch, all in the initial state; for one thread at a time."""
+        return CudaRows(self._network, self.ids, places)

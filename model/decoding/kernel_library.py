@@ -1,0 +1,40 @@
+"""The compiled kernel's library: where it lies, which processors it is for, and its functions with their types."""
+
+import ctypes
+from ctypes import c_int32
+from functools import cache
+from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
+from typing import Any
+
+PROCESSORS = {"avx512": 128, "avx2": 0, "neon": 0}
+"""The processors there are kernels for, best first, and what each adds to a level before it multiplies; for any other
+numpy, whose matrix products know it, is faster than C without its instructions."""
+
+
+@cache
+def library() -> ctypes.CDLL | None:
+    """The kernel's library; None where it was not compiled."""
+    for suffix in EXTENSION_SUFFIXES:
+        if (path := Path(__file__).parents[1] / ("_kernel" + suffix)).is_file():
+            try:
+                return ctypes.CDLL(str(path))
+            except OSError:  # of another system, or damaged: as good as none
+                return None
+    return None
+
+
+@cache
+def processors() -> list[str]:
+    """Those this machine has a kernel for and can run, best first; none where nothing was compiled for it."""
+    compiled = library()
+    if compiled is None:
+        return []
+    return [name for name in PROCESSORS if getattr(compiled, f"supported_{name}")()]
+
+
+def function(name: str, *arguments: Any, result: Any = c_int32) -> Any:
+    """A function of the library, its types told. There has to be a library."""
+    found = getattr(library(), name)
+    found.argtypes, found.restype = arguments, result
+    return found

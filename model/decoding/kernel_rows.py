@@ -1,0 +1,287 @@
+"""Steps and draws of many rows by the compiled kernel, each in one call that runs without Python's lock."""
+
+from ctypes import POINTER, Structure, byref, c_int32, c_int64, c_void_p
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.arithmetic import Array
+from model.decoding.kernel_library import function
+from model.decoding.kernel_weights import NetworkStruct, Packed
+from model.decoding.rows import Drawn, Places, Scored, empty_drawn, empty_scored
+from model.sampling.parameters import GREEDY_BELOW
+from model.sampling.random_numbers import source
+from model.sampling.sampler import RowSampling
+
+SLICE = 64  # rows × steps the kernel reads at once: the scratch of their products stays in the second-level cache
+
+PLACE = np.dtype(
+    [
+        ("source", "u8"),
+        ("position", "i8"),
+        ("drawn", "u8"),
+        ("in_prompt", "u8"),
+        ("bias", "u8"),
+        ("top_p", "f8"),
+        ("temperature", "f4"),
+        ("min_p", "f4"),
+        ("repetition", "f4"),
+        ("presence", "f4"),
+        ("frequency", "f4"),
+        ("greedy", "i4"),
+        ("top_k", "i4"),
+        ("last", "i4"),
+    ],
+    align=True,
+)
+"""`place` of kernel.h."""
+
+
+class DrawnStruct(Structure):
+    """`drawn` of kernel.h."""
+
+    _fields_ = (
+        ("ids", c_void_p),
+        ("logprobs", c_void_p),
+        ("top_ids", c_void_p),
+        ("top_logprobs", c_void_p),
+        ("top", c_int32),
+    )
+
+
+class ScoredStruct(Structure):
+    """`scored` of kernel.h."""
+
+    _fields_ = (
+        ("logprobs", c_void_p),
+        ("ranks", c_void_p),
+        ("entropies", c_void_p),
+        ("top_ids", c_void_p),
+        ("top_logprobs", c_void_p),
+        ("top", c_int32),
+    )
+
+
+class Workspace:
+    """Scratch memory of the kernel, as large as it was ever needed; one for each thread that calls."""
+
+    def __init__(self, packed: Packed) -> None:
+        network = POINTER(NetworkStruct)
+        self._bytes = function(
+            f"workspace_bytes_{packed.processor}", network, c_int32, c_int32, c_int32, result=c_int64
+        )
+        self._packed = packed  # whose memory the network's structure points at
+        self._network = byref(packed.struct)
+        self._sizes: dict[tuple[int, int, int], int] = {}
+        self._memory = np.zeros(0, np.uint8)
+        self._address = 0
+
+    def address(self, rows: int, steps: int, judged: int = 0) -> int:
+        """Where there is room for `rows` rows × `steps` steps, and for the logits of every id of `judged` of them."""
+        size = self._sizes.get((rows, steps, judged))
+        if size is None:
+            size = self._sizes[rows, steps, judged] = self._bytes(self._network, rows, steps, judged)
+        if size > len(self._memory) - 64:
+            self._memory = np.zeros(size + 64, np.uint8)
+            self._address = self._memory.ctypes.data + -self._memory.ctypes.data % 64
+        return self._address
+
+
+class CompiledStep:
+    """A step as `model.decoding.numpy_step.PlainStep` has it, by the kernel; for one thread at a time."""
+
+    def __init__(self, packed: Packed) -> None:
+        self._workspace = Workspace(packed)
+        self._network = byref(packed.struct)
+        self._columns = packed.struct.columns
+        self._floats = packed.floats
+        self._read = read_function(packed)
+
+    def step(self, ids: NDArray[np.int32], state: Array) -> Array:
+        """Read one id (B,) per row into the state (B, P, H), in place; the logits (B, S) after it."""
+        rows = len(ids)
+        if ids.ndim != 1 or state.shape[0] != rows or state[:1].size != min(rows, 1) * self._floats:
+            raise IndexError(f"ids of shape {ids.shape} cannot be read into states of shape {state.shape}")
+        logits = np.empty((rows, self._columns), np.float32)
+        places = np.arange(rows, dtype=np.int32)
+        wrong = self._read(
+            self._network,
+            rows,
+            1,
+            ids.ctypes.data,
+            places.ctypes.data,
+            state.ctypes.data,
+            self._floats,
+            logits.ctypes.data,
+            self._workspace.address(rows, 1),
+        )
+        refuse_unknown(wrong)
+        return logits
+
+
+class CompiledRows:
+    """Rows by the kernel; see `model.decoding.rows.Rows`. state: the initial states (places, P, H), then theirs."""
+
+    def __init__(self, packed: Packed, state: Array) -> None:
+        self.state: Final = state  # the kernel writes to this very memory
+        self._workspace = Workspace(packed)
+        self._address = state.ctypes.data
+        self._table = np.zeros(len(state), PLACE)
+        self._sampling: dict[int, RowSampling] = {}
+        self._network = byref(packed.struct)
+        self._read = read_function(packed)
+        self._draw = function(f"draw_{packed.processor}", *DRAW_ARGUMENTS)
+        self._judge = function(f"score_{packed.processor}", *SCORE_ARGUMENTS)
+        self._floats, self._vocabulary = packed.floats, packed.struct.vocabulary
+
+    def set(self, place: int, sampling: RowSampling, last_id: int) -> None:
+        """See `Rows.set`."""
+        parameters = sampling.parameters
+        penalises = parameters.penalises
+        self._sampling[place] = sampling  # its counts are the kernel's to write to
+        self._table[place] = (
+            source(parameters.seed, sampling.choice),
+            0,
+            sampling.drawn.ctypes.data if penalises else 0,
+            sampling.in_prompt.ctypes.data if penalises else 0,
+            sampling.bias.ctypes.data if penalises else 0,
+            parameters.top_p,
+            parameters.temperature,
+            parameters.min_p,
+            parameters.repetition_penalty,
+            parameters.presence_penalty,
+            parameters.frequency_penalty,
+            parameters.temperature < GREEDY_BELOW,
+            parameters.top_k,
+            last_id,
+        )
+
+    def read(self, places: Places, ids: NDArray[np.int32]) -> None:
+        """See `Rows.read`."""
+        at = self._checked(places)
+        if ids.ndim != 2 or len(ids) != len(at):
+            raise IndexError(f"{len(at)} places cannot read ids of shape {ids.shape}")
+        width = max(1, SLICE // max(1, len(at)))
+        for start in range(0, ids.shape[1], width):
+            piece = np.ascontiguousarray(ids[:, start : start + width], np.int32)
+            wrong = self._read(
+                self._network,
+                len(at),
+                piece.shape[1],
+                piece.ctypes.data,
+                at.ctypes.data,
+                self._address,
+                self._floats,
+                None,
+                self._workspace.address(len(at), piece.shape[1]),
+            )
+            refuse_unknown(wrong)
+
+    def draw(self, places: Places, steps: int) -> Drawn:
+        """See `Rows.draw`."""
+        at = self._checked(places)
+        samplings = [self._sampling[place] for place in at.tolist()]
+        counts = [row.logprobs for row in samplings if row.logprobs is not None]
+        drawn = empty_drawn(len(at), steps, max(counts) if counts else None)
+        wrong = self._draw(
+            self._network,
+            len(at),
+            steps,
+            at.ctypes.data,
+            self._table.ctypes.data,
+            self._address,
+            self._floats,
+            byref(_addresses(drawn)),
+            self._workspace.address(len(at), 1),
+        )
+        refuse_unknown(wrong)
+        return drawn
+
+    def score(
+        self, places: Places, ids: NDArray[np.int32], following: NDArray[np.int32], top: int | None = None
+    ) -> Scored:
+        """See `Rows.score`."""
+        at = self._checked(places)
+        if ids.ndim != 2 or len(ids) != len(at) or ids.shape != following.shape:
+            raise IndexError(f"{len(at)} places cannot score ids of shape {following.shape} after {ids.shape}")
+        width = max(1, SLICE // max(1, len(at)))
+        pieces = [
+            self._score(at, ids[:, start : start + width], following[:, start : start + width], top)
+            for start in range(0, ids.shape[1], width)
+        ]
+        if not pieces:
+            return empty_scored(len(at), 0, top, self._vocabulary)
+        return _joined(pieces)
+
+    def _score(
+        self, at: NDArray[np.int32], ids: NDArray[np.int32], following: NDArray[np.int32], top: int | None
+    ) -> Scored:
+        rows, steps = ids.shape
+        scored = empty_scored(rows, steps, top, self._vocabulary)
+        ids, following = np.ascontiguousarray(ids, np.int32), np.ascontiguousarray(following, np.int32)
+        addresses = [None if part is None else part.ctypes.data for part in scored]
+        wrong = self._judge(
+            self._network,
+            rows,
+            steps,
+            ids.ctypes.data,
+            following.ctypes.data,
+            at.ctypes.data,
+            self._address,
+            self._floats,
+            byref(ScoredStruct(*addresses, 0 if scored.top_ids is None else scored.top_ids.shape[2])),
+            self._workspace.address(rows, steps, rows * steps),
+        )
+        refuse_unknown(wrong)
+        return scored
+
+    def _checked(self, places: Places) -> NDArray[np.int32]:
+        """The places as the kernel takes them. Raises IndexError where there are none such: C would not look."""
+        at = np.array(places, np.int32)
+        if len(at) and not 0 <= at.min() <= at.max() < len(self._table):
+            raise IndexError(f"there are {len(self._table)} places; those of {places} are not all among them")
+        return at
+
+
+def _joined(pieces: list[Scored]) -> Scored:
+    """The scores of one stretch of ids after the other."""
+    parts: list[Any] = [None if part[0] is None else np.concatenate(part, axis=1) for part in zip(*pieces, strict=True)]
+    return Scored(*parts)
+
+
+def _addresses(drawn: Drawn) -> DrawnStruct:
+    """Where the kernel writes what is drawn."""
+    if drawn.logprobs is None or drawn.top_ids is None or drawn.top_logprobs is None:
+        return DrawnStruct(ids=drawn.ids.ctypes.data)
+    return DrawnStruct(
+        drawn.ids.ctypes.data,
+        drawn.logprobs.ctypes.data,
+        drawn.top_ids.ctypes.data,
+        drawn.top_logprobs.ctypes.data,
+        drawn.top_ids.shape[2],
+    )
+
+
+READ_ARGUMENTS: tuple[Any, ...] = (
+    *(POINTER(NetworkStruct), c_int32, c_int32, c_void_p, c_void_p, c_void_p, c_int64, c_void_p, c_void_p),
+)
+DRAW_ARGUMENTS: tuple[Any, ...] = (
+    *(POINTER(NetworkStruct), c_int32, c_int32, c_void_p, c_void_p, c_void_p, c_int64),
+    *(POINTER(DrawnStruct), c_void_p),
+)
+SCORE_ARGUMENTS: tuple[Any, ...] = (
+    *(POINTER(NetworkStruct), c_int32, c_int32, c_void_p, c_void_p, c_void_p, c_void_p, c_int64),
+    *(POINTER(ScoredStruct), c_void_p),
+)
+
+
+def read_function(packed: Packed) -> Any:
+    """`read` of entry.h."""
+    return function(f"read_{packed.processor}", *READ_ARGUMENTS)
+
+
+def refuse_unknown(wrong: int) -> None:
+    """Raise IndexError where the kernel found an id that the network does not have; numpy raises the same."""
+    if wrong:
+        raise IndexError("an id is not one of the network's")

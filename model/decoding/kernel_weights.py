@@ -1,0 +1,126 @@
+"""A network's weights as the compiled kernel reads them, and the structures that say where they lie."""
+
+from ctypes import POINTER, Structure, c_float, c_int32, c_void_p
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.config import Cell, NetworkConfig
+from model.decoding.kernel_library import PROCESSORS
+from model.decoding.step_weights import Layer, Product, StepWeights
+
+CELLS: dict[Cell, int] = {"lstm": 0, "gru": 1, "rnn": 2}
+PANEL, COLUMNS, GROUP = 64, 16, 4  # columns packed together; columns and rows are padded to whole multiples
+
+
+class ProductStruct(Structure):
+    """`product` of kernel.h."""
+
+    _fields_ = (
+        ("outputs", c_int32),
+        ("groups", c_int32),
+        ("weights", c_void_p),
+        ("scale", c_void_p),
+        ("bias", c_void_p),
+        ("start", c_void_p),
+    )
+
+
+class LayerStruct(Structure):
+    """`layer` of kernel.h."""
+
+    _fields_ = (("joined", c_int32), ("input", ProductStruct), ("recurrent", ProductStruct))
+
+
+class NetworkStruct(Structure):
+    """`network` of kernel.h."""
+
+    _fields_ = (
+        ("cell", c_int32),
+        ("layers", c_int32),
+        ("hidden", c_int32),
+        ("vocabulary", c_int32),
+        ("columns", c_int32),
+        ("whole", c_int32),
+        ("table", c_void_p),
+        ("layer", POINTER(LayerStruct)),
+        ("ids", c_void_p),
+        ("out", ProductStruct),
+        ("every", ProductStruct),
+        ("skip", c_int32),
+        ("zoneout", c_float),
+    )
+
+
+class Packed:
+    """A network's weights in the kernel's layout, and the structure that says where they lie.
+
+    Whoever holds this keeps the memory alive; the kernel owns none.
+    """
+
+    def __init__(self, config: NetworkConfig, weights: StepWeights, ids: NDArray[np.int64], processor: str) -> None:
+        self.processor = processor
+        self._offset = PROCESSORS[processor]
+        self.floats = len(config.state_names()) * config.hidden  # that a row carries
+        self._kept: list[Any] = []
+        whole = weights.out.scale is not None
+        layers = (LayerStruct * config.layers)(*(self._layer(layer, config.hidden) for layer in weights.layers))
+        out = self._product(weights.out, config.hidden)
+        self.struct = NetworkStruct(
+            cell=CELLS[config.cell],
+            layers=config.layers,
+            hidden=config.hidden,
+            vocabulary=config.vocabulary,
+            columns=len(ids),
+            whole=whole,
+            table=self._keep(weights.table),
+            layer=layers,
+            ids=self._keep(ids.astype(np.int32)),
+            out=out,
+            every=out if weights.every is weights.out else self._product(weights.every, config.hidden),
+            skip=weights.skip,
+            zoneout=float(weights.zoneout),
+        )
+
+    def _layer(self, layer: Layer, hidden: int) -> LayerStruct:
+        below = ProductStruct() if layer.input is None else self._product(layer.input, hidden)
+        return LayerStruct(layer.joined, below, self._product(layer.recurrent, hidden))
+
+    def _product(self, product: Product, hidden: int) -> ProductStruct:
+        """Pad each `hidden` inputs to whole groups and the outputs to whole vectors, and lay them in panels."""
+        outputs, inputs = product.matrix.shape
+        halves = product.matrix.reshape(outputs, inputs // hidden, hidden)
+        halves = np.pad(halves, ((0, -outputs % COLUMNS), (0, 0), (0, -hidden % GROUP)))
+        matrix = halves.reshape(len(halves), -1)
+        start = None
+        if product.scale is not None:
+            start = self._keep(-self._offset * matrix.sum(axis=1, dtype=np.int32))
+        return ProductStruct(
+            outputs=len(matrix),
+            groups=matrix.shape[1] // GROUP,
+            weights=self._keep(pack(matrix)),
+            scale=self._pad(product.scale, len(matrix)),
+            bias=self._pad(product.bias, len(matrix)),
+            start=start,
+        )
+
+    def _pad(self, values: NDArray[np.float32] | None, length: int) -> int | None:
+        return None if values is None else self._keep(np.pad(values, (0, length - len(values))))
+
+    def _keep(self, array: NDArray[Any]) -> int:
+        """The address of an array that lives as long as this object."""
+        array = np.ascontiguousarray(array)
+        self._kept.append(array)
+        return array.ctypes.data
+
+
+def pack(matrix: NDArray[Any]) -> NDArray[Any]:
+    """A matrix (N, K) in panels of 64 columns, the last one narrower: 8-bit as [K / 4][N][4], floats as [K][N]."""
+    outputs, inputs = matrix.shape
+    group = GROUP if matrix.dtype == np.int8 else 1
+    panels = [
+        matrix[at : at + PANEL].reshape(-1, inputs // group, group).swapaxes(0, 1).ravel()
+        for at in range(0, outputs, PANEL)
+    ]
+    return np.concatenate(panels)

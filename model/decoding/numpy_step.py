@@ -1,0 +1,115 @@
+"""One step of the network in numpy: what the compiled kernel must equal, and its stand-in where there is none.
+
+Sums of products of whole numbers are exact in any order as long as floats can hold them, so the matrix library may
+add up int8 products in float32: 1,024 of at most 127 × 127 stay below 2²⁴.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.arithmetic import levels, sigmoid, tanh
+from model.config import STATE_PARTS, Cell
+from model.decoding.step_weights import Product, StepWeights
+
+Array = NDArray[np.float32]
+
+EXACT_TERMS = 1024  # products of two numbers up to 127 whose sum float32 holds exactly
+
+
+class PlainStep:
+    """Steps rows of a network; see `model.decoding.decoder.Decoder` for what it is part of.
+
+    cell: which of the three. weights: as `StepWeights.of` made them, in whole numbers or in floats.
+    """
+
+    def __init__(self, cell: Cell, weights: StepWeights) -> None:
+        self._cell, self._parts, self._table = cell, len(STATE_PARTS[cell]), weights.table
+        self._int8 = weights.out.scale is not None
+        self._layers = [(layer, _transposed(layer.input), _transposed(layer.recurrent)) for layer in weights.layers]
+        self._out = weights.out, _transposed(weights.out)
+        self._every = weights.every, _transposed(weights.every)
+        self._skip, self._zoneout = weights.skip, weights.zoneout
+
+    def advance(self, ids: NDArray[np.integer[Any]], state: Array) -> None:
+        """Read one id (B,) per row into the state (B, P, H), in place."""
+        below = np.zeros((0, 0), np.float32)
+        parts = self._parts
+        for at, (layer, input_matrix, recurrent_matrix) in enumerate(self._layers):
+            own = state[:, at * parts : (at + 1) * parts]
+            h = self._hidden(own[:, 0])
+            if layer.joined:
+                h = np.concatenate([below, h], axis=1)
+            past = self._multiply(h, layer.recurrent, recurrent_matrix)
+            if at == 0:
+                x = self._table[ids]
+            elif layer.input is not None:
+                x = self._multiply(below, layer.input, input_matrix)
+            else:
+                x = None
+            old = own.copy() if self._zoneout else own
+            _CELLS[self._cell](own, past, x)
+            if self._zoneout:  # the expected mixture (Krueger et al. 2017)
+                own[...] = own + self._zoneout * (old - own)
+            below = self._hidden(own[:, 0])
+
+    def logits(self, state: Array) -> Array:
+        """The logits (B, S) of rows in a state (B, P, H)."""
+        return self._multiply(self._heard(state), *self._out)
+
+    def every_logits(self, state: Array) -> Array:
+        """The logits of every id (B, V), also of those that no text is drawn from."""
+        return self._multiply(self._heard(state), *self._every)
+
+    def _heard(self, state: Array) -> Array:
+        """What the output reads: the last hidden state (B, H), or with skip connections all of them (B, L·H)."""
+        hidden = state[:, :: self._parts]
+        return self._hidden(hidden.reshape(len(state), -1) if self._skip else hidden[:, -1])
+
+    def _hidden(self, h: Array) -> Array:
+        return levels(h) if self._int8 else np.ascontiguousarray(h)
+
+    def _multiply(self, x: Array, product: Product, matrix: Array) -> Array:
+        """x (B, K) times a matrix (K, N), scaled, plus its bias."""
+        if product.scale is None:
+            sums = (x[:, None] @ matrix)[:, 0]  # one by one: a row's sums must not depend on its neighbours
+        elif x.shape[1] <= EXACT_TERMS:
+            sums = (x @ matrix) * product.scale
+        else:
+            whole = np.zeros((len(x), matrix.shape[1]), np.int32)
+            for at in range(0, x.shape[1], EXACT_TERMS):
+                whole += (x[:, at : at + EXACT_TERMS] @ matrix[at : at + EXACT_TERMS]).astype(np.int32)
+            sums = whole.astype(np.float32) * product.scale
+        return sums if product.bias is None else sums + product.bias
+
+
+def _transposed(product: Product | None) -> Array:
+    """The matrix (K, N) of a product in floats, none for none."""
+    if product is None:
+        return np.zeros((0, 0), np.float32)
+    return np.ascontiguousarray(product.matrix.T, np.float32)
+
+
+def _lstm(own: Array, past: Array, x: Array | None) -> None:
+    """c ← f ⊙ c + i ⊙ g, h ← o ⊙ tanh(c) (Hochreiter & Schmidhuber 1997; Gers et al. 2000)."""
+    i, f, g, o = np.split(past if x is None else past + x, 4, axis=1)
+    own[:, 1] = sigmoid(f) * own[:, 1] + sigmoid(i) * tanh(g)
+    own[:, 0] = sigmoid(o) * tanh(own[:, 1])
+
+
+def _gru(own: Array, past: Array, x: Array | None) -> None:
+    """h ← (1 - z) ⊙ n + z ⊙ h with n = tanh(x_n + r ⊙ h_n) (Cho et al. 2014), with one product less."""
+    assert x is not None
+    (x_r, x_z, x_n), (h_r, h_z, h_n) = np.split(x, 3, axis=1), np.split(past, 3, axis=1)
+    r, z = sigmoid(x_r + h_r), sigmoid(x_z + h_z)
+    n = tanh(x_n + r * h_n)
+    own[:, 0] = n + z * (own[:, 0] - n)
+
+
+def _rnn(own: Array, past: Array, x: Array | None) -> None:
+    """h ← tanh(W x + U h + b) (Elman 1990)."""
+    own[:, 0] = tanh(past if x is None else past + x)
+
+
+_CELLS = {"lstm": _lstm, "gru": _gru, "rnn": _rnn}

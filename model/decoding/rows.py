@@ -1,0 +1,115 @@
+"""Rows of a running batch: places that each hold a state and a sampler, read prompts, and draw text many ids a call."""
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.arithmetic import Array
+from model.config import NetworkConfig
+from model.sampling.sampler import RowSampling
+
+Places = Sequence[int] | NDArray[np.integer]
+
+
+class Drawn(NamedTuple):
+    """What some rows drew in some steps.
+
+    ids: (B, steps). logprobs: ln p of each, (B, steps), and of the likeliest ids `top_ids` (B, steps, N) their
+    `top_logprobs`; N is the most that any of the rows reports, a row's own come first and the rest is not meant.
+    None when no row reports any. All are of the model's own distribution, before temperature and penalties.
+    """
+
+    ids: NDArray[np.int32]
+    logprobs: Array | None = None
+    top_ids: NDArray[np.int32] | None = None
+    top_logprobs: Array | None = None
+
+
+class Scored(NamedTuple):
+    """How likely given ids were, among all ids the network knows, in natural logarithms.
+
+    logprobs: ln p of each, (B, T). ranks: how many ids were likelier, (B, T). entropies: of the distribution each came
+    from, (B, T), in nats. top_ids, top_logprobs: the likeliest ids instead, (B, T, N). None where nobody asked.
+    """
+
+    logprobs: Array
+    ranks: NDArray[np.int32] | None = None
+    entropies: Array | None = None
+    top_ids: NDArray[np.int32] | None = None
+    top_logprobs: Array | None = None
+
+
+class Rows(Protocol):
+    """Places 0 … n-1; whoever holds it says which place is whose, and calls from one thread at a time."""
+
+    @property
+    def state(self) -> Array:
+        """What each place carries, (places, P, H); its numbers may be read and written between calls."""
+
+    def set(self, place: int, sampling: RowSampling, last_id: int) -> None:
+        """Let a place draw as `sampling` says from now on, after it has read `last_id`; its state stays as it is."""
+
+    def read(self, places: Places, ids: NDArray[np.int32]) -> None:
+        """Read ids (B, T) into the states of the given places (B,), drawing nothing."""
+
+    def draw(self, places: Places, steps: int) -> Drawn:
+        """Draw `steps` ids for each of the given places (B,), each step reading what the one before drew."""
+
+    def score(
+        self, places: Places, ids: NDArray[np.int32], following: NDArray[np.int32], top: int | None = None
+    ) -> Scored:
+        """Read ids (B, T) as `read` does, and say how likely those `following` each of them (B, T) were.
+
+        top: also report ranks, entropies and so many of the likeliest ids; None reports log-probabilities alone.
+        """
+
+
+class AnyDecoder(Protocol):
+    """A checkpoint ready to step, on whatever it steps; see `model.decoding.decoder.Decoder`."""
+
+    config: NetworkConfig
+    ids: NDArray[np.int64]
+
+    @property
+    def where(self) -> str:
+        """The arithmetic and what it runs on, in words."""
+
+    def initial_state(self, rows: int) -> Array:
+        """The state before the first character: zeros (rows, P, H)."""
+
+    def rows(self, places: int) -> Rows:
+        """Places for the rows of a running batch, all in the initial state; for one thread at a time."""
+
+
+class Step(Protocol):
+    """One step of a network; see `model.decoding.numpy_step.PlainStep`."""
+
+    def advance(self, ids: NDArray[np.int32], state: Array) -> None:
+        """Read one id (B,) per row into the state (B, P, H), in place."""
+
+    def logits(self, state: Array) -> Array:
+        """The logits (B, S) of rows in a state (B, P, H)."""
+
+    def every_logits(self, state: Array) -> Array:
+        """The logits of every id (B, V)."""
+
+
+def empty_drawn(rows: int, steps: int, reported: int | None) -> Drawn:
+    """Room for what `rows` rows draw in `steps` steps, with `reported` likeliest ids each."""
+    ids = np.empty((rows, steps), np.int32)
+    if reported is None:
+        return Drawn(ids)
+    top = (rows, steps, reported)
+    return Drawn(ids, np.empty((rows, steps), np.float32), np.empty(top, np.int32), np.empty(top, np.float32))
+
+
+def empty_scored(rows: int, steps: int, top: int | None, vocabulary: int) -> Scored:
+    """Room for the scores of `rows` rows in `steps` steps, with up to `top` likeliest ids of `vocabulary` each."""
+    logprobs = np.empty((rows, steps), np.float32)
+    if top is None:
+        return Scored(logprobs)
+    shape = (rows, steps, min(top, vocabulary))
+    ranks, entropies = np.empty((rows, steps), np.int32), np.empty((rows, steps), np.float32)
+    return Scored(logprobs, ranks, entropies, np.empty(shape, np.int32), np.empty(shape, np.float32))

@@ -1,0 +1,135 @@
+"""A checkpoint's weights as a step multiplies them: in 8 bits or in floats, the first layer's input a table.
+
+A hidden state lies in [-1, 1]: an LSTM's by o ⊙ tanh(c), a simple RNN's by tanh, a GRU's because it is a weighted mean
+of a tanh and its own past, as zoneout's mixture is in any cell. So it is rounded to 127ths without calibration, and
+weights to 127ths of the largest of their row. The input half of the first layer is a product with a one-hot vector: a
+table looked up, (V, G·H).
+"""
+
+from ctypes import c_int64, c_void_p
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.arithmetic import LEVELS
+from model.checkpoint import Checkpoint
+from model.decoding.kernel_library import function, library
+
+Array = NDArray[np.float32]
+Arithmetic = Literal["int8", "fp32"]
+
+TABLE_ROWS = 32  # rows of the table that numpy makes at once: their sums stay in the second-level cache
+TILE = 64  # sums the kernel adds up at once
+
+
+@dataclass(frozen=True)
+class Product:
+    """One matrix product of a step: x (B, K) -> x Wᵀ · scale + bias, (B, N).
+
+    matrix: (N, K), int8 or float32. scale: (N,), what a sum of whole numbers is worth; None in floats.
+    bias: (N,), None where a table holds it.
+    """
+
+    matrix: NDArray[Any]
+    scale: Array | None
+    bias: Array | None
+
+
+@dataclass(frozen=True)
+class Layer:
+    """The products of one recurrent layer.
+
+    input: of the hidden state below; None in the first layer, and where `joined`.
+    recurrent: of the layer's own hidden state; where `joined`, of both, the one below first: (N, 2H).
+    """
+
+    input: Product | None
+    recurrent: Product
+    joined: bool
+
+
+@dataclass(frozen=True)
+class StepWeights:
+    """Everything one step multiplies with.
+
+    table: what each id adds to the gates of the first layer, (V, G·H). layers: from the lowest up.
+    out: of the last hidden state, or with `skip` of all layers', from the lowest up, (S, L·H); a column of logits for
+    each of the wanted ids. every: the same for every id.
+    zoneout: the share of a state that keeps its last value from step to step.
+    """
+
+    table: Array
+    layers: list[Layer]
+    out: Product
+    every: Product
+    skip: bool
+    zoneout: np.float32
+
+    @classmethod
+    def of(cls, checkpoint: Checkpoint, ids: NDArray[np.int64], arithmetic: Arithmetic) -> "StepWeights":
+        """Round a checkpoint's weights; ids (S,): those with a column of logits."""
+        config, tensors = checkpoint.config, checkpoint.tensors
+        int8 = arithmetic == "int8"
+        gru = config.cell == "gru"
+        layers = []
+        for layer in range(config.layers):
+            w_ih, w_hh, b_ih, b_hh = (
+                tensors[f"layers.{layer}.{name}_l0"] for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+            )
+            bias = b_ih if gru else b_ih + b_hh
+            if layer == 0:
+                table = input_table(tensors["embedding.weight"], w_ih, bias)
+                layers.append(Layer(None, _product(w_hh, b_hh if gru else None, int8), False))
+            elif gru:
+                layers.append(Layer(_product(w_ih, b_ih, int8), _product(w_hh, b_hh, int8), False))
+            else:
+                layers.append(Layer(None, _product(np.concatenate([w_ih, w_hh], axis=1), bias, int8), True))
+        every = _product(tensors["out.weight"], tensors["out.bias"], int8)
+        out = every if len(ids) == config.vocabulary else _of_ids(every, ids)
+        return cls(table, layers, out, every, config.skip, np.float32(config.zoneout))
+
+
+def _product(matrix: Array, bias: Array | None, int8: bool) -> Product:
+    if not int8:
+        return Product(np.ascontiguousarray(matrix), None, bias)
+    scale = np.maximum(np.abs(matrix).max(axis=1), np.float32(1e-12)) / np.float32(127)
+    rounded = np.clip(np.rint(matrix / scale[:, None]), -127, 127).astype(np.int8)
+    return Product(rounded, scale / np.float32(LEVELS), bias)
+
+
+def _of_ids(product: Product, ids: NDArray[np.int64]) -> Product:
+    """The outputs of a product that are wanted."""
+    scale, bias = (None if part is None else part[ids] for part in (product.scale, product.bias))
+    return Product(product.matrix[ids], scale, bias)
+
+
+def input_table(embedding: Array, weight: Array, bias: Array) -> Array:
+    """embedding (V, E) × weight (N, E) transposed + bias (N,), in float64, the same to the bit on every processor.
+
+    Each sum runs over the embedding from its first to its last number: a library's product would choose an order.
+    """
+    columns = np.ascontiguousarray(weight.T, np.float64)
+    if library() is not None:
+        return _compiled_table(np.ascontiguousarray(embedding), columns, bias.astype(np.float64))
+    table = np.empty((len(embedding), len(weight)), np.float32)
+    for at in range(0, len(embedding), TABLE_ROWS):
+        rows = embedding[at : at + TABLE_ROWS].astype(np.float64)
+        sums = np.tile(bias.astype(np.float64), (len(rows), 1))
+        for k in range(rows.shape[1]):
+            sums += rows[:, k, None] * columns[k]
+        table[at : at + TABLE_ROWS] = sums
+    return table
+
+
+def _compiled_table(embedding: Array, columns: NDArray[np.float64], bias: NDArray[np.float64]) -> Array:
+    """The same by the kernel, which takes sums 64 at a time: several times as fast."""
+    rows, outputs = len(embedding), len(bias)
+    padding = -outputs % TILE
+    columns, bias = np.pad(columns, ((0, 0), (0, padding))), np.pad(bias, (0, padding))
+    table = np.empty((rows, outputs + padding), np.float32)
+    multiply = function("input_table", c_int64, c_int64, c_int64, c_void_p, c_void_p, c_void_p, c_void_p, result=None)
+    addresses = (array.ctypes.data for array in (embedding, columns, bias, table))
+    multiply(rows, embedding.shape[1], outputs + padding, *addresses)
+    return np.ascontiguousarray(table[:, :outputs])

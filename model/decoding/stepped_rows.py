@@ -1,0 +1,94 @@
+"""Rows of a running batch in numpy, one step at a time: the reference for the compiled kernel."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.arithmetic import Array
+from model.decoding.rows import Drawn, Places, Scored, Step, empty_drawn, empty_scored
+from model.sampling.probabilities import entropy, likeliest, log_probabilities
+from model.sampling.sampler import RowSampling, Sampler
+
+
+class SteppedRows:
+    """Rows on top of a step and the sampler in numpy, a step at a time; what any faster `Rows` must equal.
+
+    ids: the id of each column of logits (S,). state: the initial states (places, P, H), the rows' from now on.
+    """
+
+    def __init__(self, step: Step, ids: NDArray[np.int64], state: Array) -> None:
+        self.state = state
+        self._step, self._ids = step, ids.astype(np.int32)
+        self._sampling: dict[int, RowSampling] = {}
+        self._last = np.zeros(len(state), np.int32)
+        self._positions = np.zeros(len(state), np.int64)
+
+    def set(self, place: int, sampling: RowSampling, last_id: int) -> None:
+        """See `Rows.set`."""
+        self._sampling[place] = sampling
+        self._last[place] = last_id
+        self._positions[place] = 0
+
+    def read(self, places: Places, ids: NDArray[np.int32]) -> None:
+        """See `Rows.read`."""
+        state = self.state[places]
+        for at in range(ids.shape[1]):
+            self._step.advance(ids[:, at], state)
+        self.state[places] = state
+
+    def draw(self, places: Places, steps: int) -> Drawn:
+        """See `Rows.draw`."""
+        samplings = [self._sampling[int(place)] for place in places]
+        sampler = Sampler(samplings)
+        counts = [sampling.logprobs for sampling in samplings if sampling.logprobs is not None]
+        drawn = empty_drawn(len(samplings), steps, max(counts) if counts else None)
+        state = self.state[places]
+        for at in range(steps):
+            self._step.advance(self._last[places], state)
+            logits = self._step.logits(state)
+            columns = sampler.sample(logits, self._positions[places])
+            self._last[places] = drawn.ids[:, at] = self._ids[columns]
+            self._positions[places] += 1
+            if counts:
+                self._report(drawn, at, logits, columns)
+        self.state[places] = state
+        return drawn
+
+    def score(
+        self, places: Places, ids: NDArray[np.int32], following: NDArray[np.int32], top: int | None = None
+    ) -> Scored:
+        """See `Rows.score`."""
+        state = self.state[places]
+        scored = None
+        for at in range(ids.shape[1]):
+            self._step.advance(ids[:, at], state)
+            logits = self._step.every_logits(state)
+            scored = scored or empty_scored(len(ids), ids.shape[1], top, logits.shape[1])
+            _judge(scored, at, logits, following[:, at])
+        self.state[places] = state
+        return scored or empty_scored(len(ids), 0, top, 0)
+
+    def _report(self, drawn: Drawn, at: int, logits: Array, columns: NDArray[np.intp]) -> None:
+        assert drawn.logprobs is not None
+        assert drawn.top_ids is not None
+        assert drawn.top_logprobs is not None
+        logprobs = log_probabilities(logits)
+        drawn.logprobs[:, at] = np.take_along_axis(logprobs, columns[:, None], axis=1)[:, 0]
+        top = likeliest(logits, drawn.top_ids.shape[2])
+        drawn.top_ids[:, at] = self._ids[top]
+        drawn.top_logprobs[:, at] = np.take_along_axis(logprobs, top, axis=1)
+
+
+def _judge(scored: Scored, at: int, logits: Array, ids: NDArray[np.int32]) -> None:
+    """Enter how likely ids (B,) were by logits (B, V)."""
+    rows = np.arange(len(ids))
+    own = logits[rows, ids][:, None]
+    logprobs = log_probabilities(logits)
+    scored.logprobs[:, at] = logprobs[rows, ids]
+    if scored.ranks is None or scored.entropies is None or scored.top_ids is None or scored.top_logprobs is None:
+        return
+    before = (logits > own) | ((logits == own) & (np.arange(logits.shape[1]) < ids[:, None]))
+    scored.ranks[:, at] = before.sum(axis=1)
+    scored.entropies[:, at] = entropy(logits)
+    top = likeliest(logits, scored.top_ids.shape[2])
+    scored.top_ids[:, at] = top
+    scored.top_logprobs[:, at] = np.take_along_axis(logprobs, top, axis=1)

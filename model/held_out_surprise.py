@@ -1,0 +1,76 @@
+"""How surprising its own held-out text is to a model, by the length of a passage: what any other text is held against.
+
+`training/evaluation/measure_surprise.py` measures it once and keeps it in the checkpoint's `training` table.
+"""
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+NAME = "held_out_surprise"  # of the block in the `training` table
+QUANTILES = (0, 1, 5, 10, 25, 50, 75, 90, 95, 99, 100)  # in percent
+MOST_LENGTHS = 64  # passages are measured at a handful of lengths; every score looks through all of them
+
+
+@dataclass(frozen=True)
+class HeldOutSurprise:
+    """The distribution of bits per character over passages of held-out text.
+
+    lengths: the quantiles `QUANTILES` in ascending order for each length of a passage in characters, shortest first.
+    protocol: which passages, and how they were read, in words.
+    """
+
+    lengths: Mapping[int, tuple[float, ...]]
+    protocol: str
+
+    @classmethod
+    def of(cls, training: Mapping[str, Any]) -> "HeldOutSurprise | None":
+        """What a checkpoint's `training` table holds; None where there is nothing, or not what `to_json` wrote."""
+        written = training.get(NAME)
+        if not isinstance(written, dict) or written.get("quantiles") != list(QUANTILES):
+            return None
+        lengths, protocol = written.get("lengths"), written.get("protocol")
+        if not isinstance(lengths, dict) or not 0 < len(lengths) <= MOST_LENGTHS or not isinstance(protocol, str):
+            return None
+        if not all(_is_length(length) and _are_quantiles(values) for length, values in lengths.items()):
+            return None
+        return cls({length: tuple(lengths[str(length)]) for length in sorted(map(int, lengths))}, protocol)
+
+    def to_json(self) -> dict[str, Any]:
+        """The distribution as JSON values, rounded to what repeats on another machine."""
+        return {
+            "protocol": self.protocol,
+            "unit": "bits per character",
+            "quantiles": list(QUANTILES),
+            "lengths": {str(length): [round(value, 4) for value in values] for length, values in self.lengths.items()},
+        }
+
+    def percentile(self, bits_per_character: float, characters: int) -> float:
+        """How many per cent of the held-out passages of about so many characters surprise less."""
+        return float(np.interp(bits_per_character, self._quantiles(characters), QUANTILES))
+
+    def median(self, characters: int) -> float:
+        """Bits per character of the passage in the middle, of those of about so many characters."""
+        return self._quantiles(characters)[QUANTILES.index(50)]
+
+    def _quantiles(self, characters: int) -> list[float]:
+        """Between the lengths that were measured, in the logarithm of the length; beyond them as at the nearest."""
+        at, measured = math.log(max(characters, 1)), [math.log(length) for length in self.lengths]
+        return [float(np.interp(at, measured, values)) for values in zip(*self.lengths.values(), strict=True)]
+
+
+def _is_length(written: Any) -> bool:
+    return isinstance(written, str) and re.fullmatch("[1-9][0-9]{0,8}", written) is not None
+
+
+def _are_quantiles(written: Any) -> bool:
+    return (
+        isinstance(written, list)
+        and len(written) == len(QUANTILES)
+        and all(type(value) in (int, float) and math.isfinite(value) and value >= 0 for value in written)
+        and written == sorted(written)
+    )

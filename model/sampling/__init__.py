@@ -1,0 +1,1 @@
+"""The next id from logits: parameters, sampler, probabilities, seeded random numbers."""

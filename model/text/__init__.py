@@ -1,0 +1,1 @@
+"""Text and ids: tokenizer, prompts, incremental decoding, stop strings."""

@@ -1,0 +1,116 @@
+"""Ids in, text out, in pieces of any size: whole characters only, and never a piece of a stop string."""
+
+import codecs
+import re
+from bisect import bisect_left
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import Literal, cast
+
+from model.errors import ParameterError
+from model.text.stop_strings import LARGEST_STOP, StopMatcher, _first_characters
+from model.text.tokenizer import Tokenizer
+from model.text.utf8_ids import BYTES
+
+
+class TextStream:
+    """Turns the ids of one text into pieces of it that may be shown.
+
+    Held back are the bytes of an unfinished character and whatever could be the beginning of a stop string, no more.
+    Pieces joined in any grouping of the ids give the same text. Bytes that are not UTF-8 become U+FFFD; a character
+    cut off by the end is left out.
+
+    stop: strings that end the text. `stopped` names the one that did.
+    include_stop: the stop string that ends the text is part of it, its end; otherwise it is left out.
+    min_tokens: so many ids are shown whatever they spell; a stop string is looked for in what comes after them.
+    taken: ids consumed so far, up to and with the one that completed a stop string.
+    Raises ParameterError on an empty stop string or one over 1,024 characters.
+    """
+
+    def __init__(
+        self, tokenizer: Tokenizer, stop: Sequence[str] = (), include_stop: bool = False, min_tokens: int = 0
+    ) -> None:
+        for text in stop:
+            if not 0 < len(text) <= LARGEST_STOP:
+                raise ParameterError("stop", f"A stop string has {len(text):,} characters; use 1 to {LARGEST_STOP:,}.")
+        self._pieces = tokenizer.pieces
+        self._matchers = [StopMatcher(text) for text in stop]
+        self._beginning = re.compile("|".join(re.escape(first) for first in _first_characters(stop)))
+        self._bytes = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        self._in_character = False
+        self._held = ""
+        self._include_stop = include_stop
+        self._min_tokens = min_tokens
+        self.stopped: str | None = None
+        self.taken = 0
+
+    @property
+    def holding(self) -> bool:
+        """Whether the text so far may end in an unfinished character or in the beginning of a stop string."""
+        return self.stopped is None and (self._in_character or self._held != "")
+
+    def feed(self, ids: Sequence[int]) -> str:
+        """Take more ids, none after the one that completes a stop string; the text that may be shown now."""
+        if self.stopped is not None:
+            return ""
+        early = max(0, self._min_tokens - self.taken) if self._matchers else len(ids)
+        if early:
+            shown = "".join(self._spell(ids[:early]))
+            self.taken += min(early, len(ids))
+            return shown + self.feed(ids[early:]) if len(ids) > early else shown
+        parts = self._spell(ids)
+        shown, end = self._match("".join(parts))
+        # An id of a byte may spell no character, or two: whose character was the last is seen from the lengths.
+        self.taken += len(ids) if self.stopped is None else bisect_left([*accumulate(map(len, parts))], end) + 1
+        return shown
+
+    def flush(self) -> str:
+        """The text held back in case a stop string was on its way, once no more ids come."""
+        held, self._held = ("" if self.stopped else self._held), ""
+        return held
+
+    def _spell(self, ids: Sequence[int]) -> list[str]:
+        """What each id adds to the text."""
+        parts = [self._pieces[token] for token in ids]
+        if self._in_character or None in parts:
+            return [self._spell_one(token, piece) for token, piece in zip(ids, parts, strict=True)]
+        return cast(list[str], parts)
+
+    def _spell_one(self, token: int, piece: str | None) -> str:
+        """The same where bytes are about: an id of a character interrupts unfinished ones."""
+        if piece is not None and not self._in_character:
+            return piece
+        raw = bytes([token]) if token < BYTES else (piece or "").encode("utf-8")
+        text = self._bytes.decode(raw)
+        self._in_character = bool(self._bytes.getstate()[0])
+        return text
+
+    def _match(self, text: str) -> tuple[str, int]:
+        """What may be shown after more text, and how much of it was read: all, or what completes a stop string."""
+        shown, at = [], 0
+        while at < len(text) and self.stopped is None:
+            if not self._held:
+                beginning = self._beginning.search(text, at)
+                start = beginning.start() if beginning else len(text)
+                shown.append(text[at:start])
+                at = start
+            if at < len(text):
+                shown.append(self._match_one(text[at]))
+                at += 1
+        return "".join(shown), at
+
+    def _match_one(self, character: str) -> str:
+        complete = [matcher for matcher in self._matchers if matcher.advance(character)]
+        self._held += character
+        if complete:
+            # Of two that end here the longer began earlier: cutting there shows nothing of either.
+            self.stopped = max((matcher.stop for matcher in complete), key=len)
+            shown, self._held = self._held, ""
+            return shown if self._include_stop else shown[: -len(self.stopped)]
+        keep = max(matcher.matched for matcher in self._matchers)
+        at = len(self._held) - keep
+        shown, self._held = self._held[:at], self._held[at:]
+        return shown
+
+
+FinishReason = Literal["stop", "length"]

@@ -1,0 +1,136 @@
+"""The answer of /v1/score, built while the texts are read."""
+
+from typing import Any
+
+from model.sampling.parameters import SamplingParameters
+from model.text.prompt import count_unseen
+from service.analysis.score_schemas import ScoreRequest
+from service.analysis.score_tally import BITS, Tally, details
+from service.api.sse import ENCODE
+from service.engine.prompt_scores import Scoring, Slice
+from service.inference.served_model import ServedModel
+from service.inference.text_request import TextRequest
+from service.inference.texts import Texts
+
+NO_HELD_OUT = (
+    "The checkpoint has no held-out passages to compare with; measure them with "
+    "`unroll evaluate CHECKPOINT CORPUS --split SPLIT --write-surprise`."
+)
+WARM = " The texts were read after a context, the passages after none."
+
+
+class Reading:
+    """The texts of one request while they are read.
+
+    prefix: what is read before each text: the context, or a line break. cached: ids of it that were read before.
+    texts: set before the first score comes.
+    """
+
+    def __init__(self, model: ServedModel, body: ScoreRequest) -> None:
+        self.model, self.body = model, body
+        tokenizer = model.tokenizer
+        self.prefix = body.context or tokenizer.piece(tokenizer.start_id)
+        before = tokenizer.encode(self.prefix)
+        self.skip = len(before)
+        self.context_tokens = self.skip if body.context else 0
+        self.context_unseen = count_unseen(before, model.decoder.ids)
+        self.top = body.top_logprobs if body.details or body.top_logprobs else None
+        self.cached = 0
+        self.tallies: list[Tally] = []
+        self.texts: Texts
+
+    def request(self, namespace: bytes) -> TextRequest:
+        """What the engine is asked for."""
+        return TextRequest(
+            prompts=[self.prefix + text for text in self.body.texts],
+            parameters=SamplingParameters(),
+            max_tokens=0,
+            prompt_logprobs=self.top,
+            on_scores=self.take,
+            unscored=self.skip,
+            namespace=namespace,
+        )
+
+    def expect(self, texts: Texts) -> None:
+        """Make ready for the scores of these texts."""
+        self.texts = texts
+        size = self.model.tokenizer.size
+        for prompt in texts.prompts:
+            kept = None if self.top is None else Scoring(prompt.tokens, size, self.top, None)
+            self.tallies.append(Tally(self.skip, kept))
+
+    def take(self, index: int, slice_: Slice) -> None:
+        """Take some scores of one text."""
+        self.tallies[index].take(slice_)
+
+    def progress(self) -> dict[str, Any]:
+        """How far the reading is."""
+        total = sum(prompt.tokens for prompt in self.texts.prompts)
+        return {
+            "object": "score.progress",
+            "tokens": sum(tally.read for tally in self.tallies),
+            "total_tokens": total,
+        }
+
+    def answer(self) -> str:
+        """The answer as JSON, once all is read."""
+        results = [self._result(index) for index in range(len(self.tallies))]
+        indices = range(len(results))
+        held_out, tokens = self.model.held_out, self.context_tokens + sum(result["tokens"] for result in results)
+        note = NO_HELD_OUT if held_out is None else f"Percentiles are among {held_out.protocol}."
+        unseen = sum(result["unseen_characters"] for result in results)
+        return ENCODE(
+            {
+                "object": "score",
+                "model": self.model.name,
+                "results": results,
+                "ranking": {
+                    "total": sorted(indices, key=lambda at: results[at]["bits"]),
+                    "per_character": sorted(indices, key=lambda at: _last_if_null(results[at]["bits_per_character"])),
+                },
+                "anomaly_note": note + (WARM if held_out is not None and self.body.context else ""),
+                "usage": {
+                    "prompt_tokens": tokens,
+                    "completion_tokens": 0,
+                    "total_tokens": tokens,
+                    "prompt_tokens_details": {
+                        "cached_tokens": self.cached,
+                        "unseen_characters": unseen + (self.context_unseen if self.body.context else 0),
+                    },
+                },
+            }
+        )
+
+    def _result(self, index: int) -> dict[str, Any]:
+        """The score of one text, as `TextScore` has it."""
+        text, prompt, tally = self.body.texts[index], self.texts.prompts[index], self.tallies[index]
+        characters, bits = len(text), tally.nats * BITS
+        per_character = bits / characters if characters else None
+        every = None
+        if tally.kept is not None and tally.kept.kept is not None:
+            every = details(self.model.tokenizer, text, prompt.ids[self.skip :], tally.kept.kept)
+        return {
+            "index": index,
+            "characters": characters,
+            "tokens": prompt.tokens - self.skip,
+            "bits": bits,
+            "bits_per_character": per_character,
+            "nats_per_character": tally.nats / characters if characters else None,
+            "bits_per_byte": bits / len(text.encode()) if characters else None,
+            "unseen_characters": prompt.unseen - self.context_unseen,
+            "anomaly": None if per_character is None else self._anomaly(per_character, characters),
+            "details": every,
+        }
+
+    def _anomaly(self, bits_per_character: float, characters: int) -> dict[str, float] | None:
+        held_out = self.model.held_out
+        if held_out is None:
+            return None
+        return {
+            "percentile": held_out.percentile(bits_per_character, characters),
+            "reference_median_bits_per_character": held_out.median(characters),
+        }
+
+
+def _last_if_null(number: float | None) -> float:
+    return float("inf") if number is None else number

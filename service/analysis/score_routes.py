@@ -1,0 +1,163 @@
+"""POST /v1/score: how likely texts are, from a word to a book, alone or ranked among others."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from model.errors import ParameterError, ServiceError
+from model.sampling.parameters import SamplingParameters
+from service.analysis.score_answer import Reading
+from service.analysis.score_schemas import MOST_DETAILS, ScoreRequest, Scores
+from service.api.error_responses import of_service_error, openai_shape
+from service.api.openapi import errors, event_schema
+from service.api.request_fields import check_model, ignored_fields, namespace_of
+from service.api.sse import DONE, ServerSentEvent
+from service.api.streaming import EventStream, begin
+from service.engine.engine import Engine
+from service.inference.served_model import ServedModel
+from service.inference.text_request import TextRequest
+from service.inference.texts import INSTANT, Texts
+from service.settings import Settings
+
+WORTH_KEEPING = 64  # tokens of a context that is read once for all texts; a shorter one is read with each
+PROGRESS_SECONDS = 0.5  # between two events of a stream while texts are read
+
+STREAM_EXAMPLE = """\
+data: {"object":"score.progress","tokens":0,"total_tokens":7}
+
+data: {"object":"score","model":"shakespeare","results":[{"index":0,"characters":6,"tokens":6,"bits":9.5,\
+"bits_per_character":1.583,"nats_per_character":1.097,"bits_per_byte":1.583,"unseen_characters":0,"anomaly":null,\
+"details":null}],"ranking":{"total":[0],"per_character":[0]},"anomaly_note":"The checkpoint has no held-out passages.",\
+"usage":{"prompt_tokens":6,"completion_tokens":0,"total_tokens":6,"prompt_tokens_details":{"cached_tokens":0,\
+"unseen_characters":0}}}
+
+data: [DONE]
+
+"""
+STREAM = {
+    "schema": event_schema(
+        "The data of each event is a Progress as JSON, of the last but one the Scores, of the last [DONE]. An error in "
+        "the middle is an event whose data is an ErrorBody.",
+        "Progress",
+        "Scores",
+        "ErrorBody",
+    ),
+    "example": STREAM_EXAMPLE,
+}
+
+
+class ScoreRoutes:
+    """Answers /v1/score."""
+
+    def __init__(self, model: ServedModel, engine: Engine, settings: Settings) -> None:
+        self.model, self.engine = model, engine
+        self.most_texts = settings.max_rows + settings.max_waiting
+        self.most_work = settings.max_work
+
+    async def score(self, body: ScoreRequest, request: Request) -> Response:
+        """Tell how likely texts are: bits per character, which is the likeliest, and how odd each is for this model.
+
+        A text's score depends on the text and the context alone: not on those beside it, nor on who else is served.
+        Texts are read side by side, one of any length in constant memory. Fields that are not known are named in the
+        header X-Unroll-Ignored-Fields.
+        """
+        check_model(body.model, self.model)
+        self._check(body)
+        size = sum(map(len, body.texts)) + len(body.context or "")
+        reading = Reading(self.model, body) if size <= INSTANT else await asyncio.to_thread(Reading, self.model, body)
+        namespace = namespace_of(request)
+        if reading.context_tokens >= WORTH_KEEPING and self.engine.cache.capacity:
+            await self._read_context(reading, namespace, request)
+        texts = await Texts.prepare(self.model, self.engine, reading.request(namespace))
+        reading.expect(texts)
+        headers = ignored_fields(body.model_extra or ())
+        if body.stream:
+            texts.submit()
+            return EventStream(events(reading), texts, headers)
+        await begin(texts, request)
+        texts.release()
+        return Response(await written(reading), headers=headers, media_type="application/json")
+
+    async def _read_context(self, reading: Reading, namespace: bytes, request: Request) -> None:
+        """Let the context be read once: the texts then find the state after it in the prefix cache."""
+        wanted = TextRequest(
+            prompts=[reading.prefix], parameters=SamplingParameters(), max_tokens=1, namespace=namespace
+        )
+        context = await Texts.prepare(self.model, self.engine, wanted)
+        await begin(context, request)
+        context.release()
+        reading.cached = context.usage().cached_tokens
+
+    def _check(self, body: ScoreRequest) -> None:
+        """What depends on several fields together."""
+        characters, context = sum(map(len, body.texts)), len(body.context or "")
+        if len(body.texts) > self.most_texts:
+            message = f"These are {len(body.texts)} texts; this server holds {self.most_texts} at once, send fewer."
+            raise ParameterError("texts", message)
+        if body.details or body.top_logprobs:
+            most = MOST_DETAILS // (2 + body.top_logprobs)
+            if characters > most:
+                raise ParameterError(
+                    "details",
+                    f"These are details of {characters:,} characters; ask for those of at most {most:,} at a time with "
+                    f"top_logprobs {body.top_logprobs}, the rest in requests of their own that have what stands "
+                    "before as `context`; or leave out `details`.",
+                )
+        work = characters + context * len(body.texts)
+        if work > self.most_work:
+            raise ParameterError(
+                "context" if context * len(body.texts) > characters else "texts",
+                f"This is to read {work:,} characters, the context with every text; this server's max_work is "
+                f"{self.most_work:,}: send fewer texts at a time, or a shorter context.",
+            )
+
+
+async def written(reading: Reading) -> str:
+    """The answer as JSON; a long one is written in another thread."""
+    if reading.top is None and sum(map(len, reading.body.texts)) <= INSTANT:
+        return reading.answer()
+    return await asyncio.to_thread(reading.answer)
+
+
+async def events(reading: Reading) -> AsyncIterator[bytes]:
+    """The stream: how far the reading is, the answer, the end; an error in its middle becomes an event."""
+    texts = reading.texts
+    try:
+        yield ServerSentEvent.of_json(reading.progress()).encode()
+        told = time.monotonic()
+        while not texts.ended:
+            left = told + PROGRESS_SECONDS - time.monotonic()
+            await texts.take(max(0.0, left))
+            if not texts.ended:
+                told = time.monotonic()
+                yield ServerSentEvent.of_json(reading.progress()).encode()
+        texts.release()
+        yield ServerSentEvent(await written(reading)).encode()
+    except ServiceError as error:
+        _, failure = openai_shape(of_service_error(error))
+        yield ServerSentEvent.of_json(failure).encode()
+    yield DONE.encode()
+
+
+def router(model: ServedModel, engine: Engine, settings: Settings) -> APIRouter:
+    """The route for scores."""
+    answers = ScoreRoutes(model, engine, settings)
+    routes = APIRouter(tags=["text"])
+    routes.add_api_route(
+        "/v1/score",
+        answers.score,
+        methods=["POST"],
+        summary="Tell how likely texts are",
+        response_model=Scores,
+        responses={
+            200: {
+                "description": "The scores, or a stream on the way to them.",
+                "content": {"text/event-stream": STREAM},
+            },
+            **errors(400, 404, 413, 415, 429, 500, 503, 504),
+        },
+    )
+    return routes

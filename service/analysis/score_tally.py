@@ -1,0 +1,84 @@
+"""The scores of some texts as they come from the engine: added up in constant memory, or kept for every character."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from model.decoding.rows import Scored
+from model.text.tokenizer import Tokenizer
+from model.text.utf8_ids import Ids
+from service.engine.prompt_scores import Scoring, Slice
+
+BLOCK = 4096  # scores added up at a time: the sum is the same however the engine cuts the text
+BITS = 1 / math.log(2)  # in a nat
+
+
+class Tally:
+    """Takes slices of a prompt's scores, in order, and adds up those after the first `skip` ids.
+
+    kept: where they are kept as well; None keeps nothing. read: ids of the prompt whose score has come.
+    """
+
+    def __init__(self, skip: int, kept: Scoring | None = None) -> None:
+        self.kept = kept
+        self.read = 0
+        self._skip = skip
+        self._block = np.empty(BLOCK, np.float32)
+        self._filled = 0
+        self._nats = 0.0
+
+    def take(self, slice_: Slice) -> None:
+        """Add the scores of some ids."""
+        logprobs = slice_.scored.logprobs
+        self.read = slice_.start + len(logprobs)
+        if self.kept is not None:
+            self.kept.keep(slice_)
+        at = max(0, self._skip - slice_.start)
+        while at < len(logprobs):
+            count = min(len(logprobs) - at, BLOCK - self._filled)
+            self._block[self._filled : self._filled + count] = logprobs[at : at + count]
+            self._filled += count
+            at += count
+            if self._filled == BLOCK:
+                self._nats, self._filled = self.nats, 0
+
+    @property
+    def nats(self) -> float:
+        """-ln of the probability of what was added up; exact sums of blocks, so it depends on the text alone."""
+        return math.fsum([self._nats, *(-self._block[: self._filled]).tolist()])
+
+
+def details(tokenizer: Tokenizer, text: str, ids: Ids, kept: Scored) -> list[dict[str, Any]]:
+    """Every character of a text with its score, as `CharacterScore` has it.
+
+    ids: of the text (T,). kept: what is kept of a prompt that ends with it, (P,) and (P, N) with P ≥ T.
+    """
+    parts: list[Any] = [part if part is None else part[len(part) - len(ids) :] for part in kept]
+    scores = Scored(*parts)
+    assert scores.ranks is not None
+    assert scores.entropies is not None
+    assert scores.top_ids is not None
+    assert scores.top_logprobs is not None
+    firsts = np.flatnonzero((ids < 0x80) | (ids >= 0xC0))  # the ids that characters begin with
+    if not len(firsts):
+        return []
+    bits = np.add.reduceat(scores.logprobs.astype(np.float64), firsts) * -BITS
+    rows = [
+        {"character": character, "bits": own, "rank": rank, "entropy_bits": entropy, "alternatives": None}
+        for character, own, rank, entropy in zip(
+            text,
+            bits.tolist(),
+            (scores.ranks[firsts] + 1).tolist(),
+            (scores.entropies[firsts].astype(np.float64) * BITS).tolist(),
+            strict=True,
+        )
+    ]
+    if scores.top_ids.shape[1]:
+        probabilities = np.exp(scores.top_logprobs[firsts].astype(np.float64)).clip(max=1).tolist()
+        for row, tokens, shares in zip(rows, scores.top_ids[firsts].tolist(), probabilities, strict=True):
+            row["alternatives"] = [
+                {"character": tokenizer.piece(token), "probability": share}
+                for token, share in zip(tokens, shares, strict=True)
+            ]
+    return rows

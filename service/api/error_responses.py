@@ -1,0 +1,165 @@
+"""Every error as one HTTP answer in the shape of its route's dialect: a status, a sentence, and no traceback."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
+
+from model.errors import ParameterError, ServiceError, TokenizerError
+from service.api.schemas import ErrorBody, ErrorDetail
+from service.errors import (
+    DeadlineExceeded,
+    Disconnected,
+    Draining,
+    EngineStopped,
+    QueueFull,
+    ReaderTooSlow,
+    StepFailed,
+    UnknownModel,
+)
+from service.request_context import FAILURE
+
+LONGEST_MESSAGE = 500  # characters; at six bytes each, as \u0000 has, the body still stays under 4 KiB
+
+MOST_PROBLEMS = 3  # of a request are named at once
+
+INVALID = "invalid_request_error"
+
+# Status, type and code of each kind of ServiceError; what is not listed is the server's own mistake.
+KINDS: dict[type[ServiceError], tuple[int, str, str]] = {
+    UnknownModel: (404, INVALID, "model_not_found"),
+    QueueFull: (429, "rate_limit_error", "queue_full"),
+    Disconnected: (499, INVALID, "disconnected"),
+    StepFailed: (500, "server_error", "step_failed"),
+    Draining: (503, "server_error", "draining"),
+    EngineStopped: (503, "server_error", "engine_stopped"),
+    ReaderTooSlow: (503, "server_error", "reader_too_slow"),
+    DeadlineExceeded: (504, "server_error", "deadline_exceeded"),
+}
+RETRY_AFTER = {429: "1", 503: "5"}  # seconds: a queue moves on, a restart takes a moment
+
+STATUS_CODES = {
+    404: "not_found",
+    405: "method_not_allowed",
+    408: "body_too_slow",
+    413: "body_too_large",
+    499: "disconnected",
+}
+
+# pydantic's own words where they do not name the remedy
+SENTENCES = {
+    "missing": "it is required",
+    "none_required": "this server does not support it, leave it out",
+    "model_type": "The body has to be a JSON object",
+    "json_invalid": "The body is not JSON",
+    "string_unicode": "half of a surrogate pair is no Unicode; send whole characters",
+}
+
+
+class Failure(NamedTuple):
+    """An error before it has the shape of a dialect: a status, a sentence, and OpenAI's type, code and param."""
+
+    status: int
+    message: str
+    kind: str
+    code: str | None = None
+    param: str | None = None
+
+
+Shape = Callable[[Failure], tuple[int, Mapping[str, Any]]]
+"""Status and body of an error in some dialect; the message is short enough already."""
+
+
+def openai_shape(failure: Failure) -> tuple[int, dict[str, Any]]:
+    """Status and body in OpenAI's dialect, which every route speaks that has no other."""
+    detail = ErrorDetail(message=failure.message, type=failure.kind, param=failure.param, code=failure.code)
+    return failure.status, ErrorBody(error=detail).model_dump()
+
+
+def of_service_error(error: ServiceError) -> Failure:
+    """What a ServiceError means in HTTP, also in the middle of a stream."""
+    status, kind, code = KINDS.get(type(error), (500, "server_error", "internal_error"))
+    param = "model" if isinstance(error, UnknownModel) else None
+    return Failure(status, str(error)[:LONGEST_MESSAGE], kind, code, param)
+
+
+def respond(request: Request, failure: Failure, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    """The answer in the dialect of the route, with advice on when to try again where that helps."""
+    request.scope[FAILURE] = failure.code
+    shape: Shape = request.app.state.error_shapes.get(request.scope["path"], openai_shape)
+    status, content = shape(failure._replace(message=failure.message[:LONGEST_MESSAGE]))
+    retry = {"Retry-After": RETRY_AFTER[failure.status]} if failure.status in RETRY_AFTER else {}
+    return JSONResponse(content, status, {**retry, **(headers or {})})
+
+
+async def on_service_error(request: Request, error: Any) -> JSONResponse:
+    """A request that cannot be taken or finished."""
+    return respond(request, of_service_error(error))
+
+
+async def on_parameter_error(request: Request, error: Any) -> JSONResponse:
+    """A parameter only the model itself could judge."""
+    param = error.parameter if isinstance(error, ParameterError) else "prompt"
+    return respond(request, Failure(400, str(error), INVALID, "invalid_value", param))
+
+
+async def on_validation_error(request: Request, error: Any) -> JSONResponse:
+    """A body that is no JSON object, or has fields out of their limits; what was sent is not sent back."""
+    if isinstance(error.body, bytes):
+        given = request.headers.get("content-type", "")[:100] or "nothing"
+        message = f"The body is announced as {given}; send JSON with the header Content-Type: application/json."
+        return respond(request, Failure(415, message, INVALID, "unsupported_media_type"))
+    problems = [_problem(problem) for problem in error.errors()[:MOST_PROBLEMS]]
+    message = "; ".join(message for _, message in problems)[: LONGEST_MESSAGE - 1] + "."
+    return respond(request, Failure(400, message, INVALID, "invalid_value", problems[0][0]))
+
+
+def _problem(problem: Mapping[str, Any]) -> tuple[str | None, str]:
+    """The field one validation error is about, if any, and what is wrong with it."""
+    _, *path = problem["loc"]  # the first says that it is in the body
+    if not path and problem["type"] == "missing":
+        return None, "The body is empty; send a JSON object"
+    if problem["type"] in ("json_invalid", "model_type") or not path:
+        sentence = SENTENCES.get(problem["type"], problem["msg"])
+        return None, sentence[:1].upper() + sentence[1:]
+    text: str = SENTENCES.get(problem["type"], problem["msg"])
+    return path[0], ".".join(str(part)[:40] for part in path) + ": " + text[:1].lower() + text[1:]
+
+
+async def on_http_exception(request: Request, error: Any) -> JSONResponse:
+    """A route or method that does not exist, or a body that cannot be read."""
+    messages = {
+        400: "The body is not JSON that can be read; send an object in UTF-8 that does not nest deeply.",
+        404: "There is nothing here; the routes are listed at /docs.",
+        405: f"This route does not take {request.method[:20]}; the routes are listed at /docs.",
+    }
+    message = messages.get(error.status_code, str(error.detail))
+    if isinstance(error.__cause__, MemoryError):  # which FastAPI takes for a body that cannot be read
+        message = "The server has no memory for this now; try again in a moment, or send less."
+        return respond(request, Failure(503, message, "server_error", "out_of_memory"))
+    code = STATUS_CODES.get(error.status_code, "invalid_value")
+    return respond(request, Failure(error.status_code, message, INVALID, code), error.headers)
+
+
+async def on_exception(request: Request, error: Exception) -> JSONResponse:  # noqa: ARG001
+    """A mistake of the server's own; the traceback goes to the log only."""
+    message = "The server failed; it has been logged. Try again."
+    return respond(request, Failure(500, message, "server_error", "internal_error"))
+
+
+def install(app: FastAPI, shapes: Mapping[str, Shape]) -> None:
+    """Let the application answer every error in the shape of its path, and in OpenAI's everywhere else."""
+    app.state.error_shapes = shapes
+    handlers: dict[type[Exception], Callable[[Request, Any], Any]] = {
+        RequestValidationError: on_validation_error,
+        HTTPException: on_http_exception,
+        ServiceError: on_service_error,
+        ParameterError: on_parameter_error,
+        TokenizerError: on_parameter_error,
+        Exception: on_exception,
+    }
+    for kind, handler in handlers.items():
+        app.add_exception_handler(kind, handler)

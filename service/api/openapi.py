@@ -1,0 +1,83 @@
+"""The API's description as it is served: exact where FastAPI rounds, and with the limits of the model at hand."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from pydantic import BaseModel
+
+from service.api.schemas import LARGEST_ID, ErrorBody
+
+EXACT = 2.0**53  # floats above it stand for several whole numbers
+
+
+def described(
+    describe: Callable[[], dict[str, Any]], vocabulary: int, only_in_streams: Sequence[type[BaseModel]] = ()
+) -> Callable[[], dict[str, Any]]:
+    """A function that gives what `describe` gives, put right; FastAPI keeps the result and asks once.
+
+    only_in_streams: models that no route returns as its whole answer, so that FastAPI does not describe them.
+    """
+
+    def exactly() -> dict[str, Any]:
+        document = describe()
+        for kind in only_in_streams:
+            document["components"]["schemas"].setdefault(kind.__name__, kind.model_json_schema())
+        _limits(document, vocabulary)
+        for path in document["paths"].values():
+            for operation in path.values():
+                _answers(operation["responses"])
+        return document
+
+    return exactly
+
+
+def _limits(part: Any, vocabulary: int) -> None:
+    """Make limits of whole numbers whole again, and those of ids the vocabulary's."""
+    for inner in part.values() if isinstance(part, dict) else part if isinstance(part, list) else ():
+        _limits(inner, vocabulary)
+    if not isinstance(part, dict) or part.get("type") != "integer":
+        return
+    for name in ("minimum", "maximum", "exclusiveMinimum"):
+        limit = part.get(name)
+        if isinstance(limit, float):  # 2⁶⁴ - 1 had become 2⁶⁴
+            part[name] = int(limit) - 1 if limit > EXACT else int(limit)
+    if part.get("maximum") == LARGEST_ID:
+        part["maximum"] = vocabulary - 1
+
+
+def _answers(responses: dict[str, Any]) -> None:
+    """Errors come as JSON also where texts come as events."""
+    for status, response in responses.items():
+        content = response.get("content", {})
+        if status != "200" and "text/event-stream" in content:
+            content["application/json"] = content.pop("text/event-stream")
+
+
+def event_schema(description: str, *kinds: str) -> dict[str, Any]:
+    """The schema of each event of a stream in OpenAI's dialect: JSON of one of these kinds, and [DONE] at the end."""
+    content = {"anyOf": [{"$ref": f"#/components/schemas/{kind}"} for kind in kinds]}
+    json = {"contentMediaType": "application/json", "contentSchema": content}
+    data = {"type": "string", "anyOf": [{"const": "[DONE]"}, json]}
+    return {"type": "object", "description": description, "properties": {"data": data}, "required": ["data"]}
+
+
+DESCRIPTIONS = {
+    400: "A field is missing or outside its limits, or the body is not JSON; `param` names the field.",
+    404: "There is no such model.",
+    413: "The body is too large.",
+    415: "The body is not announced as application/json.",
+    429: "The queue is full; Retry-After says in how many seconds to try again.",
+    500: "The server failed; it is logged there.",
+    503: "The server is starting, stopping or broken; Retry-After says in how many seconds to try again.",
+    504: "The text was not finished in time; ask for less, or later.",
+}
+
+
+def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The documentation of a route's error answers; "default" keeps FastAPI from promising a 422 of its own."""
+    documented: dict[int | str, dict[str, Any]] = {
+        status: {"model": ErrorBody, "description": DESCRIPTIONS[status]} for status in statuses
+    }
+    for status in {429, 503}.intersection(statuses):
+        documented[status]["headers"] = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}}}
+    return {**documented, "default": {"model": ErrorBody, "description": "Any other error, in the same shape."}}

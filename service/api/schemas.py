@@ -1,0 +1,111 @@
+"""What goes over the wire in every dialect: limits, kinds of fields, and the answers about models and errors."""
+
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from model.sampling.parameters import RANGES, SamplingParameters
+from model.text.stop_strings import LARGEST_STOP
+from model.text.utf8_ids import BYTES
+
+LARGEST_MAX_TOKENS = 100_000
+LARGEST_ID = BYTES + 0x110000  # of any vocabulary of characters; the served description has the model's own
+LARGEST_N = 16
+MOST_STOPS = 16
+LONGEST_NAME = 1024
+LONGEST_INTERVAL = 10_000  # milliseconds between two events of a stream
+
+PLAIN = SamplingParameters()  # the sampler's defaults are the wire's
+NULL = {"type": "null"}
+A_STOP = {"type": "string", "minLength": 1, "maxLength": LARGEST_STOP}
+
+
+def whole_characters(text: str) -> str:
+    """The text, unless it has half of a surrogate pair, which is no Unicode and could not be answered."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        message = "text has half of a surrogate pair at character {at}; send whole Unicode characters"
+        raise PydanticCustomError("surrogate", message, {"at": error.start}) from None
+    return text
+
+
+Text = Annotated[str, AfterValidator(whole_characters)]
+Name = Annotated[str, Field(max_length=LONGEST_NAME), AfterValidator(whole_characters)]
+Stop = Annotated[str, Field(min_length=1, max_length=LARGEST_STOP), AfterValidator(whole_characters)]
+
+
+def as_whole(value: Any, depth: int = 2) -> Any:
+    """A number such as 5.0 as 5, which JSON Schema calls an integer too; also in a list, and in lists in a list."""
+    if type(value) is float and value.is_integer():
+        return int(value)
+    if depth and type(value) is list and not {float, list}.isdisjoint(map(type, value)):
+        return [as_whole(one, depth - 1) for one in value]
+    return value
+
+
+def sampling(name: str, description: str, above: float | None = None) -> Any:
+    """A field of SamplingParameters with its default and range, the least value left out where it is `above`."""
+    least, most = RANGES[name]
+    least_rule: dict[str, Any] = {"ge": least} if above is None else {"gt": above}
+    return Field(default=getattr(PLAIN, name), **least_rule, le=most, description=description)
+
+
+def null_is_absent(schema: dict[str, Any]) -> None:
+    """Say in the schema that every optional field may be null."""
+    for name, field in schema["properties"].items():
+        if name not in schema.get("required", ()):
+            about = {key: field.pop(key) for key in ("title", "description", "default") if key in field}
+            kinds = field.pop("anyOf", None) or [field]
+            schema["properties"][name] = {"anyOf": [*(kind for kind in kinds if kind != NULL), NULL], **about}
+
+
+class Nullable(BaseModel):
+    """A request object in which an explicit null means the same as leaving the field out."""
+
+    model_config = ConfigDict(strict=True, extra="ignore", json_schema_extra=null_is_absent)
+
+    @model_validator(mode="before")
+    @classmethod
+    def drop_nulls(cls, fields: Any) -> Any:
+        """The fields that say something, whole numbers as such."""
+        if type(fields) is not dict:
+            return fields
+        return {name: as_whole(value) for name, value in fields.items() if value is not None}
+
+
+class PromptTokensDetails(BaseModel):
+    """What the prompts were made of."""
+
+    cached_tokens: int = Field(ge=0, description="Tokens whose reading was spared by an earlier, alike prompt.")
+    unseen_characters: int = Field(ge=0, description="Characters of the prompts that never occurred in training.")
+
+
+class Usage(BaseModel):
+    """What was read and written, in tokens: a character each, or a byte of one the vocabulary lacks."""
+
+    prompt_tokens: int = Field(ge=0, description="Tokens of the prompts, each counted once for all its texts.")
+    completion_tokens: int = Field(
+        ge=0, description="Tokens drawn for all texts, a stop string's and those of `best_of` included."
+    )
+    total_tokens: int = Field(ge=0, description="Both together.")
+    prompt_tokens_details: PromptTokensDetails
+
+
+class ErrorDetail(BaseModel):
+    """What went wrong, for people and for programs."""
+
+    message: str = Field(description="A sentence that names the remedy.")
+    type: str = Field(description="The kind of error, as OpenAI's clients know it.")
+    param: str | None = Field(default=None, description="The field of the request it is about.")
+    code: str | None = Field(default=None, description="The exact reason, in a word.")
+
+
+class ErrorBody(BaseModel):
+    """The body of every answer that is an error."""
+
+    error: ErrorDetail
+
+
+MOST_PROMPTS = 128

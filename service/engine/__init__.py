@@ -1,0 +1,1 @@
+"""Batches sequences on threads, without HTTP, dialects or model names: schedule, prefill, decode, deliver."""

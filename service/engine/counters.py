@@ -1,0 +1,121 @@
+"""What the engine counts while it works, in plain numbers that anybody may read at any time."""
+
+import math
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+from typing import Literal, get_args
+
+Finish = Literal["stop", "length", "abort", "deadline", "error"]
+"""How a text ended: as asked for (the first two), given up by whoever asked, out of time, or by a mistake or the end of
+the server."""
+
+Refusal = Literal["queue_full", "prompts_held", "draining", "stopped"]
+"""Why the engine did not take a request."""
+
+# Upper bounds of buckets, 1-2-5. A model of this kind answers in a millisecond and writes a character in 0.03 ms.
+LATENCIES = tuple(float(f"{mantissa}e{exponent}") for exponent in range(-4, 3) for mantissa in (1, 2, 5))  # seconds
+STEPS = tuple(float(f"{mantissa}e{exponent}") for exponent in range(-5, 0) for mantissa in (1, 2, 5))  # seconds
+SIZES = tuple(float(1 << bit) for bit in range(13))  # rows, up to the most that settings allow
+
+
+class Histogram:
+    """How many values lay at or below each upper bound and above the one before, and their sum.
+
+    bounds: ascending (b,). counts: (b + 1,), the last of what lies above all bounds.
+    """
+
+    __slots__ = ("bounds", "counts", "total")
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.total = 0.0
+
+    def observe(self, value: float, times: int = 1) -> None:
+        """Count a value, or as many equal ones."""
+        self.counts[bisect_left(self.bounds, value)] += times
+        self.total += value * times
+
+    def add(self, other: "Histogram") -> None:
+        """Count all that another one with the same bounds has counted."""
+        self.counts = [a + b for a, b in zip(self.counts, other.counts, strict=True)]
+        self.total += other.total
+
+
+class Lane:
+    """What one thread that generates counts.
+
+    Written by that thread alone, without a lock, and read by others, who may find a turn half counted.
+
+    tokens: ids drawn, up to the end of each text. failures: calls of the model that raised an exception.
+    progressed: when the last turn ended, by `time.monotonic`, or when the thread woke if that is later; inf while it
+        has nothing to do.
+    batch_size, step_seconds: rows and duration of each step that draws. inter_token: seconds between two ids of one
+        text, for each id but a text's first; the ids of one call share its time, that of reading before it included.
+    first_token: seconds from a request's arrival until the first id of each of its texts is drawn.
+    queued: seconds from the submission of each prompt until it has a place.
+    """
+
+    def __init__(self) -> None:
+        self.tokens = 0
+        self.failures = 0
+        self.progressed = math.inf
+        self.batch_size = Histogram(SIZES)
+        self.step_seconds = Histogram(STEPS)
+        self.inter_token = Histogram(STEPS)
+        self.first_token = Histogram(LATENCIES)
+        self.queued = Histogram(LATENCIES)
+        self._drew = 0.0  # when the last call that draws returned
+
+    def drew(self, rows: int, steps: int, seconds: float, now: float, arrivals: Sequence[float], beyond: int) -> None:
+        """Count a call that drew `steps` ids for each of `rows` rows in so many seconds, until `now`.
+
+        arrivals: of the requests of those rows that drew for the first time. beyond: ids drawn after texts' ends.
+        """
+        self.tokens += rows * steps - beyond
+        self.batch_size.observe(rows, steps)
+        self.step_seconds.observe(seconds / steps, steps)
+        if going_on := rows - len(arrivals):
+            self.inter_token.observe((now - self._drew) / steps, going_on * steps)
+        self._drew = now
+        for arrived in arrivals:
+            self.first_token.observe(now - arrived)
+            if steps > 1:
+                self.inter_token.observe(seconds / steps, steps - 1)
+
+
+class Measures:
+    """What an engine has counted since it was made: a Lane for each of its threads, the rest for the event loop's.
+
+    submitted: texts that were taken; finished: those that have ended, by how; the two are equal when nothing is left.
+    refused: requests that were not taken, by reason. prompt_tokens: ids of the prompts that were taken, once for all
+    texts of one; unseen: characters of theirs that never occurred in training.
+    """
+
+    def __init__(self, lanes: Iterable[Lane]) -> None:
+        self.lanes = list(lanes)
+        self.submitted = 0
+        self.finished: dict[Finish, int] = dict.fromkeys(get_args(Finish), 0)
+        self.refused: dict[Refusal, int] = dict.fromkeys(get_args(Refusal), 0)
+        self.prompt_tokens = 0
+        self.unseen = 0
+
+    @property
+    def tokens(self) -> int:
+        """Ids drawn by all threads."""
+        return sum(lane.tokens for lane in self.lanes)
+
+    @property
+    def failures(self) -> int:
+        """Calls of the model that raised an exception, on any thread."""
+        return sum(lane.failures for lane in self.lanes)
+
+    def histogram(
+        self, name: Literal["batch_size", "step_seconds", "inter_token", "first_token", "queued"]
+    ) -> Histogram:
+        """What all threads have counted of one kind."""
+        first, *others = (getattr(lane, name) for lane in self.lanes)
+        whole = Histogram(first.bounds)
+        for one in (first, *others):
+            whole.add(one)
+        return whole

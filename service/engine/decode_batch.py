@@ -1,0 +1,159 @@
+"""The rows that draw: their ids in arrays until they are text, and which of them are due to be handed over."""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.decoding.rows import Drawn
+from model.text.text_stream import FinishReason
+from service.engine.output import Logprobs, Piece, join_logprobs
+from service.engine.sequence import Generation
+from service.engine.turn_budget import MOST_STEPS
+
+CAPACITY = 512  # ids of a row that wait to be made text
+NO_LIMIT = 1 << 60
+
+
+class Event(NamedTuple):
+    """A text has grown."""
+
+    row: Generation
+    piece: Piece
+
+
+class Drawing:
+    """What rows have drawn, in a place for each; only those that are due cost any work of their own.
+
+    A row is due when its text ends, when its interval is over, and when its ids could be the beginning of a stop
+    string; then its ids are made text, and what is not to be shown yet is kept with the row.
+
+    places: how many there are; vocabulary: how many ids.
+    """
+
+    def __init__(self, places: int, vocabulary: int) -> None:
+        self.rows: list[Generation] = []
+        self.places: NDArray[np.int32] = np.zeros(0, np.int32)  # of the rows, (B,)
+        self.largest_left = 0  # ids to go for the row that has most
+        self._at: NDArray[np.intp] = np.zeros(0, np.intp)  # the same, as numpy likes them best
+        self._by_place: list[Generation | None] = [None] * places
+        self._ids = np.zeros((places, CAPACITY), np.int32)
+        self._flat = self._ids.reshape(-1)
+        self._begins = np.arange(places, dtype=np.int64) * CAPACITY
+        self._filled = np.zeros(places, np.int64)  # ids that wait
+        self._counts = np.zeros(places, np.int64)  # ids drawn
+        self._limits = np.full(places, NO_LIMIT)
+        self._due = np.full(places, math.inf)  # when each place's next piece may be handed over
+        self._starts = np.zeros((places, vocabulary), np.bool_)  # ids that may begin a stop string
+        self._holding = np.zeros(places, np.bool_)  # rows in the middle of what may be one
+        self._columns = np.arange(MOST_STEPS)
+        self._watched = self._watched_places = np.zeros(0, np.intp)  # rows that have stop strings
+        self._reporting: list[tuple[int, Generation]] = []  # rows that tell how likely their ids were
+
+    def begin(self, row: Generation) -> None:
+        """Take in a row that has drawn nothing."""
+        place, request = row.place, row.request
+        self._by_place[place] = row
+        self._filled[place] = self._counts[place] = 0
+        self._limits[place] = request.max_tokens
+        self._due[place] = math.inf if request.interval is None else -math.inf
+        self._holding[place] = False
+        if request.stop_starts is not None:
+            self._starts[place] = request.stop_starts
+        self.rows.append(row)
+        self._arrange()
+
+    def end(self, rows: list[Generation]) -> None:
+        """Let go of rows; those that are not here are no matter."""
+        leaving = [row for row in rows if row.place >= 0 and self._by_place[row.place] is row]
+        if not leaving:
+            return
+        for row in leaving:
+            self._by_place[row.place] = None
+            self._filled[row.place] = self._counts[row.place] = 0
+            self._limits[row.place] = NO_LIMIT
+            self._due[row.place] = math.inf
+        gone = set(leaving)
+        self.rows = [row for row in self.rows if row not in gone]
+        self._arrange()
+
+    def beyond(self, events: list[Event]) -> int:
+        """Ids that the call just accepted drew for texts after their ends."""
+        ended = ((row.place, piece) for row, piece in events if piece.finish_reason is not None)
+        return sum(int(self._counts[place]) - piece.tokens for place, piece in ended)
+
+    def accept(self, drawn: Drawn, now: float) -> list[Event]:
+        """Take what all rows have drawn; the pieces that are due. A piece that says why it ended is a row's last."""
+        steps = drawn.ids.shape[1]
+        filled = self._filled[self._at]
+        begins = self._begins[self._at] + filled
+        self._flat[begins[:, None] + self._columns[:steps]] = drawn.ids
+        self._filled[self._at] = filled + steps
+        self._counts[self._at] += steps
+        self.largest_left -= steps
+        for at, reporting in self._reporting:
+            reporting.logprobs.append(_logprobs(drawn, at, reporting))
+        hot = (self._counts >= self._limits) | (self._due <= now) | (self._filled > CAPACITY - MOST_STEPS)
+        if len(self._watched):
+            begun = self._starts[self._watched_places[:, None], drawn.ids[self._watched]].any(axis=1)
+            hot[self._watched_places] |= begun | self._holding[self._watched_places]
+        events: list[Event] = []
+        for place in hot.nonzero()[0].tolist():
+            row = self._by_place[place]
+            piece = self._piece(row, place, now) if row is not None else None
+            if row is not None and piece is not None:
+                events.append(Event(row, piece))
+        return events
+
+    def _piece(self, row: Generation, place: int, now: float) -> Piece | None:
+        """Make a row's waiting ids text; what may be handed over of it now."""
+        count = int(self._counts[place])
+        beyond = max(0, count - row.request.max_tokens)
+        ids = self._ids[place, : int(self._filled[place]) - beyond].tolist()
+        self._filled[place] = 0
+        if text := row.stream.feed(ids):
+            row.kept.append(text)
+        if row.stream.stopped is not None:
+            return self._hand_over(row, "stop", row.stream.taken, row.stream.stopped)
+        if count >= row.request.max_tokens:
+            row.kept.append(row.stream.flush())
+            return self._hand_over(row, "length", row.request.max_tokens)
+        self._holding[place] = row.stream.holding
+        if self._due[place] > now or not row.kept:
+            row.logprobs = row.logprobs if len(row.logprobs) < 2 else [join_logprobs(row.logprobs)]
+            return None
+        self._due[place] = now + (row.request.interval or 0)
+        return self._hand_over(row, None, count)
+
+    def _hand_over(self, row: Generation, reason: FinishReason | None, count: int, stop: str | None = None) -> Piece:
+        text, row.kept = "".join(row.kept), []
+        logprobs = None
+        if row.logprobs:
+            logprobs = join_logprobs(row.logprobs).part(0, count - row.told)
+        row.told, row.logprobs = count, []
+        return Piece(text, reason, count, stop, logprobs)
+
+    def _arrange(self) -> None:
+        """Bring what depends on which rows there are up to date."""
+        self.places = np.array([row.place for row in self.rows], np.int32)
+        self._at = self.places.astype(np.intp)
+        left = self._limits[self._at] - self._counts[self._at]
+        self.largest_left = int(left.max()) if len(left) else 0
+        self._watched = np.flatnonzero([row.request.stop_starts is not None for row in self.rows])
+        self._watched_places = self._at[self._watched]
+        self._reporting = [(at, row) for at, row in enumerate(self.rows) if row.sampling.logprobs is not None]
+
+
+def _logprobs(drawn: Drawn, at: int, row: Generation) -> Logprobs:
+    """What one row has drawn, in arrays of its own."""
+    most = row.sampling.logprobs
+    assert drawn.logprobs is not None
+    assert drawn.top_ids is not None
+    assert drawn.top_logprobs is not None
+    return Logprobs(
+        drawn.ids[at].copy(),
+        drawn.logprobs[at].copy(),
+        drawn.top_ids[at, :, :most].copy(),
+        drawn.top_logprobs[at, :, :most].copy(),
+    )

@@ -1,0 +1,303 @@
+"""The threads that generate: requests in from the event loop, turns on every thread, text out to the event loop."""
+
+import asyncio
+import logging
+import math
+import os
+import sys
+import threading
+import time
+from contextlib import suppress
+from functools import partial
+from typing import Literal
+
+from model.decoding.rows import AnyDecoder
+from model.errors import ServiceError
+from service.engine.counters import Lane, Measures, Refusal
+from service.engine.decode_batch import Event
+from service.engine.delivery import Handover
+from service.engine.output import Piece
+from service.engine.prefix_cache import PrefixCache
+from service.engine.prompt_scores import Slice
+from service.engine.scheduler import Changes, Scheduler
+from service.engine.sequence import Generation, GenerationRequest
+from service.engine.worker import Turn, Worker
+from service.errors import DeadlineExceeded, Draining, EngineStopped, QueueFull, ReaderTooSlow, StepFailed
+from service.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+Status = Literal["ok", "draining", "failed"]
+
+# How much further back than the event loop a thread stands in the system's queue. It uses all the time it is given, so
+# where both share a core, the loop's answers to short questions would otherwise wait beside it.
+NICE = 10
+LOOK_SECONDS = 0.25  # between two looks at deadlines from outside the threads, which may hang
+STOP_SECONDS = 2.0  # for a turn to end; one that hangs must not keep the process
+
+UNTAKEN = ReaderTooSlow(
+    "You have not read what was written for so long that it is given up; read faster, or ask for less."
+)
+FAILED = StepFailed("The server failed in the middle of this text; it has been logged. Try again.")
+
+
+class Engine:
+    """Generates the texts of all requests together, in threads of its own.
+
+    settings: how many threads, places and requests, how long a request may take, how much the prefix cache may hold.
+
+    Methods are called from the event loop's thread and return at once. The lock guards the scheduler alone, and the
+    engine's threads hold it between two turns, never during one.
+    """
+
+    def __init__(self, decoder: AnyDecoder, settings: Settings) -> None:
+        lanes = min(settings.threads, settings.max_rows)
+        places = [(settings.max_rows + at) // lanes for at in range(lanes)]
+        patience = settings.deadline_seconds or float("inf")
+        self.cache = PrefixCache(settings.prefix_cache_bytes)
+        self.measures = Measures([Lane() for _ in places])
+        """What is counted."""
+        self.log_prompts = settings.log_prompts
+        """Whether what is asked may be logged."""
+        self.died = False
+        """Whether a thread has ended that should not have."""
+        self._scheduler: Scheduler[GenerationRequest, Generation] = Scheduler(places, settings.max_waiting, patience)
+        self._late = DeadlineExceeded(
+            f"The text was not finished after {patience:g} seconds; "
+            "ask for fewer characters, or again when the server is less busy."
+        )
+        self._max_held_ids = settings.max_held_characters
+        self._max_untaken = settings.max_untaken_characters
+        self._held_ids = 0
+        self._requests: set[GenerationRequest] = set()
+        self._offered = 0.0  # when the last request came
+        self._work = threading.Condition()
+        self._loop: asyncio.AbstractEventLoop
+        self._refusal: ServiceError | None = EngineStopped("The server has not started; try again in a moment.")
+        self._stopping = False
+        self._handover = Handover()
+        self._looking: asyncio.TimerHandle | None = None
+        self._threads = [
+            threading.Thread(target=self._run, args=(lane, decoder, count), name=f"engine-{lane}", daemon=True)
+            for lane, count in enumerate(places)
+        ]
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Begin to take requests, whose text is handed to `loop`."""
+        self._loop = loop
+        self._refusal = None
+        for thread in self._threads:
+            thread.start()
+        self._look()
+
+    def stop(self) -> None:
+        """End the threads after the turns they are in. Requests that are not finished never will be."""
+        self._refusal = EngineStopped("The server has stopped.")
+        with self._work:
+            self._stopping = True
+            self._work.notify_all()
+        if self._looking is not None:
+            self._looking.cancel()
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join(STOP_SECONDS)
+
+    def submit(self, *requests: GenerationRequest) -> None:
+        """Let the texts of some requests be generated as soon as there are places; they arrive in their outputs.
+
+        All are taken or none. Every submitted request has to be released. Raises Draining, EngineStopped, QueueFull,
+        and ParameterError for more texts than there can ever be places.
+        """
+        if self._refusal is not None:
+            raise self._refused("draining" if isinstance(self._refusal, Draining) else "stopped", self._refusal)
+        held = sum(request.held for request in requests)
+        if self._requests and self._held_ids + held > self._max_held_ids:
+            message = "The prompts being read and waiting are all this server holds; try again in a moment."
+            raise self._refused("prompts_held", QueueFull(message))
+        now = time.monotonic()
+        for request in requests:
+            request.submitted = now
+        working = {request: request.rows for request in requests if request.max_tokens or request.scoring}
+        with self._work:
+            self._offered = now
+            try:
+                self._scheduler.add(working, now)
+            except QueueFull:
+                self.measures.refused["queue_full"] += 1
+                raise
+            self._work.notify_all()
+        idle = [row for request in requests if request not in working for row in request.rows]
+        self._take(requests, held)
+        self._deliver([], [Event(row, Piece("", "length")) for row in idle], [])
+
+    def _take(self, requests: tuple[GenerationRequest, ...], held: int) -> None:
+        """Note that requests are here, and count them."""
+        self._requests.update(requests)
+        self._held_ids += held
+        self.measures.submitted += sum(len(request.rows) for request in requests)
+        self.measures.prompt_tokens += sum(request.prompt_tokens for request in requests)
+        self.measures.unseen += sum(request.unseen for request in requests)
+
+    def _refused(self, reason: Refusal, error: ServiceError) -> ServiceError:
+        """Count a refusal, and say it."""
+        self.measures.refused[reason] += 1
+        return error
+
+    def release(self, *requests: GenerationRequest) -> None:
+        """Let requests go: free the places of whatever has not finished, after the turn it is in."""
+        known = self._requests.intersection(requests)
+        if not known:
+            return
+        self._requests -= known
+        self._held_ids -= sum(request.held for request in known)
+        self.measures.finished["abort"] += sum(request.end(len(request.rows)) for request in known)
+        with self._work:
+            for request in known:
+                self._scheduler.drop(request)
+            self._work.notify_all()
+
+    def drain(self) -> None:
+        """Take no more requests; those running and waiting go on."""
+        self._refusal = self._refusal or Draining("The server is stopping; send this to another, or try again later.")
+
+    def abandon(self, error: ServiceError) -> None:
+        """End every request now, with an error."""
+        self._handover.finish()
+        for request in list(self._requests):
+            self._give_up(request, error)
+
+    def _give_up(self, request: GenerationRequest, error: ServiceError) -> None:
+        request.output.fail(error)
+        self.measures.finished["error"] += request.end(len(request.rows))
+        self.release(request)
+
+    @property
+    def status(self) -> Status:
+        """ "ok" while requests are taken, "draining" while the last ones end, "failed" when no text comes any more."""
+        if isinstance(self._refusal, Draining) and not self.died:
+            return "draining"
+        return "failed" if self._refusal else "ok"
+
+    @property
+    def failures(self) -> int:
+        """Calls of the model that raised an exception."""
+        return self.measures.failures
+
+    @property
+    def threads(self) -> int:
+        """Threads that generate and are alive."""
+        return sum(thread.is_alive() for thread in self._threads)
+
+    @property
+    def progressed(self) -> float:
+        """When the thread that is furthest behind last ended a turn, by `time.monotonic`; now where nothing is to do.
+
+        A thread that wakes is behind from then on, and so are all while there is work and none of them has begun it.
+        """
+        oldest = min(lane.progressed for lane in self.measures.lanes)
+        if oldest < math.inf:
+            return oldest
+        return self._offered if self.running or self.waiting else time.monotonic()
+
+    @property
+    def running(self) -> int:
+        """Texts that have a place."""
+        return self._scheduler.running
+
+    @property
+    def waiting(self) -> int:
+        """Texts that wait for a place, or for another text of their request to have read the prompt."""
+        return self._scheduler.waiting
+
+    def _run(self, lane: int, decoder: AnyDecoder, places: int) -> None:
+        """A thread: a turn after the other while there are rows, sleep while there are none."""
+        try:
+            _stand_back()
+            measures = self.measures.lanes[lane]
+            worker = Worker(decoder, places, self.cache, time.monotonic, measures)
+            while (changes := self._next(lane, worker)) is not None:
+                if measures.progressed == math.inf:
+                    measures.progressed = time.monotonic()
+                self._settle(worker.turn(changes), measures)
+        except BaseException:
+            logger.critical("A thread of the engine has died; restart the server.", exc_info=True)
+            error = EngineStopped("The server can generate no more text; it has to be restarted.")
+            self._loop.call_soon_threadsafe(self._die, error)
+
+    def _next(self, lane: int, worker: Worker) -> Changes[Generation] | None:
+        """What has changed since the thread's last turn, once there is something to do; None when there never is."""
+        with self._work:
+            while not self._stopping:
+                changes = self._scheduler.changes(lane)
+                if worker.busy or changes.leaving or changes.joining:
+                    return changes
+                self.measures.lanes[lane].progressed = math.inf
+                self._work.wait()
+        return None
+
+    def _settle(self, turn: Turn, lane: Lane) -> None:
+        """Bring the scheduler up to date with a turn, and hand over what it brought, all at once."""
+        ended = [event.row for event in turn.events if event.piece.finish_reason is not None]
+        lane.progressed = now = time.monotonic()
+        with self._work:
+            late = self._scheduler.expire(now)
+            for request in turn.read:
+                self._scheduler.spread(request)
+            for row in ended:
+                self._scheduler.finish(row.request, row)
+            for request in turn.failed:
+                self._scheduler.drop(request)
+            if late or turn.read or ended or turn.failed:
+                self._work.notify_all()
+        errors: list[tuple[GenerationRequest, ServiceError]] = [(request, self._late) for request in late]
+        errors += [(request, FAILED) for request in turn.failed]
+        if turn.events or turn.scored or errors:
+            self._loop.call_soon_threadsafe(self._deliver, turn.scored, turn.events, errors)
+
+    def _look(self) -> None:
+        """End what is late, also where no thread ends a turn."""
+        with self._work:
+            late = self._scheduler.expire(time.monotonic())
+        self._deliver([], [], [(request, self._late) for request in late])
+        self._looking = self._loop.call_later(LOOK_SECONDS, self._look)
+
+    def _die(self, error: ServiceError) -> None:
+        self.died = True
+        self._refusal = error
+        self.abandon(error)
+
+    def _deliver(
+        self,
+        scored: list[tuple[GenerationRequest, Slice]],
+        events: list[Event],
+        errors: list[tuple[GenerationRequest, ServiceError]],
+    ) -> None:
+        """Hand over what a turn brought; in the event loop's thread."""
+        news = [partial(self._score, request, slice_) for request, slice_ in scored]
+        news += [partial(self._grow, row, piece) for row, piece in events]
+        news += [partial(self._fail, request, error) for request, error in errors]
+        self._handover.add(self._loop, news)
+
+    def _score(self, request: GenerationRequest, slice_: Slice) -> None:
+        if request.scoring is not None and request.scoring.on_scores is not None:
+            request.scoring.on_scores(request.index, slice_)
+
+    def _grow(self, row: Generation, piece: Piece) -> None:
+        """A text has grown; count it if that was its end, and give it up if it grows unread."""
+        row.request.deliver(row.choice, piece)
+        if piece.finish_reason is not None:
+            self.measures.finished[piece.finish_reason] += row.request.end(1)
+        elif row.request.output.held > self._max_untaken:
+            self._give_up(row.request, UNTAKEN)
+
+    def _fail(self, request: GenerationRequest, error: ServiceError) -> None:
+        request.output.fail(error)
+        self.measures.finished["deadline" if error is self._late else "error"] += request.end(len(request.rows))
+
+
+def _stand_back() -> None:
+    """Let the event loop go before this thread, on Linux, which can tell threads of a process apart."""
+    if sys.platform == "linux":
+        thread = threading.get_native_id()
+        with suppress(PermissionError):  # a sandbox may forbid even this; then it is only a little slower to answer
+            os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + NICE)

@@ -1,0 +1,67 @@
+"""The model a server serves, loaded once: its name, its vocabulary, and a decoder that steps it."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from model.checkpoint import BUNDLED, CONFIG, TOKENIZER, WEIGHTS, Checkpoint, load
+from model.checkpoint.untrusted_files import open_inside
+from model.decoding.decoder import Decoder
+from model.decoding.rows import AnyDecoder
+from model.held_out_surprise import HeldOutSurprise
+from model.text.tokenizer import Tokenizer
+from service.errors import SettingsError
+from service.settings import Settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServedModel:
+    """What requests are answered with.
+
+    name: what it is asked for by; created: when its files were written, seconds since 1970.
+    parameters: how many numbers the network learnt.
+    fingerprint: of all that a seed's text depends on; as long as it is the same, so is the text.
+    held_out: how surprising text is to it that it was not trained on; None where the checkpoint does not say.
+    """
+
+    name: str
+    created: int
+    parameters: int
+    fingerprint: str
+    tokenizer: Tokenizer
+    decoder: AnyDecoder
+    held_out: HeldOutSurprise | None = None
+
+    @classmethod
+    def load(cls, settings: Settings, decoder: type[Decoder] = Decoder) -> "ServedModel":
+        """Read the checkpoint the settings name. Raises CheckpointError on one that cannot be served."""
+        folder = settings.checkpoint or BUNDLED
+        checkpoint = load(folder)
+        served = _on_gpu(checkpoint) if settings.device == "cuda" else decoder(checkpoint, settings.arithmetic)
+        return cls(
+            name=settings.model_name,
+            created=int((folder / CONFIG).stat().st_mtime),
+            parameters=checkpoint.config.parameters(),
+            fingerprint=_fingerprint(folder, served.where),
+            tokenizer=checkpoint.tokenizer,
+            decoder=served,
+            held_out=HeldOutSurprise.of(checkpoint.training),
+        )
+
+
+def _fingerprint(folder: Path, where: str) -> str:
+    """The digest of a checkpoint's files and of the arithmetic: int8 is the same everywhere, fp32 on one processor."""
+    digest = hashlib.sha256((where.partition(" ")[0] if where.startswith("int8") else where).encode())
+    for name in (CONFIG, WEIGHTS, TOKENIZER):
+        with open_inside(folder, name) as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return "fp_" + digest.hexdigest()[:16]
+
+
+def _on_gpu(checkpoint: Checkpoint) -> AnyDecoder:
+    """A decoder on the GPU. Raises SettingsError where PyTorch or the GPU is missing."""
+    try:
+        from model.decoding.cuda_decoder import CudaDecoder
+    except ImportError as error:
+        raise SettingsError("A GPU is used through PyTorch, which is missing; pip install 'unroll[train]'.") from error
+    return CudaDecoder(checkpoint)

@@ -1,0 +1,152 @@
+"""ASGI middleware around all others that names each request, counts it, and logs how it was answered."""
+
+import logging
+import re
+import secrets
+import time
+from collections.abc import Awaitable, Collection, Iterable
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.monitoring.metrics import Metrics
+from service.request_context import ARRIVED, FAILURE, KEY, REQUEST_ID
+
+logger = logging.getLogger("service.access")
+
+HEADER = b"x-request-id"
+ACCEPTABLE = re.compile(rb"[A-Za-z0-9._-]{1,128}")  # of a name that a client gives
+LONGEST_PATH = 200  # characters of a path in the log
+PROBES = ("/health", "/metrics")  # not logged while all is well: they come every few seconds
+OTHER = "other"  # the route of whatever has none, so that no client can make up a label
+GONE = 499  # the status of an answer that was never begun, for want of a client
+
+
+class Exchange:
+    """One request and its answer, watched as it is sent.
+
+    name: the request's. status: of the answer, None until it begins. sent: bytes of its body. complete: whether its
+    last byte is sent.
+    """
+
+    __slots__ = ("_send", "complete", "name", "sent", "status")
+
+    def __init__(self, name: str, send: Send) -> None:
+        self.name = name
+        self.status: int | None = None
+        self.sent = 0
+        self.complete = False
+        self._send = send
+
+    def send(self, message: Message) -> Awaitable[None]:
+        """Pass a message on; no coroutine of its own, because a stream has many."""
+        if message["type"] == "http.response.body":
+            self.sent += len(message.get("body", b""))
+            self.complete = not message.get("more_body", False)
+        elif message["type"] == "http.response.start":
+            self.status = message["status"]
+            message = self._named(message)
+        return self._send(message)
+
+    def _named(self, message: Message) -> Message:
+        """The start of an answer with the request's name, which is the answer's own where that has one."""
+        given = _header(message.get("headers", ()))
+        if given is not None:
+            self.name = given.decode("latin-1")
+            return message
+        return {**message, "headers": [*message.get("headers", ()), (HEADER, self.name.encode())]}
+
+
+class Observed:
+    """Around the application and all other middleware, so that no answer goes by unseen.
+
+    Starlette turns exceptions into answers outside of all middleware that is added to it, so this has to stand around
+    what `build_middleware_stack` builds. `receive` is passed on as it is: who waits for a client to go hears of it as
+    before.
+
+    paths: the routes' templates. access_log: log each answer.
+    """
+
+    def __init__(self, app: ASGIApp, metrics: Metrics, paths: Collection[str], access_log: bool) -> None:
+        self.app = app
+        self._metrics = metrics
+        self._access_log = access_log
+        self._paths = frozenset(paths)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run the application and note what came of it; its exceptions go on to the server, which logs them."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        began = time.monotonic()
+        exchange = Exchange(_name(scope), send)
+        # Neither is ever reset: each request is a task of its own, and what the server logs at its end bears the name.
+        ARRIVED.set(began)
+        REQUEST_ID.set(exchange.name)
+        try:
+            await self.app(scope, receive, exchange.send)
+        finally:
+            REQUEST_ID.set(exchange.name)
+            self._note(scope, exchange, time.monotonic() - began)
+
+    def _note(self, scope: Scope, exchange: Exchange, seconds: float) -> None:
+        """Count and log an answer that has ended, or never will."""
+        status = exchange.status or GONE
+        route = self._route(scope)
+        self._metrics.answered(route, status, seconds, scope.get(FAILURE))
+        probe = scope["path"].startswith(PROBES) and 200 <= status < 300
+        if probe or not self._access_log or not logger.isEnabledFor(logging.INFO):
+            return
+        fields: dict[str, Any] = {
+            "method": scope["method"][:20],
+            "path": scope["path"][:LONGEST_PATH],
+            "route": route,
+            "status": status,
+            "seconds": round(seconds, 6),
+            "bytes": exchange.sent,
+            "client": (scope.get("client") or ("unknown",))[0],
+            "key": scope.get(KEY),
+            "aborted": not exchange.complete or status == GONE,
+        }
+        logger.info(
+            "%s %s %d in %.1f ms, %d bytes, for %s%s%s",
+            fields["method"],
+            fields["path"],
+            status,
+            1e3 * seconds,
+            exchange.sent,
+            fields["client"],
+            "" if fields["key"] is None else f" with key {fields['key']}",
+            ", aborted" if fields["aborted"] else "",
+            extra={"fields": fields},
+        )
+
+    def _route(self, scope: Scope) -> str:
+        """The template of the route, also where the request was refused before it was found."""
+        path = getattr(scope.get("route"), "path", None) or scope["path"]
+        return path if path in self._paths else OTHER
+
+
+def _name(scope: Scope) -> str:
+    """The name a client gives its request, or a new one."""
+    given = _header(scope["headers"])
+    if given is not None and ACCEPTABLE.fullmatch(given):
+        return given.decode()
+    return secrets.token_hex(12)
+
+
+def _header(headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:
+    """The value of the header that names a request."""
+    return next((value for name, value in headers if name == HEADER), None)
+
+
+def paths_of(app: FastAPI) -> set[str]:
+    """The templates of all routes, those of included routers among them."""
+    paths: set[str] = set()
+    for route in app.routes:
+        included = getattr(route, "original_router", None)  # newer FastAPI keeps a router as one route
+        for one in [route] if included is None else included.routes:
+            if path := getattr(one, "path", None):
+                paths.add(path)
+    return paths

@@ -1,0 +1,159 @@
+"""Logs: a line of text or a JSON object for each message, whatever is in it, and never in anybody's way."""
+
+import contextlib
+import json
+import logging
+import os
+import sys
+import threading
+import time
+from datetime import UTC, datetime
+from queue import Full, Queue
+from typing import Any
+
+from service.request_context import REQUEST_ID
+from service.settings import Settings
+
+QUEUED = 2_000  # lines that may wait to be written; more are dropped and counted, for a full disk must stop nobody
+LONGEST = 8_192  # characters of a message, and as many of a traceback, its end
+FLUSH_SECONDS = 1.0  # for what waits to be written when the program ends
+
+
+class JsonFormatter(logging.Formatter):
+    """A JSON object on one line: time (RFC 3339, UTC, milliseconds), level, logger, message, and what there is of
+    request_id, exception and the record's own `fields`. All ASCII, so no character in it can end the line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line, without its end."""
+        line: dict[str, Any] = {
+            "time": timestamp(record.created),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage()[:LONGEST],
+        }
+        if (name := REQUEST_ID.get()) is not None:
+            line["request_id"] = name
+        line.update(getattr(record, "fields", {}))
+        if trace := _trace(self, record):
+            line["exception"] = trace
+        return json.dumps(line, default=str).replace("\x7f", "\\u007f")
+
+
+class TextFormatter(logging.Formatter):
+    """A line for people; a traceback follows it on lines of its own, which are indented, so that none of them can pass
+    for a message. What cannot be printed is written as an escape sequence."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The lines, without their end."""
+        head = f"{timestamp(record.created)} {record.levelname} {record.name}: "
+        name = REQUEST_ID.get()
+        line = head + printable(record.getMessage()[:LONGEST]) + ("" if name is None else f" [{name}]")
+        trace = [f"    {printable(one)}" for one in _trace(self, record).split("\n") if one]
+        return "\n".join([line, *trace])
+
+
+def timestamp(seconds: float) -> str:
+    """Seconds since 1970 in RFC 3339, in UTC with milliseconds."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def printable(text: str) -> str:
+    """The text on one line that a terminal shows as it is: control characters, line separators, characters that turn
+    the direction of others and halves of surrogate pairs as \\x1b, \\u2028 and so on."""
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+
+
+def _trace(formatter: logging.Formatter, record: logging.LogRecord) -> str:
+    """The traceback of a message, if it has one."""
+    return formatter.formatException(record.exc_info)[-LONGEST:] if record.exc_info else ""
+
+
+class LogHandler(logging.Handler):
+    """Writes lines to a file descriptor from a thread of its own, so that whoever logs never waits.
+
+    A line that cannot be written, on a full disk or into a pipe that nobody reads, is lost, and counted in `failures`.
+    """
+
+    def __init__(self, descriptor: int, formatter: logging.Formatter) -> None:
+        super().__init__()
+        self.setFormatter(formatter)
+        self._dropped = 0  # counted where lines are made, under the handler's lock
+        self._unwritten = 0  # counted by the thread that writes
+        self._torn = False  # whether the last line was written in part
+        self._lines: Queue[bytes | None] = Queue(QUEUED)
+        try:
+            # A number of our own: once the one given is closed, the next connection would have it, and get the log.
+            self._descriptor = os.dup(descriptor)
+        except OSError:
+            self._descriptor = -1  # every line is counted as lost
+        self._thread = threading.Thread(target=self._run, name="log", daemon=True)
+        self._thread.start()
+
+    @property
+    def failures(self) -> int:
+        """Lines that were lost."""
+        return self._dropped + self._unwritten
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Let a message be written soon."""
+        try:
+            self._lines.put_nowait(self.format(record).encode("utf-8", "backslashreplace") + b"\n")
+        except Exception:  # whatever is wrong with a message, it must not end what it tells of
+            self._dropped += 1
+
+    def flush(self) -> None:
+        """Wait until everything is written, but not for long."""
+        deadline = time.monotonic() + FLUSH_SECONDS
+        while self._lines.unfinished_tasks and time.monotonic() < deadline:
+            time.sleep(0.001)
+
+    def close(self) -> None:
+        """Write what waits, and end the thread."""
+        self.flush()
+        if self._thread.is_alive():
+            with contextlib.suppress(Full):
+                self._lines.put_nowait(None)
+        super().close()
+
+    def _run(self) -> None:
+        while (line := self._lines.get()) is not None:
+            if not self._write(line):
+                self._unwritten += 1
+            self._lines.task_done()
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+        self._lines.task_done()
+
+    def _write(self, line: bytes) -> bool:
+        """Write a line; whether it is written. After one that was written in part it begins a line of its own."""
+        left = memoryview(b"\n" + line if self._torn else line)
+        try:
+            while left:
+                left = left[os.write(self._descriptor, left) :]
+                self._torn = bool(left)
+        except OSError:
+            return False
+        return True
+
+
+def configure(settings: Settings) -> LogHandler:
+    """Let everything that is logged in this process, Uvicorn's messages and Python's warnings included, go to standard
+    error as the settings say; what was set up here before is replaced."""
+    root = logging.getLogger()
+    for handler in list(root.handlers):
+        if isinstance(handler, LogHandler):
+            root.removeHandler(handler)
+            handler.close()
+    formatter = JsonFormatter() if settings.log_format == "json" else TextFormatter()
+    handler = LogHandler(sys.__stderr__.fileno() if sys.__stderr__ else 2, formatter)
+    root.addHandler(handler)
+    root.setLevel(settings.log_level.upper())
+    logging.captureWarnings(True)
+    return handler
+
+
+def failures() -> int:
+    """Lines of this process's log that were lost."""
+    return sum(one.failures for one in logging.getLogger().handlers if isinstance(one, LogHandler))

@@ -1,0 +1,168 @@
+"""GET /metrics: what the engine and the server have counted, as Prometheus reads it."""
+
+import time
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
+from typing import Any
+
+from fastapi import APIRouter
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector, generate_latest
+from prometheus_client.metrics_core import CounterMetricFamily, InfoMetricFamily, Metric
+from starlette.responses import PlainTextResponse
+
+from service.api.openapi import errors
+from service.engine.counters import LATENCIES, Histogram, Measures
+from service.engine.engine import Engine
+from service.inference.served_model import ServedModel
+from service.monitoring import logs
+from service.monitoring.prometheus import _counter, _counters, _gauge, _histogram, _histograms
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+# Why a request was refused, by the code of its error. What the engine refuses it counts itself; every other code is
+# that of a request that was taken.
+BY_CODE = {
+    "rate_limit_exceeded": "rate",
+    "too_many_open_requests": "concurrency",
+    "invalid_api_key": "key",
+    "unknown_host": "host",
+    "too_many_connections": "connections",
+    "body_too_large": "too_large",
+    "headers_too_large": "too_large",
+    "body_too_slow": "slow",
+    "headers_too_slow": "slow",
+    "malformed_request": "malformed",
+    "invalid_value": "invalid",
+    "unsupported_media_type": "invalid",
+    "not_found": "not_found",
+    "method_not_allowed": "not_found",
+    "model_not_found": "not_found",
+}
+
+
+class Metrics:
+    """What is known of one application, for one Prometheus registry of its own; for the event loop's thread.
+
+    ready: whether the server calls itself ready. connections: how many are open; None where nobody knows.
+    """
+
+    def __init__(self, model: ServedModel, engine: Engine, ready: Callable[[], bool]) -> None:
+        self._model = {
+            "model": model.name,
+            "version": version("unroll"),
+            "sha": model.fingerprint,
+            "vocab": str(model.tokenizer.size),
+            "params": str(model.parameters),
+        }
+        self._engine = engine
+        self._ready = ready
+        self.connections: Callable[[], int] | None = None
+        self.requests: dict[tuple[str, int], int] = {}
+        self.rejected = dict.fromkeys(BY_CODE.values(), 0)
+        self.seconds: dict[str, Histogram] = {}
+        self._registry = CollectorRegistry()
+        self._registry.register(self)
+        for collector in (ProcessCollector, PlatformCollector, GCCollector):
+            collector(registry=self._registry)
+
+    def answered(self, route: str, status: int, seconds: float, code: str | None = None) -> None:
+        """Count an answer that has ended, `seconds` after its request arrived.
+
+        code: of its error, where it is one.
+        """
+        self.requests[route, status] = self.requests.get((route, status), 0) + 1
+        if route not in self.seconds:
+            self.seconds[route] = Histogram(LATENCIES)
+        self.seconds[route].observe(seconds)
+        if code is not None:
+            self.refused(code)
+
+    def refused(self, code: str) -> None:
+        """Count a refusal by the code of its error, also of what never became a request; other errors are none."""
+        reason = BY_CODE.get(code)
+        if reason is not None:
+            self.rejected[reason] += 1
+
+    def render(self) -> bytes:
+        """Everything in Prometheus' text format 0.0.4."""
+        return generate_latest(self._registry)
+
+    async def show(self) -> PlainTextResponse:
+        """Tell Prometheus what was counted; the names begin with unroll_, process_ and python_."""
+        return PlainTextResponse(self.render(), headers={"Content-Type": CONTENT_TYPE})
+
+    def collect(self) -> Iterator[Metric]:
+        """Every metric of ours as it is now."""
+        yield from self._gauges()
+        yield from self._http()
+        yield from _of_texts(self._engine.measures)
+        yield from _of_steps(self._engine.measures)
+        cache = self._engine.cache.statistics
+        yield _counter("prefix_cache_queries", "Prompts looked up in the prefix cache.", cache.queries)
+        yield _counter("prefix_cache_hits", "Prompts of which it had a beginning.", cache.hits)
+        yield _gauge("prefix_cache_bytes", "Bytes it holds.", cache.bytes)
+        yield _counter("log_failures", "Lines of the log that could not be written.", logs.failures())
+
+    def _gauges(self) -> Iterator[Metric]:
+        engine = self._engine
+        yield InfoMetricFamily("unroll_model", "The model that is served.", self._model)
+        yield _gauge("ready", "1 while the server calls itself ready, else 0.", float(self._ready()))
+        yield _gauge("requests_running", "Texts that have a place.", engine.running)
+        yield _gauge("requests_waiting", "Texts that wait for one.", engine.waiting)
+        yield _gauge("threads", "Threads that generate and are alive.", engine.threads)
+        progressed = time.time() - (time.monotonic() - engine.progressed)
+        about = "Unix time of the last turn of the engine's slowest thread; now while there is nothing to do."
+        yield _gauge("last_progress_timestamp_seconds", about, progressed)
+        if self.connections is not None:
+            yield _gauge("connections_open", "Connections that are open.", self.connections())
+
+    def _http(self) -> Iterator[Metric]:
+        about = "Answers that have ended, by the route's template and status; 499 was given up before it began."
+        requests = CounterMetricFamily("unroll_requests", about, labels=("route", "code"))
+        for (route, status), count in self.requests.items():
+            requests.add_metric((route, str(status)), count)
+        yield requests
+        rejected: dict[Any, int] = {**self._engine.measures.refused, **self.rejected}
+        yield _counters("requests_rejected", "Requests and connections refused, by reason.", "reason", rejected)
+        about = "Seconds from a request's arrival to the last byte of its answer."
+        yield _histograms("request_seconds", about, self.seconds)
+
+
+def _of_texts(measures: Measures) -> Iterator[Metric]:
+    """What became of the texts."""
+    about = "Texts that have ended, by how; their sum is the number of texts that were taken once all have ended."
+    yield _counters("request_finished", about, "reason", measures.finished)
+    yield _counter("texts_submitted", "Texts that were taken.", measures.submitted)
+    yield _counter("prompt_tokens", "Characters of the prompts that were taken.", measures.prompt_tokens)
+    about = "Characters drawn, up to each text's end; of a text that was given up, those until its place was free."
+    yield _counter("generation_tokens", about, measures.tokens)
+    about = "Characters of prompts that never occurred in training."
+    yield _counter("oov_characters", about, measures.unseen)
+
+
+def _of_steps(measures: Measures) -> Iterator[Metric]:
+    """How fast the texts are written."""
+    about = "Seconds from a request's arrival, its body's included, until the first character of each text is drawn."
+    yield _histogram("time_to_first_token_seconds", about, measures.histogram("first_token"))
+    about = "Seconds between two characters of one text as they are drawn."
+    yield _histogram("inter_token_latency_seconds", about, measures.histogram("inter_token"))
+    about = "Seconds from a prompt's submission until it has a place."
+    yield _histogram("request_queue_seconds", about, measures.histogram("queued"))
+    yield _histogram("batch_size", "Texts that draw in each step.", measures.histogram("batch_size"))
+    yield _histogram("step_seconds", "Seconds of each step that draws.", measures.histogram("step_seconds"))
+    yield _counter("step_failures", "Calls of the model that failed.", measures.failures)
+
+
+def router(metrics: Metrics) -> APIRouter:
+    """The route of metrics."""
+    routes = APIRouter()
+    routes.add_api_route(
+        "/metrics",
+        metrics.show,
+        methods=["GET"],
+        tags=["operation"],
+        summary="Tell Prometheus what was counted",
+        response_class=PlainTextResponse,
+        responses=errors(),
+    )
+    return routes

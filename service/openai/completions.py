@@ -1,0 +1,81 @@
+"""POST /v1/completions: translates OpenAI's request into one of ours and answers it."""
+
+import asyncio
+import secrets
+from dataclasses import fields
+
+from fastapi import Request
+from starlette.responses import Response
+
+from model.errors import ParameterError
+from model.sampling.parameters import SamplingParameters
+from service.api.request_fields import check_model, ignored_fields, namespace_of, random_seed
+from service.api.streaming import EventStream, begin
+from service.engine.engine import Engine
+from service.inference.served_model import ServedModel
+from service.inference.text_request import TextRequest, check_limits
+from service.inference.texts import Texts
+from service.openai.answer import Answer
+from service.openai.logprobs import token_names
+from service.openai.schemas import CompletionRequest
+from service.request_context import REQUEST_ID
+from service.settings import Settings
+
+SAMPLING = {field.name for field in fields(SamplingParameters)} - {"logit_bias"}
+INSTANT = 5_000  # tokens, with the likeliest in their places, that the event loop's own thread makes JSON
+
+
+class Completions:
+    """Answers POST /v1/completions."""
+
+    def __init__(self, model: ServedModel, engine: Engine, settings: Settings) -> None:
+        self.model = model
+        self.engine = engine
+        self.settings = settings
+        self.names = token_names(model.tokenizer)
+
+    async def create(self, body: CompletionRequest, request: Request) -> Response:
+        """Continue prompts, one character after the other, or with `echo` and `logprobs` tell how likely they are.
+
+        The same model, seed and parameters give the same text: streamed or not, alone or among others, beside other
+        prompts or not, and as the j-th of `n` texts the j-th of any larger `n`. Fields that are not known are named in
+        the header X-Unroll-Ignored-Fields.
+        """
+        check_model(body.model, self.model)
+        wish = self._translate(body, namespace_of(request))
+        check_limits(wish, self.settings, body.n if body.echo else 1)
+        texts = await Texts.prepare(self.model, self.engine, wish)
+        name = body.request_id or REQUEST_ID.get() or secrets.token_hex(12)
+        headers = {"X-Request-Id": name, **ignored_fields(body.ignored)}
+        first = await begin(texts, request)
+        answer = Answer(self.model, self.names, body, name, texts)
+        if body.stream:
+            return EventStream(answer.events(first, self.settings.keep_alive_seconds), texts, headers)
+        texts.release()
+        content = answer.whole(first) if answer.size <= INSTANT else await asyncio.to_thread(answer.whole, first)
+        return Response(content, headers=headers, media_type="application/json")
+
+    def _translate(self, body: CompletionRequest, namespace: bytes) -> TextRequest:
+        interval = self.settings.stream_interval if body.stream_interval is None else body.stream_interval
+        return TextRequest(
+            prompts=body.prompt,
+            parameters=self._parameters(body),
+            max_tokens=body.max_tokens,
+            n=body.n,
+            best_of=body.best_of,
+            stop=body.stop,
+            include_stop=body.include_stop_str_in_output,
+            min_tokens=body.min_tokens,
+            logprobs=body.logprobs,
+            prompt_logprobs=body.logprobs if body.echo else None,
+            interval=interval / 1000 if body.stream else None,
+            namespace=namespace,
+        )
+
+    def _parameters(self, body: CompletionRequest) -> SamplingParameters:
+        given = body.model_dump(include=SAMPLING, exclude_none=True)
+        biases = {int(token): bias for token, bias in body.logit_bias.items()}
+        if biases and max(biases) >= len(self.names):
+            message = f"logit_bias has the id {max(biases)}; this model's ids are 0 to {len(self.names) - 1:,}."
+            raise ParameterError("logit_bias", message)
+        return SamplingParameters(**{"seed": random_seed(), **given}, logit_bias=biases)

@@ -1,0 +1,1 @@
+"""ASGI middleware that decides who may call, how often and how much: keys, rate limits, body limits, headers."""

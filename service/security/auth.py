@@ -1,0 +1,71 @@
+"""ASGI middleware that lets in who may: a name the server answers to, and a key on every route but the public ones."""
+
+from fastapi import Request
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from service.api.error_responses import INVALID, Failure, respond
+from service.request_context import HOLDER, KEY
+from service.security.api_keys import Key, Keys
+
+PUBLIC = frozenset({"/health", "/health/live", "/health/ready"})
+"""Paths that need no key, for those who look after the server. A path is public when it is one of these exactly; all
+others are not, whether there is a route or none, so that no new route is open because somebody forgot to close it."""
+
+KEY_NEEDED = Failure(
+    401,
+    "This server needs a key; send one of its own in the header Authorization: Bearer KEY.",
+    INVALID,
+    "invalid_api_key",
+)
+CHALLENGE = {"WWW-Authenticate": 'Bearer realm="unroll"'}
+
+
+class Access:
+    """Lets requests through that name the server in their Host header and have a key where one is needed.
+
+    keys: those that count; none at all opens every route. hosts: names to answer to, in lower case; None = any.
+    `scope[KEY]` becomes the label of a request's key, and `scope[HOLDER]` its digest.
+    """
+
+    def __init__(self, app: ASGIApp, keys: Keys, hosts: tuple[str, ...] | None) -> None:
+        self.app = app
+        self.keys = keys
+        self.hosts = hosts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run the application, or answer in its place."""
+        if scope["type"] == "http":
+            headers = Headers(scope=scope)
+            failure, challenge = self._refusal(scope, headers)
+            if failure is not None:
+                await respond(Request(scope), failure, challenge)(scope, receive, send)
+                return
+        await self.app(scope, receive, send)
+
+    def _refusal(self, scope: Scope, headers: Headers) -> tuple[Failure | None, dict[str, str]]:
+        if scope["path"] in PUBLIC and scope["method"] in ("GET", "HEAD"):
+            return None, {}  # probes of a container ask by its address
+        if self.hosts is not None and host_name(headers.get("host", "")) not in self.hosts:
+            message = "The server does not answer to this name; --allowed-hosts lists those that it answers to."
+            return Failure(421, message, INVALID, "unknown_host"), {}
+        if not self.keys.needed:
+            return None, {}
+        key = self._key(headers)
+        if key is None:
+            return KEY_NEEDED, CHALLENGE
+        scope[KEY], scope[HOLDER] = key.label, key.digest
+        return None, {}
+
+    def _key(self, headers: Headers) -> Key | None:
+        scheme, _, text = headers.get("authorization", "").partition(" ")
+        given = text.strip() if scheme.lower() == "bearer" else headers.get("x-api-key")
+        return self.keys.holder(given) if given else None
+
+
+def host_name(header: str) -> str:
+    """The name in a Host header, without its port, in lower case; an IPv6 address without its brackets."""
+    name = header.strip().lower()
+    if name.startswith("["):
+        return name[1:].partition("]")[0]
+    return name.rpartition(":")[0] if name.count(":") == 1 else name

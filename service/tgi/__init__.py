@@ -1,0 +1,1 @@
+"""Text-generation-inference's dialect: /generate, /generate_stream, /, /info."""

@@ -1,0 +1,106 @@
+"""The answers and events of text-generation-inference, made from our texts."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from model.text.tokenizer import Tokenizer
+from service.api.sse import ENCODE
+from service.engine.output import Logprobs, Piece
+from service.inference.best_of import mean_logprob
+from service.inference.texts import TextPrompt
+from service.tgi.schemas import Parameters
+from service.tgi.tokens import TokenWriter, prefill_json
+
+BLOCK = 500  # tokens made events at a time, in some milliseconds
+REASONS = {"stop": "stop_sequence", "length": "length"}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The answer to one request that is not streamed.
+
+    given: its parameters; before: what every text begins with. seed: of the draws, None where nothing was drawn.
+    """
+
+    tokenizer: Tokenizer
+    given: Parameters
+    before: str
+    seed: int | None
+
+    def json(self, pieces: Sequence[Piece], prompt: TextPrompt) -> tuple[str, Piece]:
+        """The body, of every text that was written, and the best of them."""
+        ranked = sorted(pieces, key=mean_logprob, reverse=True) if len(pieces) > 1 else list(pieces)
+        best, *others = ranked
+        details = "null"
+        if self.given.details or self.given.decoder_input_details:
+            prefill = prefill_json(self.tokenizer, prompt)
+            rest = [
+                f'{{"generated_text":{ENCODE(self.before + piece.text)},{self._about(piece, prefill)}}}'
+                for piece in others
+            ]
+            sequences = f"[{','.join(rest)}]" if rest else "null"
+            details = f'{{{self._about(best, prefill)},"best_of_sequences":{sequences}}}'
+        return f'{{"generated_text":{ENCODE(self.before + best.text)},"details":{details}}}', best
+
+    def _about(self, piece: Piece, prefill: str) -> str:
+        """The details of one text."""
+        assert piece.logprobs is not None
+        written = TokenWriter(self.tokenizer, self.given.top_n_tokens).tokens(piece.logprobs, piece.text)
+        tops = f"[{','.join(top for _, top in written)}]" if self.given.top_n_tokens else "null"
+        ending = ending_json(piece, self.seed)
+        return f'{ending},"prefill":{prefill},"tokens":[{",".join(token for token, _ in written)}],"top_tokens":{tops}'
+
+
+def ending_json(piece: Piece, seed: int | None) -> str:
+    """Why and after how many tokens a text ended, and what it was drawn with."""
+    reason = REASONS[piece.finish_reason or "length"]
+    return f'"finish_reason":"{reason}","generated_tokens":{piece.tokens},"seed":{ENCODE(seed)}'
+
+
+class EventWriter:
+    """Writes the events of one streamed text: one for each token, the last with the whole text."""
+
+    def __init__(self, answer: Answer, input_length: int) -> None:
+        self._answer = answer
+        self._input_length = input_length
+        self._tokens = TokenWriter(answer.tokenizer, answer.given.top_n_tokens)
+        self._text: list[str] = []
+
+    def events(self, piece: Piece) -> Iterator[str]:
+        """The events of what the text grew by, some at a time."""
+        self._text.append(piece.text)
+        whole = "".join(self._text) if piece.finish_reason is not None else None
+        if piece.logprobs is not None:
+            ids = len(piece.logprobs.ids)
+            for start in range(0, ids, BLOCK):
+                last = start + BLOCK >= ids
+                yield self._block(part(piece.logprobs, start), piece, whole if last else None)
+
+    def _block(self, logprobs: Logprobs, piece: Piece, whole: str | None) -> str:
+        """The events of some tokens, with the `whole` text in the last of all."""
+        first = self._tokens.written + 1
+        tokens = self._tokens.tokens(logprobs, whole)
+        rests = ['"generated_text":null,"details":null'] * len(tokens)
+        if whole is not None:
+            details = "null"
+            if self._answer.given.details:
+                details = f'{{{ending_json(piece, self._answer.seed)},"input_length":{self._input_length}}}'
+            rests[-1] = f'"generated_text":{ENCODE(self._answer.before + whole)},"details":{details}'
+        return "".join(
+            f'data:{{"index":{index},"token":{token},"top_tokens":{top},{rest}}}\n\n'
+            for index, ((token, top), rest) in enumerate(zip(tokens, rests, strict=True), first)
+        )
+
+
+def part(logprobs: Logprobs, start: int) -> Logprobs:
+    """Those of one block of tokens."""
+    block = slice(start, start + BLOCK)
+    return Logprobs(
+        logprobs.ids[block], logprobs.logprobs[block], logprobs.top_ids[block], logprobs.top_logprobs[block]
+    )
+
+
+def error_event(error: Mapping[str, Any]) -> str:
+    """An error in the middle of a stream, which is its last event."""
+    return f"data:{ENCODE(error)}\n\n"

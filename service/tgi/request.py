@@ -1,0 +1,52 @@
+"""Translates the fields of a text-generation-inference request into one request of ours."""
+
+from model.sampling.parameters import SamplingParameters
+from model.text.tokenizer import Tokenizer
+from service.api.request_fields import random_seed
+from service.inference.text_request import TextRequest
+from service.tgi.schemas import Parameters
+
+
+def draws(given: Parameters) -> bool:
+    """Whether characters are drawn: if told so, and by every parameter that would make no difference otherwise."""
+    return given.do_sample or any(value is not None for value in (given.temperature, given.top_k, given.top_p))
+
+
+def sampling(given: Parameters) -> SamplingParameters:
+    """How the characters are drawn; a seed that nobody sent is made here."""
+    temperature = given.temperature or 1.0
+    return SamplingParameters(
+        temperature=temperature if draws(given) else 0.0,
+        top_k=given.top_k or 0,
+        top_p=given.top_p or 1.0,
+        repetition_penalty=given.repetition_penalty,
+        frequency_penalty=given.frequency_penalty,
+        seed=random_seed() if given.seed is None else given.seed,
+    )
+
+
+def text_request(
+    tokenizer: Tokenizer, inputs: str, given: Parameters, *, interval: float | None, namespace: bytes
+) -> TextRequest:
+    """The same as a request of ours; `interval` is None where the text is not streamed."""
+    told = interval is not None or given.details or given.decoder_input_details or given.best_of > 1
+    return TextRequest(
+        prompts=[truncated(tokenizer, inputs, given.truncate)],
+        parameters=sampling(given),
+        max_tokens=given.max_new_tokens,
+        n=given.best_of,
+        stop=given.stop,
+        include_stop=True,
+        logprobs=given.top_n_tokens if told else None,
+        prompt_logprobs=0 if given.decoder_input_details else None,
+        interval=interval,
+        namespace=namespace,
+    )
+
+
+def truncated(tokenizer: Tokenizer, inputs: str, most: int | None) -> str | list[int]:
+    """The inputs, or the last of their ids where there are more than asked for."""
+    if most is None:
+        return inputs
+    ids = tokenizer.encode(inputs)
+    return inputs if len(ids) <= most else ids[-most:].tolist()

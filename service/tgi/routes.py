@@ -1,0 +1,266 @@
+"""The dialect of text-generation-inference: its routes, headers and errors, over one request of ours."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Mapping
+from functools import partial
+from importlib.metadata import version
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from model.errors import ParameterError, ServiceError
+from service.api.error_responses import Failure, Shape, of_service_error
+from service.api.request_fields import ignored_fields, namespace_of
+from service.api.schemas import LARGEST_MAX_TOKENS, LARGEST_N, MOST_PROMPTS, MOST_STOPS
+from service.api.streaming import KEEP_ALIVE, EventStream, begin
+from service.engine.engine import Engine
+from service.engine.output import Grown
+from service.inference.served_model import ServedModel
+from service.inference.text_request import check_limits
+from service.inference.texts import INSTANT, Texts
+from service.settings import Settings
+from service.tgi.answer import BLOCK, Answer, EventWriter, error_event
+from service.tgi.request import draws, text_request
+from service.tgi.schemas import (
+    EitherRequest,
+    Generated,
+    GenerateRequest,
+    GenerateStreamRequest,
+    StreamEvent,
+    TgiError,
+    TgiInfo,
+)
+
+# Status and error_type of each status of ours; the others keep their status and are about the request.
+STATUSES: dict[int, tuple[int, str]] = {
+    400: (422, "validation"),
+    429: (429, "overloaded"),
+    499: (499, "incomplete_generation"),
+    500: (500, "incomplete_generation"),
+    503: (503, "healthcheck"),
+    504: (500, "incomplete_generation"),
+}
+
+STREAM_EXAMPLE = """\
+data:{"index":1,"token":{"id":287,"text":",","logprob":-0.9,"special":false},"top_tokens":null,"generated_text":null,\
+"details":null}
+
+data:{"index":2,"token":{"id":257,"text":" ","logprob":-0.1,"special":false},"top_tokens":null,"generated_text":", ",\
+"details":null}
+
+"""
+REF = "#/components/schemas/"
+STREAM = {
+    "schema": {
+        "type": "object",
+        "properties": {
+            "data": {
+                "type": "string",
+                "contentMediaType": "application/json",
+                "contentSchema": {"anyOf": [{"$ref": f"{REF}StreamEvent"}, {"$ref": f"{REF}TgiError"}]},
+            }
+        },
+        "required": ["data"],
+    },
+    "example": STREAM_EXAMPLE,
+}
+STREAMED = "an event for each token, whose data is a StreamEvent, or a TgiError where the text cannot go on."
+
+ERROR = {"application/json": {"schema": {"$ref": f"{REF}TgiError"}}}
+DESCRIPTIONS = {
+    413: "The body is too large.",
+    415: "The body is not announced as application/json.",
+    422: "A field is missing, outside its limits or not supported, or the body is not JSON; the sentence says which.",
+    424: "The model failed in the middle of the text; it is logged there.",
+    429: "The queue is full; Retry-After says in how many seconds to try again.",
+    500: "The text was not finished: in time, or because the server failed.",
+    503: "The server is starting, stopping or broken; Retry-After says in how many seconds to try again.",
+}
+HEADERS = {
+    "x-compute-type": "What computes: cpu or cuda.",
+    "x-compute-characters": "Characters of the inputs.",
+    "x-compute-time": "Seconds from the request to its answer.",
+    "x-total-time": "The same in milliseconds.",
+    "x-validation-time": "Milliseconds until the request was queued.",
+    "x-prompt-tokens": "Tokens of the inputs that were read.",
+    "x-generated-tokens": "Tokens of the text that is answered.",
+}
+
+
+def tgi_shape(failure: Failure) -> tuple[int, Mapping[str, Any]]:
+    """Status and body of an error in this dialect."""
+    status, kind = STATUSES.get(failure.status, (failure.status, "validation"))
+    if failure.code == "step_failed":
+        status, kind = 424, "generation"
+    return status, {"error": failure.message, "error_type": kind}
+
+
+ERROR_SHAPES: dict[str, Shape] = dict.fromkeys(("/", "/generate", "/generate_stream", "/info"), tgi_shape)
+"""The paths of this dialect, each with how its errors look."""
+
+
+class Generator:
+    """Answers /, /generate, /generate_stream and /info."""
+
+    def __init__(self, model: ServedModel, engine: Engine, settings: Settings) -> None:
+        self.model, self.engine, self.settings = model, engine, settings
+
+    async def generate(self, body: GenerateRequest, request: Request) -> Response:
+        """Continue a text, and answer when it is done."""
+        return await self._whole(body, request)
+
+    async def generate_stream(self, body: GenerateStreamRequest, request: Request) -> Response:
+        """Continue a text, and send an event for each token as it is written."""
+        return await self._stream(body, request)
+
+    async def either(self, body: EitherRequest, request: Request) -> Response:
+        """Continue a text: with `stream` as /generate_stream does, otherwise as /generate does, in a list of one."""
+        if not body.stream:
+            return await self._whole(body, request, listed=True)
+        given = body.parameters
+        for name, wanted in (("best_of", given.best_of > 1), ("decoder_input_details", given.decoder_input_details)):
+            if wanted:
+                raise ParameterError(name, f"parameters.{name} is not for a stream; leave out {name} or stream.")
+        return await self._stream(body, request)
+
+    async def info(self) -> TgiInfo:
+        """Tell what is served, and what a request may ask for."""
+        settings = self.settings
+        return TgiInfo(
+            model_id=self.model.name,
+            model_sha=self.model.fingerprint,
+            model_dtype="fp32" if settings.device == "cuda" else settings.arithmetic,
+            model_device_type=settings.device,
+            max_concurrent_requests=settings.max_rows + settings.max_waiting,
+            max_best_of=LARGEST_N,
+            max_stop_sequences=MOST_STOPS,
+            max_input_tokens=settings.max_prompt_characters,
+            max_total_tokens=settings.max_prompt_characters + LARGEST_MAX_TOKENS,
+            max_client_batch_size=MOST_PROMPTS,
+            version=version("unroll"),
+        )
+
+    async def _whole(self, body: GenerateRequest, request: Request, listed: bool = False) -> Response:
+        """The answer that is not streamed, in a list of one if asked for."""
+        began = time.perf_counter()
+        texts, answer = await self._prepare(body, request, None)
+        queued = time.perf_counter()
+        pieces = [piece for _, piece in await begin(texts, request)]
+        texts.release()
+        prompt = texts.prompts[0]
+        read = prompt.tokens if body.parameters.decoder_input_details else 0
+        few = sum(piece.tokens for piece in pieces) * (1 + body.parameters.top_n_tokens) + read <= BLOCK
+        write = partial(answer.json, pieces, prompt)
+        content, best = write() if few else await asyncio.to_thread(write)
+        took = time.perf_counter() - began
+        headers = {
+            **self._headers(body),
+            "x-compute-time": f"{took:.6f}",
+            "x-total-time": f"{took * 1000:.0f}",
+            "x-validation-time": f"{(queued - began) * 1000:.0f}",
+            "x-prompt-tokens": str(prompt.tokens),
+            "x-generated-tokens": str(best.tokens),
+        }
+        return Response(f"[{content}]" if listed else content, media_type="application/json", headers=headers)
+
+    async def _stream(self, body: GenerateRequest, request: Request) -> Response:
+        """The answer as events."""
+        texts, answer = await self._prepare(body, request, self.settings.stream_interval / 1000)
+        first = await begin(texts, request)
+        events = self._events(texts, EventWriter(answer, texts.prompts[0].tokens), first)
+        return EventStream(events, texts, self._headers(body))
+
+    async def _events(self, texts: Texts, writer: EventWriter, grown: Grown) -> AsyncIterator[bytes]:
+        """The events of a stream; an error in its middle becomes its last."""
+        try:
+            while True:
+                for _, piece in grown:
+                    for events in writer.events(piece):
+                        yield events.encode()
+                if texts.ended:
+                    return
+                grown = await texts.take(self.settings.keep_alive_seconds)
+                if not grown:
+                    yield KEEP_ALIVE
+        except ServiceError as error:
+            _, failure = tgi_shape(of_service_error(error))
+            yield error_event(failure).encode()
+
+    async def _prepare(self, body: GenerateRequest, request: Request, interval: float | None) -> tuple[Texts, Answer]:
+        """The texts of a request, ready to be submitted, and how they are answered."""
+        given, tokenizer = body.parameters, self.model.tokenizer
+        ask = partial(text_request, tokenizer, body.inputs, given, interval=interval, namespace=namespace_of(request))
+        asked = ask() if len(body.inputs) <= INSTANT else await asyncio.to_thread(ask)
+        check_limits(asked, self.settings)
+        texts = await Texts.prepare(self.model, self.engine, asked)
+        seed = asked.parameters.seed if draws(given) else None
+        return texts, Answer(tokenizer, given, body.inputs if given.return_full_text else "", seed)
+
+    def _headers(self, body: GenerateRequest) -> dict[str, str]:
+        compute = {"x-compute-type": self.settings.device, "x-compute-characters": str(len(body.inputs))}
+        return {**compute, **ignored_fields(body.ignored)}
+
+
+def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The documentation of error answers in this dialect."""
+    documented: dict[int | str, dict[str, Any]] = {
+        status: {"description": DESCRIPTIONS[status], "content": ERROR} for status in statuses
+    }
+    for status in {429, 503}.intersection(statuses):
+        documented[status]["headers"] = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}}}
+    return {**documented, "default": {"description": "Any other error, in the same shape.", "content": ERROR}}
+
+
+def headers(*names: str) -> dict[str, Any]:
+    """The documentation of the headers of an answer."""
+    return {name: {"description": HEADERS[name], "schema": {"type": "string"}} for name in names}
+
+
+def router(model: ServedModel, engine: Engine, settings: Settings) -> APIRouter:
+    """The routes of this dialect."""
+    generator = Generator(model, engine, settings)
+    routes = APIRouter(tags=["text-generation-inference"])
+    faults = errors(413, 415, 422, 424, 429, 500, 503)
+    routes.add_api_route(
+        "/generate",
+        generator.generate,
+        methods=["POST"],
+        summary="Continue a text",
+        response_model=Generated,
+        responses={200: {"description": "The text.", "headers": headers(*HEADERS)}, **faults},
+    )
+    routes.add_api_route(
+        "/generate_stream",
+        generator.generate_stream,
+        methods=["POST"],
+        summary="Continue a text in a stream",
+        response_class=EventStream,
+        response_model=StreamEvent | TgiError,
+        responses={
+            200: {
+                "description": STREAMED[0].upper() + STREAMED[1:],
+                "headers": headers("x-compute-type", "x-compute-characters"),
+                "content": {"text/event-stream": STREAM},
+            },
+            **faults,
+        },
+    )
+    routes.add_api_route(
+        "/",
+        generator.either,
+        methods=["POST"],
+        summary="Continue a text, in a stream or not",
+        response_model=list[Generated],
+        responses={
+            200: {
+                "description": f"The text, in a list of one; or {STREAMED}",
+                "headers": headers(*HEADERS),
+                "content": {"text/event-stream": STREAM},
+            },
+            **faults,
+        },
+    )
+    routes.add_api_route("/info", generator.info, methods=["GET"], summary="Describe the server", responses=errors())
+    return routes

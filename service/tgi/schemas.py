@@ -1,0 +1,267 @@
+"""What goes over the wire in the dialect of text-generation-inference: its requests with their limits, its answers."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+from model.sampling.parameters import RANGES
+from model.text.stop_strings import LARGEST_STOP
+from service.api.schemas import LARGEST_MAX_TOKENS, LARGEST_N, MOST_STOPS, Nullable, Stop, Text, null_is_absent
+
+DEFAULT_MAX_NEW_TOKENS = 100  # as text-generation-inference has it
+MOST_TOP_TOKENS = 20
+LONGEST_TRUNCATE = 100_000_000
+
+
+def only(wanted: Any, why: str) -> AfterValidator:
+    """Refuses every other value, rather than ignoring it."""
+
+    def check(given: Any) -> Any:
+        if given != wanted:
+            raise PydanticCustomError("unsupported", "{why}; leave it out", {"why": why})
+        return given
+
+    return AfterValidator(check)
+
+
+UNSUPPORTED = "this server does not support it"
+NOT_STREAMED = "a stream cannot have it"
+AllOfIt = Annotated[float, only(1, UNSUPPORTED), WithJsonSchema({"const": 1})]
+Never = Annotated[bool, only(False, UNSUPPORTED), WithJsonSchema({"const": False})]
+OneText = Annotated[int, only(1, NOT_STREAMED), WithJsonSchema({"const": 1})]
+NoPrefill = Annotated[bool, only(False, NOT_STREAMED), WithJsonSchema({"const": False})]
+
+
+class Parameters(Nullable):
+    """How to continue a text."""
+
+    model_config = ConfigDict(extra="allow")
+
+    best_of: int = Field(
+        default=1,
+        ge=1,
+        le=LARGEST_N,
+        description="Write so many texts and answer the one whose tokens are likeliest on average; not in a stream.",
+    )
+    decoder_input_details: bool = Field(
+        default=False, description="Also tell how likely each token of the inputs is; not in a stream."
+    )
+    details: bool = Field(default=False, description="Also tell why the text ended, and each of its tokens.")
+    do_sample: bool = Field(
+        default=False,
+        description="Draw. Otherwise the likeliest character always, unless temperature, top_k or top_p is given.",
+    )
+    frequency_penalty: float = Field(
+        default=0.0,
+        ge=-2,
+        le=2,
+        description="Taken from a character's logit for every time the text has it already. 0 = none.",
+    )
+    grammar: None = Field(default=None, description="Not supported: refused rather than ignored.")
+    max_new_tokens: int = Field(
+        default=DEFAULT_MAX_NEW_TOKENS, ge=1, le=LARGEST_MAX_TOKENS, description="How many tokens to write at most."
+    )
+    repetition_penalty: float = Field(
+        default=1.0,
+        ge=RANGES["repetition_penalty"][0],
+        le=RANGES["repetition_penalty"][1],
+        description="Makes characters of the inputs and of the text less likely. 1 = none.",
+    )
+    return_full_text: bool = Field(default=False, description="Begin `generated_text` with the inputs.")
+    seed: int | None = Field(
+        default=None,
+        ge=0,
+        le=2**64 - 1,
+        description="The same seed and parameters give the same text, always. Absent: drawn at random.",
+    )
+    stop: list[Stop] = Field(
+        default=[],
+        max_length=MOST_STOPS,
+        description=f"Ends the text as soon as it has one of these strings, which stays in it: at most {MOST_STOPS}, "
+        f"of 1 to {LARGEST_STOP:,} characters each.",
+    )
+    temperature: float | None = Field(
+        default=None,
+        gt=0,
+        le=RANGES["temperature"][1],
+        description="Divides the logits: below 1 likelier, above 1 wilder characters. Absent: 1.",
+    )
+    top_k: int | None = Field(
+        default=None,
+        ge=1,
+        le=int(RANGES["top_k"][1]),
+        description="Draw among this many of the likeliest characters. Absent: all.",
+    )
+    top_n_tokens: int = Field(
+        default=0, ge=0, le=MOST_TOP_TOKENS, description="Tell so many of the likeliest tokens at every place."
+    )
+    top_p: float | None = Field(
+        default=None,
+        gt=0,
+        le=1,
+        description="Draw among the fewest characters that hold this share of the probability. Absent: all.",
+    )
+    truncate: int | None = Field(
+        default=None, ge=1, le=LONGEST_TRUNCATE, description="Read only so many tokens, the last of the inputs."
+    )
+    typical_p: AllOfIt = Field(default=1.0, description="Not supported: has to be 1.")
+    watermark: Never = Field(default=False, description="Not supported: has to be false.")
+    adapter_id: None = Field(default=None, description="Not supported: refused rather than ignored.")
+
+
+class StreamParameters(Parameters):
+    """How to continue a text that is streamed: a single one, and without the inputs' own tokens."""
+
+    best_of: OneText = Field(default=1, description="A stream is of one text.")
+    decoder_input_details: NoPrefill = Field(default=False, description="Not in a stream.")
+
+
+EXAMPLE = {"inputs": "To be, or not to be", "parameters": {"max_new_tokens": 40, "do_sample": True, "seed": 1}}
+
+
+def with_example(schema: dict[str, Any]) -> None:
+    """Say in the schema that null is absent, and show a request to begin with."""
+    null_is_absent(schema)
+    schema["examples"] = [EXAMPLE]
+
+
+class GenerateRequest(Nullable):
+    """A text and how to continue it. Fields this server does not know are named in a header."""
+
+    model_config = ConfigDict(extra="allow", json_schema_extra=with_example)
+
+    inputs: Text = Field(
+        description="The text to continue. Any Unicode: characters the training never showed are read as bytes. Its "
+        "length is limited, to 1,000,000 characters unless the server is set otherwise."
+    )
+    parameters: Parameters = Field(default=Parameters(), description="Absent: one text, the likeliest.")
+
+    @property
+    def ignored(self) -> list[str]:
+        """Names of the fields this server does not know."""
+        return [*(self.model_extra or ()), *(f"parameters.{name}" for name in self.parameters.model_extra or ())]
+
+
+class GenerateStreamRequest(GenerateRequest):
+    """A text and how to continue it in a stream. Fields this server does not know are named in a header."""
+
+    parameters: StreamParameters = Field(default=StreamParameters(), description="Absent: the likeliest text.")
+
+
+def stream_or_not(schema: dict[str, Any]) -> None:
+    """The same, and say what a stream cannot have."""
+    with_example(schema)
+    schema["if"] = {"properties": {"stream": {"const": True}}, "required": ["stream"]}
+    streamed = {"anyOf": [{"$ref": "#/components/schemas/StreamParameters"}, {"type": "null"}]}
+    schema["then"] = {"properties": {"parameters": streamed}}
+
+
+class EitherRequest(GenerateRequest):
+    """A text and how to continue it, in a stream or not. Fields this server does not know are named in a header."""
+
+    model_config = ConfigDict(json_schema_extra=stream_or_not)
+
+    stream: bool = Field(default=False, description="Send the text as server-sent events while it is written.")
+
+
+FinishReason = Literal["length", "eos_token", "stop_sequence"]
+
+
+class PrefillToken(BaseModel):
+    """One token of the inputs."""
+
+    id: int = Field(ge=0, description="Its id.")
+    text: str = Field(description="What it adds to the text: nothing while its character is not whole.")
+    logprob: float | None = Field(
+        description="The logarithm of its probability; null for the first, with no text before."
+    )
+
+
+class Token(BaseModel):
+    """One token of the text."""
+
+    id: int = Field(ge=0, description="Its id.")
+    text: str = Field(description="What it adds to the text: nothing while its character is not whole.")
+    logprob: float = Field(description="The logarithm of its probability, before temperature and penalties.")
+    special: bool = Field(default=False, description="Always false: there are no special tokens.")
+
+
+class Sequence(BaseModel):
+    """One text of several, of which another was better."""
+
+    generated_text: str = Field(description="The text.")
+    finish_reason: FinishReason = Field(description="length: `max_new_tokens` are written. stop_sequence: one came.")
+    generated_tokens: int = Field(ge=0, description="Tokens of the text.")
+    seed: int | None = Field(description="The seed of the draws; null where nothing was drawn.")
+    prefill: list[PrefillToken] = Field(description="The tokens of the inputs, if asked for.")
+    tokens: list[Token] = Field(description="The tokens of the text.")
+    top_tokens: list[list[Token]] | None = Field(description="The likeliest at each place, if asked for.")
+
+
+class Details(BaseModel):
+    """How a text came about."""
+
+    finish_reason: FinishReason = Field(description="length: `max_new_tokens` are written. stop_sequence: one came.")
+    generated_tokens: int = Field(ge=0, description="Tokens of the text.")
+    seed: int | None = Field(description="The seed of the draws; null where nothing was drawn.")
+    prefill: list[PrefillToken] = Field(description="The tokens of the inputs, if asked for.")
+    tokens: list[Token] = Field(description="The tokens of the text.")
+    top_tokens: list[list[Token]] | None = Field(description="The likeliest at each place, if asked for.")
+    best_of_sequences: list[Sequence] | None = Field(description="The other texts, if there are any.")
+
+
+class Generated(BaseModel):
+    """A text that continues another."""
+
+    generated_text: str = Field(description="The text, with the stop string that ended it.")
+    details: Details | None = Field(default=None, description="If asked for.")
+
+
+class StreamDetails(BaseModel):
+    """How a streamed text came about."""
+
+    finish_reason: FinishReason = Field(description="length: `max_new_tokens` are written. stop_sequence: one came.")
+    generated_tokens: int = Field(ge=0, description="Tokens of the text.")
+    input_length: int = Field(ge=0, description="Tokens of the inputs that were read.")
+    seed: int | None = Field(description="The seed of the draws; null where nothing was drawn.")
+
+
+class StreamEvent(BaseModel):
+    """The data of one event: one token, and with the last of them the whole text."""
+
+    index: int = Field(ge=1, description="Which token of the text this is, from 1.")
+    token: Token
+    top_tokens: list[Token] | None = Field(default=None, description="The likeliest in its place, if asked for.")
+    generated_text: str | None = Field(default=None, description="The whole text, with its last token.")
+    details: StreamDetails | None = Field(default=None, description="With the last token, if asked for.")
+
+
+ErrorType = Literal["validation", "generation", "overloaded", "incomplete_generation", "healthcheck"]
+
+
+class TgiError(BaseModel):
+    """The body of every answer that is an error, in this dialect."""
+
+    error: str = Field(description="A sentence that names the remedy.")
+    error_type: ErrorType = Field(description="The kind of error, as clients of this dialect know it.")
+
+
+class TgiInfo(BaseModel):
+    """What is served, and what a request may ask for."""
+
+    model_id: str = Field(description="The model's name.")
+    model_sha: str = Field(description="A hash of the model's files and of the arithmetic, as `system_fingerprint` is.")
+    model_dtype: str = Field(description="The arithmetic of the network.")
+    model_device_type: str = Field(description="Where it runs.")
+    model_pipeline_tag: Literal["text-generation"] = "text-generation"
+    max_concurrent_requests: int = Field(ge=1, description="Texts that may run and wait at a time.")
+    max_best_of: int = Field(ge=1, description="Largest `best_of`.")
+    max_stop_sequences: int = Field(ge=0, description="Most strings in `stop`.")
+    max_input_tokens: int = Field(ge=1, description="Characters of the longest inputs.")
+    max_total_tokens: int = Field(ge=1, description="The same and the largest `max_new_tokens` together.")
+    max_client_batch_size: int = Field(ge=1, description="Texts of one request to /v1/completions.")
+    router: Literal["unroll"] = "unroll"
+    version: str = Field(description="The version of Unroll.")
+    sha: None = Field(default=None, description="Always null.")
+    docker_label: None = Field(default=None, description="Always null.")

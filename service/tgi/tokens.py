@@ -1,0 +1,73 @@
+"""Tokens as text-generation-inference writes them in JSON: id, text and log-probability."""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from model.text.text_stream import TextStream
+from model.text.tokenizer import Tokenizer
+from service.api.sse import ENCODE
+from service.engine.output import Logprobs
+from service.inference.texts import TextPrompt
+
+LEAST_LOGPROB = -9999.0  # JSON has no infinity
+
+
+class TokenWriter:
+    """Writes the tokens of one text as JSON; their texts joined are the text.
+
+    top: how many of the likeliest are written beside each. written: how many tokens there are so far; length: how many
+    characters they spell.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, top: int = 0) -> None:
+        self._tokenizer = tokenizer
+        self._stream = TextStream(tokenizer)
+        self._top = top
+        self.written = 0
+        self.length = 0
+
+    def spell(self, ids: Sequence[int]) -> Iterator[tuple[int, str]]:
+        """Each id with what it adds to the text: nothing while its character is not whole."""
+        for token in ids:
+            text = self._stream.feed([token])
+            self.written += 1
+            self.length += len(text)
+            yield token, text
+
+    def tokens(self, logprobs: Logprobs, whole: str | None = None) -> list[tuple[str, str]]:
+        """Each drawn id, and the likeliest in its place, both as JSON. `whole` is the text that the last one ends."""
+        spelled = list(self.spell(logprobs.ids.tolist()))
+        if whole is not None and spelled:  # of an id that spells two characters the text may have but the first
+            token, text = spelled[-1]
+            spelled[-1] = (token, whole[self.length - len(text) :])
+        tops = self._tops(logprobs)
+        return [
+            (token_json(token, text, logprob), top)
+            for (token, text), logprob, top in zip(spelled, logprobs.logprobs.tolist(), tops, strict=True)
+        ]
+
+    def _tops(self, logprobs: Logprobs) -> Iterable[str]:
+        if not self._top:
+            return ["null"] * len(logprobs.ids)
+        piece = self._tokenizer.piece
+        return (
+            f"[{','.join(token_json(token, piece(token), value) for token, value in zip(ids, values, strict=True))}]"
+            for ids, values in zip(logprobs.top_ids.tolist(), logprobs.top_logprobs.tolist(), strict=True)
+        )
+
+
+def token_json(token: int, text: str, logprob: float) -> str:
+    """One token of a text."""
+    return f'{{"id":{token},"text":{ENCODE(text)},"logprob":{max(logprob, LEAST_LOGPROB)!r},"special":false}}'
+
+
+def prefill_json(tokenizer: Tokenizer, prompt: TextPrompt) -> str:
+    """The tokens of the inputs; the first has no probability, as nothing stands before it."""
+    if prompt.scores is None:
+        return "[]"
+    logprobs = ["null", *(repr(max(value, LEAST_LOGPROB)) for value in prompt.scores.logprobs.tolist())]
+    spelled = TokenWriter(tokenizer).spell(prompt.ids.tolist())
+    tokens = (
+        f'{{"id":{token},"text":{ENCODE(text)},"logprob":{logprob}}}'
+        for (token, text), logprob in zip(spelled, logprobs, strict=False)
+    )
+    return f"[{','.join(tokens)}]"

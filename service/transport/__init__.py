@@ -1,0 +1,1 @@
+"""Below HTTP: sockets, TLS, bounded connections, the gate that is open while a model loads."""

@@ -1,0 +1,290 @@
+"""Uvicorn's HTTP/1.1 connections, with bounds on how many there are, how long they take, and what they hold.
+
+The parser is h11, and stays it where httptools is installed, too, which uvicorn would take by itself: bytes of
+strangers meet no parser in C, and the fraction of a millisecond more is little beside the text a request asks for.
+
+Uvicorn's own `limit_concurrency` is not used: it counts a connection when it asks, not when it comes, refuses probes
+like everybody else, and answers in plain text.
+"""
+
+import asyncio
+import json
+import sys
+from collections.abc import Callable
+from functools import partial
+from typing import Any, cast
+
+import h11
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.protocols.http.flow_control import CLOSE_HEADER
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from service.api.error_responses import INVALID, RETRY_AFTER, Failure, openai_shape
+from service.security.auth import PUBLIC
+from service.security.security_headers import HEADERS
+from service.settings import Settings
+from service.transport.sockets import fitting, watch_peer
+from service.transport.staged_transport import StagedTransport
+
+PROBES = (*sorted(PUBLIC), "/metrics")  # what may be asked when all places are taken
+
+SPARE = 32  # connections beyond the limit, for probes: more than come at once from what watches a server
+SPARE_SECONDS = 1.0  # for the headers of such a one, so that whoever takes them all has to come anew each second
+TOLD = 256  # connections beyond these that are told so; the rest are cut off, since each open one costs a descriptor
+
+MOST_HEADERS = 100  # of a request, as in Apache and Go; browsers send twenty
+SMALL_REST = 65_536  # bytes of a body, still on their way after an answer, that are read so the connection can stay
+
+PIECE = 65_536  # bytes of an answer that are written at a time, each in `send_seconds`
+WRITE_BUFFER = 65_536  # bytes an answer may be ahead of the kernel before it waits; asyncio's default, said aloud
+
+CROWDED = Failure(
+    503,
+    "All the connections this server takes are open; try again in a moment.",
+    "server_error",
+    "too_many_connections",
+)
+LATE = Failure(
+    408, "The headers of a request did not come in time; send them at once.", INVALID, "headers_too_slow"
+)  # fmt: skip
+LARGE = Failure(431, "The request has too many or too long headers; send fewer.", INVALID, "headers_too_large")
+UNCLEAR = Failure(
+    400, "The request has both Content-Length and Transfer-Encoding; send one of them.", INVALID, "malformed_request"
+)
+MALFORMED = Failure(
+    400, "This is no HTTP/1.1 request that can be read; use an HTTP client.", INVALID, "malformed_request"
+)
+
+OnRefusal = Callable[[str], None]
+"""Told the code of each answer that is given here and never reaches the application."""
+
+
+def bounded(settings: Settings, on_refusal: OnRefusal | None = None) -> type["Connection"]:
+    """What makes a connection, for `http` of uvicorn.Config. Of `max_connections` it keeps what fits the process."""
+    most = fitting(settings.max_connections, beside=SPARE + TOLD)
+    return cast("type[Connection]", partial(Connection, settings, most, on_refusal or _ignore))
+
+
+class Connection(H11Protocol):
+    """A connection of a stranger. Overridden are only the methods where uvicorn waits or holds without a bound."""
+
+    def __init__(
+        self, settings: Settings, most: int, on_refusal: OnRefusal, config: Any, *args: Any, **named: Any
+    ) -> None:
+        super().__init__(config, *args, **named)
+        self.conn = h11.Connection(h11.SERVER, settings.max_header_bytes)
+        self.timeout_keep_alive = cast("int", settings.idle_seconds)
+        self.app: Any = self._answer  # around the application, where a request has headers and an answer has pieces
+        self._application: ASGIApp = config.loaded_app
+        self._settings = settings
+        self._most = most
+        self._on_refusal = on_refusal
+        self._spare = False
+        self._refused = False
+        self._ahead = bytearray()  # came while a request is being answered, or before the connection was made
+        self._owed: asyncio.TimerHandle | None = None
+        self._untaken: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Take the connection, or refuse it; uvicorn takes all, and gives a client for ever to say something."""
+        seconds = self._settings.send_seconds
+        super().connection_made(StagedTransport(transport, self._may_send, seconds))
+        self.transport.set_write_buffer_limits(WRITE_BUFFER)
+        watch_peer(transport, seconds)
+        crowd = len(self.connections) - self._most
+        self._spare = crowd > 0
+        if crowd > SPARE + TOLD:
+            self.transport.abort()
+        elif crowd > SPARE:
+            self._refuse(CROWDED)
+        else:
+            self._take_ahead()
+            self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the connection with its timers; uvicorn keeps it until they have run, where the peer reset it."""
+        for timer in (self._owed, self._untaken):
+            if timer is not None:
+                timer.cancel()
+        if self.transport is not None:  # which it is where TLS ends as it begins
+            cast("StagedTransport", self.transport).lost()
+            super().connection_lost(exc)
+            self._unset_keepalive_if_required()
+
+    def data_received(self, data: bytes) -> None:
+        """Give the parser as much as headers may have at a time.
+
+        h11 bounds only headers that have not ended; 16,000 that came whole in one read it would take, in 20 ms.
+        """
+        at, most = 0, self._settings.max_header_bytes
+        while at < len(data):
+            size = most
+            if self.conn.their_state is h11.IDLE:
+                size = max(1, most + 1 - len(self.conn.trailing_data[0]))
+            self._take(data[at : at + size])
+            at += size
+        self._watch()
+
+    def _take(self, data: bytes) -> None:
+        """Parse some bytes, keep them for later, or drop what belongs to no request that will be answered.
+
+        Uvicorn stops to read where bytes follow a request, and so would not notice when such a client goes away.
+        """
+        state = self.conn.their_state
+        if self.transport is not None and (self.transport.is_closing() or state in (h11.MUST_CLOSE, h11.ERROR)):
+            return
+        if self.transport is not None and state in (h11.IDLE, h11.SEND_BODY):
+            super().data_received(data)
+            return
+        self._ahead += data
+        if self.transport is not None and len(self._ahead) > self._settings.max_header_bytes:
+            self.flow.pause_reading()
+
+    def _take_ahead(self) -> None:
+        ahead, self._ahead = bytes(self._ahead), bytearray()
+        if ahead:
+            self.data_received(ahead)
+
+    def on_response_complete(self) -> None:
+        """Go on to what came meanwhile."""
+        super().on_response_complete()
+        if not self.transport.is_closing():
+            self._take_ahead()
+            self._watch()
+
+    def _watch(self) -> None:
+        """Set a time for what the client owes: headers it has begun, or not even that, or a body's answered rest."""
+        if self.transport is None or self.transport.is_closing():
+            return
+        theirs = self.conn.their_state
+        owes = theirs is h11.SEND_BODY and self.conn.our_state is h11.DONE
+        if theirs is h11.IDLE:
+            owes = self.cycle is None or bool(self.conn.trailing_data[0])
+            if owes:
+                self._unset_keepalive_if_required()  # part of a request was sent ahead
+            elif self.timeout_keep_alive_task is None:  # the rest of a body has come, and uvicorn forgets it
+                self.timeout_keep_alive_task = self.loop.call_later(
+                    self.timeout_keep_alive, self.timeout_keep_alive_handler
+                )
+        if not owes and self._owed is not None:
+            self._owed.cancel()
+            self._owed = None
+        elif owes and self._owed is None:
+            seconds = self._settings.header_seconds
+            self._owed = self.loop.call_later(min(seconds, SPARE_SECONDS) if self._spare else seconds, self._overdue)
+
+    def _overdue(self) -> None:
+        if self.transport.is_closing():
+            return
+        if self.conn.their_state is h11.IDLE:
+            self._refuse(LATE)
+        else:
+            self.transport.close()
+
+    def pause_writing(self) -> None:
+        """Give the reader a time to take what is written; uvicorn waits for ever."""
+        super().pause_writing()
+        self._untaken = self.loop.call_later(self._settings.send_seconds, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """The reader has taken it."""
+        super().resume_writing()
+        if self._untaken is not None:
+            self._untaken.cancel()
+            self._untaken = None
+
+    def shutdown(self) -> None:
+        """End when the server does; uvicorn raises where a connection has ended already."""
+        if not self.transport.is_closing():
+            super().shutdown()
+
+    def _should_upgrade(self) -> bool:
+        """Never, and without the two warnings that uvicorn writes for every stranger who asks."""
+        return False
+
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002
+        """Answer what cannot be parsed in our shape; uvicorn raises where an answer is under way.
+
+        It is called while h11's error is handled, which says whether the headers were too long.
+        """
+        error = sys.exc_info()[1]
+        self._refuse(LARGE if getattr(error, "error_status_hint", None) == 431 else MALFORMED)
+
+    def _refuse(self, failure: Failure) -> None:
+        """Answer instead of the application, and close; where its answer is under way, only the latter."""
+        self._on_refusal(failure.code or "")
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        state = self.conn.our_state
+        if state not in (h11.IDLE, h11.SEND_RESPONSE):
+            self.transport.abort()
+            return
+        self._refused = True
+        answer = refusal(failure)
+        headers = [*self.server_state.default_headers, *answer.raw_headers, CLOSE_HEADER]
+        empty = state is h11.SEND_RESPONSE and self.scope["method"] == "HEAD"
+        for event in (
+            h11.Response(status_code=failure.status, headers=headers),
+            h11.Data(data=b"" if empty else bytes(answer.body)),
+            h11.EndOfMessage(),
+        ):
+            self.transport.write(self.conn.send(event) or b"")
+        self.transport.close()
+
+    def _may_send(self) -> bool:
+        return self._refused or self.conn.their_state in (h11.SEND_BODY, h11.ERROR)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let the application answer, or not; its answer is sent in pieces that a reader has to take one by one."""
+
+        async def pieces(message: Message) -> None:
+            if message["type"] == "http.response.start" and self._rest_is_long():
+                message = {**message, "headers": [*message.get("headers", ()), CLOSE_HEADER]}
+            body = message.get("body", b"")
+            for at in range(0, len(body) - PIECE, PIECE):
+                await send({"type": message["type"], "body": body[at : at + PIECE], "more_body": True})
+            last = max(0, (len(body) - 1) // PIECE * PIECE)
+            await send({**message, "body": body[last:]} if last else message)
+
+        failure = self._objection(scope)
+        if failure is None:
+            await self._application(scope, receive, pieces)
+            return
+        self._on_refusal(failure.code or "")
+        answer = refusal(failure)
+        answer.raw_headers.append(CLOSE_HEADER)
+        await answer(scope, receive, pieces)
+
+    def _objection(self, scope: Scope) -> Failure | None:
+        """Why a request whose headers were read does not reach the application."""
+        headers: list[tuple[bytes, bytes]] = scope["headers"]
+        size = (
+            len(scope["raw_path"]) + len(scope["query_string"]) + sum(len(name) + len(value) for name, value in headers)
+        )
+        if len(headers) > MOST_HEADERS or size > self._settings.max_header_bytes:
+            return LARGE
+        if {b"content-length", b"transfer-encoding"} <= {name for name, _ in headers}:
+            return UNCLEAR  # a proxy before us may have believed the other one (RFC 9112, section 6.3)
+        if self._spare and scope["path"] not in PROBES and len(self.connections) > self._most:
+            return CROWDED
+        return None
+
+    def _rest_is_long(self) -> bool:
+        """Whether, at the start of an answer, more of the request's body may come than is worth reading."""
+        if self.conn.their_state is not h11.SEND_BODY:
+            return False
+        length = next((value for name, value in self.headers if name == b"content-length"), None)
+        return length is None or int(length) > SMALL_REST or self.conn.they_are_waiting_for_100_continue
+
+
+def _ignore(code: str) -> None:
+    """Tell nobody."""
+
+
+def refusal(failure: Failure) -> Response:
+    """The answer of what never reaches the application, in OpenAI's shape, since no route is known."""
+    status, content = openai_shape(failure)
+    retry = {"Retry-After": RETRY_AFTER[status]} if status in RETRY_AFTER else {}
+    return Response(json.dumps(content), status, {**HEADERS, **retry}, "application/json")

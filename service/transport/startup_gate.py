@@ -1,0 +1,72 @@
+"""The application's door, open from the first moment: it tells that a model is being loaded until the model is."""
+
+import asyncio
+from collections.abc import Callable
+
+from fastapi import FastAPI
+from starlette.responses import JSONResponse
+from starlette.types import Receive, Scope, Send
+
+from service.api.error_responses import Failure, openai_shape
+from service.security.auth import PUBLIC
+
+LOADING = Failure(503, "The server is loading its model; try again in a moment.", "server_error", "loading")
+WAITS = {"Retry-After": "1"}
+
+
+class Gate:
+    """An ASGI application that loads another and then is that other.
+
+    load: makes it, in a thread, which may take long.
+    app: the other, once it answers. error: what `load` raised; the gate never opens then.
+    """
+
+    def __init__(self, load: Callable[[], FastAPI]) -> None:
+        self.app: FastAPI | None = None
+        self.error: Exception | None = None
+        self._load = load
+        self._then: list[Callable[[FastAPI], None]] = []
+        self._closing = asyncio.Event()
+
+    def when_open(self, call: Callable[[FastAPI], None]) -> None:
+        """Have something done once the other application answers."""
+        self._then.append(call)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Be the other application, or say that there is none yet."""
+        if scope["type"] == "lifespan":
+            await self._live(receive, send)
+        elif self.app is not None:
+            await self.app(scope, receive, send)
+        elif scope["type"] == "http":
+            await _while_loading(scope)(scope, receive, send)
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        """Load beside serving, and end the application when the server ends."""
+        await receive()
+        running = asyncio.create_task(self._run())
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        self._closing.set()
+        await running
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def _run(self) -> None:
+        """Raises nothing: what goes wrong while loading is the server's to tell."""
+        try:
+            app = await asyncio.to_thread(self._load)
+            async with app.router.lifespan_context(app):
+                self.app = app
+                for call in self._then:
+                    call(app)
+                await self._closing.wait()
+        except Exception as error:
+            self.error = error
+
+
+def _while_loading(scope: Scope) -> JSONResponse:
+    """Alive, and not ready."""
+    if scope["path"] in PUBLIC:
+        return JSONResponse({"status": "loading"}, 200 if scope["path"] == "/health/live" else 503, WAITS)
+    status, body = openai_shape(LOADING)
+    return JSONResponse(body, status, WAITS)

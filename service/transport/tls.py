@@ -1,0 +1,122 @@
+"""TLS: the context from a certificate, and connections that are counted and timed from before their handshake."""
+
+import asyncio
+import ssl
+from asyncio import sslproto
+from collections.abc import Callable
+from typing import Any, cast
+
+from uvicorn.server import ServerState
+
+from service.errors import SettingsError
+from service.settings import Settings
+from service.transport.connections import SPARE, TOLD, Connection
+from service.transport.sockets import fitting
+from service.transport.staged_transport import LINGER_SECONDS
+
+OLDEST = ssl.TLSVersion.TLSv1_2  # RFC 8996 forbids those before it
+READ_BUFFER = 32_768  # bytes that asyncio keeps for each connection, 256 KiB by itself; a record of TLS has half of it
+
+
+def tls_context(settings: Settings) -> ssl.SSLContext | None:
+    """The context of the certificate and key the settings name; None where they name none.
+
+    Raises SettingsError where they cannot be read or do not belong together.
+    """
+    if settings.tls_certificate is None:
+        return None
+    key = settings.tls_key or settings.tls_certificate
+    for flag, path in (("--tls-certificate", settings.tls_certificate), ("--tls-key", key)):
+        try:
+            path.open("rb").close()
+        except OSError as error:
+            raise SettingsError(f"{path} cannot be read ({error.strerror}); name a PEM file with {flag}.") from error
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = OLDEST
+    context.options |= ssl.OP_NO_RENEGOTIATION  # by which one connection can ask for any number of handshakes
+    context.set_alpn_protocols(["http/1.1"])
+    try:
+        # A key behind a passphrase fails: Python would ask at the terminal for it.
+        context.load_cert_chain(settings.tls_certificate, key, password=lambda: b"")
+    except (ssl.SSLError, ValueError) as error:
+        reason = getattr(error, "reason", None) or str(error)
+        raise SettingsError(
+            f"{settings.tls_certificate} and {key} are no certificate and the key it was made for ({reason}); name PEM "
+            "files with --tls-certificate, the whole chain in it, and --tls-key, without a passphrase."
+        ) from error
+    return context
+
+
+def secured(context: ssl.SSLContext, settings: Settings, plain: type[Connection]) -> type[asyncio.Protocol]:
+    """What makes a connection by TLS, for `http` of uvicorn.Config, from what makes one without.
+
+    Uvicorn's `ssl_…` are not used: with them a connection is known only after its handshake, for which asyncio gives it
+    a minute, and of those there may be any number.
+    """
+    most = fitting(settings.max_connections, beside=SPARE + TOLD) + SPARE
+    sslproto.SSLProtocol.max_size = READ_BUFFER
+
+    def make(**named: Any) -> Handshake:
+        return Handshake(lambda: plain(**named), named["server_state"], context, settings, most)
+
+    return cast("type[asyncio.Protocol]", make)
+
+
+class Handshake(asyncio.Protocol):
+    """A connection until its handshake is done; `make` then makes what it goes on as.
+
+    most: connections there may be, this one included; more are cut off, since to tell them why would cost a handshake.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[], Connection],
+        state: ServerState,
+        context: ssl.SSLContext,
+        settings: Settings,
+        most: int,
+    ) -> None:
+        self._make = make
+        self._connections = cast("set[Any]", state.connections)
+        self._context = context
+        self._settings = settings
+        self._most = most
+        self._transport: asyncio.Transport
+        self._task: asyncio.Task[None]
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin the handshake."""
+        self._transport = cast("asyncio.Transport", transport)
+        self._connections.add(self)
+        if len(self._connections) > self._most:
+            self.shutdown()
+        else:
+            self._task = asyncio.get_running_loop().create_task(self._secure())
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+        """Only called before the handshake has begun."""
+        self._connections.discard(self)
+
+    def shutdown(self) -> None:
+        """End when the server does."""
+        self._connections.discard(self)
+        self._transport.abort()
+
+    async def _secure(self) -> None:
+        connection = self._make()
+        try:
+            transport = await asyncio.get_running_loop().start_tls(
+                self._transport,
+                connection,
+                self._context,
+                server_side=True,
+                ssl_handshake_timeout=self._settings.header_seconds,
+                ssl_shutdown_timeout=LINGER_SECONDS,
+            )
+        except OSError:  # no TLS, too old, too slow, or gone: a stranger's mistake, and nothing to log
+            self._transport.abort()
+            return
+        finally:
+            self._connections.discard(self)
+        if transport is not None and not transport.is_closing():
+            connection.connection_made(transport)

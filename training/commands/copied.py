@@ -1,0 +1,68 @@
+"""The verb `unroll copied`."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from training.commands.options import SPLIT, EncodingOption
+
+
+def copied(
+    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint folder.")],
+    corpus: Annotated[
+        list[str], typer.Argument(metavar="CORPUS...", help="What it was trained on: files, folders, .gz files, or -.")
+    ],
+    split: Annotated[
+        str, typer.Option(help="Look in the train part only; as in training, " + SPLIT + " whole looks in everything.")
+    ] = "whole",
+    encoding: EncodingOption = "utf-8",
+    characters: Annotated[int, typer.Option(min=1, help="Characters to draw.")] = 10_000,
+    temperature: Annotated[
+        float, typer.Option(help="Divides the logits, 0 to 100; 0 takes the likeliest character always.")
+    ] = 0.8,
+    seed: Annotated[int, typer.Option(help="Whole number of 64 bits; the same seed draws the same text.")] = 1,
+    text: Annotated[
+        Path | None, typer.Option(help="Judge this UTF-8 file rather than a drawn text.", show_default="draw one")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Answer in JSON.")] = False,
+) -> None:
+    """Measure what a model's text copies from the corpus it learnt.
+
+    Prints the longest passage that both have, and how many of the text's passages of 8, 16 and 32 characters (n-grams)
+    the corpus has nowhere. Held-out text, given with --text, shows how much any text of the kind repeats.
+
+    Examples:
+
+      unroll copied runs/book/best book.txt --split 90/5/5
+
+      unroll copied runs/book/best book.txt --temperature 0.5 --characters 100000 --json
+
+      unroll copied runs/book/best book.txt --text story.txt
+    """
+    from model.checkpoint import load
+    from model.decoding.decoder import Decoder
+    from training.data.corpus import Corpus
+    from training.data.sources import FileSource, find_sources
+    from training.data.split import split as cut
+    from training.evaluation.memorisation import copied as compare
+    from training.evaluation.memorisation import describe, draw
+
+    model = load(checkpoint)
+    if text is None:
+        sample = draw(Decoder(model), model.tokenizer, characters, temperature, seed)
+        how = f"drawn at temperature {temperature:g}"
+    else:
+        sample = Corpus([FileSource(text)]).encode(model.tokenizer)
+        how = f"of {text.name}"
+    ids = Corpus(find_sources(corpus, encoding), encoding).encode(model.tokenizer)
+    found = compare(sample, ids if split == "whole" else cut(ids, split).train, model.tokenizer)
+    if as_json:
+        drawn = {"temperature": temperature, "seed": seed} if text is None else {"text": str(text)}
+        typer.echo(json.dumps({"split": split, **drawn, **found.to_json()}))
+        return
+    Console().print(describe(found, how), highlight=False, markup=False, soft_wrap=True)
+    if found.begins_in_corpus is not None:
+        Console().print(f"The corpus first has it at character {found.begins_in_corpus:,}.", highlight=False)

@@ -1,0 +1,229 @@
+"""The verb `unroll evaluate`."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from model.errors import CorpusError, ParameterError
+from training.commands.options import SPLIT, EncodingOption, require
+
+if TYPE_CHECKING:
+    from model.checkpoint import Checkpoint
+    from model.text.utf8_ids import Ids
+    from training.evaluation.readers import Reader
+    from training.evaluation.score import Score
+
+
+ReaderName = Literal["network", "fp32", "int8"]
+
+
+class Protocol(StrEnum):
+    """How a text is read to be scored."""
+
+    CARRIED = "carried"
+    COLD = "cold"
+    DYNAMIC = "dynamic"
+    ALL = "all"
+
+
+PROTOCOLS = (Protocol.CARRIED, Protocol.COLD, Protocol.DYNAMIC)
+
+
+def evaluate(
+    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint folder.")],
+    corpus: Annotated[list[str], typer.Argument(metavar="CORPUS...", help="Files, folders, .gz files, or -.")],
+    split: Annotated[str, typer.Option(help="whole, " + SPLIT)] = "whole",
+    encoding: EncodingOption = "utf-8",
+    protocol: Annotated[
+        list[Protocol] | None,
+        typer.Option(
+            help="carried: one pass, the state carried. cold: random windows of 256, each from a zero state, as "
+            "nanoGPT measures. dynamic: a copy goes on learning from what it has predicted. Name several by repeating.",
+            show_default="carried",
+        ),
+    ] = None,
+    reader: Annotated[
+        ReaderName, typer.Option(help="The PyTorch network, or the CPU decoder in fp32 or int8 as it is served.")
+    ] = "network",
+    lanes: Annotated[
+        int | None,
+        typer.Option(
+            help="Stretches read side by side, each from a zero state.",
+            show_default="one per 16,384 ids, for dynamic one per 65,536",
+            min=1,
+        ),
+    ] = None,
+    windows: Annotated[int, typer.Option(help="Cold windows drawn from each part.", min=1)] = 200 * 64,
+    fit_temperature: Annotated[
+        bool,
+        typer.Option(
+            "--fit-temperature", help="Also fit the softmax temperature on the validation part, and score with it."
+        ),
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Answer in JSON.")] = False,
+    write_surprise: Annotated[
+        bool,
+        typer.Option(
+            "--write-surprise",
+            help="Also measure how surprising passages of the validation part are, and keep that in the checkpoint, "
+            "as a training run does: what the service holds other texts against.",
+        ),
+    ] = False,
+) -> None:
+    """Measure bits and nats per character of a text, by three protocols.
+
+    Examples:
+
+      unroll evaluate runs/book/best other-book.txt
+
+      unroll evaluate runs/book/best book.txt --split 90/5/5 --json
+
+      unroll evaluate runs/book/best book.txt --split 90/5/5 --reader int8
+
+      unroll evaluate runs/book/best book.txt --split 90/5/5 --protocol all
+
+      unroll evaluate runs/book/best book.txt --split 90/5/5 --write-surprise
+    """
+    chosen = protocol or [Protocol.CARRIED]
+    wanted = [name for name in PROTOCOLS if name in chosen or Protocol.ALL in chosen]
+    _check(split, reader, wanted, fit_temperature, write_surprise)
+    require("torch")
+    from model.checkpoint import load
+    from training.report.card import card_line, rewrite
+
+    model = load(checkpoint)
+    how = _Reading(model, _parts(model, corpus, encoding, split), reader, lanes, windows)
+    with Console(stderr=True).status("Scoring …") as status:
+        scores: dict[Protocol, dict[str, Score]] = {}
+        for name in wanted:
+            status.update(f"Scoring, {name} …")
+            scores[name] = how.scores(name)
+        tempered = how.tempered() if fit_temperature else None
+    surprise = rewrite(checkpoint, how.parts["validation"]) if write_surprise else None
+    if as_json:
+        typer.echo(json.dumps({"split": split, "reader": reader, **_to_json(scores, tempered)}))
+        return
+    _show(scores.values(), tempered, reader)
+    if surprise is not None:
+        Console().print(f"{card_line(surprise)}\nKept in {checkpoint}.", highlight=False, markup=False, soft_wrap=True)
+
+
+def _check(split: str, reader: ReaderName, wanted: Iterable[Protocol], temperature: bool, surprise: bool) -> None:
+    """Refuse what needs a validation part that was not named, or a network that can learn."""
+    if split == "whole":
+        needs = {
+            "--write-surprise needs the validation part": surprise,
+            "--fit-temperature needs the validation part": temperature,
+            "Dynamic evaluation needs the train part, for the usual size of gradients, and the validation part, to "
+            "choose its rate and decay": Protocol.DYNAMIC in wanted,
+        }
+        for need, asked in needs.items():
+            if asked:
+                raise ParameterError("split", f"{need}; name the --split the model was trained with.")
+    if reader != "network" and Protocol.DYNAMIC in wanted:
+        raise ParameterError(
+            "reader",
+            "Dynamic evaluation trains a copy of the network, which the CPU decoder cannot; leave out --reader, or "
+            "choose --protocol carried --protocol cold.",
+        )
+
+
+def _parts(model: "Checkpoint", corpus: list[str], encoding: str, split: str) -> "dict[str, Ids]":
+    """The parts of a corpus as ids by name: whole; or train, validation and test."""
+    from model.text.utf8_ids import count_characters
+    from training.data.corpus import Corpus
+    from training.data.sources import find_sources
+    from training.data.split import split as cut
+
+    ids = Corpus(find_sources(corpus, encoding), encoding).encode(model.tokenizer)
+    if count_characters(ids) < 2:
+        raise CorpusError("The text has fewer than two characters, so there is nothing to predict; name a longer one.")
+    if split == "whole":
+        return {"whole": ids}
+    pieces = cut(ids, split)
+    return {"train": pieces.train, "validation": pieces.validation, "test": pieces.test}
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """A checkpoint, the parts of a text, and how the one reads the other."""
+
+    model: "Checkpoint"
+    parts: "dict[str, Ids]"
+    reader: ReaderName
+    lanes: int | None
+    windows: int
+
+    def scores(self, protocol: Protocol) -> "dict[str, Score]":
+        """The score of the whole; or of validation, test and both."""
+        from model.network import from_tensors
+        from training.evaluation.dynamic_evaluation import dynamic
+        from training.evaluation.protocols import carried, cold_parts
+
+        scored = {name: part for name, part in self.parts.items() if name != "train"}
+        if protocol is Protocol.COLD:
+            return cold_parts(self._read(self.model), scored, windows=self.windows)
+        if protocol is Protocol.DYNAMIC:
+            network = from_tensors(self.model.config, self.model.tensors)
+            return _with_both(dynamic(network, self.parts["train"], scored, "validation", self.lanes)[1])
+        return _with_both({name: carried(self._read(self.model), part, self.lanes) for name, part in scored.items()})
+
+    def tempered(self) -> "tuple[float, dict[str, Score]]":
+        """The temperature fitted on the validation part, and the scores with the state carried at it."""
+        from model.network import from_tensors
+        from training.evaluation.calibration import fit_temperature, scale_output
+
+        network = from_tensors(self.model.config, self.model.tensors)
+        temperature = fit_temperature(network, self.parts["validation"], self.lanes)
+        scaled = replace(self.model, tensors=scale_output(self.model.tensors, temperature))
+        found = replace(self, model=scaled).scores(Protocol.CARRIED)
+        words = f"temperature {temperature:.4f} fitted on validation"
+        return temperature, {n: replace(s, protocol=f"{s.protocol}, {words}") for n, s in found.items()}
+
+    def _read(self, model: "Checkpoint") -> "Reader":
+        from model.decoding.decoder import Decoder
+        from model.network import from_tensors
+        from training.evaluation.readers import decoder_reader, network_reader
+
+        if self.reader == "network":
+            return network_reader(from_tensors(model.config, model.tensors))
+        return decoder_reader(Decoder(model, self.reader, every_id=True))
+
+
+def _with_both(scores: "dict[str, Score]") -> "dict[str, Score]":
+    if "validation" not in scores:
+        return scores
+    return {**scores, "validation and test": scores["validation"] + scores["test"]}
+
+
+def _to_json(
+    scores: "dict[Protocol, dict[str, Score]]", tempered: "tuple[float, dict[str, Score]] | None"
+) -> dict[str, Any]:
+    """`parts`: the figures of the first protocol by part; `protocols`: those of each; `temperature` where fitted."""
+    protocols = {name: {part: s.to_json() for part, s in found.items()} for name, found in scores.items()}
+    values: dict[str, Any] = {"parts": next(iter(protocols.values())), "protocols": protocols}
+    if tempered is not None:
+        parts = {part: score.to_json() for part, score in tempered[1].items()}
+        values["temperature"] = {"fitted": round(tempered[0], 4), "parts": parts}
+    return values
+
+
+def _show(
+    scores: "Iterable[dict[str, Score]]", tempered: "tuple[float, dict[str, Score]] | None", reader: ReaderName
+) -> None:
+    """A table with a row for each part and protocol."""
+    table = Table("part", "characters", "bits per character", "nats per character", "protocol")
+    for found in [*scores, *([tempered[1]] if tempered else [])]:
+        for part, score in found.items():
+            bits, nats = f"{score.bits_per_character:.4f}", f"{score.nats_per_character:.4f}"
+            error = "" if score.standard_error is None else f" ± {score.standard_error:.4f}"
+            table.add_row(part, f"{score.characters:,}", bits, nats + error, f"{score.protocol}; {reader}")
+        table.add_section()
+    Console().print(table)

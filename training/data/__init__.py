@@ -1,0 +1,1 @@
+"""Corpus to windows of ids: sources, decoding, memory-mapped ids, split, batches."""

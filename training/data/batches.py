@@ -1,0 +1,82 @@
+"""Windows of characters for truncated backpropagation through time: parallel lanes, read on from window to window."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.text.utf8_ids import Ids
+from training.data.prepared_corpus import release
+
+HALVED = 0.05  # of the windows are half as long where lengths vary
+UNRELEASED = 1 << 20  # ids read before the pages of the corpus they are on are given back
+SHORTEST = 4  # characters of a window whose length varies
+
+
+class Window(NamedTuple):
+    """One training step's characters.
+
+    inputs, targets: int64 (B, T); the targets are the inputs one character on.
+    fresh: whether the lanes were put to new places, so that the carried state no longer belongs to them.
+    """
+
+    inputs: NDArray[np.int64]
+    targets: NDArray[np.int64]
+    fresh: bool
+
+
+class Lanes:
+    """The train part as B lanes side by side, each a contiguous stretch of the text.
+
+    Every pass begins at another random place of the text, which it then reads round to where it began: borders
+    between lanes fall elsewhere each time, and no character is always last.
+
+    ids: the train part (n,), n > lanes × length.
+    lanes: B, sequences read in parallel.
+    length: T, characters per window, across which gradients flow.
+    jitter: standard deviation of a window's length in characters, so that gradients are not always cut at the same
+        places of a lane; one window in twenty is then half as long (Merity et al. 2018, section 5). 0 = all alike.
+    seed: fixes where the passes begin, and how long windows are.
+    """
+
+    def __init__(self, ids: Ids, lanes: int, length: int, seed: int, jitter: float = 0.0) -> None:
+        self.ids, self.lanes, self.length, self.jitter = ids, lanes, length, jitter
+        self.width = len(ids) // lanes
+        self._random = np.random.default_rng(seed)
+        self._shift, self._at = 0, self.width
+        self._unreleased = 0
+
+    @property
+    def ids_per_pass(self) -> int:
+        """How many ids a pass reads: all but what the last, unfilled window would have held."""
+        return self.lanes * (self.width if self.jitter else self.width // self.length * self.length)
+
+    def next(self) -> Window:
+        """The next window; there is always one, pass after pass."""
+        length = self._length()
+        if fresh := self._at + length > self.width:
+            self._shift, self._at = int(self._random.integers(len(self.ids))), 0
+        begin = np.arange(self.lanes) * self.width + self._shift + self._at  # (B,)
+        places = begin[:, None] + np.arange(length + 1)  # (B, T + 1)
+        characters = self.ids.take(places, mode="wrap").astype(np.int64)
+        self._at += length
+        self._unreleased += places.size
+        if self._unreleased > UNRELEASED:
+            release(self.ids)
+            self._unreleased = 0
+        return Window(characters[:, :-1], characters[:, 1:], fresh)
+
+    def _length(self) -> int:
+        if not self.jitter:
+            return self.length
+        middle = self.length / 2 if self._random.random() < HALVED else self.length
+        return int(np.clip(round(self._random.normal(middle, self.jitter)), SHORTEST, self.width))
+
+    def place(self) -> dict[str, Any]:
+        """Where reading stands, as JSON values."""
+        return {"shift": self._shift, "at": self._at, "random": self._random.bit_generator.state}
+
+    def go_to(self, place: dict[str, Any]) -> None:
+        """Read on from where `place` was taken."""
+        self._shift, self._at = place["shift"], place["at"]
+        self._random.bit_generator.state = place["random"]

@@ -1,0 +1,143 @@
+"""Sources as one stream of text, decoded in blocks; errors name the file and the byte."""
+
+import codecs
+import hashlib
+import io
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import IO
+
+from model.errors import CorpusError
+from model.text.tokenizer import CharacterCounts, Tokenizer
+from model.text.utf8_ids import Ids
+from training.data.sources import Source, check_encoding
+
+BLOCK = 1 << 20  # bytes read at a time
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorpusFacts:
+    """What a first reading of a corpus found.
+
+    characters: code points after decoding, line ends as \\n, without byte-order marks.
+    sha256: of that text as UTF-8, so the same text has the same sum in every encoding.
+    """
+
+    names: tuple[str, ...]
+    encoding: str
+    characters: int
+    sha256: str
+
+
+class ContentSum:
+    """The SHA-256 of what sources hold, added up block by block: of their bytes and their order, not their names."""
+
+    def __init__(self) -> None:
+        self._whole, self._source = hashlib.sha256(), hashlib.sha256()
+
+    def add(self, raw: bytes) -> None:
+        """Add a source's next bytes; none are its end, so that the same bytes cut otherwise have another sum."""
+        if raw:
+            self._source.update(raw)
+        else:
+            self._whole.update(self._source.digest())
+            self._source = hashlib.sha256()
+
+    def hexdigest(self) -> str:
+        """The sum of all sources that have ended."""
+        return self._whole.hexdigest()
+
+
+class Corpus:
+    """Some sources read as one text; a line break is put between two when the first does not end in one.
+
+    encoding: any text encoding Python knows; UTF-8 by default.
+    Memory does not grow with the corpus, except for the ids of `encode`.
+    """
+
+    def __init__(self, sources: Sequence[Source], encoding: str = "utf-8") -> None:
+        self.sources, self.encoding = sources, check_encoding(encoding)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the sources, in order."""
+        return tuple(source.name for source in self.sources)
+
+    def content_sum(self) -> str:
+        """The sum of the sources' bytes, unpacked, without decoding them: several times as fast as the survey."""
+        content = ContentSum()
+        for source in self.sources:
+            with source.open() as stream:
+                for raw in _read(source, stream):
+                    content.add(raw)
+        return content.hexdigest()
+
+    def blocks(self, content: ContentSum | None = None) -> Iterator[str]:
+        """The text in pieces, in order. Raises CorpusError naming file and byte offset where it is not text.
+
+        content: adds up the bytes as they are read.
+        """
+        last = "\n"
+        for source in self.sources:
+            for number, block in enumerate(decode_blocks(source, self.encoding, content)):
+                if number == 0 and last != "\n":
+                    yield "\n"
+                yield block
+                last = block[-1]
+
+    def survey(self) -> tuple[CorpusFacts, CharacterCounts]:
+        """Read everything once: that it is text, how much, which characters, and its sum."""
+        counts, sum_of_text, characters = CharacterCounts(), hashlib.sha256(), 0
+        for block in self.blocks():
+            counts.update(block)
+            sum_of_text.update(block.encode("utf-8"))
+            characters += len(block)
+        return CorpusFacts(
+            names=self.names, encoding=self.encoding, characters=characters, sha256=sum_of_text.hexdigest()
+        ), counts
+
+    def encode(self, tokenizer: Tokenizer) -> Ids:
+        """The ids of the whole text, (n,), in the tokenizer's smallest type."""
+        return tokenizer.encode_all(self.blocks())
+
+
+def decode_blocks(source: Source, encoding: str, content: ContentSum | None = None) -> Iterator[str]:
+    """The text of one source in pieces: byte-order mark dropped, \\r\\n and \\r as \\n."""
+    decoder = codecs.getincrementaldecoder(encoding)()
+    line_ends = io.IncrementalNewlineDecoder(None, translate=True)
+    consumed, first = 0, True
+    with source.open() as stream:
+        for raw in _read(source, stream):
+            if content is not None:
+                content.add(raw)
+            waiting = len(decoder.getstate()[0])
+            try:
+                text = decoder.decode(raw, final=not raw)
+            except UnicodeError as error:
+                start = error.start if isinstance(error, UnicodeDecodeError) else 0
+                raise CorpusError(_not_text(source.name, encoding, consumed - waiting + start, raw)) from error
+            consumed += len(raw)
+            if first and text:
+                text, first = text.removeprefix("\ufeff"), False
+            if text := line_ends.decode(text, final=not raw):
+                yield text
+
+
+def _read(source: Source, stream: IO[bytes]) -> Iterator[bytes]:
+    """Blocks of bytes, closed by an empty one."""
+    raw = b"start"
+    while raw:
+        try:
+            raw = stream.read(BLOCK)
+        except (EOFError, zlib.error, OSError) as error:
+            raise CorpusError(f"{source.name} cannot be read to its end: {error}.") from error
+        yield raw
+
+
+def _not_text(name: str, encoding: str, offset: int, raw: bytes) -> str:
+    if offset == 0 and raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        remedy = "it begins like UTF-16; try --encoding utf-16"
+    else:
+        remedy = "name its encoding with --encoding (latin-1, cp1252, …), or repair the file"
+    return f"{name} is not {encoding} text at byte {offset:,} (counted from 0): {remedy}."

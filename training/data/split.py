@@ -1,0 +1,59 @@
+"""A corpus cut into train, validation and test parts, contiguous and in that order."""
+
+import re
+from dataclasses import dataclass
+
+from model.errors import CorpusError, ParameterError
+from model.text.utf8_ids import Ids, count_characters
+
+DEFAULT = "90/5/5"
+NANOGPT = "nanogpt"
+SMALLEST = 2_000  # characters: a page, of which 5 % are two lines to validate on
+
+
+@dataclass(frozen=True)
+class Split:
+    """The parts of a corpus as ids.
+
+    scheme: "90/5/5" and the like, percentages in that order; or "nanogpt", the first 90 % and the last 10 % as the
+    nanoGPT repository cuts Shakespeare, whose first half validates and second half tests.
+    """
+
+    scheme: str
+    train: Ids
+    validation: Ids
+    test: Ids
+
+
+def split(ids: Ids, scheme: str = DEFAULT) -> Split:
+    """Cut ids (n,) by a scheme, never inside a character.
+
+    Raises ParameterError for a scheme that is none, CorpusError for a corpus too small to be cut.
+    """
+    first, second = _shares(scheme)
+    # A character is spelt in four bytes at most: of a longer corpus this much is enough to know, and to read.
+    if (characters := count_characters(ids[: 4 * SMALLEST])) < SMALLEST:
+        raise CorpusError(
+            f"The corpus has {characters:,} characters, too few to learn from and be tested on; "
+            f"{SMALLEST:,} are enough to start, a million are good."
+        )
+    a, b = _whole(ids, int(len(ids) * first)), _whole(ids, int(len(ids) * second))
+    return Split(scheme, ids[:a], ids[a:b], ids[b:])
+
+
+def _shares(scheme: str) -> tuple[float, float]:
+    """Where validation and test begin, as shares of the whole."""
+    if scheme == NANOGPT:
+        return 0.9, 0.95
+    match = re.fullmatch(r"(\d+)/(\d+)/(\d+)", scheme)
+    parts = [int(part) for part in match.groups()] if match else []
+    if sum(parts) != 100 or 0 in parts:
+        raise ParameterError("split", f"split is {scheme!r}; choose nanogpt, or three percentages such as 90/5/5.")
+    return parts[0] / 100, (parts[0] + parts[1]) / 100
+
+
+def _whole(ids: Ids, at: int) -> int:
+    """The first place from `at` on that is not the inside of a character spelt in bytes."""
+    while at < len(ids) and 0x80 <= ids[at] < 0xC0:
+        at += 1
+    return at

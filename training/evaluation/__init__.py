@@ -1,0 +1,1 @@
+"""Figures of a finished network: protocols, dynamic evaluation, calibration, surprise, memorisation."""

@@ -1,0 +1,105 @@
+"""Measures how surprising held-out text is to a model as it is served, passage by passage."""
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.checkpoint import Checkpoint
+from model.decoding.decoder import Decoder
+from model.held_out_surprise import QUANTILES, HeldOutSurprise
+from model.text.tokenizer import Tokenizer
+from model.text.utf8_ids import Ids
+
+LENGTHS = (4, 8, 16, 32, 64, 128, 256, 1024)  # characters of a passage
+PASSAGES = 256  # of each length at most
+ENOUGH_LINES = 64  # for passages to begin where lines do
+FEWEST = 20  # passages of a length that is kept: fewer have no quantiles worth the name
+SIDE_BY_SIDE = 32  # passages read in one batch
+WINDOW = 64  # ids read at once: bounds the memory of the logits
+STRIDE = (math.sqrt(5) - 1) / 2  # of the passages through the text: however many there are, they lie all over it
+
+
+@dataclass
+class Passages:
+    """The passages of one length: where each begins and ends in the ids (n, 2), and the bits per character so far."""
+
+    characters: int
+    places: NDArray[np.int64]
+    bits: list[float] = field(default_factory=list)
+
+    @property
+    def next(self) -> NDArray[np.int64]:
+        """The places of those that are read next."""
+        return self.places[len(self.bits) : len(self.bits) + SIDE_BY_SIDE]
+
+
+def held_out_surprise(checkpoint: Checkpoint, ids: Ids, seconds: float | None = None) -> HeldOutSurprise | None:
+    """The distribution over passages of held-out text (n,); None where the text or the time is too short for any.
+
+    Each passage is read as a fresh request is: from a zero state, after a line break, by the int8 decoder; every
+    character of it counts, the first included. Passages begin where lines do that are not empty, or anywhere where
+    there are few such lines; they may overlap.
+    seconds: stop adding passages after so long; None adds as many as there are, up to 256 of each length.
+    """
+    decoder = Decoder(checkpoint)
+    start = time.monotonic()
+    every = [Passages(length, _places(checkpoint.tokenizer, ids, length)) for length in LENGTHS]
+    for passages in _rounds(every):
+        if seconds is not None and time.monotonic() - start > seconds:
+            break
+        passages.bits += _read(decoder, checkpoint.tokenizer.start_id, ids, passages)
+    kept = [passages for passages in every if len(passages.bits) >= FEWEST]
+    if not kept:
+        return None
+    lengths = {one.characters: tuple(np.percentile(one.bits, QUANTILES).tolist()) for one in kept}
+    most = max(len(one.bits) for one in kept)
+    protocol = (
+        f"up to {most} passages of the validation part for each length, each cold: from a zero state after a line "
+        "break, every character scored, int8 as served"
+    )
+    return HeldOutSurprise(lengths, protocol)
+
+
+def _rounds(every: list[Passages]) -> Iterator[Passages]:
+    """Each length in turn until all its passages are read."""
+    while unread := [passages for passages in every if len(passages.next)]:
+        yield from unread
+
+
+def _places(tokenizer: Tokenizer, ids: Ids, characters: int) -> NDArray[np.int64]:
+    """Where passages of so many characters begin and end, (n, 2), in an order in which each beginning is all over."""
+    whole = np.append(np.flatnonzero((ids < 0x80) | (ids >= 0xC0)), len(ids))  # where characters begin, and the end
+    begins = np.arange(max(0, len(whole) - characters))  # in characters
+    if "\n" in tokenizer.characters and len(begins):
+        breaks = ids[whole[begins]] == tokenizer.start_id
+        lines = np.flatnonzero(breaks[:-1] & ~breaks[1:]) + 1
+        begins = lines if len(lines) >= ENOUGH_LINES else begins
+    count = len(begins)
+    if not count:
+        return np.zeros((0, 2), np.int64)
+    stride = max(1, int(count * STRIDE))
+    while math.gcd(stride, count) > 1:
+        stride += 1
+    chosen = begins[np.arange(min(count, PASSAGES), dtype=np.int64) * stride % count]
+    return np.stack([whole[chosen], whole[chosen + characters]], axis=1)
+
+
+def _read(decoder: Decoder, start_id: int, ids: Ids, passages: Passages) -> list[float]:
+    """Bits per character of the next passages, side by side; those that are spelt in fewer ids wait for the longest."""
+    places = passages.next
+    lengths = places[:, 1] - places[:, 0]
+    at = places[:, :1] + np.arange(int(lengths.max()))
+    following = ids[np.minimum(at, places[:, 1:] - 1)].astype(np.int32)
+    read = np.concatenate([np.full((len(places), 1), start_id, np.int32), following[:, :-1]], axis=1)
+    rows, nats = decoder.rows(len(places)), np.zeros(len(places))
+    for begin in range(0, read.shape[1], WINDOW):
+        window = slice(begin, begin + WINDOW)
+        logprobs = rows.score(range(len(places)), read[:, window], following[:, window]).logprobs.astype(np.float64)
+        within = np.arange(begin, begin + logprobs.shape[1]) < lengths[:, None]
+        nats -= np.where(within, logprobs, 0).sum(axis=1)
+    bits: list[float] = (nats / math.log(2) / passages.characters).tolist()
+    return bits

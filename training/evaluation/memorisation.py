@@ -1,0 +1,172 @@
+"""What a generated text copied from the text its model learnt: the longest passage, and the share of novel n-grams."""
+
+import heapq
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.decoding.rows import AnyDecoder
+from model.errors import ParameterError
+from model.sampling.parameters import SamplingParameters
+from model.sampling.sampler import RowSampling
+from model.text.prompt import Prompt
+from model.text.tokenizer import Tokenizer
+from model.text.utf8_ids import Ids, count_characters
+from training.evaluation.suffix_automaton import Agreement
+
+LENGTHS = (8, 16, 32)  # of the n-grams: about a word with its neighbours, a phrase, half a line
+CHARACTERS = 10_000  # of a sample: shares of n-grams to about a percent, in a second
+TEMPERATURE = 0.8  # as training's own samples are drawn
+SHOWN = 200  # characters of the longest passage that a sentence quotes
+DRAWN_AT_ONCE = 500  # ids, after which Ctrl-C is heard
+
+
+@dataclass(frozen=True)
+class Copied:
+    """A sample of N ids held against a corpus.
+
+    All lengths and places count ids, which are characters unless one is spelt in UTF-8 bytes: that counts as its 1 to 4
+    bytes, and two such characters that share their first bytes agree so far.
+
+    characters: of the sample. longest: its longest passage that also stands in the corpus, the first of several; cut
+    inside a character spelt in bytes, it has U+FFFD there. length: of that passage. begins_in_corpus: where the corpus
+    first has it; None where no character of the sample stands in the corpus.
+    novel: by n, the share of the sample's N - n + 1 n-grams that stand nowhere in the corpus, each counted as often as
+    the sample has it; without those n that are longer than the sample.
+    depth: (N,) for each id the length of the longest passage that ends with it and stands in the corpus.
+    """
+
+    characters: int
+    longest: str
+    length: int
+    begins_in_corpus: int | None
+    novel: dict[int, float]
+    depth: NDArray[np.int32] = field(repr=False, compare=False)
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything but the depths."""
+        return {
+            "characters": self.characters,
+            "longest": self.longest,
+            "length": self.length,
+            "begins_in_corpus": self.begins_in_corpus,
+            "novel": {str(n): share for n, share in self.novel.items()},
+        }
+
+    def stretches(self, least: int = 16) -> list[tuple[int, int]]:
+        """Passages [start, end) of at least `least` ids that stand in the corpus, in the sample's order.
+
+        The longest first, then the longest in what that leaves, and so on: none overlaps another.
+        """
+        if least < 1:
+            raise ParameterError("least", f"least is {least}; a passage has at least 1 character.")
+        goes_on = np.append(self.depth[1:] == self.depth[:-1] + 1, False)
+        ends = np.flatnonzero(~goes_on & (self.depth >= least)) + 1
+        longest_first = [
+            (-long, end - long, end) for long, end in zip(self.depth[ends - 1].tolist(), ends.tolist(), strict=True)
+        ]
+        heapq.heapify(longest_first)
+        free = np.ones(len(self.depth), np.bool_)
+        found: list[tuple[int, int]] = []
+        while longest_first:
+            _, start, end = heapq.heappop(longest_first)
+            if free[start:end].all():
+                found.append((start, end))
+                free[start:end] = False
+                continue
+            for left, right in _runs(free[start:end]):
+                if right - left >= least:
+                    heapq.heappush(longest_first, (left - right, start + left, start + right))
+        return sorted(found)
+
+
+def _runs(marks: NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
+    """Where [start, stop) the marks are set without a gap."""
+    borders = np.flatnonzero(np.diff(np.concatenate(([0], marks.view(np.int8), [0]))))
+    yield from zip(borders[::2].tolist(), borders[1::2].tolist(), strict=True)
+
+
+def in_text(
+    sample: Ids, stretches: Sequence[tuple[int, int]], tokenizer: Tokenizer
+) -> tuple[str, list[tuple[int, int]]]:
+    """The text of a sample, and where in it its stretches [start, end) lie, in characters.
+
+    stretches: as `Copied.stretches` gives them. A character cut in two by one is U+FFFD on both sides.
+    """
+    text, places, at = "", [], 0
+    for start, end in stretches:
+        text += tokenizer.decode(sample[at:start].tolist())
+        begin, at = len(text), end
+        text += tokenizer.decode(sample[start:end].tolist())
+        places.append((begin, len(text)))
+    return text + tokenizer.decode(sample[at:].tolist()), places
+
+
+def copied(sample: Ids, corpus: Ids, tokenizer: Tokenizer, lengths: tuple[int, ...] = LENGTHS) -> Copied:
+    """Hold a sample (N,) against a corpus (n,), which is read once, in blocks; it may be a memory map of any size.
+
+    Memory grows with the sample, by some 800 bytes a character. Raises ParameterError where the sample is empty.
+    """
+    if not len(sample):
+        raise ParameterError("characters", "The sample is empty, so it copies nothing; draw or name a longer one.")
+    agreement = Agreement(sample)
+    agreement.read(corpus)
+    depth = agreement.depths()
+    length, end = int(depth.max()), int(depth.argmax()) + 1
+    return Copied(
+        characters=count_characters(sample),
+        longest=tokenizer.decode(sample[end - length : end].tolist()),
+        length=length,
+        begins_in_corpus=agreement.first(end, length) if length else None,
+        novel={n: float(np.mean(depth[n - 1 :] < n)) for n in lengths if n <= len(sample)},
+        depth=depth,
+    )
+
+
+def describe(copied: Copied, how: str = "") -> str:
+    """A sentence or two for the terminal and the card.
+
+    how: how the sample came about, such as "drawn at temperature 0.8".
+    """
+    of = f"Of {copied.characters:,} characters{' ' if how else ''}{how}"
+    if copied.length == 0:
+        return f"{of}, none stands in the corpus."
+    passage = " ⏎ ".join(line for line in copied.longest.split("\n") if line.strip()) or "white space"
+    quoted = passage if len(passage) <= SHOWN else passage[:SHOWN] + "…"
+    shares = ", ".join(f"{_percent(share)} of {n}-grams" for n, share in copied.novel.items())
+    return (
+        f"{of}, the longest passage that also stands in the corpus has {copied.length:,}: “{quoted}”."
+        + f" Novel: {shares}." * bool(shares)
+    )
+
+
+def _percent(share: float) -> str:
+    """A share in percent; neither all nor nothing unless it is."""
+    shown = share if share in (0.0, 1.0) else min(max(share, 0.001), 0.999)
+    return f"{100 * shown:.3g} %"
+
+
+def draw(
+    decoder: AnyDecoder,
+    tokenizer: Tokenizer,
+    characters: int = CHARACTERS,
+    temperature: float = TEMPERATURE,
+    seed: int = 1,
+) -> Ids:
+    """Draw one text of so many ids to be judged, from an empty prompt: (characters,) as `model.generate` would.
+
+    One text and not several side by side: where one of those ends and the next begins, nothing was generated.
+    Raises ParameterError on a parameter outside its range.
+    """
+    if characters < 1:
+        raise ParameterError("characters", f"characters is {characters}; draw at least 1.")
+    prompt = Prompt(tokenizer, decoder.ids, "").ids
+    rows = decoder.rows(1)
+    rows.set(
+        0, RowSampling(SamplingParameters(temperature=temperature, seed=seed), decoder.ids, prompt), int(prompt[-1])
+    )
+    counts = [min(DRAWN_AT_ONCE, characters - done) for done in range(0, characters, DRAWN_AT_ONCE)]
+    return np.concatenate([rows.draw([0], count).ids[0] for count in counts]).astype(tokenizer.dtype)

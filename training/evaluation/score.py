@@ -1,0 +1,50 @@
+"""The result of one evaluation protocol: bits and nats per character."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Score:
+    """How well a text was predicted.
+
+    nats: the sum of -ln p over all scored ids. characters: how many characters those ids spell.
+    protocol: what was measured, in words.
+    standard_error: of the nats per character, where places were drawn at random; None where everything was read.
+    """
+
+    nats: float
+    characters: int
+    protocol: str
+    standard_error: float | None = None
+
+    def __add__(self, other: "Score") -> "Score":
+        """Both texts' score, each read by itself."""
+        characters = self.characters + other.characters
+        both = self.protocol if self.protocol == other.protocol else f"{self.protocol}; {other.protocol}"
+        errors = [s.standard_error * s.characters for s in (self, other) if s.standard_error is not None]
+        error = math.hypot(*errors) / characters if errors else None
+        return Score(self.nats + other.nats, characters, both, error)
+
+    @property
+    def nats_per_character(self) -> float:
+        """Cross-entropy in nats."""
+        return self.nats / self.characters
+
+    @property
+    def bits_per_character(self) -> float:
+        """Cross-entropy in bits: nats / ln 2."""
+        return self.nats_per_character / math.log(2)
+
+    def to_json(self) -> dict[str, Any]:
+        """The score as JSON values, rounded to what repeats on another machine."""
+        values: dict[str, Any] = {
+            "bits_per_character": round(self.bits_per_character, 4),
+            "nats_per_character": round(self.nats_per_character, 4),
+            "characters": self.characters,
+            "protocol": self.protocol,
+        }
+        if self.standard_error is not None:
+            values["standard_error_nats"] = round(self.standard_error, 4)
+        return values

@@ -1,0 +1,1 @@
+"""The training loop and all it keeps between two steps."""

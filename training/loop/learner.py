@@ -1,0 +1,128 @@
+"""What learns: a network, its optimiser, the state it carries through the text, and the average of its weights."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from model.network import Network, State, detach
+from training.data.batches import Window
+from training.loop.regularised_reader import RegularisedReader, tie
+from training.planning.config import TrainingConfig
+
+STATE, AVERAGE = "carried", "average"
+
+
+class Learner:
+    """One step of training at a time, with everything that has to be kept for the next.
+
+    config: the run's. device: where the network lives; its weights are made on the CPU, the same for every device.
+    """
+
+    def __init__(self, config: TrainingConfig, device: torch.device) -> None:
+        self.config, self.device = config, device
+        self.network = Network(config.network)
+        if config.regularisation.tied:
+            tie(self.network)
+        self.network.to(device)
+        self.reader = RegularisedReader(self.network, config.regularisation)
+        self.optimiser = make_optimiser(self.network, config)
+        self.state: State | None = None
+        self.average: list[Tensor] = []
+        self.averaged = 0
+        """Steps whose weights are in the average."""
+
+    def learn(self, window: Window, rate: float) -> tuple[Tensor, Tensor]:
+        """One window forward, back and down the gradient.
+
+        Returns the mean nats per id before the step and the norm of the gradient before it was clipped, scalars that
+        are still on the device: reading them would wait for it.
+        """
+        inputs, targets = (self._move(part) for part in (window.inputs, window.targets))
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate * inputs.shape[1] / self.config.length  # a short window says less (Merity et al. 2018)
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.config.arithmetic == "bf16"):
+            logits, state = self.reader(inputs, None if window.fresh or self.state is None else self.state)
+        # Flattened in the order the network computed them, (T, B, V): the other order would copy all logits.
+        loss = F.cross_entropy(logits.float().flatten(0, 1), targets.t().flatten())
+        self.state = detach(state)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip)
+        self.optimiser.step()
+        return loss.detach(), norm
+
+    def _move(self, part: Any) -> Tensor:
+        tensor = torch.from_numpy(part)
+        return tensor.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else tensor
+
+    def add_to_average(self) -> None:
+        """Let the weights as they are now count in their average (Polyak & Juditsky 1992)."""
+        weights = [weight.detach() for weight in self.network.parameters()]
+        self.averaged += 1
+        if not self.average:
+            self.average = [weight.clone() for weight in weights]
+        else:
+            torch._foreach_lerp_(self.average, weights, 1 / self.averaged)
+
+    @contextmanager
+    def best_weights(self) -> Iterator[Network]:
+        """The network with its averaged weights in place, where there is an average; as it was, after."""
+        if not self.average:
+            yield self.network
+            return
+        weights = [weight.data for weight in self.network.parameters()]
+        try:
+            for weight, mean in zip(self.network.parameters(), self.average, strict=True):
+                weight.data = mean
+            yield self.network
+        finally:
+            for weight, own in zip(self.network.parameters(), weights, strict=True):
+                weight.data = own
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything that has to come back for training to go on as if nothing had happened, on the CPU."""
+        kept: dict[str, Tensor] = {f"network.{name}": weight for name, weight in self.network.named_parameters()}
+        for number, moments in self.optimiser.state_dict()["state"].items():
+            kept |= {f"optimiser.{number}.{name}": value for name, value in moments.items()}
+        kept |= {f"{STATE}.{number}": part for number, part in enumerate(self.state or [])}
+        kept |= {f"{AVERAGE}.{number}": mean for number, mean in enumerate(self.average)}
+        kept["random.cpu"] = torch.get_rng_state()
+        if self.device.type == "cuda":
+            kept["random.cuda"] = torch.cuda.get_rng_state(self.device)
+        return {name: value.detach().to("cpu", copy=True).contiguous() for name, value in kept.items()}
+
+    def restore(self, kept: dict[str, Tensor], averaged: int) -> None:
+        """Put back what `tensors` gave. averaged: steps in the average."""
+        with torch.no_grad():
+            for name, weight in self.network.named_parameters():
+                weight.copy_(kept[f"network.{name}"])
+        saved = self.optimiser.state_dict()
+        saved["state"] = {}
+        for name, value in kept.items():
+            if name.startswith("optimiser."):
+                _, number, moment = name.split(".")
+                saved["state"].setdefault(int(number), {})[moment] = value.clone()
+        self.optimiser.load_state_dict(saved)
+        self.state = [value.to(self.device) for value in _numbered(kept, STATE)] or None
+        self.average = [value.to(self.device, copy=True) for value in _numbered(kept, AVERAGE)]
+        self.averaged = averaged
+        torch.set_rng_state(kept["random.cpu"])
+        if self.device.type == "cuda" and "random.cuda" in kept:
+            torch.cuda.set_rng_state(kept["random.cuda"], self.device)
+
+
+def _numbered(kept: dict[str, Tensor], kind: str) -> list[Tensor]:
+    numbers = sorted(int(name.split(".")[1]) for name in kept if name.startswith(f"{kind}."))
+    return [kept[f"{kind}.{number}"] for number in numbers]
+
+
+def make_optimiser(network: Network, config: TrainingConfig) -> torch.optim.Optimizer:
+    """AdamW (Loshchilov & Hutter 2019), its decay on matrices only: embeddings and biases are free."""
+    decayed = [p for name, p in network.named_parameters() if p.dim() == 2 and not name.startswith("embedding")]
+    free = [p for name, p in network.named_parameters() if p.dim() == 1 or name.startswith("embedding")]
+    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": free, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=config.rate, betas=(0.9, 0.99), fused=True)

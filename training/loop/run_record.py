@@ -1,0 +1,129 @@
+"""What a run was asked and planned, kept beside its state: all that `--resume` needs to know."""
+
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from model.checkpoint import Checkpoint, load
+from model.checkpoint.checkpoint import Precision
+from model.config import NetworkConfig
+from model.errors import CheckpointError, ParameterError, TokenizerError, TrainingError
+from model.text.tokenizer import Tokenizer
+from training.data.prepared_corpus import Prepared
+from training.loop.run_state import FOLDER
+from training.planning.config import TrainingConfig
+from training.planning.request import Request
+
+RECORD, BASE = "run.json", "base_tokenizer.json"
+VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRecord:
+    """What fixes a run, beside where it stands.
+
+    names: of the corpus, absolute; encoding, min_count, scheme: how it is read and cut; sha256: of its text.
+    config: the plan. base: the checkpoint it was trained on, base_sha256 the sum of its weights; None without.
+    """
+
+    names: tuple[str, ...]
+    encoding: str
+    min_count: int
+    scheme: str
+    sha256: str
+    precision: Precision
+    device: str
+    tensorboard: bool
+    command: tuple[str, ...]
+    config: TrainingConfig
+    base: str | None
+    base_sha256: str | None
+
+    @classmethod
+    def of(cls, request: Request, config: TrainingConfig, prepared: Prepared, base: Checkpoint | None) -> "RunRecord":
+        """The record of a run that begins."""
+        return cls(
+            names=tuple(name if name == "-" else os.path.abspath(name) for name in request.names),
+            encoding=request.encoding,
+            min_count=request.min_count,
+            scheme=request.scheme,
+            sha256=prepared.facts.sha256,
+            precision=request.precision,
+            device=request.device,
+            tensorboard=request.tensorboard,
+            command=request.command,
+            config=config,
+            base=None if request.base is None else os.path.abspath(request.base),
+            base_sha256=None if base is None else sum_of(base),
+        )
+
+    def sources(self) -> tuple[str, ...]:
+        """The corpus's names. Raises TrainingError where it came through a pipe, which cannot be read again."""
+        if "-" in self.names or any(Path(name).exists() and not _kept(Path(name)) for name in self.names):
+            raise TrainingError("The run's corpus came through a pipe; only one that lies in files can be resumed.")
+        return self.names
+
+    def base_checkpoint(self) -> Checkpoint | None:
+        """The checkpoint it was trained on. Raises TrainingError where that is another by now."""
+        if self.base is None:
+            return None
+        base = load(Path(self.base))
+        if sum_of(base) != self.base_sha256:
+            raise TrainingError(f"{self.base} is not the checkpoint the run began with any more; train anew.")
+        return base
+
+    def base_facts(self) -> dict[str, str] | None:
+        """What the card says of the checkpoint it was trained on."""
+        if self.base is None or self.base_sha256 is None:
+            return None
+        path = Path(self.base)
+        return {"name": path.parent.name if path.name in ("best", "last") else path.name, "sha256": self.base_sha256}
+
+
+def _kept(path: Path) -> bool:
+    return path.is_file() or path.is_dir()
+
+
+def sum_of(checkpoint: Checkpoint) -> str:
+    """The sha256 of a checkpoint's weights, in the order of their names."""
+    content = hashlib.sha256()
+    for name in sorted(checkpoint.tensors):
+        content.update(checkpoint.tensors[name].tobytes())
+    return content.hexdigest()
+
+
+def write_record(out: Path, record: RunRecord, extending: Tokenizer | None) -> None:
+    """Keep a record, and the vocabulary that the run's extends. Raises TrainingError when the disk refuses."""
+    values = asdict(record) | {"config": record.config.to_json(), "network": record.config.network.to_json()}
+    files = {RECORD: json.dumps({"version": VERSION, **values}, indent=2) + "\n"}
+    files |= {} if extending is None else {BASE: extending.to_json()}
+    try:
+        (out / FOLDER).mkdir(parents=True, exist_ok=True)
+        for name, text in files.items():
+            temporary = out / FOLDER / f".{name}.new"
+            temporary.write_text(text, "utf-8")
+            os.replace(temporary, out / FOLDER / name)
+    except OSError as error:
+        raise TrainingError(f"The run cannot be written to {out} ({error.strerror}); choose another --out.") from error
+
+
+def read_record(out: Path) -> tuple[RunRecord, Tokenizer | None]:
+    """What `write_record` kept. Raises TrainingError where there is no run, or one of another version."""
+    path = out / FOLDER / RECORD
+    if not path.is_file():
+        raise TrainingError(f"{out} holds no run to resume ({path} is not there); name the folder given as --out.")
+    try:
+        values: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        if values.pop("version", None) != VERSION:
+            raise TrainingError(f"{path} is of another version of Unroll; train anew, or install the one that made it.")
+        network = NetworkConfig.from_json(values.pop("network"))
+        values["config"] = TrainingConfig.from_json(network, values["config"])
+        values |= {"names": tuple(values["names"]), "command": tuple(values["command"])}
+        record = RunRecord(**values)
+        base = out / FOLDER / BASE
+        return record, Tokenizer.from_json(base.read_text("utf-8")) if record.base is not None else None
+    except (OSError, ValueError, TypeError, KeyError, ParameterError, TokenizerError, CheckpointError) as error:
+        raise TrainingError(f"{path} is damaged ({error}); train anew.") from error

@@ -1,0 +1,108 @@
+"""A run on disk between two steps: everything needed to resume it exactly."""
+
+import json
+import os
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+from torch import Tensor
+
+from model.errors import TrainingError
+from training.monitoring.watcher import Check
+
+FOLDER = "resume"  # below the run's; the service never opens it
+CHECKED, LATEST = "checked.safetensors", "latest.safetensors"
+FORMAT = "unroll-training-state 1"
+
+
+@dataclass
+class Standing:
+    """Where a run stands, beside its tensors: plain numbers that JSON holds exactly.
+
+    step, ids: steps taken and ids read. elapsed: seconds of the budget used. seconds: of them in the loop.
+    loss, lowest, norm: running means in nats per id, the lowest of them, and of the gradient's norm; None before the
+    first step. next_check: the progress at which the next validation comes. validated: ids read at each.
+    rate_factor: what roll-backs left of the rate. rolled_back: how many there were. averaged: steps in the average.
+    stale: validations since the best. place: where the lanes read on. notes: what a reader should know, in sentences.
+    """
+
+    step: int = 0
+    ids: int = 0
+    elapsed: float = 0.0
+    seconds: float = 0.0
+    loss: float | None = None
+    lowest: float | None = None
+    norm: float | None = None
+    next_check: float | None = None
+    validated: int = 0
+    rate_factor: float = 1.0
+    rolled_back: int = 0
+    averaged: int = 0
+    stale: int = 0
+    best_step: int = 0
+    best_bits: float | None = None
+    place: dict[str, Any] = field(default_factory=dict)
+    checks: list[Check] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def to_json(self) -> str:
+        """The standing as text that gives back every number exactly."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> "Standing":
+        """Read what `to_json` wrote."""
+        values = json.loads(text)
+        return cls(**{**values, "checks": [Check(**check) for check in values["checks"]]})
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A moment between two steps: the standing as JSON, and the learner's tensors by name, on the CPU."""
+
+    standing: str
+    tensors: dict[str, Tensor]
+
+    def write(self, path: Path) -> None:
+        """Write it under a temporary name and rename it. Raises TrainingError when the disk refuses; the file that
+        was there is then still there."""
+        temporary = path.with_name(f".{path.name}.new")
+        content = safetensors.torch.save(self.tensors, {"format": FORMAT, "standing": self.standing})
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with temporary.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except OSError as error:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise TrainingError(f"{path} could not be written ({error.strerror}); make room on the disk.") from error
+
+    @classmethod
+    def read(cls, path: Path) -> "Saved":
+        """Read what `write` wrote. Raises TrainingError on anything else."""
+        try:
+            with safetensors.safe_open(path, framework="pt") as file:
+                metadata = file.metadata() or {}
+                if metadata.get("format") != FORMAT:
+                    raise TrainingError(f"{path} is not a training state this Unroll reads; train again.")
+                return cls(metadata["standing"], {name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+        except (OSError, safetensors.SafetensorError, KeyError) as error:
+            raise TrainingError(f"{path} is damaged ({error}); remove it to go on from an earlier one.") from error
+
+
+def newest(folder: Path) -> tuple[Saved, Saved] | None:
+    """The moment to go on from, and the last one known to be good, which a roll-back returns to; None without any.
+
+    Raises TrainingError where a file is damaged.
+    """
+    found = [Saved.read(path) for name in (CHECKED, LATEST) if (path := folder / FOLDER / name).is_file()]
+    if not found:
+        return None
+    return max(found, key=lambda saved: Standing.from_json(saved.standing).step), found[0]

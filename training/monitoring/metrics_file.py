@@ -1,0 +1,42 @@
+"""metrics.jsonl: one line for each check of a run."""
+
+import json
+import math
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+
+from training.monitoring.watcher import Check
+
+METRICS = "metrics.jsonl"
+
+
+class MetricsFile:
+    """Writes a line of JSON for every validation of a run.
+
+    earlier: the validations before the moment a resumed run goes on from; what the file says beyond them is forgotten.
+    """
+
+    def __init__(self, folder: Path, earlier: Sequence[Check] = ()) -> None:
+        self.path = folder / METRICS
+        best, lines = math.inf, []
+        for check in earlier:
+            lines.append(_line(check, check.validation_bits < best))
+            best = min(best, check.validation_bits)
+        self.path.write_text("".join(lines), "utf-8")
+
+    def stepped(self, step: int, progress: float, characters_per_second: float, train_bits: float) -> None:
+        """Nothing: a line per step would be a file as long as the corpus."""
+
+    def checked(self, check: Check, best: bool) -> None:
+        """Append one line; it is on disk when this returns. A full disk costs the line, not the run."""
+        with suppress(OSError), self.path.open("a", encoding="utf-8") as file:
+            file.write(_line(check, best))
+
+    def told(self, note: str) -> None:
+        """Nothing: the card and the report have what was told."""
+
+
+def _line(check: Check, best: bool) -> str:
+    return json.dumps(asdict(check) | {"best": best}, ensure_ascii=False) + "\n"

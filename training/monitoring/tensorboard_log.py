@@ -1,0 +1,111 @@
+"""A run as TensorBoard shows it: curves and samples, written while it goes on."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from model.errors import TrainingError, UnrollError
+from training.monitoring.watcher import Check
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+
+FOLDER = "tensorboard"  # below the run's
+EVERY = 50  # steps between two points of the training curve: enough for a curve, and no cost to a step of a millisecond
+FLUSHED = 10  # seconds after which points are on disk at the latest, for who watches
+
+
+class TensorBoardLog:
+    """Writes a run's scalars and samples to `tensorboard` in its folder; a `training.monitoring.watcher.Watcher`.
+
+    folder: of the run. resumed_at: the step a run goes on from; what an earlier log says of steps after it is void.
+    every: steps between two points of the training curve.
+    Raises UnrollError where TensorBoard is not installed, TrainingError when the log cannot be begun. A disk that
+    refuses later costs the rest of the log, not the run. Close it, or use it as a context manager.
+    """
+
+    def __init__(self, folder: Path, resumed_at: int | None = None, every: int = EVERY) -> None:
+        self.folder, self.every = folder / FOLDER, every
+        self.ended: str | None = None
+        """Why nothing is written any more, as a sentence; None while all is."""
+        writer = _writer()
+        purged = None if resumed_at is None else resumed_at + 1
+        try:
+            self._writer = writer(str(self.folder), purge_step=purged, flush_secs=FLUSHED)
+        except OSError as error:
+            raise TrainingError(
+                f"The TensorBoard log cannot be written to {self.folder} ({error.strerror}); choose another --out, or "
+                "train without --tensorboard."
+            ) from error
+
+    def __enter__(self) -> "TensorBoardLog":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def stepped(self, step: int, progress: float, characters_per_second: float, train_bits: float) -> None:
+        """Add a point of the training curve, now and then."""
+        if step % self.every == 0:
+            values = {"bits/train": train_bits, "progress": progress, "characters per second": characters_per_second}
+            self._write(step, values)
+
+    def checked(self, check: Check, best: bool) -> None:
+        """Add the figures and samples of a validation; they are on disk when this returns."""
+        values = {
+            "bits/validation": check.validation_bits,
+            "learning rate": check.rate,
+            "gradient norm": check.gradient_norm,
+        }
+        if best:
+            values["bits/best validation"] = check.validation_bits
+        self._write(check.step, values, check.samples)
+
+    def told(self, note: str) -> None:
+        """Nothing: the terminal and the report say it."""
+
+    def close(self) -> None:
+        """Write what is not on disk yet."""
+        with self._refusable():
+            self._writer.close()
+
+    def _write(self, step: int, values: Mapping[str, float], samples: Mapping[str, str] | None = None) -> None:
+        if self.ended is not None:
+            return
+        with self._refusable():
+            for name, value in values.items():
+                self._writer.add_scalar(name, value, step)
+            for temperature, text in (samples or {}).items():
+                self._writer.add_text(f"sample/temperature {temperature}", as_code(text), step)
+            if samples is not None:
+                self._writer.flush()
+
+    @contextmanager
+    def _refusable(self) -> Iterator[None]:
+        """Let the disk refuse what is written inside, once and for all."""
+        try:
+            yield
+        except OSError as error:
+            self.ended = (
+                f"The TensorBoard log ends early: {self.folder} could not be written to ({error.strerror}); the run "
+                "itself is not affected."
+            )
+
+
+def as_code(text: str) -> str:
+    """A text as a block of code in Markdown, which TensorBoard shows letter for letter."""
+    return "\n".join(f"    {line}" for line in text.split("\n"))
+
+
+def _writer() -> "type[SummaryWriter]":
+    if find_spec("tensorboard") is None:
+        raise UnrollError(
+            "--tensorboard needs the package tensorboard; install it with `pip install tensorboard`, or Unroll with "
+            "the extra `tensorboard`."
+        )
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter

@@ -1,0 +1,85 @@
+"""A run on the terminal: a live bar where there is one, a line now and then where there is none."""
+
+import time
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.text import Text
+
+from training.monitoring.watcher import Check
+
+SHOWN = "0.8"  # the temperature of the sample that is printed
+REDRAWN = 0.1  # seconds between two updates of the bar's figures
+
+
+class TerminalWatcher:
+    """Shows characters per second, train and validation bits per character, time left, and samples.
+
+    began_at: the progress that was already made, by preparing or before a resumption. Use as a context manager: the bar
+    is live inside.
+    """
+
+    def __init__(self, console: Console, began_at: float = 0.0) -> None:
+        self.console = console
+        self._validation = "–"
+        self._from, self._began = began_at, time.monotonic()
+        self._drawn = 0.0
+        self._bar = Progress(
+            TextColumn("{task.fields[pace]}"),
+            BarColumn(bar_width=None),
+            TextColumn(
+                "{task.percentage:>3.0f} %  train {task.fields[train]}  validation {task.fields[validation]} bits"
+            ),
+            TextColumn("{task.fields[left]} left"),
+            console=console,
+            disable=not console.is_terminal,
+            expand=True,
+        )
+        self._task = self._bar.add_task("", total=1.0, pace="", train="–", validation="–", left="–")
+
+    def __enter__(self) -> "TerminalWatcher":
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def stepped(self, step: int, progress: float, characters_per_second: float, train_bits: float) -> None:  # noqa: ARG002
+        """Move the bar."""
+        now = time.monotonic()
+        if now - self._drawn < REDRAWN:
+            return
+        self._drawn = now
+        self._bar.update(
+            self._task,
+            completed=min(progress, 1.0),
+            pace=f"{characters_per_second:,.0f} characters/s",
+            train=f"{train_bits:.3f}",
+            validation=self._validation,
+            left=self._left(progress),
+        )
+
+    def checked(self, check: Check, best: bool) -> None:
+        """Print the figures of a validation and the beginning of its sample."""
+        self._validation = f"{check.validation_bits:.3f}"
+        self.console.print(
+            f"{check.progress:4.0%}  step {check.step:,}  {check.characters_per_second:,.0f} characters/s  "
+            f"train {check.train_bits:.3f}  validation {check.validation_bits:.3f} bits per character"
+            f"{' (best)' if best else ''}  {self._left(check.progress)} left",
+            highlight=False,
+            soft_wrap=True,
+        )
+        sample = " ⏎ ".join(line for line in check.samples[SHOWN].split("\n") if line.strip())
+        line = Text("      " + sample, style="dim", end="")
+        line.truncate(min(self.console.width, 120), overflow="ellipsis")
+        self.console.print(line, no_wrap=True)
+
+    def told(self, note: str) -> None:
+        """Print a sentence a reader should know."""
+        self.console.print(note, highlight=False, markup=False, soft_wrap=True)
+
+    def _left(self, progress: float) -> str:
+        if progress <= 0:
+            return "–"
+        seconds = max(0.0, (time.monotonic() - self._began) * (1 - progress) / max(progress - self._from, 1e-9))
+        return f"{int(seconds // 60)}:{int(seconds % 60):02d}"

@@ -1,0 +1,36 @@
+"""The contract between the training loop and those who watch it: a check, and a watcher that is told of it."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """What a run looked like when it was last validated; a line of metrics.jsonl.
+
+    gradient_norm: the running mean before clipping. samples: a text for each of the temperatures, by its name.
+    """
+
+    step: int
+    characters: int
+    seconds: float
+    progress: float
+    rate: float
+    characters_per_second: float
+    train_bits: float
+    validation_bits: float
+    gradient_norm: float
+    samples: dict[str, str]
+
+
+class Watcher(Protocol):
+    """Told what happens in a run; shows it, writes it down, or does nothing."""
+
+    def stepped(self, step: int, progress: float, characters_per_second: float, train_bits: float) -> None:
+        """After every step. train_bits: the running mean."""
+
+    def checked(self, check: Check, best: bool) -> None:
+        """After every validation. best: whether it was the lowest so far."""
+
+    def told(self, note: str) -> None:
+        """A sentence a reader should know: a roll-back, a full disk."""

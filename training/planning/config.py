@@ -1,0 +1,85 @@
+"""Everything that fixes a training run, chosen or planned, as one value."""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from model.config import NetworkConfig
+from model.errors import ParameterError
+from training.planning.regularisation import Regularisation
+from training.planning.schedule import Decay
+
+Arithmetic = Literal["bf16", "fp32"]
+
+RANGES: dict[str, tuple[float, float, str]] = {
+    "lanes": (1, 4096, "a whole number from 1 to 4,096"),
+    "length": (2, 4096, "a whole number from 2 to 4,096"),
+    "jitter": (0, 1024, "a number from 0 to 1,024"),
+    "rate": (1e-9, 1, "a number above 0, up to 1"),
+    "warm_up": (0, 10**6, "a whole number from 0 to a million"),
+    "weight_decay": (0, 1, "a number from 0 to 1"),
+    "clip": (1e-9, 1e9, "a number above 0"),
+    "average": (0, 1, "a share from 0 to 1"),
+    "patience": (0, 10**6, "a whole number from 0 to a million"),
+    "seed": (0, 2**63 - 1, "a whole number from 0 to 2^63 - 1"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """The plan of one run.
+
+    network: the network to train. regularisation: what is left out by chance while it learns.
+    lanes, length: B sequences read in parallel, T characters per window; a step reads B × T characters.
+    jitter: standard deviation of a window's length in characters.
+    rate: the highest learning rate. warm_up, decay: how it gets there in steps, and how it falls to zero.
+    weight_decay: on matrices, decoupled (AdamW). clip: largest norm of the gradient over all weights.
+    average: share of the run, its tail, over which the weights are averaged. 0 = none.
+    fit_temperature: whether the logits are scaled at the end as fits the validation part best (Guo et al. 2017).
+    patience: validations without a new best after which the run ends. 0 = never.
+    seed: fixes the initial weights, the places read and the dropped values.
+    arithmetic: of the products: bf16 with fp32 sums and weights, or fp32.
+    epochs, minutes: the budget; with both, whichever ends first. minutes count from the start of the command.
+    """
+
+    network: NetworkConfig
+    regularisation: Regularisation = field(default_factory=Regularisation)
+    lanes: int = 32
+    length: int = 64
+    jitter: float = 0.0
+    rate: float = 4e-3
+    warm_up: int = 50
+    decay: Decay = "linear"
+    weight_decay: float = 0.02
+    clip: float = 1.0
+    average: float = 0.0
+    fit_temperature: bool = True
+    patience: int = 0
+    seed: int = 1
+    arithmetic: Arithmetic = "fp32"
+    epochs: float | None = None
+    minutes: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, (least, most, wanted) in RANGES.items():
+            value = getattr(self, name)
+            if not least <= value <= most:  # also refuses NaN
+                raise ParameterError(name, f"{name} is {value}; choose {wanted}.")
+        check_budget(self.epochs, self.minutes)
+
+    def to_json(self) -> dict[str, Any]:
+        """The plan as JSON values, the network apart, as its checkpoint names it already."""
+        values = asdict(self)
+        del values["network"]
+        return values
+
+    @classmethod
+    def from_json(cls, network: NetworkConfig, values: dict[str, Any]) -> "TrainingConfig":
+        """Read what `to_json` wrote. Raises TypeError on an unknown name."""
+        return cls(network=network, **{**values, "regularisation": Regularisation(**values["regularisation"])})
+
+
+def check_budget(epochs: float | None, minutes: float | None) -> None:
+    """Raise ParameterError on a budget that is no positive number."""
+    for name, value in (("epochs", epochs), ("minutes", minutes)):
+        if value is not None and not 0 < value <= 1e5:
+            raise ParameterError(name, f"{name} is {value}; choose a number above 0, up to 100,000.")

@@ -1,0 +1,88 @@
+"""What this machine can do: its device, its processor, and the precision and speed of its matrix products."""
+
+import math
+import os
+import platform
+import time
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+
+from model.config import Cell, NetworkConfig, products
+from model.errors import ParameterError
+from model.network import Network
+from training.planning.config import Arithmetic
+
+
+def faster_arithmetic(device: torch.device) -> Arithmetic:
+    """bf16 where the processor multiplies it in hardware, which doubles the speed of a step; else fp32."""
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
+    able = torch.cpu.get_capabilities()
+    return "bf16" if able.get("avx512_bf16") or able.get("amx_bf16") else "fp32"
+
+
+def check_arithmetic(cell: Cell, arithmetic: Arithmetic, device: torch.device) -> None:
+    """Raise ParameterError where this device has no kernel to train the cell in that arithmetic.
+
+    oneDNN has no bf16 LSTM for x86 processors without AVX-512; it says so only when a step is tried, so one is.
+    """
+    if arithmetic == "fp32":
+        return
+    probe = NetworkConfig(cell=cell, layers=1, hidden=16, embedding=16, vocabulary=280)
+    with torch.random.fork_rng(devices=[]):
+        network = Network(probe).to(device)
+        try:
+            with torch.autocast(device.type, dtype=torch.bfloat16):
+                network(torch.zeros((1, 1), dtype=torch.int64, device=device))
+        except RuntimeError as error:
+            message = f"This machine cannot train a network of cell {cell!r} in bf16; choose --arithmetic fp32 or auto."
+            raise ParameterError("arithmetic", message) from error
+
+
+def weights_per_second(probe: NetworkConfig, arithmetic: Arithmetic, device: torch.device) -> float:
+    """Weights × characters a second of training steps of a small network: forward, backward, no optimiser.
+
+    Quick and rough: the best of a few steps. It leaves PyTorch's random state as it was.
+    """
+    with torch.random.fork_rng(devices=[]):
+        network = Network(probe).to(device)
+        ids = torch.randint(probe.vocabulary, (32, 64), device=device)
+        best = math.inf
+        for _ in range(4):
+            start = time.perf_counter()
+            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=arithmetic == "bf16"):
+                logits, _ = network(ids)
+            F.cross_entropy(logits.float().flatten(0, 1), ids.flatten()).backward()  # type: ignore[no-untyped-call]
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+            best = min(best, time.perf_counter() - start)
+    return ids.numel() * products(probe) / best
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of that name; "auto" is the GPU where there is one. Raises ParameterError where there is none."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    gpus = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
+    devices = ["cpu", *(["cuda", *gpus] if gpus else [])]
+    if name not in devices:
+        raise ParameterError(
+            "device", f"device is {name!r}; choose auto, or one this machine has: {', '.join(devices)}."
+        )
+    return torch.device(name)
+
+
+def machine(device: torch.device) -> str:
+    """The device a network is trained on, this machine's cores and PyTorch's version."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
+    return f"{name}, {os.cpu_count()} cores, PyTorch {torch.__version__.split('+')[0]}"
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()

@@ -1,0 +1,211 @@
+"""Choose what was not chosen: sizes from the corpus and the budget, arithmetic from what this machine does faster."""
+
+import math
+from dataclasses import dataclass, fields, replace
+from typing import TypeVar
+
+import torch
+
+from model.config import Cell, NetworkConfig, products
+from model.errors import ParameterError
+from training.planning.config import Arithmetic, TrainingConfig, check_budget
+from training.planning.machine import check_arithmetic, faster_arithmetic, weights_per_second
+from training.planning.regularisation import Regularisation
+from training.planning.schedule import Decay
+
+# Networks from small to large, (layers, hidden, embedding); a plan takes one of them. Two layers with skip connections
+# learn more in the same time than one of as many weights (LOG.md).
+SIZES = [(1, 128, 32), (2, 128, 32), (2, 192, 64), (2, 256, 64), (2, 320, 64), (2, 384, 64), (2, 512, 64), (2, 640, 64)]
+
+# But not where a step's time goes to the output, as with thousands of Chinese characters.
+LARGE_VOCABULARY = 2_000
+SIZES_OF_MANY = [(1, 128, 32), (1, 192, 64), (1, 256, 64), (1, 384, 128), (1, 512, 128), (2, 512, 64), (2, 640, 64)]
+
+# A network should read at least this many characters per recurrent weight, over all passes; below that a smaller one
+# learnt more in the same time, in first runs on Shakespeare.
+CHARACTERS_PER_WEIGHT = 6
+
+# Recurrent weights per character of the train part at most: beyond that the fear is learning it by heart.
+WEIGHTS_PER_CHARACTER = 4
+
+MOST_PASSES = 60  # over the train part, where nothing else ends a run first
+
+# What is left out, by how often the text is read, in passes: nothing while every pass still brings much that is new.
+REGULARISATION = [
+    (6, Regularisation()),
+    (12, Regularisation(input_dropout=0.05, between_dropout=0.15, output_dropout=0.2, drop_state=0.02)),
+    (20, Regularisation(input_dropout=0.075, between_dropout=0.3, output_dropout=0.3, drop_state=0.02)),
+    (
+        math.inf,
+        Regularisation(input_dropout=0.1, between_dropout=0.4, output_dropout=0.4, weight_drop=0.3, drop_state=0.02),
+    ),
+]
+
+# The highest learning rate of one layer, and what of it several take.
+RATES: dict[Cell, float] = {"lstm": 6e-3, "gru": 3e-3, "rnn": 1e-3}
+DEEP = 0.67
+
+# Wishes that are parts of TrainingConfig under the same name, where its default is the plan.
+PLAIN = ("jitter", "warm_up", "decay", "weight_decay", "clip", "average", "fit_temperature", "patience")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wishes:
+    """What the user chose; None is left to the plan.
+
+    dropout: between layers and before the output, a quarter of it on the embeddings; each of the three by itself goes
+    before it. All other names are those of TrainingConfig, Regularisation and NetworkConfig.
+    """
+
+    cell: Cell = "lstm"
+    layers: int | None = None
+    hidden: int | None = None
+    embedding: int | None = None
+    skip: bool | None = None
+    zoneout: float = 0.0
+    dropout: float | None = None
+    input_dropout: float | None = None
+    between_dropout: float | None = None
+    output_dropout: float | None = None
+    locked: bool | None = None
+    weight_drop: float | None = None
+    drop_state: float | None = None
+    tied: bool = False
+    lanes: int | None = None
+    length: int | None = None
+    jitter: float | None = None
+    rate: float | None = None
+    warm_up: int | None = None
+    decay: Decay | None = None
+    weight_decay: float | None = None
+    clip: float | None = None
+    average: float | None = None
+    fit_temperature: bool | None = None
+    patience: int | None = None
+    arithmetic: Arithmetic | None = None
+    epochs: float | None = None
+    minutes: float | None = None
+    seed: int = 1
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A complete configuration, and what is expected of it where the machine's speed was measured.
+
+    passes: how often the train part will be read. characters_per_second: None when only epochs were asked for.
+    """
+
+    config: TrainingConfig
+    passes: float
+    characters_per_second: float | None
+
+
+def make_plan(
+    wishes: Wishes, vocabulary: int, characters: int, device: torch.device, base: NetworkConfig | None = None
+) -> Plan:
+    """The whole configuration for a train part of so many characters.
+
+    With a budget in minutes the machine's speed is measured, in a second or two; with one in epochs nothing is, so
+    that the same command plans the same run everywhere.
+    base: the network that is trained on, grown to this vocabulary; its sizes are not up for choice.
+    """
+    check_budget(wishes.epochs, wishes.minutes)
+    arithmetic = wishes.arithmetic or faster_arithmetic(device)
+    check_arithmetic(base.cell if base else wishes.cell, arithmetic, device)
+    speed = None
+    if wishes.minutes is not None:
+        cell, vocabulary = (base.cell, base.vocabulary) if base else (wishes.cell, vocabulary)
+        probe = NetworkConfig(cell=cell, layers=1, hidden=512, embedding=128, vocabulary=vocabulary)
+        speed = weights_per_second(probe, arithmetic, device)
+    network = base or _network(wishes, vocabulary, characters, speed)
+    passes = _passes(wishes, network, characters, speed)
+    lanes, length = _window(wishes, characters)
+    rate = RATES[network.cell] * (1 if network.layers == 1 else DEEP)
+    chosen = {name: value for name in PLAIN if (value := getattr(wishes, name)) is not None}
+    config = TrainingConfig(
+        network=network,
+        regularisation=_regularisation(wishes, network, passes),
+        lanes=lanes,
+        length=length,
+        rate=_chosen(wishes.rate, round(rate, 6)),
+        arithmetic=arithmetic,
+        seed=wishes.seed,
+        epochs=float(MOST_PASSES) if wishes.epochs is None else wishes.epochs,
+        minutes=wishes.minutes,
+        **chosen,
+    )
+    return Plan(config, passes, None if speed is None else speed / products(network))
+
+
+def _network(wishes: Wishes, vocabulary: int, characters: int, speed: float | None) -> NetworkConfig:
+    layers, hidden, embedding = _size(wishes, vocabulary, characters, speed)
+    network = _shaped(wishes, vocabulary, layers, _chosen(wishes.hidden, hidden), _chosen(wishes.embedding, embedding))
+    if wishes.tied and wishes.embedding is None:
+        return replace(network, embedding=network.output_width())
+    return network
+
+
+def _shaped(wishes: Wishes, vocabulary: int, layers: int, hidden: int, embedding: int) -> NetworkConfig:
+    layers = _chosen(wishes.layers, layers)
+    return NetworkConfig(
+        cell=wishes.cell,
+        layers=layers,
+        hidden=hidden,
+        embedding=embedding,
+        vocabulary=vocabulary,
+        # The embedding of tied weights has the output's width, which skip connections would multiply.
+        skip=layers > 1 and not wishes.tied if wishes.skip is None else wishes.skip,
+        zoneout=wishes.zoneout,
+    )
+
+
+def _regularisation(wishes: Wishes, network: NetworkConfig, passes: float) -> Regularisation:
+    """What is left out, the more the more often the text is read."""
+    planned = next(shares for limit, shares in REGULARISATION if passes <= limit)
+    if network.skip:  # the output's dropout meets every layer already
+        planned = replace(planned, between_dropout=0.0)
+    if wishes.dropout is not None:
+        share = wishes.dropout
+        planned = replace(planned, input_dropout=share / 4, between_dropout=share, output_dropout=share)
+    names = [field.name for field in fields(Regularisation)]
+    return replace(planned, **{name: value for name in names if (value := getattr(wishes, name)) is not None})
+
+
+Number = TypeVar("Number", int, float)
+
+
+def _chosen(wish: Number | None, planned: Number) -> Number:
+    return planned if wish is None else wish
+
+
+def _size(wishes: Wishes, vocabulary: int, characters: int, speed: float | None) -> tuple[int, int, int]:
+    """The largest size that the corpus and the budget can teach."""
+    sizes = SIZES if vocabulary < LARGE_VOCABULARY else SIZES_OF_MANY
+    best = sizes[0]
+    for size in sizes:
+        network = _shaped(wishes, vocabulary, *size)
+        # The output's are left out: a large vocabulary does not make a network large.
+        recurrent = products(network) - (network.output_width() + 1) * vocabulary
+        read = characters * _passes(wishes, network, characters, speed)
+        if recurrent <= WEIGHTS_PER_CHARACTER * characters and read >= CHARACTERS_PER_WEIGHT * recurrent:
+            best = size
+    return best
+
+
+def _passes(wishes: Wishes, network: NetworkConfig, characters: int, speed: float | None) -> float:
+    """How often the train part is read within the budget."""
+    passes = wishes.epochs if wishes.epochs is not None else float(MOST_PASSES)
+    if wishes.minutes is not None and speed is not None:
+        passes = min(passes, wishes.minutes * 60 * speed / products(network) / characters)
+    return passes
+
+
+def _window(wishes: Wishes, characters: int) -> tuple[int, int]:
+    """Lanes and length, smaller where the text is too short to fill them a few times."""
+    length = _chosen(wishes.length, max(8, min(64, characters // 64)))
+    lanes = _chosen(wishes.lanes, max(1, min(32, characters // (4 * max(1, length)))))
+    if lanes * 4 > characters:
+        raise ParameterError(
+            "lanes", f"lanes is {lanes:,}, but {characters:,} characters fill {characters // 4:,} at most."
+        )
+    return lanes, min(length, characters // max(1, lanes) // 2)

@@ -1,0 +1,33 @@
+"""The strengths of all regularisers of a run, as numbers with ranges."""
+
+from dataclasses import dataclass
+
+from model.errors import ParameterError
+
+SHARES = ("input_dropout", "between_dropout", "output_dropout", "weight_drop", "drop_state")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Regularisation:
+    """Shares of what is left out by chance while training, 0 to below 1; what is left in is scaled up for it.
+
+    input_dropout, between_dropout, output_dropout: of the embeddings, of the hidden states between two layers, and of
+    what the output reads (Zaremba et al. 2014).
+    locked: whether a mask holds for a whole window (Gal & Ghahramani 2016) rather than for one character.
+    weight_drop: of the recurrent weights W_hh, one mask for a window (Wan et al. 2013; Merity et al. 2018).
+    drop_state: of the lanes, which start a window from a zero state, as a text served does (Melis et al. 2018).
+    tied: whether embedding and output are one matrix (Press & Wolf 2017; Inan et al. 2017); their widths have to agree.
+    """
+
+    input_dropout: float = 0.0
+    between_dropout: float = 0.0
+    output_dropout: float = 0.0
+    locked: bool = True
+    weight_drop: float = 0.0
+    drop_state: float = 0.0
+    tied: bool = False
+
+    def __post_init__(self) -> None:
+        for name in SHARES:
+            if not 0 <= getattr(self, name) < 1:  # also refuses NaN
+                raise ParameterError(name, f"{name} is {getattr(self, name)}; choose a share from 0 to below 1.")

@@ -1,0 +1,60 @@
+"""What a run's curves say, in plain sentences: whether the network learnt its corpus by heart, and what to change."""
+
+from training.loop.trainer import Trainer
+from training.monitoring.watcher import Check
+
+RISEN = 0.02  # bits by which the validation figure ends above its best before it is called overfitting
+APART = 0.35  # bits between train, dropout on, and validation that say the same where the best is the last
+BARELY = 0.03  # bits that the last quarter of a run still gained: it would have gone on learning
+
+
+def verdict(trainer: Trainer) -> list[str]:
+    """Sentences for a finished run; none where there is nothing to say."""
+    checks, standing, config = trainer.standing.checks, trainer.standing, trainer.config
+    notes = []
+    if 0 < config.patience <= standing.stale and not trainer.stopped_early:
+        notes.append(
+            f"The run ended early: {config.patience} validations in a row brought nothing better (--patience)."
+        )
+    best = min(checks, key=lambda check: check.validation_bits)
+    if (sentence := _overfits(checks, best)) is not None:
+        notes.append(sentence + _remedies(trainer))
+    elif len(checks) >= 8 and _gained(checks) > BARELY and not trainer.stopped_early:
+        notes.append(
+            f"The network was still learning: the last quarter of the run gained {_gained(checks):.2f} bits; a longer "
+            "budget (--minutes, --epochs) would give a better one."
+        )
+    return notes
+
+
+def _overfits(checks: list[Check], best: Check) -> str | None:
+    last = checks[-1]
+    if last.validation_bits - best.validation_bits > RISEN:
+        return (
+            f"The network overfits: it did best on held-out text at step {best.step:,} ({best.validation_bits:.3f} "
+            f"bits) and ended at {last.validation_bits:.3f}, while on its own text it went on to {last.train_bits:.3f}."
+        )
+    if last.validation_bits - last.train_bits > APART:
+        return (
+            f"The network knows its own text much better ({last.train_bits:.3f} bits) than held-out text "
+            f"({last.validation_bits:.3f})."
+        )
+    return None
+
+
+def _remedies(trainer: Trainer) -> str:
+    """What to change, the most telling first."""
+    config = trainer.config
+    share = max(config.regularisation.between_dropout, config.regularisation.output_dropout)
+    remedies = ["add more text"]
+    if share < 0.6:
+        remedies.append(f"raise --dropout (it was {share:g})")
+    if config.regularisation.weight_drop < 0.5:
+        remedies.append(f"raise --weight-drop (it was {config.regularisation.weight_drop:g})")
+    remedies.append(f"choose fewer passes, or a smaller --hidden (it was {config.network.hidden})")
+    return f" To change that, {', '.join(remedies[:-1])}, or {remedies[-1]}."
+
+
+def _gained(checks: list[Check]) -> float:
+    """Bits of validation that the last quarter of a run brought."""
+    return checks[len(checks) * 3 // 4].validation_bits - checks[-1].validation_bits

@@ -1,0 +1,133 @@
+"""The report of a run as one page that needs nothing else: curves, samples, card, held-out text, what was copied."""
+
+import base64
+import hashlib
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from model.config import NetworkConfig
+from model.errors import TrainingError
+from training.report.card_section import card_section, headline, summary
+from training.report.curves import curves
+from training.report.elements import Markup, element, joined, quoted
+from training.report.held_out_page import Page, page_section
+from training.report.sample_texts import Check, CopiedText, copied_section, samples_section
+from training.report.style import STYLE
+
+REPORT = "report.html"
+FLAG = re.compile(r"(--[a-z][a-z-]*)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Story:
+    """What a run's report tells.
+
+    name: of the run. network: of the best checkpoint. training: its `training` table, as config.json has it.
+    checks: the lines of metrics.jsonl, oldest first: `training.monitoring.watcher.Check` as JSON values.
+    page: held-out text with its surprise. copied: a sample held against the corpus. None leaves either out.
+    notes: plain sentences on what happened: overfitting, a step back, an early stop, a resumption.
+    """
+
+    name: str
+    network: NetworkConfig
+    training: Mapping[str, Any]
+    checks: Sequence[Check]
+    page: Page | None = None
+    copied: CopiedText | None = None
+    notes: Sequence[str] = ()
+
+
+def write_report(story: Story, path: Path) -> None:
+    """Write the page, whole or not at all; equal stories give equal bytes.
+
+    Raises TrainingError when the disk refuses; a report that was there before then still is.
+    """
+    written = report(story).encode("utf-8")
+    temporary = path.with_name(f".{path.name}.new")
+    try:
+        try:
+            with temporary.open("wb") as file:
+                file.write(written)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except OSError:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise TrainingError(
+            f"The report could not be written to {path} ({error.strerror}); the checkpoints were. Free some space, or "
+            "let its folder be written to."
+        ) from error
+
+
+def report(story: Story) -> str:
+    """The page as HTML."""
+    sections = list(_sections(story))
+    links = [element("li", element("a", title, href=f"#{name}")) for name, title, _ in sections]
+    kind = f"A character-level language model trained by Unroll: {summary(story.network)}."
+    header = element(
+        "header", element("h1", quoted(story.name)), element("p", kind), headline(story.network, story.training)
+    )
+    notes = element("ul", *(element("li", _with_flags(note)) for note in story.notes), class_="notes")
+    main = [
+        element("section", element("h2", title, id=f"{name}-title"), content, id=name, aria_labelledby=f"{name}-title")
+        for name, title, content in sections
+    ]
+    body = [
+        header,
+        *([notes] if story.notes else []),
+        element("nav", element("ul", *links), aria_label="Parts of the report"),
+        element("main", joined(["", *main, ""], "\n")),
+        element("footer", element("p", "The figures of the checks are also in metrics.jsonl beside this page.")),
+    ]
+    page = element("html", _head(story.name), element("body", joined(["", *body, ""], "\n")), lang="en")
+    return f"<!DOCTYPE html>\n{page}\n"
+
+
+def _sections(story: Story) -> Iterator[tuple[str, str, Markup]]:
+    """Id, title and content of each part."""
+    best = _best_step(story)
+    yield "curves", "Curves", curves(story.checks, best)
+    yield "samples", "Samples", samples_section(story.checks, best)
+    if story.page is not None:
+        validation = story.training.get("figures", {}).get("validation", {})
+        yield "page", "A held-out page", page_section(story.page, validation.get("bits_per_character"))
+    if story.copied is not None:
+        yield "copied", "What was copied", copied_section(story.copied)
+    yield "card", "The card", card_section(story.network, story.training)
+
+
+def _with_flags(note: str) -> Markup:
+    """A sentence with its command-line flags as code, which no line break cuts."""
+    pieces = FLAG.split(note)  # text and flags by turns
+    return joined([element("code", piece) if at % 2 else piece for at, piece in enumerate(pieces)])
+
+
+def _best_step(story: Story) -> int:
+    """The step of the best checkpoint: what its table says, or else the check with the lowest validation figure."""
+    if isinstance(step := story.training.get("steps"), int):
+        return step
+    return min(story.checks, key=lambda check: check["validation_bits"], default={"step": 0})["step"]
+
+
+def _head(name: str) -> Markup:
+    """The page's head. Its policy lets nothing be fetched or run and only its own style apply, whatever a text says."""
+    digest = base64.b64encode(hashlib.sha256(STYLE.encode("utf-8")).digest()).decode("ascii")
+    policy = f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+    parts = [
+        element("meta", charset="utf-8"),
+        element("meta", http_equiv="Content-Security-Policy", content=policy),
+        element("meta", name_="viewport", content="width=device-width, initial-scale=1"),
+        element("meta", name_="color-scheme", content="light dark"),
+        element("meta", name_="referrer", content="no-referrer"),
+        element("title", f"{name}: report of a training run"),
+        element("style", Markup(STYLE)),
+    ]
+    return element("head", joined(["", *parts, ""], "\n"))

@@ -1,0 +1,65 @@
+"""What a run prints of its plan before it begins, and of its results when it ends."""
+
+import shlex
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from model.config import products
+from training.data.prepared_corpus import Prepared
+from training.data.split import Split
+from training.loop.trainer import Trainer
+from training.planning.plan import Plan
+from training.report.card import in_words
+from training.report.report import REPORT
+from training.results import Results
+
+
+def show_plan(console: Console, plan: Plan, prepared: Prepared, parts: Split, device: torch.device) -> None:
+    """Print what is going to be trained on what."""
+    config, network = plan.config, plan.config.network
+    budget = [f"{config.minutes:g} minutes"] if config.minutes else []
+    budget += [f"{config.epochs:g} passes"] if config.epochs else []
+    pace = f", about {plan.characters_per_second:,.0f} characters/s" if plan.characters_per_second else ""
+    facts, tokenizer = prepared.facts, prepared.tokenizer
+    names = ", ".join(Path(name).name for name in facts.names[:3]) + (" …" if len(facts.names) > 3 else "")
+    sizes = " / ".join(f"{len(part):,}" for part in (parts.train, parts.validation, parts.test))
+    lines = [
+        f"corpus    {names}: {facts.characters:,} characters, {len(tokenizer.characters):,} different"
+        f"{', prepared before' if prepared.reused else ''}",
+        f"split     {parts.scheme}: {sizes} ids to train / validate / test",
+        f"network   {network.layers} × {network.hidden} {network.cell.upper()}, embedding {network.embedding}, "
+        f"{network.parameters():,} parameters",
+        f"left out  {in_words(config.to_json())}",
+        f"training  {config.lanes} lanes × {config.length} characters, rate {config.rate:g}, {config.arithmetic} on "
+        f"{device.type}",
+        f"budget    at most {' or '.join(budget)}: {plan.passes:.1f} passes of {products(network) / 1e6:.2f} M "
+        f"multiply-adds a character{pace}",
+    ]
+    console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
+
+
+def show_outcome(console: Console, out: Path, trainer: Trainer, results: Results) -> None:
+    """Print how it ended and what to do with it."""
+    standing = trainer.standing
+    ended = "Stopped early, saved" if trainer.stopped_early else "Done"
+    console.print(f"{ended}: {standing.step:,} steps, best at step {standing.best_step:,}.", highlight=False)
+    for part, score in results.figures.items():
+        console.print(
+            f"  {part}: {score.bits_per_character:.4f} bits, {score.nats_per_character:.4f} nats per character "
+            f"({score.protocol})",
+            highlight=False,
+            soft_wrap=True,
+        )
+    best, run = shlex.quote(str(out / "best")), shlex.quote(str(out))
+    further = [f"Resume: unroll train --resume {run}"] if trainer.stopped_early else []
+    lines = [
+        *standing.notes,
+        results.copied,
+        f"Report: {out / REPORT}",
+        *further,
+        f"Try:    unroll generate {best}",
+        f"Serve:  unroll serve {best}",
+    ]
+    console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
