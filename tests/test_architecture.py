@@ -15,8 +15,10 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("model", "training", "service")
 LONGEST = 400  # lines of a file
 HTTP = {"fastapi", "fastapi_offline", "h11", "starlette", "uvicorn"}
-SPEAKS_HTTP = ("service/analysis", "service/api", "service/monitoring", "service/openai", "service/security")
-SPEAKS_HTTP += ("service/tgi", "service/transport", "service/app", "service/server")
+SPEAKS_HTTP = tuple(
+    f"service/{name}"
+    for name in ("analysis", "api", "monitoring", "openai", "security", "tgi", "transport", "app.py", "server.py")
+)
 TORCH = {"model/network.py", "model/decoding/cuda_decoder.py"}  # beside all of training
 ONNX = {"onnx", "onnxruntime"}
 

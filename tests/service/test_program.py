@@ -10,9 +10,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.service.error_cases import check
 from tests.service.serving import ENDLESS, REPOSITORY, Reference, SlowRows, program, serving_process
 from tests.service.sse_client import chunks, texts
-from tests.service.test_errors import check
 
 LONG = {"prompt": "a", "max_tokens": 500, "n": 3, "seed": 1, "stream": True}
 

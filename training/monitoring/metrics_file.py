@@ -1,4 +1,4 @@
-"""metrics.jsonl: one line for each check of a run."""
+"""The file metrics.jsonl of a run, which gets one line for each check."""
 
 import json
 import math

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from service.settings import Settings
 from service.tgi.schemas import ErrorType, Parameters, TgiError
+from tests.service.error_cases import BODIES, HUGE, JSON, LARGEST_BODY, MARK, Case
+from tests.service.fragile import FragileDecoder
 from tests.service.serving import ENDLESS, Running, SlowDecoder, eventually, serving
-from tests.service.test_errors import BODIES, HUGE, JSON, LARGEST_BODY, MARK, Case
-from tests.service.test_faults import FragileDecoder
 from tests.service.tgi_client import generate, joined, stream_events
 
 ROUTES = ("/", "/generate", "/generate_stream")

@@ -10,10 +10,10 @@ import openai
 import pytest
 
 from service.settings import Settings
+from tests.service.crowd import endless, is_idle
+from tests.service.error_cases import check
 from tests.service.serving import Reference, Running, SlowDecoder, eventually, serving
 from tests.service.sse_client import chunks, ends, events, stream, texts
-from tests.service.test_crowding import endless, is_idle
-from tests.service.test_errors import check
 
 
 @pytest.fixture(scope="module")

@@ -23,8 +23,8 @@ from model.decoding.decoder import NUMPY, Decoder
 from model.decoding.step_weights import Arithmetic
 from model.errors import CheckpointError, ParameterError
 from model.held_out_surprise import HeldOutSurprise
+from tests.model.damage import change_config, change_header, change_network, change_tensors, refused
 from tests.model.small import CELLS, SIZE, small_checkpoint
-from tests.model.test_checkpoint_damage import change_config, change_header, change_network, change_tensors, refused
 from tests.pace import loops
 
 SOON = 30  # loops of `tests.pace`, on this thread, so that neither a busy machine nor a slow one matters
@@ -141,7 +141,8 @@ def sparse_weights(folder: Path) -> None:
 @pytest.mark.parametrize("name", bombs())
 def test_what_a_folder_declares_takes_neither_time_nor_memory(name: str, folder: Path) -> None:
     bombs()[name](folder)
-    taken, soon = [], loops(SOON)
+    soon = loops(SOON)
+    taken: list[float] = []
     while not taken or (min(taken) > soon and len(taken) < 5):  # of a busy machine, the best of five
         started = time.thread_time()
         refused(folder)

@@ -20,8 +20,8 @@ from service.inference.served_model import ServedModel
 from service.monitoring.metrics import Metrics
 from service.settings import Settings
 from tests.pace import loops
+from tests.service.fragile import FragileDecoder
 from tests.service.serving import ENDLESS, Running, SlowDecoder, SlowRows, eventually, serving
-from tests.service.test_faults import FragileDecoder
 
 COMPLETIONS = "/v1/completions"
 Labels = frozenset[tuple[str, str]]

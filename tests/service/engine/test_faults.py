@@ -8,64 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from model.decoding.decoder import Decoder
-from model.decoding.rows import Drawn, Places, Rows, Scored
-from model.sampling.sampler import RowSampling
+from model.decoding.rows import Drawn, Places, Rows
 from service.settings import Settings
-from tests.model.small import CHARACTERS
+from tests.service.error_cases import check
+from tests.service.fragile import FragileDecoder
 from tests.service.serving import ENDLESS, Reference, Running, SlowRows, eventually, serving, serving_process
 from tests.service.sse_client import events
-from tests.service.test_errors import check
-
-FATAL = 256 + CHARACTERS.index("月")
-DEADLY = 256 + CHARACTERS.index("明")
-
-
-class Killed(BaseException):
-    """What no handler of errors catches."""
-
-
-class FragileRows(SlowRows):
-    """Rows that cannot read 月, be it in the prompt or as its last character, and kill their thread by 明."""
-
-    def __init__(self, rows: Rows) -> None:
-        super().__init__(rows)
-        self.last: dict[int, int] = {}
-
-    def set(self, place: int, sampling: RowSampling, last_id: int) -> None:
-        self.last[place] = last_id
-        super().set(place, sampling, last_id)
-
-    def read(self, places: Places, ids: NDArray[np.int32]) -> None:
-        self.refuse(ids.ravel().tolist())
-        super().read(places, ids)
-
-    def draw(self, places: Places, steps: int) -> Drawn:
-        self.refuse([self.last.pop(int(place), 0) for place in places])
-        return super().draw(places, steps)
-
-    def score(
-        self, places: Places, ids: NDArray[np.int32], following: NDArray[np.int32], top: int | None = None
-    ) -> Scored:
-        self.refuse(ids.ravel().tolist())
-        return super().score(places, ids, following, top)
-
-    def refuse(self, ids: list[int]) -> None:
-        if FATAL in ids:
-            raise RuntimeError("secret words about the machine")
-        if DEADLY in ids:
-            raise Killed
-
-
-class FragileDecoder(Decoder):
-    """A decoder of such rows."""
-
-    def rows(self, places: int) -> Rows:
-        return FragileRows(super().rows(places))
 
 
 @pytest.fixture

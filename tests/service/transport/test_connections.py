@@ -20,6 +20,7 @@ from service.transport import connections, staged_transport
 from service.transport.sockets import ASK_SECONDS, ASK_TIMES, DESCRIPTORS, QUIET_SECONDS, fitting
 from tests.service.raw_client import Answer, answer, asking, connected, rest
 from tests.service.serving import REPOSITORY, Running, eventually, serving
+from tests.service.taking import fill, taken
 
 PROBE = asking("/health")
 SMALL: dict[str, Any] = {"max_header_bytes": 2_048, "max_body_bytes": 100_000}
@@ -49,18 +50,6 @@ def small(checkpoint_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     with serving(Settings(checkpoint=checkpoint_folder, max_connections=2, header_seconds=MINUTE)) as running:
         running.client.close()
         yield running
-
-
-def taken(server: Running) -> int:
-    return len(server.server.server_state.connections)
-
-
-def fill(server: Running, stack: ExitStack, count: int) -> list[socket.socket]:
-    """So many more connections, which say nothing."""
-    before = taken(server)
-    opened = [stack.enter_context(connected(server)) for _ in range(count)]
-    assert eventually(lambda: taken(server) == before + count)
-    return opened
 
 
 def check_crowded(refused: Answer) -> None:

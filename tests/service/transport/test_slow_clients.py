@@ -15,7 +15,7 @@ from service.transport.connections import Connection
 from service.transport.staged_transport import StagedTransport
 from tests.service.raw_client import answer, asking, connected, rest, vanish
 from tests.service.serving import ENDLESS, Running, SlowDecoder, SlowRows, eventually, serving, serving_process
-from tests.service.test_connections import taken
+from tests.service.taking import taken
 
 PROBE = asking("/health")
 FREE_SECONDS = 0.05  # P5: for a gone client's place

@@ -3,9 +3,7 @@
 import socket
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,22 +11,10 @@ import httpx
 import pytest
 
 from service.settings import Settings
-from tests.service.serving import ENDLESS, Reference, Running, SlowDecoder, eventually, serving
+from tests.service.crowd import endless, is_idle
+from tests.service.error_cases import check
+from tests.service.serving import Reference, Running, SlowDecoder, eventually, serving
 from tests.service.sse_client import chunks, texts
-from tests.service.test_errors import check
-
-
-@contextmanager
-def endless(server: Running, **fields: Any) -> Iterator[Iterator[bytes]]:
-    """A stream that is still being written; whoever asked goes away at the end of the block."""
-    body = {"prompt": "a", "max_tokens": ENDLESS, "stream": True, **fields}
-    with httpx.stream("POST", f"{server.url}/v1/completions", json=body, timeout=30) as response:
-        assert response.status_code == 200
-        yield response.iter_raw()
-
-
-def is_idle(server: Running) -> bool:
-    return server.engine.running == server.engine.waiting == 0
 
 
 @pytest.mark.parametrize("n", [1, 4])

@@ -9,9 +9,9 @@ import pytest
 from model.sampling.parameters import RANGES
 from service.api.schemas import LARGEST_MAX_TOKENS
 from service.openai.schemas import CompletionRequest
+from tests.service.error_cases import BODIES, FIELDS, ROUTES
 from tests.service.serving import Running
 from tests.service.sse_client import events
-from tests.service.test_errors import BODIES, FIELDS, ROUTES
 
 
 @pytest.fixture(scope="module")

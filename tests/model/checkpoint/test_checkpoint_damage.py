@@ -1,6 +1,5 @@
 """Damaged, foreign and hostile checkpoint folders: each refused with a sentence, none with any other exception."""
 
-import json
 import shutil
 import struct
 import tracemalloc
@@ -10,16 +9,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-import safetensors.numpy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.checkpoint import CARD, CONFIG, TOKENIZER, WEIGHTS, load
 from model.errors import CheckpointError
 from model.text.tokenizer import Tokenizer
+from tests.model.damage import change_config, change_header, change_network, change_tensors, refused
 from tests.model.small import SIZE, small_checkpoint
 
-SENTENCE = r"^[^\n]{10,2000}\.$"
 GIANT = 2**40
 
 
@@ -27,39 +25,6 @@ GIANT = 2**40
 def folder(checkpoint_folder: Path, tmp_path: Path) -> Path:
     """A copy of the small checkpoint to do damage to."""
     return Path(shutil.copytree(checkpoint_folder, tmp_path / "copy"))
-
-
-def refused(folder: Path, match: str = SENTENCE) -> None:
-    with pytest.raises(CheckpointError, match=SENTENCE) as caught:
-        load(folder)
-    assert caught.match(match)
-
-
-def change_config(folder: Path, **change: Any) -> None:
-    written = json.loads((folder / CONFIG).read_text("utf-8"))
-    (folder / CONFIG).write_text(json.dumps({**written, **change}), "utf-8")
-
-
-def change_network(folder: Path, **change: Any) -> None:
-    written = json.loads((folder / CONFIG).read_text("utf-8"))
-    change_config(folder, network={**written["network"], **change})
-
-
-def change_tensors(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    tensors = dict(safetensors.numpy.load_file(folder / WEIGHTS))
-    change(tensors)
-    safetensors.numpy.save_file(tensors, folder / WEIGHTS)
-
-
-def change_header(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    """Rewrite the weights' header and nothing else, padded so that the file keeps its size."""
-    content = (folder / WEIGHTS).read_bytes()
-    (size,) = struct.unpack("<Q", content[:8])
-    header = json.loads(content[8 : 8 + size])
-    change(header)
-    written = json.dumps(header).encode()
-    written += b" " * (-len(written) % 8)
-    (folder / WEIGHTS).write_bytes(struct.pack("<Q", len(written)) + written + content[8 + size :])
 
 
 def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:

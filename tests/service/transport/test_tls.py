@@ -19,7 +19,7 @@ from service.transport import connections
 from service.transport.tls import tls_context
 from tests.service.raw_client import asking, connected, rest
 from tests.service.serving import ENDLESS, Running, SlowDecoder, eventually, serving
-from tests.service.test_connections import fill, taken
+from tests.service.taking import fill, taken
 
 OPENSSL = shutil.which("openssl")
 

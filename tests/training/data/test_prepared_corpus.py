@@ -23,7 +23,7 @@ from training.data.prepared_corpus import FACTS, IDS, Prepared, count_ids, prepa
 from training.data.sources import FileSource, Source, TextSource, find_sources
 from training.data.split import split
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 TEXT = "Ein Text über Wörter,\r\n詩 und 😀 – und selten ¿ɸÀ.\n" * 400
 STATUS = Path("/proc/self/status")
 

@@ -18,8 +18,8 @@ from service.analysis.token_routes import places
 from service.analysis.token_schemas import Detokenized, DetokenizeRequest, TokenizeRequest, TokenizerInfo, Tokens
 from service.settings import Settings
 from tests.model.small import CHARACTERS, SIZE, small_checkpoint
+from tests.service.error_cases import BODIES, HUGE, JSON, MARK, Case, check
 from tests.service.serving import Running, serving
-from tests.service.test_errors import BODIES, HUGE, JSON, MARK, Case, check
 
 A, E_ACUTE = (256 + CHARACTERS.index(character) for character in "aé")
 MOST_IDS = 20_000 + 100_000  # of the server's longest prompt, and of its longest continuation

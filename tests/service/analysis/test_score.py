@@ -299,6 +299,6 @@ def test_the_bundled_model_scores_a_book_as_it_is_evaluated(corpus: Callable[[st
     text = corpus("war-and-peace.txt").decode()[:40_000]
     with serving(Settings()) as running:
         answer = score(running, text)
-        bundled = Reference(Path(__file__).parents[2] / "model" / "bundled")
+        bundled = Reference(Path(__file__).parents[3] / "model" / "bundled")
         assert answer["results"][0]["bits"] == pytest.approx(evaluated(bundled, "\n" + text), rel=1e-9)
         assert answer["results"][0]["anomaly"]["percentile"] > 95

@@ -1,0 +1,89 @@
+"""Every way a request can fail has one shape: OpenAI's, with the right status, small, and without what was sent."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.openai.schemas import CompletionRequest
+from tests.service.error_cases import BODIES, COMPLETIONS, FIELDS, JSON, MARK, ROUTES, WRONG, Case, check
+from tests.service.serving import Running
+
+
+@pytest.mark.parametrize("case", [*FIELDS, *BODIES, *ROUTES], ids=str)
+def test_p11_an_error_has_one_shape_and_is_short(case: Case, server: Running) -> None:
+    response = server.client.request(case.method, case.path, content=case.content, headers=case.headers)
+    error = check(response, case.status)
+    assert error["param"] == case.param
+    assert error["type"] == "invalid_request_error"
+    assert MARK * 5 not in response.text
+    if case.status == 405:
+        assert response.headers["allow"]
+
+
+def test_nothing_is_left_running_by_errors(server: Running) -> None:
+    assert server.client.get("/health").json()["running"] == 0
+    assert len(server.complete("a")["choices"]) == 1
+
+
+def test_every_field_is_tried() -> None:
+    assert set(WRONG) == set(CompletionRequest.model_fields)
+
+
+@pytest.mark.parametrize("characters", [20_000, 20_001])
+def test_a_prompt_has_a_longest_length(characters: int, server: Running) -> None:
+    fields = {"prompt": "é" * characters, "max_tokens": 0}
+    response = server.client.post(COMPLETIONS, json=fields)
+    if characters == 20_000:
+        assert response.status_code == 200
+    else:
+        assert check(response, 400)["param"] == "prompt"
+
+
+@pytest.mark.parametrize("size", [100_000, 100_001])
+def test_a_body_has_a_largest_size_also_in_chunks(size: int, server: Running) -> None:
+    body = b'{"prompt": "a", "max_tokens": 1, "x": "'
+    body += b"x" * (size - len(body) - 2) + b'"}'
+    assert len(body) == size
+
+    def chunks() -> Iterator[bytes]:
+        for start in range(0, size, 999):
+            yield body[start : start + 999]
+
+    for content in (body, chunks()):
+        response = server.client.post(COMPLETIONS, content=content, headers=JSON)
+        if size == 100_000:
+            assert response.status_code == 200
+        else:
+            assert check(response, 413)["code"] == "body_too_large"
+
+
+def test_text_may_have_any_character_json_can_say(server: Running) -> None:
+    content = '{"prompt": "\\u0000\\ud83d\\ude00\\uffff\\u2028", "max_tokens": 3, "echo": true, "stop": ["\\u0000"]}'
+    response = server.client.post(COMPLETIONS, content=content, headers=JSON)
+    assert response.status_code == 200
+    assert response.json()["choices"][0]["text"].startswith("\x00😀\uffff\u2028")
+
+
+@pytest.mark.parametrize("content_type", ["application/json", "application/json; charset=utf-8", "application/x+json"])
+def test_json_may_be_announced_in_several_ways(content_type: str, server: Running) -> None:
+    response = server.client.post(COMPLETIONS, content='{"prompt": "a"}', headers={"content-type": content_type})
+    assert response.status_code == 200
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers(-5, 20) | st.floats() | st.text(st.characters(), max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=5,
+)
+REQUESTS = st.fixed_dictionaries({}, optional=dict.fromkeys(CompletionRequest.model_fields, ANYTHING)) | ANYTHING
+
+
+@given(REQUESTS)
+def test_p10_no_json_makes_the_server_fail(server: Running, request: Any) -> None:
+    response = server.client.post(COMPLETIONS, content=json.dumps(request), headers=JSON)
+    if response.status_code != 200:
+        check(response, 404 if response.status_code == 404 else 400)
