@@ -21,14 +21,14 @@ from service.api.openapi import described
 from service.engine.engine import Engine
 from service.inference.served_model import ServedModel
 from service.monitoring import health, metrics
-from service.monitoring.access_log import Observed, paths_of
+from service.monitoring.access_log import AccessLog, paths_of
 from service.monitoring.health import Reports
 from service.monitoring.metrics import Metrics
 from service.openai import routes as openai_routes
-from service.security.api_keys import Keys
-from service.security.auth import Access
+from service.security.api_keys import ApiKeys
+from service.security.auth import Auth
 from service.security.body_limit import BodyLimit
-from service.security.rate_limit import Allowance, FairUse
+from service.security.rate_limit import RateLimit, RateLimiter
 from service.security.security_headers import SecurityHeaders
 from service.settings import Settings, listed
 from service.tgi import routes as tgi_routes
@@ -42,7 +42,7 @@ The same model, seed and parameters give the same text: streamed or not, alone o
 ERROR_SHAPES: dict[str, Shape] = {**tgi_routes.ERROR_SHAPES}
 
 
-def create_app(settings: Settings, decoder: type[Decoder] = Decoder, keys: Keys | None = None) -> FastAPI:
+def create_app(settings: Settings, decoder: type[Decoder] = Decoder, keys: ApiKeys | None = None) -> FastAPI:
     """An application that serves the checkpoint the settings name; its engine runs while the application does.
 
     keys: who may use it; None = those of the settings.
@@ -72,7 +72,7 @@ def create_app(settings: Settings, decoder: type[Decoder] = Decoder, keys: Keys 
     )
     app.state.model, app.state.engine = model, engine
     _answer(app, model, engine, settings)
-    _guard(app, keys or Keys(settings), settings)
+    _guard(app, keys or ApiKeys(settings), settings)
     error_responses.install(app, ERROR_SHAPES)
     app.openapi = described(app.openapi, model.tokenizer.size, only_in_streams=(Progress,))  # type: ignore[method-assign]
     return app
@@ -93,11 +93,11 @@ def _answer(app: FastAPI, model: ServedModel, engine: Engine, settings: Settings
         app.include_router(routes)
 
 
-def _guard(app: FastAPI, keys: Keys, settings: Settings) -> None:
+def _guard(app: FastAPI, keys: ApiKeys, settings: Settings) -> None:
     """What a request passes on its way in. The last that is added stands outermost."""
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, seconds=settings.body_seconds)
-    app.add_middleware(Allowance, fair_use=_fair_use(settings))
-    app.add_middleware(Access, keys=keys, hosts=settings.hosts)
+    app.add_middleware(RateLimit, fair_use=_fair_use(settings))
+    app.add_middleware(Auth, keys=keys, hosts=settings.hosts)
     if settings.cors_origins is not None:  # a browser's question before a request needs no key
         app.add_middleware(CORSMiddleware, **_cors(settings.cors_origins))
     stack = app.build_middleware_stack
@@ -105,13 +105,13 @@ def _guard(app: FastAPI, keys: Keys, settings: Settings) -> None:
     def seen() -> ASGIApp:
         """Around Starlette's own outermost layer, so that the answer to a mistake of ours passes it, too."""
         secure = SecurityHeaders(stack(), settings.tls_certificate is not None)
-        return Observed(secure, app.state.metrics, paths_of(app), settings.access_log)
+        return AccessLog(secure, app.state.metrics, paths_of(app), settings.access_log)
 
     app.build_middleware_stack = seen  # type: ignore[method-assign]
 
 
-def _fair_use(settings: Settings) -> FairUse:
-    return FairUse(settings.key_requests_per_minute, settings.key_concurrent_requests, time.monotonic)
+def _fair_use(settings: Settings) -> RateLimiter:
+    return RateLimiter(settings.key_requests_per_minute, settings.key_concurrent_requests, time.monotonic)
 
 
 def _cors(origins: str) -> dict[str, Any]:

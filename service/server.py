@@ -19,7 +19,7 @@ from service.app import create_app
 from service.engine.engine import Engine
 from service.errors import Draining, EngineStopped, SettingsError
 from service.monitoring import logs
-from service.security.api_keys import Keys
+from service.security.api_keys import ApiKeys
 from service.settings import Settings, is_loopback
 from service.transport.connections import bounded
 from service.transport.startup_gate import Gate
@@ -161,7 +161,7 @@ def run(settings: Settings, announce: Callable[[FastAPI, str], None]) -> None:
             "No kernel was compiled for this processor, so steps run in numpy, a tenth as fast, with the same "
             "texts; there are kernels for x86-64 with AVX2 and for Arm: install a C compiler and then Unroll again."
         )
-    keys = Keys(settings)
+    keys = ApiKeys(settings)
     tls_context(settings)  # what is wrong with it is told before the port is open
     listener = listen(settings.host, settings.port)
     host, port = listener.getsockname()[:2]

@@ -111,7 +111,7 @@ class Settings:
         128, "Texts written side by side; a request with n = 3 is three.", LIMITS, least=1, most=4_096
     )
     max_waiting: int = setting(
-        1024, "Texts that may wait for a place; more are refused.", LIMITS, least=0, most=1_000_000
+        1024, "Texts that may wait for a slot; more are refused.", LIMITS, least=0, most=1_000_000
     )
     max_body_bytes: int = setting(8 << 20, "Bytes a request's body may have.", LIMITS, least=1_024, most=1 << 30)
     max_prompt_characters: int = setting(

@@ -7,7 +7,7 @@ from model.text.prompt import count_unseen
 from service.analysis.score_schemas import ScoreRequest
 from service.analysis.score_tally import BITS, Tally, details
 from service.api.sse import ENCODE
-from service.engine.prompt_scores import Scoring, Slice
+from service.engine.prompt_scores import PromptScores, Slice
 from service.inference.served_model import ServedModel
 from service.inference.text_request import TextRequest
 from service.inference.texts import Texts
@@ -56,7 +56,7 @@ class Reading:
         self.texts = texts
         size = self.model.tokenizer.size
         for prompt in texts.prompts:
-            kept = None if self.top is None else Scoring(prompt.tokens, size, self.top, None)
+            kept = None if self.top is None else PromptScores(prompt.tokens, size, self.top, None)
             self.tallies.append(Tally(self.skip, kept))
 
     def take(self, index: int, slice_: Slice) -> None:

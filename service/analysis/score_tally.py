@@ -8,7 +8,7 @@ import numpy as np
 from model.decoding.rows import Scored
 from model.text.tokenizer import Tokenizer
 from model.text.utf8_ids import Ids
-from service.engine.prompt_scores import Scoring, Slice
+from service.engine.prompt_scores import PromptScores, Slice
 
 BLOCK = 4096  # scores added up at a time: the sum is the same however the engine cuts the text
 BITS = 1 / math.log(2)  # in a nat
@@ -20,7 +20,7 @@ class Tally:
     kept: where they are kept as well; None keeps nothing. read: ids of the prompt whose score has come.
     """
 
-    def __init__(self, skip: int, kept: Scoring | None = None) -> None:
+    def __init__(self, skip: int, kept: PromptScores | None = None) -> None:
         self.kept = kept
         self.read = 0
         self._skip = skip

@@ -42,7 +42,7 @@ class Histogram:
         self.total += other.total
 
 
-class Lane:
+class WorkerCounters:
     """What one thread that generates counts.
 
     Written by that thread alone, without a lock, and read by others, who may find a turn half counted.
@@ -53,7 +53,7 @@ class Lane:
     batch_size, step_seconds: rows and duration of each step that draws. inter_token: seconds between two ids of one
         text, for each id but a text's first; the ids of one call share its time, that of reading before it included.
     first_token: seconds from a request's arrival until the first id of each of its texts is drawn.
-    queued: seconds from the submission of each prompt until it has a place.
+    queued: seconds from the submission of each prompt until it has a slot.
     """
 
     def __init__(self) -> None:
@@ -84,16 +84,16 @@ class Lane:
                 self.inter_token.observe(seconds / steps, steps - 1)
 
 
-class Measures:
-    """What an engine has counted since it was made: a Lane for each of its threads, the rest for the event loop's.
+class Counters:
+    """What an engine has counted since it was made: WorkerCounters for each thread, the rest for the event loop's.
 
     submitted: texts that were taken; finished: those that have ended, by how; the two are equal when nothing is left.
     refused: requests that were not taken, by reason. prompt_tokens: ids of the prompts that were taken, once for all
     texts of one; unseen: characters of theirs that never occurred in training.
     """
 
-    def __init__(self, lanes: Iterable[Lane]) -> None:
-        self.lanes = list(lanes)
+    def __init__(self, workers: Iterable[WorkerCounters]) -> None:
+        self.workers = list(workers)
         self.submitted = 0
         self.finished: dict[Finish, int] = dict.fromkeys(get_args(Finish), 0)
         self.refused: dict[Refusal, int] = dict.fromkeys(get_args(Refusal), 0)
@@ -103,18 +103,18 @@ class Measures:
     @property
     def tokens(self) -> int:
         """Ids drawn by all threads."""
-        return sum(lane.tokens for lane in self.lanes)
+        return sum(worker.tokens for worker in self.workers)
 
     @property
     def failures(self) -> int:
         """Calls of the model that raised an exception, on any thread."""
-        return sum(lane.failures for lane in self.lanes)
+        return sum(worker.failures for worker in self.workers)
 
     def histogram(
         self, name: Literal["batch_size", "step_seconds", "inter_token", "first_token", "queued"]
     ) -> Histogram:
         """What all threads have counted of one kind."""
-        first, *others = (getattr(lane, name) for lane in self.lanes)
+        first, *others = (getattr(worker, name) for worker in self.workers)
         whole = Histogram(first.bounds)
         for one in (first, *others):
             whole.add(one)

@@ -23,65 +23,65 @@ class Event(NamedTuple):
     piece: Piece
 
 
-class Drawing:
-    """What rows have drawn, in a place for each; only those that are due cost any work of their own.
+class DecodeBatch:
+    """What rows have drawn, in a slot for each; only those that are due cost any work of their own.
 
     A row is due when its text ends, when its interval is over, and when its ids could be the beginning of a stop
     string; then its ids are made text, and what is not to be shown yet is kept with the row.
 
-    places: how many there are; vocabulary: how many ids.
+    slots: how many there are; vocabulary: how many ids.
     """
 
-    def __init__(self, places: int, vocabulary: int) -> None:
+    def __init__(self, slots: int, vocabulary: int) -> None:
         self.rows: list[Generation] = []
-        self.places: NDArray[np.int32] = np.zeros(0, np.int32)  # of the rows, (B,)
+        self.slots: NDArray[np.int32] = np.zeros(0, np.int32)  # of the rows, (B,)
         self.largest_left = 0  # ids to go for the row that has most
         self._at: NDArray[np.intp] = np.zeros(0, np.intp)  # the same, as numpy likes them best
-        self._by_place: list[Generation | None] = [None] * places
-        self._ids = np.zeros((places, CAPACITY), np.int32)
+        self._by_slot: list[Generation | None] = [None] * slots
+        self._ids = np.zeros((slots, CAPACITY), np.int32)
         self._flat = self._ids.reshape(-1)
-        self._begins = np.arange(places, dtype=np.int64) * CAPACITY
-        self._filled = np.zeros(places, np.int64)  # ids that wait
-        self._counts = np.zeros(places, np.int64)  # ids drawn
-        self._limits = np.full(places, NO_LIMIT)
-        self._due = np.full(places, math.inf)  # when each place's next piece may be handed over
-        self._starts = np.zeros((places, vocabulary), np.bool_)  # ids that may begin a stop string
-        self._holding = np.zeros(places, np.bool_)  # rows in the middle of what may be one
+        self._begins = np.arange(slots, dtype=np.int64) * CAPACITY
+        self._filled = np.zeros(slots, np.int64)  # ids that wait
+        self._counts = np.zeros(slots, np.int64)  # ids drawn
+        self._limits = np.full(slots, NO_LIMIT)
+        self._due = np.full(slots, math.inf)  # when each slot's next piece may be handed over
+        self._starts = np.zeros((slots, vocabulary), np.bool_)  # ids that may begin a stop string
+        self._holding = np.zeros(slots, np.bool_)  # rows in the middle of what may be one
         self._columns = np.arange(MOST_STEPS)
         self._watched = self._watched_places = np.zeros(0, np.intp)  # rows that have stop strings
         self._reporting: list[tuple[int, Generation]] = []  # rows that tell how likely their ids were
 
     def begin(self, row: Generation) -> None:
         """Take in a row that has drawn nothing."""
-        place, request = row.place, row.request
-        self._by_place[place] = row
-        self._filled[place] = self._counts[place] = 0
-        self._limits[place] = request.max_tokens
-        self._due[place] = math.inf if request.interval is None else -math.inf
-        self._holding[place] = False
+        slot, request = row.slot, row.request
+        self._by_slot[slot] = row
+        self._filled[slot] = self._counts[slot] = 0
+        self._limits[slot] = request.max_tokens
+        self._due[slot] = math.inf if request.interval is None else -math.inf
+        self._holding[slot] = False
         if request.stop_starts is not None:
-            self._starts[place] = request.stop_starts
+            self._starts[slot] = request.stop_starts
         self.rows.append(row)
         self._arrange()
 
     def end(self, rows: list[Generation]) -> None:
         """Let go of rows; those that are not here are no matter."""
-        leaving = [row for row in rows if row.place >= 0 and self._by_place[row.place] is row]
+        leaving = [row for row in rows if row.slot >= 0 and self._by_slot[row.slot] is row]
         if not leaving:
             return
         for row in leaving:
-            self._by_place[row.place] = None
-            self._filled[row.place] = self._counts[row.place] = 0
-            self._limits[row.place] = NO_LIMIT
-            self._due[row.place] = math.inf
+            self._by_slot[row.slot] = None
+            self._filled[row.slot] = self._counts[row.slot] = 0
+            self._limits[row.slot] = NO_LIMIT
+            self._due[row.slot] = math.inf
         gone = set(leaving)
         self.rows = [row for row in self.rows if row not in gone]
         self._arrange()
 
     def beyond(self, events: list[Event]) -> int:
         """Ids that the call just accepted drew for texts after their ends."""
-        ended = ((row.place, piece) for row, piece in events if piece.finish_reason is not None)
-        return sum(int(self._counts[place]) - piece.tokens for place, piece in ended)
+        ended = ((row.slot, piece) for row, piece in events if piece.finish_reason is not None)
+        return sum(int(self._counts[slot]) - piece.tokens for slot, piece in ended)
 
     def accept(self, drawn: Drawn, now: float) -> list[Event]:
         """Take what all rows have drawn; the pieces that are due. A piece that says why it ended is a row's last."""
@@ -99,19 +99,19 @@ class Drawing:
             begun = self._starts[self._watched_places[:, None], drawn.ids[self._watched]].any(axis=1)
             hot[self._watched_places] |= begun | self._holding[self._watched_places]
         events: list[Event] = []
-        for place in hot.nonzero()[0].tolist():
-            row = self._by_place[place]
-            piece = self._piece(row, place, now) if row is not None else None
+        for slot in hot.nonzero()[0].tolist():
+            row = self._by_slot[slot]
+            piece = self._piece(row, slot, now) if row is not None else None
             if row is not None and piece is not None:
                 events.append(Event(row, piece))
         return events
 
-    def _piece(self, row: Generation, place: int, now: float) -> Piece | None:
+    def _piece(self, row: Generation, slot: int, now: float) -> Piece | None:
         """Make a row's waiting ids text; what may be handed over of it now."""
-        count = int(self._counts[place])
+        count = int(self._counts[slot])
         beyond = max(0, count - row.request.max_tokens)
-        ids = self._ids[place, : int(self._filled[place]) - beyond].tolist()
-        self._filled[place] = 0
+        ids = self._ids[slot, : int(self._filled[slot]) - beyond].tolist()
+        self._filled[slot] = 0
         if text := row.stream.feed(ids):
             row.kept.append(text)
         if row.stream.stopped is not None:
@@ -119,11 +119,11 @@ class Drawing:
         if count >= row.request.max_tokens:
             row.kept.append(row.stream.flush())
             return self._hand_over(row, "length", row.request.max_tokens)
-        self._holding[place] = row.stream.holding
-        if self._due[place] > now or not row.kept:
+        self._holding[slot] = row.stream.holding
+        if self._due[slot] > now or not row.kept:
             row.logprobs = row.logprobs if len(row.logprobs) < 2 else [join_logprobs(row.logprobs)]
             return None
-        self._due[place] = now + (row.request.interval or 0)
+        self._due[slot] = now + (row.request.interval or 0)
         return self._hand_over(row, None, count)
 
     def _hand_over(self, row: Generation, reason: FinishReason | None, count: int, stop: str | None = None) -> Piece:
@@ -136,8 +136,8 @@ class Drawing:
 
     def _arrange(self) -> None:
         """Bring what depends on which rows there are up to date."""
-        self.places = np.array([row.place for row in self.rows], np.int32)
-        self._at = self.places.astype(np.intp)
+        self.slots = np.array([row.slot for row in self.rows], np.int32)
+        self._at = self.slots.astype(np.intp)
         left = self._limits[self._at] - self._counts[self._at]
         self.largest_left = int(left.max()) if len(left) else 0
         self._watched = np.flatnonzero([row.request.stop_starts is not None for row in self.rows])

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 AT_ONCE = 4
 
 
-class Handover:
+class Delivery:
     """News in a line, told first come, first served; used in the event loop's thread only."""
 
     def __init__(self) -> None:

@@ -13,9 +13,9 @@ from typing import Literal
 
 from model.decoding.rows import AnyDecoder
 from model.errors import ServiceError
-from service.engine.counters import Lane, Measures, Refusal
+from service.engine.counters import Counters, Refusal, WorkerCounters
 from service.engine.decode_batch import Event
-from service.engine.delivery import Handover
+from service.engine.delivery import Delivery
 from service.engine.output import Piece
 from service.engine.prefix_cache import PrefixCache
 from service.engine.prompt_scores import Slice
@@ -44,24 +44,24 @@ FAILED = StepFailed("The server failed in the middle of this text; it has been l
 class Engine:
     """Generates the texts of all requests together, in threads of its own.
 
-    settings: how many threads, places and requests, how long a request may take, how much the prefix cache may hold.
+    settings: how many threads, slots and requests, how long a request may take, how much the prefix cache may hold.
 
     Methods are called from the event loop's thread and return at once. The lock guards the scheduler alone, and the
     engine's threads hold it between two turns, never during one.
     """
 
     def __init__(self, decoder: AnyDecoder, settings: Settings) -> None:
-        lanes = min(settings.threads, settings.max_rows)
-        places = [(settings.max_rows + at) // lanes for at in range(lanes)]
+        workers = min(settings.threads, settings.max_rows)
+        slots = [(settings.max_rows + at) // workers for at in range(workers)]
         patience = settings.deadline_seconds or float("inf")
         self.cache = PrefixCache(settings.prefix_cache_bytes)
-        self.measures = Measures([Lane() for _ in places])
+        self.counters = Counters([WorkerCounters() for _ in slots])
         """What is counted."""
         self.log_prompts = settings.log_prompts
         """Whether what is asked may be logged."""
         self.died = False
         """Whether a thread has ended that should not have."""
-        self._scheduler: Scheduler[GenerationRequest, Generation] = Scheduler(places, settings.max_waiting, patience)
+        self._scheduler: Scheduler[GenerationRequest, Generation] = Scheduler(slots, settings.max_waiting, patience)
         self._late = DeadlineExceeded(
             f"The text was not finished after {patience:g} seconds; "
             "ask for fewer characters, or again when the server is less busy."
@@ -75,11 +75,11 @@ class Engine:
         self._loop: asyncio.AbstractEventLoop
         self._refusal: ServiceError | None = EngineStopped("The server has not started; try again in a moment.")
         self._stopping = False
-        self._handover = Handover()
+        self._handover = Delivery()
         self._looking: asyncio.TimerHandle | None = None
         self._threads = [
-            threading.Thread(target=self._run, args=(lane, decoder, count), name=f"engine-{lane}", daemon=True)
-            for lane, count in enumerate(places)
+            threading.Thread(target=self._run, args=(index, decoder, count), name=f"engine-{index}", daemon=True)
+            for index, count in enumerate(slots)
         ]
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -103,10 +103,10 @@ class Engine:
                 thread.join(STOP_SECONDS)
 
     def submit(self, *requests: GenerationRequest) -> None:
-        """Let the texts of some requests be generated as soon as there are places; they arrive in their outputs.
+        """Let the texts of some requests be generated as soon as there are slots; they arrive in their outputs.
 
         All are taken or none. Every submitted request has to be released. Raises Draining, EngineStopped, QueueFull,
-        and ParameterError for more texts than there can ever be places.
+        and ParameterError for more texts than there can ever be slots.
         """
         if self._refusal is not None:
             raise self._refused("draining" if isinstance(self._refusal, Draining) else "stopped", self._refusal)
@@ -123,7 +123,7 @@ class Engine:
             try:
                 self._scheduler.add(working, now)
             except QueueFull:
-                self.measures.refused["queue_full"] += 1
+                self.counters.refused["queue_full"] += 1
                 raise
             self._work.notify_all()
         idle = [row for request in requests if request not in working for row in request.rows]
@@ -134,23 +134,23 @@ class Engine:
         """Note that requests are here, and count them."""
         self._requests.update(requests)
         self._held_ids += held
-        self.measures.submitted += sum(len(request.rows) for request in requests)
-        self.measures.prompt_tokens += sum(request.prompt_tokens for request in requests)
-        self.measures.unseen += sum(request.unseen for request in requests)
+        self.counters.submitted += sum(len(request.rows) for request in requests)
+        self.counters.prompt_tokens += sum(request.prompt_tokens for request in requests)
+        self.counters.unseen += sum(request.unseen for request in requests)
 
     def _refused(self, reason: Refusal, error: ServiceError) -> ServiceError:
         """Count a refusal, and say it."""
-        self.measures.refused[reason] += 1
+        self.counters.refused[reason] += 1
         return error
 
     def release(self, *requests: GenerationRequest) -> None:
-        """Let requests go: free the places of whatever has not finished, after the turn it is in."""
+        """Let requests go: free the slots of whatever has not finished, after the turn it is in."""
         known = self._requests.intersection(requests)
         if not known:
             return
         self._requests -= known
         self._held_ids -= sum(request.held for request in known)
-        self.measures.finished["abort"] += sum(request.end(len(request.rows)) for request in known)
+        self.counters.finished["abort"] += sum(request.end(len(request.rows)) for request in known)
         with self._work:
             for request in known:
                 self._scheduler.drop(request)
@@ -168,7 +168,7 @@ class Engine:
 
     def _give_up(self, request: GenerationRequest, error: ServiceError) -> None:
         request.output.fail(error)
-        self.measures.finished["error"] += request.end(len(request.rows))
+        self.counters.finished["error"] += request.end(len(request.rows))
         self.release(request)
 
     @property
@@ -181,7 +181,7 @@ class Engine:
     @property
     def failures(self) -> int:
         """Calls of the model that raised an exception."""
-        return self.measures.failures
+        return self.counters.failures
 
     @property
     def threads(self) -> int:
@@ -194,51 +194,51 @@ class Engine:
 
         A thread that wakes is behind from then on, and so are all while there is work and none of them has begun it.
         """
-        oldest = min(lane.progressed for lane in self.measures.lanes)
+        oldest = min(worker.progressed for worker in self.counters.workers)
         if oldest < math.inf:
             return oldest
         return self._offered if self.running or self.waiting else time.monotonic()
 
     @property
     def running(self) -> int:
-        """Texts that have a place."""
+        """Texts that have a slot."""
         return self._scheduler.running
 
     @property
     def waiting(self) -> int:
-        """Texts that wait for a place, or for another text of their request to have read the prompt."""
+        """Texts that wait for a slot, or for another text of their request to have read the prompt."""
         return self._scheduler.waiting
 
-    def _run(self, lane: int, decoder: AnyDecoder, places: int) -> None:
+    def _run(self, index: int, decoder: AnyDecoder, slots: int) -> None:
         """A thread: a turn after the other while there are rows, sleep while there are none."""
         try:
             _stand_back()
-            measures = self.measures.lanes[lane]
-            worker = Worker(decoder, places, self.cache, time.monotonic, measures)
-            while (changes := self._next(lane, worker)) is not None:
-                if measures.progressed == math.inf:
-                    measures.progressed = time.monotonic()
-                self._settle(worker.turn(changes), measures)
+            counters = self.counters.workers[index]
+            worker = Worker(decoder, slots, self.cache, time.monotonic, counters)
+            while (changes := self._next(index, worker)) is not None:
+                if counters.progressed == math.inf:
+                    counters.progressed = time.monotonic()
+                self._settle(worker.turn(changes), counters)
         except BaseException:
             logger.critical("A thread of the engine has died; restart the server.", exc_info=True)
             error = EngineStopped("The server can generate no more text; it has to be restarted.")
             self._loop.call_soon_threadsafe(self._die, error)
 
-    def _next(self, lane: int, worker: Worker) -> Changes[Generation] | None:
+    def _next(self, index: int, worker: Worker) -> Changes[Generation] | None:
         """What has changed since the thread's last turn, once there is something to do; None when there never is."""
         with self._work:
             while not self._stopping:
-                changes = self._scheduler.changes(lane)
+                changes = self._scheduler.changes(index)
                 if worker.busy or changes.leaving or changes.joining:
                     return changes
-                self.measures.lanes[lane].progressed = math.inf
+                self.counters.workers[index].progressed = math.inf
                 self._work.wait()
         return None
 
-    def _settle(self, turn: Turn, lane: Lane) -> None:
+    def _settle(self, turn: Turn, counters: WorkerCounters) -> None:
         """Bring the scheduler up to date with a turn, and hand over what it brought, all at once."""
         ended = [event.row for event in turn.events if event.piece.finish_reason is not None]
-        lane.progressed = now = time.monotonic()
+        counters.progressed = now = time.monotonic()
         with self._work:
             late = self._scheduler.expire(now)
             for request in turn.read:
@@ -286,13 +286,13 @@ class Engine:
         """A text has grown; count it if that was its end, and give it up if it grows unread."""
         row.request.deliver(row.choice, piece)
         if piece.finish_reason is not None:
-            self.measures.finished[piece.finish_reason] += row.request.end(1)
+            self.counters.finished[piece.finish_reason] += row.request.end(1)
         elif row.request.output.held > self._max_untaken:
             self._give_up(row.request, UNTAKEN)
 
     def _fail(self, request: GenerationRequest, error: ServiceError) -> None:
         request.output.fail(error)
-        self.measures.finished["deadline" if error is self._late else "error"] += request.end(len(request.rows))
+        self.counters.finished["deadline" if error is self._late else "error"] += request.end(len(request.rows))
 
 
 def _stand_back() -> None:

@@ -14,7 +14,7 @@ from model.text.text_stream import FinishReason
 class Logprobs(NamedTuple):
     """Some drawn ids of a text and how likely they were in the model's own distribution.
 
-    ids: (T,). logprobs: ln p of each, (T,). top_ids, top_logprobs: of the likeliest ids in its place, (T, N).
+    ids: (T,). logprobs: ln p of each, (T,). top_ids, top_logprobs: of the likeliest ids at each position, (T, N).
     """
 
     ids: NDArray[np.int32]

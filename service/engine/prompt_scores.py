@@ -20,7 +20,7 @@ OnScores = Callable[[int, Slice], None]
 """Takes the scores of the prompt with this index as they come, in order, in the event loop's thread."""
 
 
-class Scoring:
+class PromptScores:
     """What of a prompt's scores is wanted, and those that are kept.
 
     top: report ranks, entropies and so many of the likeliest ids; None reports log-probabilities alone.

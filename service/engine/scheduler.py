@@ -1,4 +1,4 @@
-"""Which texts have a place and which wait: first come, first served, on every thread that generates."""
+"""Which texts have a slot and which wait: first come, first served, on every thread that generates."""
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -12,14 +12,14 @@ from service.errors import QueueFull
 class Row:
     """One text as the scheduler sees it.
 
-    lane, place: the thread that generates it and its place there, once it has one.
+    worker, slot: the thread that generates it and its slot there, once it has one.
     """
 
-    __slots__ = ("lane", "place")
+    __slots__ = ("slot", "worker")
 
     def __init__(self) -> None:
-        self.lane = -1
-        self.place = -1
+        self.worker = -1
+        self.slot = -1
 
 
 AnyRow = TypeVar("AnyRow", bound=Row)
@@ -27,15 +27,15 @@ Group = TypeVar("Group")  # the request that rows belong to: anything hashable
 
 
 class Changes(NamedTuple, Generic[AnyRow]):
-    """Whose places a thread takes back, and then who begins in which."""
+    """Whose slots a thread takes back, and then who begins in which."""
 
     leaving: list[AnyRow]
     joining: list[AnyRow]
 
 
 @dataclass(slots=True)
-class _Lane(Generic[AnyRow]):
-    """The places of one thread."""
+class _WorkerSlots(Generic[AnyRow]):
+    """The slots of one thread."""
 
     free: list[int]
     running: int = 0
@@ -56,19 +56,19 @@ class _Held(Generic[AnyRow]):
 
 
 class Scheduler(Generic[Group, AnyRow]):
-    """Places for rows on one or several lanes, and a queue for those that find none free.
+    """Slots for rows on one or several workers, and a queue for those that find none free.
 
-    places: how many each lane has. max_waiting: texts that may wait beyond those that find a place at once.
+    slots: how many each worker has. max_waiting: texts that may wait beyond those that find a slot at once.
     patience: seconds after which a request that has not ended is given up.
 
     A request enters as its first row alone, which reads the prompt; the others follow once it is read, before
-    everyone who came later. A lane takes up its changes between two turns, so a row that leaves in the middle of
+    everyone who came later. A worker applies its changes between two turns, so a row that leaves in the middle of
     one is written to until its end, and nobody else is given what it writes.
     """
 
-    def __init__(self, places: Sequence[int], max_waiting: int, patience: float = float("inf")) -> None:
-        self._lanes: list[_Lane[AnyRow]] = [_Lane(list(range(count))[::-1]) for count in places]
-        self._most = sum(places) + max_waiting
+    def __init__(self, slots: Sequence[int], max_waiting: int, patience: float = float("inf")) -> None:
+        self._workers: list[_WorkerSlots[AnyRow]] = [_WorkerSlots(list(range(count))[::-1]) for count in slots]
+        self._most = sum(slots) + max_waiting
         self._patience = patience
         self._queue: OrderedDict[AnyRow, None] = OrderedDict()
         self._held: dict[Group, _Held[AnyRow]] = {}  # in the order they came, which is that of their deadlines
@@ -76,8 +76,8 @@ class Scheduler(Generic[Group, AnyRow]):
 
     @property
     def running(self) -> int:
-        """Rows that have a place."""
-        return sum(lane.running for lane in self._lanes)
+        """Rows that have a slot."""
+        return sum(worker.running for worker in self._workers)
 
     @property
     def waiting(self) -> int:
@@ -105,7 +105,7 @@ class Scheduler(Generic[Group, AnyRow]):
         self._admit()
 
     def spread(self, group: Group) -> None:
-        """The prompt of a request is read: its other rows are the next to find a place."""
+        """The prompt of a request is read: its other rows are the next to find a slot."""
         held = self._held.get(group)
         if held is None:
             return
@@ -116,7 +116,7 @@ class Scheduler(Generic[Group, AnyRow]):
         self._admit()
 
     def finish(self, group: Group, row: AnyRow) -> None:
-        """A text has ended; its place is free. One that has left already is no matter."""
+        """A text has ended; its slot is free. One that has left already is no matter."""
         held = self._held.get(group)
         if held is None or row not in held.alive:
             return
@@ -145,35 +145,35 @@ class Scheduler(Generic[Group, AnyRow]):
             self.drop(group)
         return expired
 
-    def changes(self, lane: int) -> Changes[AnyRow]:
-        """What has changed on a lane since the last call."""
-        own = self._lanes[lane]
+    def changes(self, worker: int) -> Changes[AnyRow]:
+        """What has changed on a worker since the last call."""
+        own = self._workers[worker]
         changes = Changes(own.leaving, own.joining)
         own.leaving, own.joining = [], []  # new lists even where they are empty: those given away are another thread's
         return changes
 
     def _leave(self, row: AnyRow) -> None:
         self._texts -= 1
-        if row.lane < 0:
+        if row.worker < 0:
             self._queue.pop(row, None)  # a latent row is not in it yet
             return
-        lane = self._lanes[row.lane]
-        if row in lane.joining:
-            lane.joining.remove(row)
+        worker = self._workers[row.worker]
+        if row in worker.joining:
+            worker.joining.remove(row)
         else:
-            lane.leaving.append(row)
-        lane.running -= 1
-        lane.free.append(row.place)
+            worker.leaving.append(row)
+        worker.running -= 1
+        worker.free.append(row.slot)
 
     def _admit(self) -> None:
-        """Give free places to those who wait longest, on the lane with the fewest rows."""
+        """Give free slots to those who wait longest, on the worker with the fewest rows."""
         while self._queue:
-            open_ = [(lane.running, at) for at, lane in enumerate(self._lanes) if lane.free]
+            open_ = [(worker.running, at) for at, worker in enumerate(self._workers) if worker.free]
             if not open_:
                 return
             _, at = min(open_)
-            lane = self._lanes[at]
+            worker = self._workers[at]
             row, _ = self._queue.popitem(last=False)
-            row.lane, row.place = at, lane.free.pop()
-            lane.running += 1
-            lane.joining.append(row)
+            row.worker, row.slot = at, worker.free.pop()
+            worker.running += 1
+            worker.joining.append(row)

@@ -15,13 +15,13 @@ from model.text.text_stream import TextStream
 from model.text.tokenizer import Tokenizer
 from service.engine.output import Logprobs, Output, Piece
 from service.engine.prefix_cache import PrefixCache, Prefixes, State, marks
-from service.engine.prompt_scores import OnScores, Scoring
+from service.engine.prompt_scores import OnScores, PromptScores
 from service.engine.scheduler import Row
 from service.request_context import ARRIVED
 
 
 class Generation(Row):
-    """One text being generated: a row of the running batch while it has a place.
+    """One text being generated: a row of the running batch while it has a slot.
 
     request: what it is part of; choice: which of its texts this is.
     kept: text that is made and waits to be due; told: ids handed over; logprobs: of those after them.
@@ -47,7 +47,7 @@ class GenerationRequest:
     interval: seconds between two pieces of a text that is handed over as it comes; None hands it over when it ends.
     logprobs: how many of the likeliest ids are reported beside each drawn one; None reports nothing.
     scored: also tell how likely the prompt's ids are, and how many likelier ones there were as `prompt_logprobs` and
-        `on_scores` say; see Scoring. Of such a prompt only the first `unscored` ids may come from the cache, and
+        `on_scores` say; see PromptScores. Of such a prompt only the first `unscored` ids may come from the cache, and
         `on_scores` hears nothing of theirs then.
     cache, namespace: where the state after the prompt may be found, and whose prompts it may be found by.
     output: where the texts go, after those of `index` other prompts with as many texts each; None makes one.
@@ -103,10 +103,10 @@ class GenerationRequest:
             )
             for choice in range(n)
         ]
-        self.scoring: Scoring | None = None
+        self.scoring: PromptScores | None = None
         self.prefixes: Prefixes | None = None
         if scored:
-            self.scoring = Scoring(len(self.prompt), tokenizer.size, prompt_logprobs, on_scores)
+            self.scoring = PromptScores(len(self.prompt), tokenizer.size, prompt_logprobs, on_scores)
         from_cache = len(self.prompt) - 1 if not scored else max(0, unscored - 1)
         if cache is not None and from_cache:
             self.prefixes = cache.prefixes(namespace, self.prompt[:from_cache])

@@ -1,4 +1,4 @@
-"""One thread's share of the work: rows in places, and the turns in which they read and draw."""
+"""One thread's share of the work: rows in slots, and the turns in which they read and draw."""
 
 import logging
 from collections.abc import Callable, Sequence, Set
@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.decoding.rows import AnyDecoder
-from service.engine.counters import Lane
-from service.engine.decode_batch import Drawing, Event
+from service.engine.counters import WorkerCounters
+from service.engine.decode_batch import DecodeBatch, Event
 from service.engine.output import Piece
 from service.engine.prefix_cache import PrefixCache
 from service.engine.prompt_scores import Slice, most_wanted, scores_at
@@ -36,28 +36,28 @@ class Turn:
 
 
 class Worker:
-    """Reads prompts and draws text in `places` places of its own; for one thread.
+    """Reads prompts and draws text in `slots` slots of its own; for one thread.
 
-    clock: seconds that never go back. lane: counts what is done.
+    clock: seconds that never go back. counters: of what is done.
     """
 
     def __init__(
         self,
         decoder: AnyDecoder,
-        places: int,
+        slots: int,
         cache: PrefixCache,
         clock: Callable[[], float],
-        lane: Lane | None = None,
+        counters: WorkerCounters | None = None,
     ) -> None:
         self._decoder = decoder
-        self._places = places
+        self._slots = slots
         self._cache = cache
         self._clock = clock
-        self._lane = lane or Lane()
-        self._rows = decoder.rows(places)
+        self._counters = counters or WorkerCounters()
+        self._rows = decoder.rows(slots)
         self._reading: list[GenerationRequest] = []
         self._scoring: list[GenerationRequest] = []  # those that read and are told how likely it is
-        self._drawing = Drawing(places, decoder.config.vocabulary)
+        self._drawing = DecodeBatch(slots, decoder.config.vocabulary)
         self._begun: list[float] = []  # arrivals of the requests of rows that are to draw for the first time
         self._read_cost = Cost()
         self._score_cost = Cost()
@@ -87,18 +87,18 @@ class Worker:
         return turn
 
     def _join(self, row: Generation, turn: Turn) -> None:
-        """Put a row in its place: with the state after its prompt if another has read it, or to read what is left."""
+        """Put a row in its slot: with the state after its prompt if another has read it, or to read what is left."""
         request = row.request
         if row.choice:
             assert request.state is not None
-            self._rows.state[row.place] = request.state
+            self._rows.state[row.slot] = request.state
             self._begin(row)
             return
-        self._lane.queued.observe(self._clock() - request.submitted)
+        self._counters.queued.observe(self._clock() - request.submitted)
         hit = self._cache.find(request.prefixes) if request.prefixes is not None else None
         if request.scoring is not None:
             request.prefixes = None  # a prompt that is scored may find its beginning, and leaves nothing to be found
-        self._rows.state[row.place] = 0 if hit is None else hit.state
+        self._rows.state[row.slot] = 0 if hit is None else hit.state
         if hit is not None:
             request.read = request.cached = hit.length
         if request.unread:
@@ -162,13 +162,13 @@ class Worker:
         steps = draw_steps(len(drawing.rows), drawing.largest_left, self._draw_cost)
         try:
             started = self._clock()
-            drawn = self._rows.draw(drawing.places, steps)
+            drawn = self._rows.draw(drawing.slots, steps)
             now = self._clock()
             self._draw_cost.record(len(drawing.rows), steps, now - started)
             if drawn.ids.shape != (len(drawing.rows), steps):
                 raise RuntimeError(f"{len(drawing.rows)} rows drew {drawn.ids.shape} ids in {steps} steps")
             events = drawing.accept(drawn, now)
-            self._lane.drew(len(drawing.rows), steps, now - started, now, self._begun, drawing.beyond(events))
+            self._counters.drew(len(drawing.rows), steps, now - started, now, self._begun, drawing.beyond(events))
             turn.events += events
         except Exception:
             self._fail(list({row.request: None for row in drawing.rows}), turn)
@@ -189,7 +189,7 @@ class Worker:
 
     def _snapshot(self, request: GenerationRequest) -> None:
         """Keep the state after what is read of a prompt, for other texts and other requests."""
-        state = self._rows.state[request.rows[0].place].copy()
+        state = self._rows.state[request.rows[0].slot].copy()
         state.setflags(write=False)
         if not request.unread:
             request.state = state
@@ -197,14 +197,14 @@ class Worker:
             self._cache.store(request.prefixes, request.read, state)
 
     def _begin(self, row: Generation) -> None:
-        self._rows.set(row.place, row.sampling, int(row.request.prompt[-1]))
+        self._rows.set(row.slot, row.sampling, int(row.request.prompt[-1]))
         self._drawing.begin(row)
         self._begun.append(row.request.arrived)
 
     def _fail(self, requests: Sequence[GenerationRequest], turn: Turn) -> None:
         """Note that a call raised: its requests have failed, and nobody else."""
         logger.exception("A call failed; the %d requests in it end with an error, the others go on.", len(requests))
-        self._lane.failures += 1
+        self._counters.failures += 1
         turn.failed += requests
 
     def _forget(self, requests: Set[GenerationRequest]) -> None:
@@ -215,18 +215,18 @@ class Worker:
 
     def _clean(self) -> None:
         """Go on in rows of which no failed call knows anything, with the states of those that only read."""
-        rows = self._decoder.rows(self._places)
+        rows = self._decoder.rows(self._slots)
         for request in [*self._reading, *self._scoring]:
-            rows.state[request.rows[0].place] = self._rows.state[request.rows[0].place]
+            rows.state[request.rows[0].slot] = self._rows.state[request.rows[0].slot]
         self._rows = rows
 
 
 def _places(requests: list[GenerationRequest]) -> list[int]:
     """Where the row is that reads each prompt."""
-    return [request.rows[0].place for request in requests]
+    return [request.rows[0].slot for request in requests]
 
 
 def _ids(requests: list[GenerationRequest], ahead: int, count: int) -> NDArray[np.int32]:
-    """The next ids of some prompts (B, count), or those that stand so many places ahead of them."""
+    """The next ids of some prompts (B, count), or those that stand so many ids ahead of them."""
     starts = [request.read + ahead for request in requests]
     return np.stack([request.prompt[at : at + count] for request, at in zip(requests, starts, strict=True)])

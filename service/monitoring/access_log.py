@@ -58,7 +58,7 @@ class Exchange:
         return {**message, "headers": [*message.get("headers", ()), (HEADER, self.name.encode())]}
 
 
-class Observed:
+class AccessLog:
     """Around the application and all other middleware, so that no answer goes by unseen.
 
     Starlette turns exceptions into answers outside of all middleware that is added to it, so this has to stand around

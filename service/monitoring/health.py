@@ -42,7 +42,7 @@ class Health(State):
 
     model: str = Field(description="The name of the model that is served.")
     running: int = Field(ge=0, description="Texts being written, side by side.")
-    waiting: int = Field(ge=0, description="Texts waiting for a place, or for their prompt to be read by another.")
+    waiting: int = Field(ge=0, description="Texts waiting for a slot, or for their prompt to be read by another.")
     still_seconds: float = Field(ge=0, description="How long work has waited for the step before the next.")
     failures: int = Field(ge=0, description="Calls of the model that failed since the server started.")
     prefix_cache: PrefixCacheCounts

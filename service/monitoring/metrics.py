@@ -11,7 +11,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, InfoMetricFamily
 from starlette.responses import PlainTextResponse
 
 from service.api.openapi import errors
-from service.engine.counters import LATENCIES, Histogram, Measures
+from service.engine.counters import LATENCIES, Counters, Histogram
 from service.engine.engine import Engine
 from service.inference.served_model import ServedModel
 from service.monitoring import logs
@@ -95,8 +95,8 @@ class Metrics:
         """Every metric of ours as it is now."""
         yield from self._gauges()
         yield from self._http()
-        yield from _of_texts(self._engine.measures)
-        yield from _of_steps(self._engine.measures)
+        yield from _of_texts(self._engine.counters)
+        yield from _of_steps(self._engine.counters)
         cache = self._engine.cache.statistics
         yield _counter("prefix_cache_queries", "Prompts looked up in the prefix cache.", cache.queries)
         yield _counter("prefix_cache_hits", "Prompts of which it had a beginning.", cache.hits)
@@ -107,7 +107,7 @@ class Metrics:
         engine = self._engine
         yield InfoMetricFamily("unroll_model", "The model that is served.", self._model)
         yield _gauge("ready", "1 while the server calls itself ready, else 0.", float(self._ready()))
-        yield _gauge("requests_running", "Texts that have a place.", engine.running)
+        yield _gauge("requests_running", "Texts that have a slot.", engine.running)
         yield _gauge("requests_waiting", "Texts that wait for one.", engine.waiting)
         yield _gauge("threads", "Threads that generate and are alive.", engine.threads)
         progressed = time.time() - (time.monotonic() - engine.progressed)
@@ -122,35 +122,35 @@ class Metrics:
         for (route, status), count in self.requests.items():
             requests.add_metric((route, str(status)), count)
         yield requests
-        rejected: dict[Any, int] = {**self._engine.measures.refused, **self.rejected}
+        rejected: dict[Any, int] = {**self._engine.counters.refused, **self.rejected}
         yield _counters("requests_rejected", "Requests and connections refused, by reason.", "reason", rejected)
         about = "Seconds from a request's arrival to the last byte of its answer."
         yield _histograms("request_seconds", about, self.seconds)
 
 
-def _of_texts(measures: Measures) -> Iterator[Metric]:
+def _of_texts(counters: Counters) -> Iterator[Metric]:
     """What became of the texts."""
     about = "Texts that have ended, by how; their sum is the number of texts that were taken once all have ended."
-    yield _counters("request_finished", about, "reason", measures.finished)
-    yield _counter("texts_submitted", "Texts that were taken.", measures.submitted)
-    yield _counter("prompt_tokens", "Characters of the prompts that were taken.", measures.prompt_tokens)
-    about = "Characters drawn, up to each text's end; of a text that was given up, those until its place was free."
-    yield _counter("generation_tokens", about, measures.tokens)
+    yield _counters("request_finished", about, "reason", counters.finished)
+    yield _counter("texts_submitted", "Texts that were taken.", counters.submitted)
+    yield _counter("prompt_tokens", "Characters of the prompts that were taken.", counters.prompt_tokens)
+    about = "Characters drawn, up to each text's end; of a text that was given up, those until its slot was free."
+    yield _counter("generation_tokens", about, counters.tokens)
     about = "Characters of prompts that never occurred in training."
-    yield _counter("oov_characters", about, measures.unseen)
+    yield _counter("oov_characters", about, counters.unseen)
 
 
-def _of_steps(measures: Measures) -> Iterator[Metric]:
+def _of_steps(counters: Counters) -> Iterator[Metric]:
     """How fast the texts are written."""
     about = "Seconds from a request's arrival, its body's included, until the first character of each text is drawn."
-    yield _histogram("time_to_first_token_seconds", about, measures.histogram("first_token"))
+    yield _histogram("time_to_first_token_seconds", about, counters.histogram("first_token"))
     about = "Seconds between two characters of one text as they are drawn."
-    yield _histogram("inter_token_latency_seconds", about, measures.histogram("inter_token"))
-    about = "Seconds from a prompt's submission until it has a place."
-    yield _histogram("request_queue_seconds", about, measures.histogram("queued"))
-    yield _histogram("batch_size", "Texts that draw in each step.", measures.histogram("batch_size"))
-    yield _histogram("step_seconds", "Seconds of each step that draws.", measures.histogram("step_seconds"))
-    yield _counter("step_failures", "Calls of the model that failed.", measures.failures)
+    yield _histogram("inter_token_latency_seconds", about, counters.histogram("inter_token"))
+    about = "Seconds from a prompt's submission until it has a slot."
+    yield _histogram("request_queue_seconds", about, counters.histogram("queued"))
+    yield _histogram("batch_size", "Texts that draw in each step.", counters.histogram("batch_size"))
+    yield _histogram("step_seconds", "Seconds of each step that draws.", counters.histogram("step_seconds"))
+    yield _counter("step_failures", "Calls of the model that failed.", counters.failures)
 
 
 def router(metrics: Metrics) -> APIRouter:

@@ -21,7 +21,7 @@ REMEDY = "make one with `openssl rand -hex 32`"
 
 
 @dataclass(frozen=True)
-class Key:
+class ApiKey:
     """A key as far as the server remembers it.
 
     digest: its SHA-256 (32 bytes). label: what it is called in logs; says nothing about it.
@@ -31,7 +31,7 @@ class Key:
     label: str
 
 
-class Keys:
+class ApiKeys:
     """The keys of the settings: those of `api_keys`, and those of the file, which `reload` reads again.
 
     A line of the file is a key, or `sha256:` and the digest of one in hexadecimal digits; a label and a space may
@@ -52,7 +52,7 @@ class Keys:
         """Whether a request needs a key at all."""
         return bool(self._keys)
 
-    def holder(self, text: str) -> Key | None:
+    def holder(self, text: str) -> ApiKey | None:
         """The key that is meant, if it is one of ours; takes as long for every key that is not."""
         digest = hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()
         found = None
@@ -70,7 +70,7 @@ class Keys:
         else:
             logger.info("There are %d keys now.", len(self._keys))
 
-    def _read(self) -> list[Key]:
+    def _read(self) -> list[ApiKey]:
         if self._path is None:
             return self._given
         keys = [_line(line, f"{self._path}, line {number}") for number, line in _lines(self._path)]
@@ -93,7 +93,7 @@ def _lines(path: Path) -> list[tuple[int, str]]:
     return [(number, line) for number, line in lines if line and not line.startswith("#")]
 
 
-def _line(line: str, where: str) -> Key:
+def _line(line: str, where: str) -> ApiKey:
     label, _, text = line.rpartition(" ")
     if label and not LABEL.fullmatch(label.strip()):
         raise SettingsError(
@@ -102,9 +102,9 @@ def _line(line: str, where: str) -> Key:
     return _key(text, where, label.strip())
 
 
-def _key(text: str, where: str, label: str = "") -> Key:
+def _key(text: str, where: str, label: str = "") -> ApiKey:
     hashed = HASHED.fullmatch(text)
     if not hashed and len(text) < SHORTEST:
         raise SettingsError(f"{where}: a key is shorter than {SHORTEST} characters; {REMEDY}.")
     digest = bytes.fromhex(hashed[1]) if hashed else hashlib.sha256(text.encode()).digest()
-    return Key(digest, label or "key-" + hashlib.sha256(digest).hexdigest()[:8])
+    return ApiKey(digest, label or "key-" + hashlib.sha256(digest).hexdigest()[:8])

@@ -6,7 +6,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api.error_responses import INVALID, Failure, respond
 from service.request_context import HOLDER, KEY
-from service.security.api_keys import Key, Keys
+from service.security.api_keys import ApiKey, ApiKeys
 
 PUBLIC = frozenset({"/health", "/health/live", "/health/ready"})
 """Paths that need no key, for those who look after the server. A path is public when it is one of these exactly; all
@@ -21,14 +21,14 @@ KEY_NEEDED = Failure(
 CHALLENGE = {"WWW-Authenticate": 'Bearer realm="unroll"'}
 
 
-class Access:
+class Auth:
     """Lets requests through that name the server in their Host header and have a key where one is needed.
 
     keys: those that count; none at all opens every route. hosts: names to answer to, in lower case; None = any.
     `scope[KEY]` becomes the label of a request's key, and `scope[HOLDER]` its digest.
     """
 
-    def __init__(self, app: ASGIApp, keys: Keys, hosts: tuple[str, ...] | None) -> None:
+    def __init__(self, app: ASGIApp, keys: ApiKeys, hosts: tuple[str, ...] | None) -> None:
         self.app = app
         self.keys = keys
         self.hosts = hosts
@@ -57,7 +57,7 @@ class Access:
         scope[KEY], scope[HOLDER] = key.label, key.digest
         return None, {}
 
-    def _key(self, headers: Headers) -> Key | None:
+    def _key(self, headers: Headers) -> ApiKey | None:
         scheme, _, text = headers.get("authorization", "").partition(" ")
         given = text.strip() if scheme.lower() == "bearer" else headers.get("x-api-key")
         return self.keys.holder(given) if given else None

@@ -16,7 +16,7 @@ from service.security.auth import PUBLIC
 MOST_CALLERS = 65_536
 
 
-class FairUse:
+class RateLimiter:
     """Counts what each caller asks for.
 
     per_minute: requests a caller may make in a minute, at once or spread, and as many again in each minute after;
@@ -68,10 +68,10 @@ class FairUse:
 LIMITED = "rate_limit_error"
 
 
-class Allowance:
+class RateLimit:
     """Lets requests through as `fair_use` says; it stands behind Access, which says whose a request is."""
 
-    def __init__(self, app: ASGIApp, fair_use: FairUse) -> None:
+    def __init__(self, app: ASGIApp, fair_use: RateLimiter) -> None:
         self.app = app
         self.fair_use = fair_use
 

@@ -1,4 +1,4 @@
-"""Scoring: many texts side by side against generating as many, and the time and memory a whole book takes."""
+"""PromptScores: many texts side by side against generating as many, and the time and memory a whole book takes."""
 
 import asyncio
 import os

@@ -12,7 +12,7 @@ from starlette.types import Message
 
 from model.checkpoint import BUNDLED, Checkpoint, load
 from model.decoding.decoder import Decoder
-from service.engine.counters import SIZES, Histogram, Lane
+from service.engine.counters import SIZES, Histogram, WorkerCounters
 from service.engine.engine import Engine
 from service.engine.turn_budget import DRAW_SECONDS
 from service.inference.served_model import ServedModel
@@ -35,8 +35,8 @@ class Blind(Histogram):
         """Do nothing."""
 
 
-class BlindLane(Lane):
-    """A lane that counts nothing."""
+class BlindCounters(WorkerCounters):
+    """Counters of a worker that count nothing."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ def both(checkpoint: Checkpoint) -> Iterator[tuple[EngineAlone, EngineAlone]]:
     """Two engines of one decoder in one event loop, of which the second counts nothing."""
     decoder = Decoder(checkpoint)
     engines = Engine(decoder, Settings()), Engine(decoder, Settings())
-    engines[1].measures.lanes[:] = [BlindLane()]
+    engines[1].counters.workers[:] = [BlindCounters()]
     with asyncio.Runner() as runner:
         for engine in engines:
             engine.start(runner.get_loop())
@@ -82,8 +82,8 @@ def counting(checkpoint: Checkpoint) -> list[Figure]:
             seen, unseen = side_by_side(pair, ROUNDS)
             name = f"engine that counts against one that does not, {counted(rows, 'row')}"
             figures.append(Figure(name, ratio(seen, unseen), "× core time", 1.01, "most"))
-    lane = Lane()
-    seconds = seconds_per_call(lambda: lane.drew(32, 20, 1e-3, time.monotonic(), [], 0), CALLS)
+    worker = WorkerCounters()
+    seconds = seconds_per_call(lambda: worker.drew(32, 20, 1e-3, time.monotonic(), [], 0), CALLS)
     figures.append(Figure("counting a turn", 1e6 * seconds, "µs"))
     figures.append(Figure("the same of a call that draws", 100 * seconds / DRAW_SECONDS, "%", 1, "most"))
     return figures

@@ -1,4 +1,4 @@
-"""Endless streams from a process of their own, so that whoever measures beside them is not held up by reading them."""
+"""Endless streams from a process of their own, so that whoever counters beside them is not held up by reading them."""
 
 import multiprocessing
 import os

@@ -124,7 +124,7 @@ def test_p8_who_came_first_is_served_first_and_nobody_is_left_out(checkpoint_fol
         began: list[int] = []
 
         def is_taken(texts: int) -> bool:
-            return running.engine.measures.submitted == texts
+            return running.engine.counters.submitted == texts
 
         def ask(at: int) -> None:
             fields = {"prompt": "ab", "max_tokens": 10 + 15 * (at % 3), "stream": True}

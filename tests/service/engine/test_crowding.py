@@ -131,7 +131,7 @@ def test_threads_end_with_their_server(checkpoint_folder: Path) -> None:
 def test_those_who_leave_at_any_time_take_nothing_from_those_who_stay(
     checkpoint_folder: Path, reference: Reference
 ) -> None:
-    """Streams are given up after some of their events, in a crowd for few places of two threads."""
+    """Streams are given up after some of their events, in a crowd for few slots of two threads."""
     fields: list[dict[str, Any]] = [
         {"prompt": "the " * (at % 5), "max_tokens": 150, "seed": at % 11, "n": 1 + at % 3, "stream_interval": at % 4}
         for at in range(36)

@@ -166,8 +166,8 @@ class BrokenRows(SlowRows):
 class BrokenDecoder(Decoder):
     """A decoder of such rows."""
 
-    def rows(self, places: int) -> Rows:
-        return BrokenRows(super().rows(places))
+    def rows(self, slots: int) -> Rows:
+        return BrokenRows(super().rows(slots))
 
 
 def test_an_answer_of_the_wrong_shape_is_a_failed_call_too(checkpoint_folder: Path) -> None:

@@ -92,10 +92,10 @@ CROWD = [
 ][:40]
 SETTINGS: dict[str, dict[str, Any]] = {
     "as it comes": {},
-    "one place": {"max_rows": 1},
-    "three places, every prompt anew": {"max_rows": 3, "prefix_cache_bytes": 0},
+    "one slot": {"max_rows": 1},
+    "three slots, every prompt anew": {"max_rows": 3, "prefix_cache_bytes": 0},
     "two threads": {"threads": 2, "max_rows": 9},
-    "more threads than places, a small cache": {"threads": 4, "max_rows": 2, "prefix_cache_bytes": 5000},
+    "more threads than slots, a small cache": {"threads": 4, "max_rows": 2, "prefix_cache_bytes": 5000},
 }
 
 

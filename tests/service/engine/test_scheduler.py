@@ -1,4 +1,4 @@
-"""The scheduler's promises: first come, first served, nobody lost, nobody twice, never two in one place."""
+"""The scheduler's promises: first come, first served, nobody lost, nobody twice, never two in one slot."""
 
 from collections.abc import Sequence
 
@@ -23,13 +23,13 @@ class Text(Row):
 
 
 class Desk:
-    """A scheduler whose lanes keep a list of who is in their places, as threads do."""
+    """A scheduler whose workers keep a list of who is in their slots, as threads do."""
 
-    def __init__(self, places: Sequence[int], max_waiting: int, patience: float = 100.0) -> None:
-        self.scheduler: Scheduler[str, Text] = Scheduler(places, max_waiting, patience)
-        self.seats: list[dict[int, Text]] = [{} for _ in places]
+    def __init__(self, slots: Sequence[int], max_waiting: int, patience: float = 100.0) -> None:
+        self.scheduler: Scheduler[str, Text] = Scheduler(slots, max_waiting, patience)
+        self.seats: list[dict[int, Text]] = [{} for _ in slots]
         self.rows: dict[str, list[Text]] = {}
-        self.places = places
+        self.slots = slots
 
     def add(self, name: str, texts: int = 1, now: float = 0.0) -> None:
         rows = [Text(f"{name}{at}") for at in range(texts)]
@@ -37,17 +37,17 @@ class Desk:
         self.rows[name] = rows
 
     def turn(self) -> list[str]:
-        """Let every lane take up its changes; who has a place then, in the order of lanes and places."""
-        for lane, seats in enumerate(self.seats):
-            leaving, joining = self.scheduler.changes(lane)
+        """Let every worker take up its changes; who has a slot then, in the order of workers and slots."""
+        for worker, seats in enumerate(self.seats):
+            leaving, joining = self.scheduler.changes(worker)
             for row in leaving:
-                assert seats.pop(row.place) is row
+                assert seats.pop(row.slot) is row
             for row in joining:
-                assert row.lane == lane
-                assert 0 <= row.place < self.places[lane]
-                assert row.place not in seats, "two rows in one place"
-                seats[row.place] = row
-        return [repr(seats[place]) for seats in self.seats for place in sorted(seats)]
+                assert row.worker == worker
+                assert 0 <= row.slot < self.slots[worker]
+                assert row.slot not in seats, "two rows in one slot"
+                seats[row.slot] = row
+        return [repr(seats[slot]) for seats in self.seats for slot in sorted(seats)]
 
     def counts(self) -> tuple[int, int]:
         return self.scheduler.running, self.scheduler.waiting
@@ -165,9 +165,9 @@ VERBS = st.sampled_from(["add", "add", "spread", "finish", "drop", "expire", "tu
     st.integers(0, 4),
     st.lists(st.tuples(VERBS, st.integers(0, 9)), max_size=60),
 )
-def test_texts_are_never_lost_nor_doubled(places: list[int], max_waiting: int, verbs: list[tuple[str, int]]) -> None:
-    """A plain list of requests, in which the first texts in line have the places, always agrees."""
-    desk, alive, line = Desk(places, max_waiting, patience=10.0), dict[str, list[Text]](), list[Text]()
+def test_texts_are_never_lost_nor_doubled(slots: list[int], max_waiting: int, verbs: list[tuple[str, int]]) -> None:
+    """A plain list of requests, in which the first texts in line have the slots, always agrees."""
+    desk, alive, line = Desk(slots, max_waiting, patience=10.0), dict[str, list[Text]](), list[Text]()
     came: dict[str, int] = {}
     latent: dict[str, list[Text]] = {}
     seated: list[Text] = []
@@ -179,7 +179,7 @@ def test_texts_are_never_lost_nor_doubled(places: list[int], max_waiting: int, v
             try:
                 desk.add(new, texts, now)
             except (QueueFull, ParameterError):
-                assert sum(map(len, alive.values())) + texts > sum(places) + max_waiting
+                assert sum(map(len, alive.values())) + texts > sum(slots) + max_waiting
             else:
                 alive[new], came[new] = list(desk.rows[new]), now
                 line.append(alive[new][0])
@@ -203,7 +203,7 @@ def test_texts_are_never_lost_nor_doubled(places: list[int], max_waiting: int, v
             rows = alive.pop(gone)
             line = [row for row in line if row not in rows]
             seated = [row for row in seated if row not in rows]
-        while line and len(seated) < sum(places):
+        while line and len(seated) < sum(slots):
             seated.append(line.pop(0))
         assert desk.counts() == (len(seated), sum(map(len, alive.values())) - len(seated))
         if verb == "turn":

@@ -42,12 +42,12 @@ class Wish:
 class Bench:
     """Workers and a scheduler without threads; time is what a test says it is."""
 
-    def __init__(self, decoder: Decoder, reference: Reference, places: Sequence[int] = (4,), cache: int = 0) -> None:
+    def __init__(self, decoder: Decoder, reference: Reference, slots: Sequence[int] = (4,), cache: int = 0) -> None:
         self.decoder, self.tokenizer = decoder, reference.checkpoint.tokenizer
         self.cache = PrefixCache(cache)
         self.now, self.tick = 0.0, 1e-4
-        self.scheduler: Scheduler[GenerationRequest, Any] = Scheduler(places, 1000)
-        self.workers = [Worker(decoder, count, self.cache, self.clock) for count in places]
+        self.scheduler: Scheduler[GenerationRequest, Any] = Scheduler(slots, 1000)
+        self.workers = [Worker(decoder, count, self.cache, self.clock) for count in slots]
         self.pieces: dict[GenerationRequest, list[list[Piece]]] = {}
 
     def clock(self) -> float:
@@ -73,8 +73,8 @@ class Bench:
 
     def turn(self) -> None:
         """One turn of every worker."""
-        for lane, worker in enumerate(self.workers):
-            turn = worker.turn(self.scheduler.changes(lane))
+        for index, worker in enumerate(self.workers):
+            turn = worker.turn(self.scheduler.changes(index))
             assert not turn.failed
             for request in turn.read:
                 self.scheduler.spread(request)
@@ -135,10 +135,10 @@ WISHES = st.builds(
     st.data(),
 )
 def test_rows_that_come_and_go_do_not_touch_each_other(
-    reference: Reference, arrivals: list[tuple[Wish, int]], places: list[int], cache: int, data: st.DataObject
+    reference: Reference, arrivals: list[tuple[Wish, int]], slots: list[int], cache: int, data: st.DataObject
 ) -> None:
     """Each request comes in a turn of its own and leaves when it is done, or is thrown out at any time."""
-    bench = Bench(reference.decoder, reference, places, cache)
+    bench = Bench(reference.decoder, reference, slots, cache)
     came: list[tuple[Wish, GenerationRequest]] = []
     thrown_out = []
     for turn in range(13):
@@ -220,7 +220,7 @@ def test_a_stream_is_handed_over_at_once_and_then_at_its_interval(reference: Ref
 
 @pytest.mark.parametrize("length", [1, 2, 5, 30])
 def test_a_stop_string_ends_a_text_in_the_turn_it_comes(length: int, reference: Reference) -> None:
-    """Also where nothing else is due: a place is not kept for a text that has ended."""
+    """Also where nothing else is due: a slot is not kept for a text that has ended."""
     [(free, _, _)] = expected(reference, Wish("x", 100, seed=5))
     stop = free[60 : 60 + length]
     for interval in (None, 1e9):

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from service.api import error_responses
 from service.engine.engine import Engine
 from service.inference.served_model import ServedModel
-from service.monitoring.access_log import Observed
+from service.monitoring.access_log import AccessLog
 from service.monitoring.logs import LONGEST, QUEUED, JsonFormatter, LogHandler, TextFormatter
 from service.monitoring.metrics import Metrics
 from service.request_context import REQUEST_ID
@@ -242,7 +242,7 @@ def test_a_mistake_of_our_own_has_a_name_and_is_counted(checkpoint_folder: Path,
     app.add_api_route("/broken", broken)
 
     async def ask() -> httpx.Response:
-        transport = httpx.ASGITransport(Observed(app, metrics, {"/broken"}, True), raise_app_exceptions=False)
+        transport = httpx.ASGITransport(AccessLog(app, metrics, {"/broken"}, True), raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
             return await client.get("/broken", headers={"X-Request-Id": "mistake"})
 

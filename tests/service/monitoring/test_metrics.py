@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from model.decoding.decoder import Decoder
 from model.decoding.rows import Drawn, Places, Rows
-from service.engine.counters import LATENCIES, STEPS, Histogram, Lane
+from service.engine.counters import LATENCIES, STEPS, Histogram, WorkerCounters
 from service.engine.engine import Engine
 from service.inference.served_model import ServedModel
 from service.monitoring.metrics import Metrics
@@ -315,16 +315,16 @@ def test_the_name_in_the_body_wins(quick: Running) -> None:
 
 
 def test_a_lane_counts_a_call_as_its_parts() -> None:
-    lane = Lane()
-    lane.drew(rows=2, steps=4, seconds=0.004, now=10.0, arrivals=[9.0, 9.5], beyond=0)
-    lane.drew(rows=3, steps=2, seconds=0.002, now=10.01, arrivals=[10.0], beyond=1)
-    assert lane.tokens == 8 + 6 - 1
-    assert (sum(lane.batch_size.counts), lane.batch_size.total) == (6, 2 * 4 + 3 * 2)
-    assert math.isclose(lane.step_seconds.total, 0.006)
-    assert (sum(lane.first_token.counts), round(lane.first_token.total, 9)) == (3, 1.51)
+    worker = WorkerCounters()
+    worker.drew(rows=2, steps=4, seconds=0.004, now=10.0, arrivals=[9.0, 9.5], beyond=0)
+    worker.drew(rows=3, steps=2, seconds=0.002, now=10.01, arrivals=[10.0], beyond=1)
+    assert worker.tokens == 8 + 6 - 1
+    assert (sum(worker.batch_size.counts), worker.batch_size.total) == (6, 2 * 4 + 3 * 2)
+    assert math.isclose(worker.step_seconds.total, 0.006)
+    assert (sum(worker.first_token.counts), round(worker.first_token.total, 9)) == (3, 1.51)
     # six of the first call at 1 ms, four of two rows that went on for 10 ms, one of the new row at 1 ms
-    assert sum(lane.inter_token.counts) == 11
-    assert math.isclose(lane.inter_token.total, 6 * 0.001 + 4 * 0.005 + 0.001)
+    assert sum(worker.inter_token.counts) == 11
+    assert math.isclose(worker.inter_token.total, 6 * 0.001 + 4 * 0.005 + 0.001)
 
 
 def test_a_value_counts_at_or_below_its_bound() -> None:

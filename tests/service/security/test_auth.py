@@ -16,7 +16,7 @@ import pytest
 
 from service.app import create_app
 from service.errors import SettingsError
-from service.security.api_keys import Keys
+from service.security.api_keys import ApiKeys
 from service.security.auth import PUBLIC, host_name
 from service.settings import Settings
 from tests.service.serving import Running, eventually, serving, serving_process
@@ -133,7 +133,7 @@ def test_a_key_writes_text(locked: Running) -> None:
 
 def test_comparing_takes_as_long_however_much_of_a_key_is_right() -> None:
     """The comparison is of digests, so what is near a key is not near its digest; here with every key looked at."""
-    keys = Keys(Settings(api_keys=",".join(f"{number:032}" for number in range(200))))
+    keys = ApiKeys(Settings(api_keys=",".join(f"{number:032}" for number in range(200))))
 
     def seconds(text: str) -> float:
         times = []
@@ -151,7 +151,7 @@ def test_keys_stand_in_files_plain_or_hashed_with_labels(tmp_path: Path) -> None
     path = tmp_path / "keys"
     digest = hashlib.sha256(OTHER.encode()).hexdigest()
     path.write_text(f"# ours\n\n{KEY}\n  batch  sha256:{digest.upper()}\n")
-    keys = Keys(Settings(api_keys=UNKNOWN, api_keys_file=path))
+    keys = ApiKeys(Settings(api_keys=UNKNOWN, api_keys_file=path))
     first, second, third = (keys.holder(key) for key in (KEY, OTHER, UNKNOWN))
     assert second is not None
     assert second.label == "batch"
@@ -184,7 +184,7 @@ def test_what_is_no_key_is_refused_before_anything_is_served(
         path.write_bytes(given["file"])
     settings = Settings(api_keys_file=path) if "file" in given else Settings(**given)
     with pytest.raises(SettingsError, match=sentence):
-        Keys(settings)
+        ApiKeys(settings)
 
 
 def test_keys_change_on_sighup_and_a_broken_file_changes_nothing(checkpoint_folder: Path, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.security.rate_limit import MOST_CALLERS, FairUse
+from service.security.rate_limit import MOST_CALLERS, RateLimiter
 from service.settings import Settings
 from tests.service.serving import ENDLESS, Running, SlowDecoder, eventually, serving
 
@@ -33,7 +33,7 @@ def test_no_minute_takes_more_than_two_minutes_worth_and_the_long_run_no_more_th
     per_minute: int, gaps: list[float]
 ) -> None:
     clock = Clock()
-    use = FairUse(per_minute, 0, clock)
+    use = RateLimiter(per_minute, 0, clock)
     taken: list[float] = []
     for gap in gaps:
         clock.now += gap
@@ -48,7 +48,7 @@ def test_no_minute_takes_more_than_two_minutes_worth_and_the_long_run_no_more_th
 @given(per_minute=st.floats(0.1, 100_000), spent=st.integers(0, 50))
 def test_who_waits_as_long_as_told_is_taken(per_minute: float, spent: int) -> None:
     clock = Clock()
-    use = FairUse(per_minute, 0, clock)
+    use = RateLimiter(per_minute, 0, clock)
     for _ in range(spent):
         use.wait("a")
     seconds = use.wait("a")
@@ -57,7 +57,7 @@ def test_who_waits_as_long_as_told_is_taken(per_minute: float, spent: int) -> No
 
 
 def test_one_caller_does_not_use_up_what_is_anothers() -> None:
-    use = FairUse(2, 1, Clock())
+    use = RateLimiter(2, 1, Clock())
     assert [use.wait("a") for _ in range(3)] == [0, 0, 30]
     assert use.wait("b") == 0
     assert use.enter("a")
@@ -68,12 +68,12 @@ def test_one_caller_does_not_use_up_what_is_anothers() -> None:
 
 
 def test_no_limit_is_none() -> None:
-    use = FairUse(0, 0, Clock())
+    use = RateLimiter(0, 0, Clock())
     assert all(use.wait("a") == 0 and use.enter("a") for _ in range(10_000))
 
 
 def test_callers_without_end_are_forgotten() -> None:
-    use = FairUse(1, 1, Clock())
+    use = RateLimiter(1, 1, Clock())
     for number in range(MOST_CALLERS + 10):
         assert use.wait(number) == 0
         assert use.enter(number)

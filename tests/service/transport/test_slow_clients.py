@@ -336,7 +336,7 @@ def test_what_waits_for_a_slow_reader_is_bounded(checkpoint_folder: Path) -> Non
         client.sendall(asking("/v1/completions", **fields))
         assert eventually(lambda: running.engine.running == 1)
         assert eventually(lambda: running.engine.running == 0, 20)
-        assert running.engine.measures.finished["error"] == 1
+        assert running.engine.counters.finished["error"] == 1
         received = client.recv(1 << 20)
         while b"data: [DONE]" not in received:
             received += client.recv(1 << 20)
