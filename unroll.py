@@ -4,27 +4,14 @@ import importlib
 import os
 import signal
 import sys
+from functools import cache
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+if TYPE_CHECKING:
+    from typer import Typer
 
-def end_now(number: int, _frame: FrameType | None) -> None:
-    """End as the signal by itself ends any process but the first, with the status a shell gives that."""
-    os._exit(128 + number)
-
-
-# A container's process 1 gets no signal it has no handler for: from before the first slow import until the server or a
-# training run has its own, SIGTERM would be lost, and `docker stop` wait and kill. Ctrl-C would be an exception in the
-# middle of an import, which not everyone there lets through.
-if os.getpid() == 1:
-    for _signal in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(_signal, end_now)
-
-import typer  # noqa: E402
-from rich.console import Console  # noqa: E402
-from typer.core import TyperGroup  # noqa: E402
-
-from model.errors import UnrollError  # noqa: E402
+    program: Typer
 
 # A verb's module is imported when the verb is called or described, and imports what it needs when it runs:
 # `unroll --help` and `unroll serve` never load torch.
@@ -39,46 +26,80 @@ VERBS = {
 }
 
 
-def mount(name: str) -> Any:
-    """The command of one verb."""
-    module, function = VERBS[name].split(":")
-    verb = typer.Typer(add_completion=False, rich_markup_mode="rich")
-    verb.command(name)(getattr(importlib.import_module(module), function))
-    return typer.main.get_command(verb)
+def hear_signals() -> None:
+    """Let SIGTERM and SIGINT end this process while it starts, where it is the first of its container.
 
-
-class Verbs(TyperGroup):
-    """The verbs, each mounted when it is asked for."""
-
-    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002
-        return list(VERBS)
-
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002
-        return mount(cmd_name) if cmd_name in VERBS else None
-
-
-program = typer.Typer(cls=Verbs, no_args_is_help=True, add_completion=False, rich_markup_mode="rich")
-
-
-@program.callback()
-def unroll() -> None:
-    """Train a character-level recurrent language model on any text, and stream text from it.
-
-    Examples:
-
-      unroll train book.txt --minutes 4 --out runs/book
-
-      unroll generate runs/book/best --prompt "Once"
-
-      unroll serve runs/book/best
+    Process 1 gets no signal it has no handler for: until the server or a training run has its own, SIGTERM would be
+    lost, and `docker stop` would wait and kill. Ctrl-C would be an exception in the middle of an import, which not
+    everyone there lets through.
     """
+    if os.getpid() == 1:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, end_now)
+
+
+def end_now(number: int, _frame: FrameType | None) -> None:
+    """End as the signal by itself ends any process but the first, with the status a shell gives that."""
+    os._exit(128 + number)
+
+
+@cache
+def make_program() -> "Typer":
+    """The program with its verbs, for typer to run; what is slow to import is imported here."""
+    import typer
+    from typer.core import TyperGroup
+
+    def mount(name: str) -> Any:
+        """The command of one verb."""
+        module, function = VERBS[name].split(":")
+        verb = typer.Typer(add_completion=False, rich_markup_mode="rich")
+        verb.command(name)(getattr(importlib.import_module(module), function))
+        return typer.main.get_command(verb)
+
+    class Verbs(TyperGroup):
+        """The verbs, each mounted when it is asked for."""
+
+        def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002
+            return list(VERBS)
+
+        def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002
+            return mount(cmd_name) if cmd_name in VERBS else None
+
+    made = typer.Typer(cls=Verbs, no_args_is_help=True, add_completion=False, rich_markup_mode="rich")
+
+    @made.callback()
+    def unroll() -> None:
+        """Train a character-level recurrent language model on any text, and stream text from it.
+
+        Examples:
+
+          unroll train book.txt --minutes 4 --out runs/book
+
+          unroll generate runs/book/best --prompt "Once"
+
+          unroll serve runs/book/best
+        """
+
+    return made
+
+
+def __getattr__(name: str) -> "Typer":
+    """Give `unroll.program` to those who ask for it; it is slow to make, and `main` has signals to hear first."""
+    if name != "program":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return make_program()
 
 
 def main() -> None:
     """Run the program; an error of ours is a sentence on standard error and exit code 1, never a traceback."""
+    hear_signals()
+    from model.errors import UnrollError
+
     try:
-        program()
+        make_program()()
     except UnrollError as error:
+        from rich.console import Console
+
         Console(stderr=True, highlight=False).print(f"unroll: {error}", markup=False, style="red", soft_wrap=True)
         sys.exit(1)
 
