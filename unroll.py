@@ -1,6 +1,7 @@
 """The program `unroll`: one verb each to train, serve, generate, evaluate and inspect a character language model."""
 
 import importlib
+import importlib.util
 import os
 import signal
 import sys
@@ -24,6 +25,48 @@ VERBS = {
     "copied": "training.commands.copied:copied",
     "info": "model.cli:info",
 }
+PACKAGES = sorted({module.partition(".")[0] for module in VERBS.values()})
+HOME = os.path.dirname(os.path.abspath(__file__))
+"""The folder this file lies in; our packages lie beside it."""
+
+
+def leave_current_folder() -> None:
+    """Take the folder that `python -m` puts first on Python's path off it: a stranger's model.py may lie there."""
+    if sys.flags.safe_path:
+        return
+    first = sys.path[0] or os.curdir
+    try:
+        if os.path.samefile(first, os.curdir) and not os.path.samefile(first, HOME):
+            del sys.path[0]
+    except OSError:  # the folder has been removed, and holds nothing
+        return
+
+
+def check_packages() -> None:
+    """See that Python finds our packages, not others of their names.
+
+    Raises ImportError with the file that hides one of ours.
+    """
+    for package in PACKAGES:
+        ours, found = os.path.join(HOME, package), place_of(package)
+        if found is not None and os.path.realpath(os.path.dirname(found)) != os.path.realpath(ours):
+            raise ImportError(
+                f"{found} hides Unroll's own package `{package}`, which lies in {ours}; rename the first, or take its "
+                "folder off Python's path (PYTHONPATH, or the folder Python is started in).",
+                name=package,
+                path=found,
+            )
+
+
+def place_of(package: str) -> str | None:
+    """The file that importing a package runs, or its folder where no file is run; None where neither is found."""
+    try:
+        spec = importlib.util.find_spec(package)
+    except ValueError:  # a module that somebody made without a file
+        return None
+    if spec is None:
+        return None
+    return spec.origin or next(iter(spec.submodule_search_locations or ()), None)
 
 
 def hear_signals() -> None:
@@ -105,4 +148,11 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    leave_current_folder()
+    try:
+        check_packages()
+    except ImportError as error:
+        sys.exit(f"unroll: {error}")
     main()
+else:
+    check_packages()

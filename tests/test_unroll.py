@@ -1,5 +1,6 @@
-"""The program as it is started: as process 1 and as another."""
+"""The program as it is started: from any folder, and as process 1."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -7,7 +8,116 @@ from pathlib import Path
 
 import pytest
 
+from unroll import PACKAGES
+
 ROOT = Path(__file__).parents[1]
+MINE = 'raise SystemExit("a stranger\'s module was run")\n'
+
+
+def elsewhere(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Python, started in a folder from which the repository can be imported."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"}
+    return subprocess.run(
+        [sys.executable, *words],
+        cwd=folder,
+        env={**environment, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def stranger(folder: Path, package: str, kind: str) -> Path:
+    """Somebody's own module, package or folder of data with the name of one of ours; where Python finds it."""
+    inside = {"module": f"{package}.py", "package": f"{package}/__init__.py", "folder": f"{package}/weights.py"}
+    file = folder / inside[kind]
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(MINE)
+    return file
+
+
+@pytest.mark.parametrize("kind", ["module", "package", "folder"])
+def test_the_program_runs_where_somebody_has_modules_of_our_names(tmp_path: Path, kind: str) -> None:
+    for package in PACKAGES:
+        stranger(tmp_path, package, kind)
+    for word, shown in (("info", "parameters"), ("--help", "Measure what a model's text copies")):
+        done = elsewhere(tmp_path, "-m", "unroll", word)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert shown in done.stdout
+
+
+def test_a_file_is_still_read_from_the_current_folder(tmp_path: Path) -> None:
+    stranger(tmp_path, "model", "module")
+    (tmp_path / "prompt.txt").write_text("Once")
+    done = elsewhere(tmp_path, "-m", "unroll", "generate", "--prompt-file", "prompt.txt", "--max-tokens", "1")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("Once")
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_as_a_library_it_names_the_file_that_hides_a_package(tmp_path: Path, package: str) -> None:
+    file = stranger(tmp_path, package, "module")
+    done = elsewhere(tmp_path, "-c", "import unroll")
+    assert done.returncode == 1
+    assert f"ImportError: {file} hides Unroll's own package `{package}`, which lies in {ROOT / package};" in done.stderr
+
+
+AS_INSTALLED_EDITABLE = """
+import sys
+from importlib.machinery import PathFinder
+
+class Editable:
+    root = sys.path.pop(1)
+
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        return PathFinder.find_spec(name, [cls.root])
+
+sys.meta_path.insert(sys.meta_path.index(PathFinder) + 1, Editable)
+import unroll
+"""
+
+
+def test_as_a_library_it_names_the_folder_without_code_that_hides_a_package(tmp_path: Path) -> None:
+    stranger(tmp_path, "model", "folder")
+    done = elsewhere(tmp_path, "-c", AS_INSTALLED_EDITABLE)
+    assert f"ImportError: {tmp_path / 'model'} hides Unroll's own package `model`" in done.stderr
+    assert elsewhere(ROOT, "-c", AS_INSTALLED_EDITABLE).returncode == 0
+
+
+def test_as_a_library_it_names_the_file_of_a_module_of_our_name_that_is_loaded_already(tmp_path: Path) -> None:
+    (tmp_path / "model.py").write_text("")
+    done = elsewhere(tmp_path, "-c", "import model, unroll")
+    assert f"ImportError: {tmp_path / 'model.py'} hides" in done.stderr
+    made = elsewhere(ROOT, "-c", "import sys, types; sys.modules['model'] = types.ModuleType('model'); import unroll")
+    assert made.returncode == 0  # no file is to blame
+
+
+def test_a_path_that_names_the_folder_as_well_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    file = stranger(tmp_path, "service", "module")
+    path = f"import os, sys; os.environ['PYTHONPATH'] = {str(tmp_path)!r} + os.pathsep + {str(ROOT)!r}; "
+    done = elsewhere(tmp_path, "-c", path + "os.execv(sys.executable, [sys.executable, '-m', 'unroll', 'info'])")
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"unroll: {file} hides Unroll's own package `service`")
+    assert "Traceback" not in done.stderr
+
+
+def test_python_s_safe_path_is_left_as_it_is(tmp_path: Path) -> None:
+    stranger(tmp_path, "model", "module")
+    done = elsewhere(tmp_path, "-P", "-m", "unroll", "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_folder_that_is_gone_is_no_obstacle(tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    code = (
+        f"import os, sys; os.rmdir({str(gone)!r}); os.execv(sys.executable, [sys.executable, '-m', 'unroll', '--help'])"
+    )
+    done = elsewhere(gone, "-c", code)
+    assert (done.returncode, done.stderr) == (0, "")
+
 
 HANDLERS = """
 import os, signal, sys
@@ -49,5 +159,5 @@ finally:
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 """
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    done = elsewhere(ROOT, "-c", code)
     assert (done.returncode, done.stderr) == (0, "")
