@@ -7,7 +7,7 @@ import signal
 import sys
 from functools import cache
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 if TYPE_CHECKING:
     from typer import Typer
@@ -88,7 +88,7 @@ def end_now(number: int, _frame: FrameType | None) -> None:
 
 @cache
 def make_program() -> "Typer":
-    """The program with its verbs, for typer to run; what is slow to import is imported here."""
+    """The program with its options and its verbs, for typer to run; what is slow to import is imported here."""
     import typer
     from typer.core import TyperGroup
 
@@ -108,10 +108,27 @@ def make_program() -> "Typer":
         def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002
             return mount(cmd_name) if cmd_name in VERBS else None
 
-    made = typer.Typer(cls=Verbs, no_args_is_help=True, add_completion=False, rich_markup_mode="rich")
+    def show_version(wanted: bool) -> None:
+        """Print the version and end."""
+        if wanted:
+            from importlib.metadata import version
+
+            typer.echo(f"unroll {version('unroll')}")
+            raise typer.Exit
+
+    made = typer.Typer(
+        cls=Verbs,
+        no_args_is_help=True,
+        rich_markup_mode="rich",
+        context_settings={"help_option_names": ["-h", "--help"]},  # the verbs take them over
+    )
 
     @made.callback()
-    def unroll() -> None:
+    def unroll(
+        version: Annotated[
+            bool, typer.Option("--version", callback=show_version, is_eager=True, help="Show the version and exit.")
+        ] = False,
+    ) -> None:
         """Train a character-level recurrent language model on any text, and stream text from it.
 
         Examples:
@@ -139,7 +156,7 @@ def main() -> None:
     from model.errors import UnrollError
 
     try:
-        make_program()()
+        make_program()(prog_name="unroll")
     except UnrollError as error:
         from rich.console import Console
 

@@ -1,14 +1,16 @@
-"""The program as it is started: from any folder, and as process 1."""
+"""The program as it is started: from any folder, as process 1, and asked for its version or its help."""
 
 import os
 import signal
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
-from unroll import PACKAGES
+from tests.service.serving import program
+from unroll import PACKAGES, VERBS
 
 ROOT = Path(__file__).parents[1]
 MINE = 'raise SystemExit("a stranger\'s module was run")\n'
@@ -41,6 +43,8 @@ def stranger(folder: Path, package: str, kind: str) -> Path:
 def test_the_program_runs_where_somebody_has_modules_of_our_names(tmp_path: Path, kind: str) -> None:
     for package in PACKAGES:
         stranger(tmp_path, package, kind)
+    told = elsewhere(tmp_path, "-m", "unroll", "--version")
+    assert (told.returncode, told.stdout, told.stderr) == (0, f"unroll {version('unroll')}\n", "")
     for word, shown in (("info", "parameters"), ("--help", "Measure what a model's text copies")):
         done = elsewhere(tmp_path, "-m", "unroll", word)
         assert (done.returncode, done.stderr) == (0, "")
@@ -105,18 +109,45 @@ def test_a_path_that_names_the_folder_as_well_is_refused_in_a_sentence(tmp_path:
 
 def test_python_s_safe_path_is_left_as_it_is(tmp_path: Path) -> None:
     stranger(tmp_path, "model", "module")
-    done = elsewhere(tmp_path, "-P", "-m", "unroll", "--help")
+    done = elsewhere(tmp_path, "-P", "-m", "unroll", "--version")
     assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_folder_that_is_gone_is_no_obstacle(tmp_path: Path) -> None:
     gone = tmp_path / "gone"
     gone.mkdir()
-    code = (
-        f"import os, sys; os.rmdir({str(gone)!r}); os.execv(sys.executable, [sys.executable, '-m', 'unroll', '--help'])"
-    )
+    code = f"import os, sys; os.rmdir({str(gone)!r}); os.execv(sys.executable, [sys.executable, '-m', 'unroll', '-h'])"
     done = elsewhere(gone, "-c", code)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_version_is_the_installed_one() -> None:
+    done = program("--version")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"unroll {version('unroll')}\n", "")
+
+
+@pytest.mark.parametrize("verb", ["", *VERBS])
+def test_h_is_help(verb: str) -> None:
+    done = program(*verb.split(), "-h", COLUMNS="100")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"Usage: {' '.join(['unroll', *verb.split()])} " in done.stdout
+    assert "--help" in done.stdout
+
+
+def completed(*words: str) -> list[str]:
+    """What a shell is offered for the last of the words."""
+    typed = {"_UNROLL_COMPLETE": "complete_bash", "COMP_WORDS": " ".join(words), "COMP_CWORD": str(len(words) - 1)}
+    return program(**typed).stdout.split()
+
+
+def test_a_shell_completes_verbs_and_flags() -> None:
+    assert completed("unroll", "se") == ["serve"]
+    assert completed("unroll", "e") == ["evaluate"]
+    assert completed("unroll", "serve", "--po") == ["--port"]
+    shown = program("--help").stdout
+    assert "--install-completion" in shown
+    assert "--show-completion" in shown
+    assert "-completion" not in program("serve", "--help").stdout
 
 
 HANDLERS = """
@@ -152,7 +183,7 @@ def test_process_1_hears_signals_before_its_first_slow_import_and_not_by_an_impo
 def test_a_process_that_is_not_the_first_keeps_its_handlers() -> None:
     code = """
 import signal, sys, unroll
-sys.argv = ["unroll", "--help"]
+sys.argv = ["unroll", "--version"]
 try:
     unroll.main()
 finally:
