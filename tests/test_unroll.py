@@ -1,6 +1,8 @@
-"""The program as it is started: from any folder, as process 1, and asked for its version or its help."""
+"""The program as it is started: from any folder, through make, as process 1, and asked for its version or its help."""
 
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -192,3 +194,41 @@ finally:
 """
     done = elsewhere(ROOT, "-c", code)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def make(*words: str) -> list[str]:
+    """The lines that make prints; of the variables of this process it sees none but the path."""
+    if shutil.which("make") is None:
+        pytest.skip("needs make")
+    done = subprocess.run(["make", *words], cwd=ROOT, env={"PATH": os.environ["PATH"]}, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("words", "command"),
+    [
+        (["serve"], "unroll serve"),
+        (["serve", "PORT=8001"], "unroll serve --port 8001"),
+        (
+            ["serve", "PORT=8001", "CHECKPOINT=folder", "FLAGS=--threads 2"],
+            "unroll serve folder --port 8001 --threads 2",
+        ),
+        (["train"], "unroll train"),
+        (["train", "CORPUS=a.txt", "FLAGS=--minutes 4"], "unroll train a.txt --minutes 4"),
+        (["test", "FLAGS=-k tokenizer"], "python -m pytest --numprocesses 2 --dist worksteal -k tokenizer"),
+    ],
+)
+def test_make_passes_on_what_it_is_given(words: list[str], command: str) -> None:
+    assert make("-n", *words)[-1].split() == f".venv/bin/{command}".split()
+
+
+def test_make_help_has_a_line_for_every_target() -> None:
+    usage, *lines = make("help")
+    assert "make serve" in usage
+    [phony] = re.findall(r"^\.PHONY: (.+)$", (ROOT / "Makefile").read_text("utf-8"), re.M)
+    described = dict(line.split(maxsplit=1) for line in lines)
+    assert sorted(described) == sorted(phony.split())
+    assert len(lines) == len(described)
+    assert [text for text in described.values() if not re.fullmatch(r"[A-Z].+\.", text)] == []
+    assert make() == [usage, *lines]
