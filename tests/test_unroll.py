@@ -53,6 +53,17 @@ def test_the_program_runs_where_somebody_has_modules_of_our_names(tmp_path: Path
         assert shown in done.stdout
 
 
+def test_the_installed_command_runs_there_too(tmp_path: Path) -> None:
+    command = Path(sys.executable).with_name("unroll")
+    if not command.is_file():
+        pytest.skip("needs the command that installing makes")
+    for package in PACKAGES:
+        stranger(tmp_path, package, "module")
+    done = elsewhere(tmp_path, str(command), "info")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "parameters" in done.stdout
+
+
 def test_a_file_is_still_read_from_the_current_folder(tmp_path: Path) -> None:
     stranger(tmp_path, "model", "module")
     (tmp_path / "prompt.txt").write_text("Once")
