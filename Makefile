@@ -9,49 +9,58 @@ TARGET ?= serving
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 SBOM_TOOL := 'cyclonedx-bom>=7,<8'
 
-.PHONY: serve train test clients lint benchmark image image-proof sbom licences constraints clean
+.PHONY: help serve train test clients lint benchmark image image-proof sbom licences constraints clean
 .DELETE_ON_ERROR:
 
-# Serve the bundled model, or CHECKPOINT=folder.
+# List what there is to make.
+help:
+	@echo "Usage: make TARGET; each sets up what it needs. Start with: make serve"
+	@awk '/^# / { line = substr($$0, 3); next } \
+		/^[a-z-]+:/ { printf "  %-12s %s\n", substr($$1, 1, index($$1, ":") - 1), line } \
+		{ line = "" }' $(MAKEFILE_LIST)
+
+# Serve the bundled model, or CHECKPOINT=folder, on port 8000, or PORT=8001, with FLAGS='--threads 2'.
 serve: .venv/serving
-	@$(BIN)/unroll serve $(CHECKPOINT)
+	@$(BIN)/unroll serve $(CHECKPOINT) $(if $(PORT),--port $(PORT)) $(FLAGS)
 
 # Train on the reference prose Python carries, or CORPUS=file, with FLAGS='--minutes 4'.
 train: .venv/training
 	@$(BIN)/unroll train $(CORPUS) $(FLAGS)
 
+# Run the tests, or those that FLAGS='-k tokenizer' picks.
 test: .venv/development
-	@$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+	@$(BIN)/python -m pytest --numprocesses 2 --dist worksteal $(FLAGS)
 
-# Clients people already have, unmodified, against a real server.
+# Run clients people already have, unmodified, against a real server.
 clients: .venv/clients
 	@$(BIN)/python -m pytest -m clients tests/clients
 
+# Check style and types.
 lint: .venv/development
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
 
-# Figures as ratios measured in one run; printed, and written to benchmark.json.
+# Measure the README's figures as ratios in one run; print them, and write them to benchmark.json.
 benchmark: .venv/development
 	@$(BIN)/python -m tests.benchmarks
 
-# The image that serves, or TARGET=train with TORCH_INDEX=URL of PyTorch's CPU builds; needs Docker.
+# Build the image that serves, or TARGET=train with TORCH_INDEX=URL of PyTorch's CPU builds; needs Docker.
 image:
 	docker build --target $(TARGET) --tag $(if $(filter train,$(TARGET)),unroll:train,unroll) \
 		--build-arg TORCH_INDEX=$(TORCH_INDEX) --build-arg VERSION=$(VERSION) \
 		--build-arg REVISION=$$(git rev-parse HEAD) --build-arg CREATED=$$(date -u +%Y-%m-%dT%H:%M:%SZ) .
 
-# The same Dockerfile without Docker: built in Debian roots and used, as root, which makes them.
+# Build and use the image without Docker, in Debian roots; as root, which makes them.
 image-proof:
 	docker/prove $(TARGET) $(FLAGS)
 
-# What serving installs, as CycloneDX: build/unroll.cdx.json.
+# List what serving installs as CycloneDX: build/unroll.cdx.json.
 sbom: build/serving/installed build/sbom/bin/cyclonedx-py
 	build/sbom/bin/cyclonedx-py environment build/serving --pyproject pyproject.toml --mc-type application \
 		--output-reproducible --output-format JSON --output-file build/unroll.cdx.json
 
-# The same with licences, for people: LICENCES.md.
+# List what serving installs with its licences, for people: LICENCES.md.
 licences: build/serving/installed
 	build/serving/bin/python docker/licences.py > LICENCES.new
 	mv LICENCES.new LICENCES.md
@@ -69,6 +78,7 @@ build/sbom/bin/cyclonedx-py:
 	$(PYTHON) -m venv build/sbom
 	build/sbom/bin/python -m pip install --quiet --disable-pip-version-check $(SBOM_TOOL)
 
+# Remove everything that was installed or built here.
 clean:
 	rm -rf .venv build *.egg-info model/_kernel*
 

@@ -1,30 +1,18 @@
 """The program `unroll`: one verb each to train, serve, generate, evaluate and inspect a character language model."""
 
 import importlib
+import importlib.util
 import os
 import signal
 import sys
+from functools import cache
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+if TYPE_CHECKING:
+    from typer import Typer
 
-def end_now(number: int, _frame: FrameType | None) -> None:
-    """End as the signal by itself ends any process but the first, with the status a shell gives that."""
-    os._exit(128 + number)
-
-
-# A container's process 1 gets no signal it has no handler for: from before the first slow import until the server or a
-# training run has its own, SIGTERM would be lost, and `docker stop` wait and kill. Ctrl-C would be an exception in the
-# middle of an import, which not everyone there lets through.
-if os.getpid() == 1:
-    for _signal in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(_signal, end_now)
-
-import typer  # noqa: E402
-from rich.console import Console  # noqa: E402
-from typer.core import TyperGroup  # noqa: E402
-
-from model.errors import UnrollError  # noqa: E402
+    program: Typer
 
 # A verb's module is imported when the verb is called or described, and imports what it needs when it runs:
 # `unroll --help` and `unroll serve` never load torch.
@@ -37,51 +25,151 @@ VERBS = {
     "copied": "training.commands.copied:copied",
     "info": "model.cli:info",
 }
+PACKAGES = sorted({module.partition(".")[0] for module in VERBS.values()})
+HOME = os.path.dirname(os.path.abspath(__file__))
+"""The folder this file lies in; our packages lie beside it."""
 
 
-def mount(name: str) -> Any:
-    """The command of one verb."""
-    module, function = VERBS[name].split(":")
-    verb = typer.Typer(add_completion=False, rich_markup_mode="rich")
-    verb.command(name)(getattr(importlib.import_module(module), function))
-    return typer.main.get_command(verb)
+def leave_current_folder() -> None:
+    """Take the folder that `python -m` puts first on Python's path off it: a stranger's model.py may lie there."""
+    if sys.flags.safe_path:
+        return
+    first = sys.path[0] or os.curdir
+    try:
+        if os.path.samefile(first, os.curdir) and not os.path.samefile(first, HOME):
+            del sys.path[0]
+    except OSError:  # the folder has been removed, and holds nothing
+        return
 
 
-class Verbs(TyperGroup):
-    """The verbs, each mounted when it is asked for."""
+def check_packages() -> None:
+    """See that Python finds our packages, not others of their names.
 
-    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002
-        return list(VERBS)
-
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002
-        return mount(cmd_name) if cmd_name in VERBS else None
-
-
-program = typer.Typer(cls=Verbs, no_args_is_help=True, add_completion=False, rich_markup_mode="rich")
-
-
-@program.callback()
-def unroll() -> None:
-    """Train a character-level recurrent language model on any text, and stream text from it.
-
-    Examples:
-
-      unroll train book.txt --minutes 4 --out runs/book
-
-      unroll generate runs/book/best --prompt "Once"
-
-      unroll serve runs/book/best
+    Raises ImportError with the file that hides one of ours.
     """
+    for package in PACKAGES:
+        ours, found = os.path.join(HOME, package), place_of(package)
+        if found is not None and os.path.realpath(os.path.dirname(found)) != os.path.realpath(ours):
+            raise ImportError(
+                f"{found} hides Unroll's own package `{package}`, which lies in {ours}; rename the first, or take its "
+                "folder off Python's path (PYTHONPATH, or the folder Python is started in).",
+                name=package,
+                path=found,
+            )
+
+
+def place_of(package: str) -> str | None:
+    """The file that importing a package runs, or its folder where no file is run; None where neither is found."""
+    try:
+        spec = importlib.util.find_spec(package)
+    except ValueError:  # a module that somebody made without a file
+        return None
+    if spec is None:
+        return None
+    return spec.origin or next(iter(spec.submodule_search_locations or ()), None)
+
+
+def hear_signals() -> None:
+    """Let SIGTERM and SIGINT end this process while it starts, where it is the first of its container.
+
+    Process 1 gets no signal it has no handler for: until the server or a training run has its own, SIGTERM would be
+    lost, and `docker stop` would wait and kill. Ctrl-C would be an exception in the middle of an import, which not
+    everyone there lets through.
+    """
+    if os.getpid() == 1:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, end_now)
+
+
+def end_now(number: int, _frame: FrameType | None) -> None:
+    """End as the signal by itself ends any process but the first, with the status a shell gives that."""
+    os._exit(128 + number)
+
+
+@cache
+def make_program() -> "Typer":
+    """The program with its options and its verbs, for typer to run; what is slow to import is imported here."""
+    import typer
+    from typer.core import TyperGroup
+
+    def mount(name: str) -> Any:
+        """The command of one verb."""
+        module, function = VERBS[name].split(":")
+        verb = typer.Typer(add_completion=False, rich_markup_mode="rich")
+        verb.command(name)(getattr(importlib.import_module(module), function))
+        return typer.main.get_command(verb)
+
+    class Verbs(TyperGroup):
+        """The verbs, each mounted when it is asked for."""
+
+        def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002
+            return list(VERBS)
+
+        def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002
+            return mount(cmd_name) if cmd_name in VERBS else None
+
+    def show_version(wanted: bool) -> None:
+        """Print the version and end."""
+        if wanted:
+            from importlib.metadata import version
+
+            typer.echo(f"unroll {version('unroll')}")
+            raise typer.Exit
+
+    made = typer.Typer(
+        cls=Verbs,
+        no_args_is_help=True,
+        rich_markup_mode="rich",
+        context_settings={"help_option_names": ["-h", "--help"]},  # the verbs take them over
+    )
+
+    @made.callback()
+    def unroll(
+        version: Annotated[
+            bool, typer.Option("--version", callback=show_version, is_eager=True, help="Show the version and exit.")
+        ] = False,
+    ) -> None:
+        """Train a character-level recurrent language model on any text, and stream text from it.
+
+        Examples:
+
+          unroll train book.txt --minutes 4 --out runs/book
+
+          unroll generate runs/book/best --prompt "Once"
+
+          unroll serve runs/book/best
+        """
+
+    return made
+
+
+def __getattr__(name: str) -> "Typer":
+    """Give `unroll.program` to those who ask for it; it is slow to make, and `main` has signals to hear first."""
+    if name != "program":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return make_program()
 
 
 def main() -> None:
     """Run the program; an error of ours is a sentence on standard error and exit code 1, never a traceback."""
+    hear_signals()
+    from model.errors import UnrollError
+
     try:
-        program()
+        make_program()(prog_name="unroll")
     except UnrollError as error:
+        from rich.console import Console
+
         Console(stderr=True, highlight=False).print(f"unroll: {error}", markup=False, style="red", soft_wrap=True)
         sys.exit(1)
 
 
 if __name__ == "__main__":
+    leave_current_folder()
+    try:
+        check_packages()
+    except ImportError as error:
+        sys.exit(f"unroll: {error}")
     main()
+else:
+    check_packages()

@@ -112,7 +112,8 @@ def test_the_context_has_what_is_copied_and_nothing_else() -> None:
     ]
     for name in taken:
         assert any(path == Path(name) or Path(name) in path.parents for path in CONTEXT), name
-    assert set(PROJECT["tool"]["setuptools"]["packages"]) <= set(taken)
+    packages = PROJECT["tool"]["setuptools"]["packages"]["find"]["include"]
+    assert {pattern.rstrip("*") for pattern in packages} <= set(taken)
     assert {f"{name}.py" for name in PROJECT["tool"]["setuptools"]["py-modules"]} <= set(taken)
     useless = [path for path in CONTEXT if not any(path == Path(one) or Path(one) in path.parents for one in taken)]
     assert useless == []

@@ -110,10 +110,10 @@ def serving(settings: Settings, decoder: type[Decoder] = Decoder) -> Iterator[Ru
 PROGRAM = """
 import sys
 import unroll
-from model.decoder import Decoder
-from tests.service import {module}
+from {module} import {rows} as Wrapped
+from model.decoding.decoder import Decoder
 rows = Decoder.rows
-Decoder.rows = lambda decoder, places: {module}.{rows}(rows(decoder, places))
+Decoder.rows = lambda decoder, slots: Wrapped(rows(decoder, slots))
 sys.argv = ["unroll", "serve", *sys.argv[1:]]
 unroll.main()
 """
@@ -125,11 +125,11 @@ def serving_process(
 ) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """The program `unroll serve` in a process of its own, and its URL.
 
-    rows: wrapped around the rows of its decoder, a class of a module in this folder.
+    rows: wrapped around the rows of its decoder, a class of any module of the tests.
     """
     program = ["-m", "unroll", "serve"]
     if rows is not None:
-        program = ["-c", PROGRAM.format(module=rows.__module__.rpartition(".")[2], rows=rows.__name__)]
+        program = ["-c", PROGRAM.format(module=rows.__module__, rows=rows.__name__)]
     process = subprocess.Popen(
         [sys.executable, *program, *arguments],
         cwd=REPOSITORY,
