@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import NamedTuple
 
@@ -174,6 +175,15 @@ def test_a_folder_imports_only_what_the_table_allows(folder: str) -> None:
     own = [one for one in IMPORTS if one.file.startswith(f"{folder}/") and one.package == package]
     allowed = MAY_IMPORT[folder] | {name}
     assert listed([one for one in own if one.module.split(".")[1] not in allowed]) == []
+
+
+def test_the_wheel_has_every_folder() -> None:
+    """Editable installs and tests find a folder that a wheel would leave out."""
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        patterns = tomllib.load(file)["tool"]["setuptools"]["packages"]["find"]["include"]
+    for folder in (*PACKAGES, *folders()):
+        assert (ROOT / folder / "__init__.py").is_file()
+        assert any(fnmatchcase(folder.replace("/", "."), pattern) for pattern in patterns), folder
 
 
 def test_no_circles_between_folders() -> None:
