@@ -46,7 +46,7 @@ def create_app(settings: Settings, decoder: type[Decoder] = Decoder, keys: ApiKe
     """An application that serves the checkpoint the settings name; its engine runs while the application does.
 
     keys: who may use it; None = those of the settings.
-    `app.state` holds the `model`, the `engine` and the `metrics`, for whoever runs the application.
+    `app.state` holds the `model`, the `engine` and the `metrics`, for the program that runs the application.
     Raises CheckpointError and SettingsError, before anything is started, on what cannot be served.
     """
     model = ServedModel.load(settings, decoder)

@@ -9,7 +9,7 @@ ServiceError (model/errors.py)
 ├── DeadlineExceeded  a request took longer than the settings allow
 ├── ReaderTooSlow     a stream has grown longer than may wait for its reader
 ├── UnknownModel      the request names a model this server does not serve
-└── Disconnected      whoever asked is gone
+└── Disconnected      the client is gone
 """
 
 from model.errors import ServiceError
@@ -40,7 +40,7 @@ class DeadlineExceeded(ServiceError):
 
 
 class ReaderTooSlow(ServiceError):
-    """A stream has grown longer than may wait for whoever reads it."""
+    """More of a stream waits for its reader than the limit allows."""
 
 
 class UnknownModel(ServiceError):

@@ -32,7 +32,7 @@ OPEN = (
     "OPEN TO EVERYONE. Listening on %s: everyone who can reach %s can use this server; it asks for no key. "
     "Give it keys with --api-keys-file or UNROLL_API_KEYS_FILE."
 )
-LAST_LOOK_SECONDS = 1  # for telling a failed engine to whoever asks how the server is, before it ends
+LAST_LOOK_SECONDS = 1  # for probes to see that the engine has failed, before the server ends
 LAST_WORDS_SECONDS = 2  # for sending what is written to those who read slowly, once the grace is over
 
 

@@ -1,4 +1,4 @@
-"""Everything a server can be told, as one value made at the start and passed down."""
+"""Every setting of the server, as one value made at the start and passed down."""
 
 import ipaddress
 from dataclasses import dataclass, field, fields
@@ -51,7 +51,7 @@ class Settings:
     """
 
     checkpoint: Path | None = setting(None, "Folder of the model to serve.")
-    host: str = setting("127.0.0.1", "Address to listen on; any but this machine's own is open to whoever reaches it.")
+    host: str = setting("127.0.0.1", "Address to listen on; all but loopback addresses are open to the network.")
     port: int = setting(8000, "TCP port; 0 takes a free one.", least=0, most=65_535)
     grace_seconds: float = setting(
         30.0, "Seconds running texts have to end after the signal to stop.", least=0, most=86_400

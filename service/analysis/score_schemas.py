@@ -23,7 +23,7 @@ def with_example(schema: dict[str, Any]) -> None:
 
 
 class ScoreRequest(Nullable):
-    """Texts, and what is to be told of them. Fields this server does not know are accepted and named in a header."""
+    """Texts, and what to report about them. Fields this server does not know are accepted and named in a header."""
 
     model_config = ConfigDict(extra="allow", json_schema_extra=with_example)
 

@@ -19,7 +19,7 @@ async def begin(texts: Texts, request: Request) -> Grown:
     """Submit the texts and wait for the first pieces; an error until here still has a status of its own.
 
     The texts have to be released later, but not where this raises. It does as `Texts.submit` and `Texts.take` do, and
-    raises Disconnected when whoever asked goes away meanwhile.
+    raises Disconnected when the client leaves meanwhile.
     """
     texts.submit()
     listener = asyncio.create_task(_listen(request, texts))
@@ -55,7 +55,7 @@ class EventStream(StreamingResponse):
         self._texts = texts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the stream until it ends or whoever reads it goes away."""
+        """Send the stream until it ends or its reader leaves."""
         try:
             await super().__call__(scope, receive, send)
         finally:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Literal, get_args
 
 Finish = Literal["stop", "length", "abort", "deadline", "error"]
-"""How a text ended: as asked for (the first two), given up by whoever asked, out of time, or by a mistake or the end of
+"""How a text ended: as asked for (the first two), given up by the client, out of time, or by a mistake or the end of
 the server."""
 
 Refusal = Literal["queue_full", "prompts_held", "draining", "stopped"]

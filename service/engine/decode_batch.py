@@ -65,7 +65,7 @@ class DecodeBatch:
         self._arrange()
 
     def end(self, rows: list[Generation]) -> None:
-        """Let go of rows; those that are not here are no matter."""
+        """Release rows; rows that are not here are ignored."""
         leaving = [row for row in rows if row.slot >= 0 and self._by_slot[row.slot] is row]
         if not leaving:
             return

@@ -1,4 +1,4 @@
-"""The text of one request on its way from the engine to whoever asked."""
+"""The text of one request on its way from the engine to its reader."""
 
 import asyncio
 from io import StringIO

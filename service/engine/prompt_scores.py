@@ -1,4 +1,4 @@
-"""How likely the ids of a prompt are: their scores on the way from the thread that reads to whoever asked."""
+"""How likely the ids of a prompt are: their scores on the way from the thread that reads to the client."""
 
 from collections.abc import Callable
 from typing import NamedTuple

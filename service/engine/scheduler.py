@@ -1,4 +1,4 @@
-"""Which texts have a slot and which wait: first come, first served, on every thread that generates."""
+"""Gives free slots to waiting texts, first come, first served, on every worker thread."""
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -27,7 +27,7 @@ Group = TypeVar("Group")  # the request that rows belong to: anything hashable
 
 
 class Changes(NamedTuple, Generic[AnyRow]):
-    """Whose slots a thread takes back, and then who begins in which."""
+    """Rows that leave their slots, and then rows that begin in free ones."""
 
     leaving: list[AnyRow]
     joining: list[AnyRow]
@@ -116,7 +116,7 @@ class Scheduler(Generic[Group, AnyRow]):
         self._admit()
 
     def finish(self, group: Group, row: AnyRow) -> None:
-        """A text has ended; its slot is free. One that has left already is no matter."""
+        """A text has ended; its slot is free. A text that has left already is ignored."""
         held = self._held.get(group)
         if held is None or row not in held.alive:
             return
@@ -127,7 +127,7 @@ class Scheduler(Generic[Group, AnyRow]):
         self._admit()
 
     def drop(self, group: Group) -> None:
-        """Take out whatever of a request has not ended, wherever it is; one that has left already is no matter."""
+        """Take out whatever of a request has not ended, wherever it is; a request that has left already is ignored."""
         held = self._held.pop(group, None)
         if held is not None:
             for row in held.alive:

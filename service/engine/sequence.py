@@ -55,7 +55,7 @@ class GenerationRequest:
 
     prompt: the ids read before the first draw (p,), p ≥ 1; read: how many of them a state in `state` or of the row
     that reads has seen; all but the last are read, which the first draw reads. cached: how many came from the cache.
-    arrived, submitted: when whoever asks did, and when the engine took it, by `time.monotonic`.
+    arrived, submitted: when the request arrived, and when the engine took it, by `time.monotonic`.
     unfinished: texts whose end the event loop's thread has not seen.
     """
 

@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 class Turn:
     """What came of one turn.
 
-    events: texts that have grown or ended. scored: how likely slices of prompts are, for those who want to be told.
+    events: texts that have grown or ended. scored: scores of slices of prompts, for requests that ask for them.
     read: requests whose prompt is read and whose other texts may begin.
     failed: requests that took part in a call that raised an exception.
     """

@@ -130,7 +130,7 @@ class Texts:
     async def prepare(cls, model: ServedModel, engine: Engine, request: TextRequest) -> "Texts":
         """The texts of a request; what would hold up everyone else's text is prepared in another thread.
 
-        Raises ParameterError on ids that are none and on stop strings, TokenizerError on text that is not Unicode.
+        Raises ParameterError on unknown ids and on stop strings, TokenizerError on text that is not Unicode.
         """
         if request.effort <= INSTANT:
             return cls(model, engine, request)
@@ -143,7 +143,7 @@ class Texts:
             self._log()
 
     def release(self) -> None:
-        """Let the texts go, whatever has become of them; more than once is no matter."""
+        """Release the texts, whatever has become of them; calling it again does nothing."""
         self._engine.release(*self._generations)
 
     def fail(self, error: ServiceError) -> None:

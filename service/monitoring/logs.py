@@ -71,7 +71,7 @@ def _trace(formatter: logging.Formatter, record: logging.LogRecord) -> str:
 
 
 class LogHandler(logging.Handler):
-    """Writes lines to a file descriptor from a thread of its own, so that whoever logs never waits.
+    """Writes lines to a file descriptor from a thread of its own, so that logging never waits.
 
     A line that cannot be written, on a full disk or into a pipe that nobody reads, is lost, and counted in `failures`.
     """

@@ -30,7 +30,7 @@ from service.transport.staged_transport import StagedTransport
 PROBES = (*sorted(PUBLIC), "/metrics")  # what may be asked when all places are taken
 
 SPARE = 32  # connections beyond the limit, for probes: more than come at once from what watches a server
-SPARE_SECONDS = 1.0  # for the headers of such a one, so that whoever takes them all has to come anew each second
+SPARE_SECONDS = 1.0  # for the headers of such a one, so that a client who takes them all must connect anew each second
 TOLD = 256  # connections beyond these that are told so; the rest are cut off, since each open one costs a descriptor
 
 MOST_HEADERS = 100  # of a request, as in Apache and Go; browsers send twenty

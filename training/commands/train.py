@@ -141,7 +141,7 @@ def _spelt(context: typer.Context, name: str) -> str:
 
 
 def _command(corpus: list[str]) -> tuple[str, ...]:
-    """The command line for the card, without the folders of whoever ran it."""
+    """The command line for the card, without the user's folders."""
     named = {word: Path(word).resolve().name for word in corpus if word != "-"}
     words = [named.get(word, word) for word in sys.argv[1:]]
     return ("unroll", *(Path(word).name if Path(word).is_absolute() else word for word in words))

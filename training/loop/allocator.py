@@ -8,7 +8,7 @@ NEVER = 2**31 - 1  # bytes free at the top of the heap before it shrinks; the la
 
 
 def keep_buffers() -> bool:
-    """Take freed memory for the next step instead of returning it to the system; whether the C library could be told.
+    """Take freed memory for the next step instead of returning it to the system; says whether the C library took it.
 
     The logits of a large vocabulary take hundreds of megabytes. Unless told otherwise glibc maps such a buffer anew for
     every use and the system clears each of its pages: at 9,728 characters that is two thirds of a training step.
