@@ -1,6 +1,5 @@
-"""The README's examples run, and its map shows the house as it is."""
+"""The README lands in 170 lines, its commands exist, and its example prints the text it shows."""
 
-import json
 import os
 import re
 import subprocess
@@ -11,10 +10,15 @@ from pathlib import Path
 import httpx
 import pytest
 
+from model.checkpoint import BUNDLED
+from tests.benchmarks.__main__ import BENCHMARKS, BY_NAME
+from tests.load.__main__ import FIGURES
 from tests.service.serving import serving_process
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
+LONGEST = 170  # lines
+ROUTES = "| route | what |"
 
 
 @pytest.fixture(scope="module")
@@ -24,76 +28,81 @@ def url() -> Iterator[str]:
         yield url
 
 
-def curl_body() -> str:
-    """The request of the example whose answer is shown: the one with a seed."""
-    bodies: list[str] = re.findall(r"-d '(\{.*?\})'", README)
-    return next(body for body in bodies if "seed" in body)
+def routes_of(page: str) -> set[str]:
+    """The paths that the table of the API names."""
+    table = page.split(ROUTES)[1].split("\n\n")[0]
+    return set(re.findall(r"`(?:POST |GET )?(/[^`]*)`", table))
 
 
-def test_the_curl_example_streams_what_is_shown(url: str) -> None:
-    with httpx.stream("POST", f"{url}/v1/completions", json=json.loads(curl_body()), timeout=30) as response:
-        assert response.headers["content-type"].startswith("text/event-stream")
-        events = [line.removeprefix("data: ") for line in response.iter_lines() if line]
-    assert events[-1] == "[DONE]"
-    text = "".join(json.loads(event)["choices"][0]["text"] for event in events[:-1])
-    assert len(text) == json.loads(curl_body())["max_tokens"]
-    shown = [line for line in README.split(curl_body())[1].split("```")[0].splitlines() if line.startswith("data: ")]
-    assert shown[-1] == "data: [DONE]"
-    for line in shown[:2]:  # in the shape shown; another kind of processor may round to another text
-        example, served = json.loads(line.removeprefix("data: ")), json.loads(events[0])
-        assert example.keys() == served.keys()
-        assert example["choices"][0].keys() == served["choices"][0].keys()
+def test_it_is_short() -> None:
+    assert len(README.splitlines()) <= LONGEST
 
 
-def test_the_python_example_prints_the_same_text(url: str) -> None:
-    found = re.search(r"```python\n(.*?)```", README, re.S)
+def test_its_sections_come_in_order() -> None:
+    assert re.findall(r"^## (.*)$", README, re.M) == [
+        "What it is for",
+        "Two commands",
+        "A generated text",
+        "Train on your own text",
+        "The API",
+        "Figures that matter",
+        "Where to read on",
+        "Licence",
+    ]
+    opening = README.split("## ")[0].split("\n", 1)[1].strip()
+    assert re.fullmatch(r"[^.]+\.", opening)
+    assert README.split("## What it is for")[1].split("## ")[0].count("\n- ") == 5
+
+
+def test_the_curl_example_prints_the_text_that_is_shown(url: str) -> None:
+    found = re.search(r"```sh\n(curl .*?)```\n\n```text\n(.*?)```", README, re.S)
     assert found
-    program = found[1].replace("http://127.0.0.1:8000", url)
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=60, check=True)
-    body = {**json.loads(curl_body()), "stream": False}
-    whole = httpx.post(f"{url}/v1/completions", json=body, timeout=30).json()
-    assert done.stdout.decode() == whole["choices"][0]["text"]
+    command = found[1].replace("http://127.0.0.1:8000", url).replace("python3", sys.executable)
+    done = subprocess.run(["bash", "-c", command], env={"PATH": os.environ["PATH"]}, capture_output=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.decode() == found[2]
 
 
-def api_examples() -> list[str]:
-    return re.findall(r"^curl .*\$URL.*$", README, re.M)
+def test_its_table_names_every_route_and_no_other(url: str) -> None:
+    described = set(httpx.get(f"{url}/openapi.json").json()["paths"])
+    assert routes_of(README) == {path.replace("{model}", "{id}") for path in described} | {"/docs", "/openapi.json"}
 
 
-@pytest.mark.parametrize("command", api_examples())
-def test_every_example_of_the_api_is_answered(command: str, url: str) -> None:
-    done = subprocess.run(["bash", "-c", command], env={"URL": url, "PATH": os.environ["PATH"]}, capture_output=True)
-    assert done.returncode == 0, (done.stdout, done.stderr)
-    if not command.split()[2].endswith(("stream", "/metrics")):
-        json.loads(done.stdout)
+def test_the_docs_have_an_example_of_every_route() -> None:
+    page = (ROOT / "docs" / "api.md").read_text("utf-8")
+    called = {path.replace(BUNDLED_ID, "{id}") for path in re.findall(r"^curl \S+ \$URL(/\S*)", page, re.M)}
+    assert routes_of(README) - called == {"/docs"}
+    assert routes_of(page) == routes_of(README)
 
 
-def test_every_route_of_the_table_has_an_example(url: str) -> None:
-    table = README.split("| route | what |")[1].split("With `URL")[0]
-    named = {path.replace("{id}", "shakespeare") for path in re.findall(r"`(?:POST |GET )?(/[^`]*)`", table)}
-    assert named - {command.split()[2].removeprefix("$URL") for command in api_examples()} == {"/docs"}
-    described = httpx.get(f"{url}/openapi.json").json()["paths"]
-    assert {path.replace("{model}", "shakespeare") for path in described} == named - {"/docs", "/openapi.json"}
+BUNDLED_ID = "shakespeare"
 
 
-def test_the_examples_of_scores_rank_and_notice(url: str) -> None:
-    program = re.findall(r"```python\n(.*?)```", README, re.S)[1].replace("http://127.0.0.1:8000", url)
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
-    said, ordinary, odd = filter(None, done.stdout.split("\n"))
-    assert said == "said: the king is dead"
-    assert float(ordinary.split()[0]) < 90
-    assert float(odd.split()[0]) > 99
+def test_the_bundled_model_is_called_as_the_example_says(url: str) -> None:
+    models = httpx.get(f"{url}/v1/models").json()["data"]
+    assert [model["id"] for model in models] == [BUNDLED_ID]
+    assert BUNDLED.is_dir()
 
 
-def test_the_map_names_every_file_and_no_other() -> None:
-    tree = README.split("## What is where")[1].split("```")[1]
-    named: dict[str, set[str]] = {}
-    for line in tree.splitlines():
-        if folder := re.match(r"(\w+)/ ", line):
-            files = named.setdefault(folder[1], set())
-        elif file := re.match(r"  (\w+\.py|\w+/) ", line):
-            files.add(file[1].rstrip("/"))
-    for package in ("model", "training", "service"):
-        there = {path.name for path in (ROOT / package).glob("*.py")} - {"__init__.py"}
-        if package == "model":
-            there |= {"bundled", "kernel"}
-        assert named[package] == there
+def figures() -> list[list[str]]:
+    """The rows of the table of figures, as cells."""
+    table = README.split("| what | figure | reprinted by |\n|---|---|---|\n")[1].split("\n\n")[0]
+    return [row.strip("| ").split(" | ") for row in table.splitlines()]
+
+
+def test_there_are_at_most_a_dozen_figures_and_the_docs_have_each() -> None:
+    assert 1 <= len(figures()) <= 12
+    page = (ROOT / "docs" / "figures.md").read_text("utf-8")
+    for _, figure, command in figures():
+        assert command in page
+        for number in re.findall(r"\d[\d.,]*\d", figure):
+            assert number in page, number
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/figures.md"])
+def test_the_commands_that_reprint_figures_exist(page: str) -> None:
+    text = (ROOT / page).read_text("utf-8")
+    named = [name for names in re.findall(r"`python -m tests\.benchmarks ([a-z ]+)`", text) for name in names.split()]
+    assert named
+    assert set(named) <= {*BENCHMARKS, *BY_NAME}
+    assert set(re.findall(r"`python -m tests\.load (\w+)`", text)) <= {*FIGURES, "chaos"}
