@@ -29,6 +29,15 @@ PACKAGES = sorted({module.partition(".")[0] for module in VERBS.values()})
 HOME = os.path.dirname(os.path.abspath(__file__))
 """The folder this file lies in; our packages lie beside it."""
 
+FORMER_FLAGS = {
+    "lanes": "batch-size",
+    "length": "sequence-length",
+    "rate": "learning-rate",
+    "clip": "max-grad-norm",
+    "warm-up": "warmup-steps",
+}
+"""Former names of flags, still understood and shown nowhere."""
+
 
 def leave_current_folder() -> None:
     """Take the folder that `python -m` puts first on Python's path off it: a stranger's model.py may lie there."""
@@ -120,7 +129,11 @@ def make_program() -> "Typer":
         cls=Verbs,
         no_args_is_help=True,
         rich_markup_mode="rich",
-        context_settings={"help_option_names": ["-h", "--help"]},  # the verbs take them over
+        # the verbs take these over
+        context_settings={
+            "help_option_names": ["-h", "--help"],
+            "token_normalize_func": lambda name: FORMER_FLAGS.get(name, name),
+        },
     )
 
     @made.callback()

@@ -107,19 +107,24 @@ FitTemperatureOption = Annotated[
 ]
 
 
-def _step(help_: str, default: str = PLANNED) -> Any:
-    return typer.Option(help=help_, show_default=default, rich_help_panel=STEPS)
+def _step(*names: str, help_: str, default: str = PLANNED) -> Any:
+    return typer.Option(*names, help=help_, show_default=default, rich_help_panel=STEPS)
 
 
-LanesOption = Annotated[int | None, _step("Sequences read in parallel.", "32, fewer for a short text")]
-LengthOption = Annotated[int | None, _step("Characters gradients flow back through.", "64, less for a short text")]
-JitterOption = Annotated[float | None, _step("Standard deviation of that length, in characters.")]
-RateOption = Annotated[float | None, _step("Highest learning rate.")]
-WarmUpOption = Annotated[int | None, _step("Steps to the highest rate.")]
-DecayOption = Annotated[
-    Literal["cosine", "linear", "constant"] | None, _step("How the rate falls to zero after the warm-up.")
+LanesOption = Annotated[
+    int | None, _step("--batch-size", help_="Sequences read in parallel.", default="32, fewer for a short text")
 ]
-ClipOption = Annotated[float | None, _step("Largest norm of the gradient over all weights.")]
+LengthOption = Annotated[
+    int | None,
+    _step("--sequence-length", help_="Characters gradients flow back through.", default="64, less for a short text"),
+]
+JitterOption = Annotated[float | None, _step(help_="Standard deviation of that length, in characters.")]
+RateOption = Annotated[float | None, _step("--learning-rate", help_="Highest learning rate.")]
+WarmUpOption = Annotated[int | None, _step("--warmup-steps", help_="Steps to the highest rate.")]
+DecayOption = Annotated[
+    Literal["cosine", "linear", "constant"] | None, _step(help_="How the rate falls to zero after the warm-up.")
+]
+ClipOption = Annotated[float | None, _step("--max-grad-norm", help_="Largest norm of the gradient over all weights.")]
 ArithmeticOption = Annotated[
     Literal["auto", "bf16", "fp32"],
     typer.Option(help="Of the products; auto is bf16 where the hardware has it.", rich_help_panel=STEPS),

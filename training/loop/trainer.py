@@ -160,8 +160,8 @@ class Trainer:
             last = self.folder / "last"
             kept = f"{last} holds the last good state" if lost.checks else "nothing had been saved yet"
             raise TrainingError(
-                f"{where}, after {ROLLED_BACK} roll-backs; {kept}. Train again with a lower --rate (it was "
-                f"{self.config.rate:g}) or a lower --clip ({self.config.clip:g})."
+                f"{where}, after {ROLLED_BACK} roll-backs; {kept}. Train again with a lower --learning-rate (it was "
+                f"{self.config.rate:g}) or a lower --max-grad-norm ({self.config.clip:g})."
             )
         self.go_to(self.good)
         standing = self.standing

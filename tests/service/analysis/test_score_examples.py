@@ -1,4 +1,4 @@
-"""What scores are for, as docs/api.md explains it: ranking what a recogniser heard, and noticing what is out of place."""
+"""What scores are for, as docs/api.md says: ranking what a recogniser heard, and noticing what is out of place."""
 
 import json
 import subprocess

@@ -17,6 +17,7 @@ from training.commands.options import require
 from training.planning.plan import Wishes
 from training.planning.request import Request
 from training.planning.request import run_folder as choose
+from unroll import FORMER_FLAGS
 
 VERSE = "Frère Jacques, dormez-vous ? Sonnez les matines, ding, dang, dong.\n"
 QUICK = ["--layers", "1", "--hidden", "32", "--embedding", "8", "--seed", "3", "--arithmetic", "fp32"]
@@ -165,6 +166,7 @@ def test_a_signal_saves_and_stops_cleanly(tmp_path: Path, number: signal.Signals
         (VERSE.encode() * 60, ["--lanes", "2000"], "lanes is 2,000, but"),
         ("詩".encode() * 700, [], "The corpus has 700 characters"),
         (VERSE.encode() * 60, ["--lanes", "0"], "lanes is 0; choose"),
+        (VERSE.encode() * 60, ["--batch-size", "0"], "lanes is 0; choose"),
     ],
 )
 def test_what_cannot_be_trained_is_a_sentence_before_anything_is_written(
@@ -177,3 +179,14 @@ def test_what_cannot_be_trained_is_a_sentence_before_anything_is_written(
     assert sentence in " ".join(done.stderr.decode().split())
     assert b"Traceback" not in done.stderr
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("flag", "former"), [(flag, former) for former, flag in FORMER_FLAGS.items()])
+def test_a_former_flag_means_its_new_name_and_is_not_shown(flag: str, former: str) -> None:
+    shown = re.findall(r"--[\w-]+", unroll("train", "--help").stdout.decode())
+    assert f"--{flag}" in shown
+    assert f"--{former}" not in shown
+    for name in (flag, former):
+        refused = unroll("train", f"--{name}", "x", *QUICK)
+        assert refused.returncode == 2
+        assert f"'--{flag}'" in " ".join(refused.stderr.decode().split())

@@ -53,7 +53,7 @@ def test_a_run_that_is_lost_again_and_again_keeps_the_last_good_checkpoint_and_s
     recorder = Poisoner(float("nan"), times=100)
     running = make_trainer(tmp_path, recorder, epochs=16)
     with pytest.raises(
-        TrainingError, match=r"not a number.* after 3 roll-backs; .*good state.*lower --rate \(it was 0.01\)"
+        TrainingError, match=r"not a number.* after 3 roll-backs; .*good state.*lower --learning-rate \(it was 0.01\)"
     ):
         running.run()
     assert len(recorder.notes) == ROLLED_BACK
