@@ -100,7 +100,7 @@ def serving(settings: Settings, decoder: type[Decoder] = Decoder) -> Iterator[Ru
     thread.start()
     try:
         app = loaded.get(timeout=10)
-        with httpx.Client(base_url=url, timeout=30) as client:
+        with httpx.Client(base_url=url, timeout=100) as client:  # a law of texts, not of a busy machine
             yield Running(url, client, server, app.state.engine, app.state.model.name)
     finally:
         server.force_exit = server.should_exit = True
