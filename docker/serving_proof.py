@@ -41,7 +41,7 @@ def _files(promise: Promises, image: Image) -> None:
     ground = megabytes(image.root) - size
     promise("the rest of the root is listed", True, f"{ground:.1f} MB, of Debian and its Python here")
     names = {path.name.lower() for path in folder.iterdir()}
-    unwanted = {"torch", "matplotlib", "pip", "setuptools", "huggingface_hub", "hf_xet", "onnxruntime", "tests"}
+    unwanted = {"torch", "pip", "setuptools", "huggingface_hub", "hf_xet", "onnxruntime", "tests"}
     promise("neither PyTorch nor pip nor a client of a hub is installed", not names & unwanted, names & unwanted or "")
     tools = [name for name in ("gcc", "cc", "ld", "strip") if shutil.which(name, path=str(image.root / "usr/bin"))]
     promise("there is no compiler", not tools, tools or "")

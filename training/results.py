@@ -25,9 +25,9 @@ from training.evaluation.protocols import LANE, WINDOW, carried, cold_parts
 from training.evaluation.readers import Reader, network_reader
 from training.evaluation.score import Score
 from training.loop.trainer import Trainer
-from training.monitoring.curves_png import CURVES, draw_curves
 from training.planning.config import TrainingConfig
 from training.report.card import card
+from training.report.curves import CURVES, curves_svg
 from training.report.diagnosis import verdict
 from training.report.held_out_page import held_out_page
 from training.report.report import REPORT, Story, write_report
@@ -196,8 +196,9 @@ def _shown(sample: Ids, judged: Copied, best: Checkpoint) -> CopiedText:
 
 def _draw(trainer: Trainer, story: Story) -> None:
     """Curves and report. Raises TrainingError when the disk refuses; the checkpoints are then written already."""
+    drawn = curves_svg(story.checks, trainer.standing.best_step)
     try:
-        draw_curves(trainer.standing.checks, trainer.folder / CURVES)
+        (trainer.folder / CURVES).write_text(drawn, "utf-8")
     except OSError as error:
         message = f"The curves could not be written to {trainer.folder} ({error.strerror}); the checkpoints were."
         raise TrainingError(message) from error

@@ -80,7 +80,7 @@ def train(
     """
     values = dict(locals())
     started = time.monotonic()
-    require("torch", "matplotlib")
+    require("torch")
     from training.planning.plan import Wishes
     from training.planning.presets import with_preset
     from training.planning.request import Request

@@ -1,1 +1,1 @@
-"""Who is told while a run goes on: terminal, metrics.jsonl, TensorBoard, curves.png."""
+"""Who is told while a run goes on: terminal, metrics.jsonl, TensorBoard."""

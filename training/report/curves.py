@@ -1,18 +1,23 @@
-"""A run's curves as drawings inside a page: bits per character, learning rate, speed and gradient norm."""
+"""A run's curves as drawings, in a page or a file: bits per character, learning rate, speed and gradient norm."""
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from training.report.elements import Markup, element, folded, number, table
+from training.report.elements import Attribute, Markup, element, folded, number, table
+from training.report.style import SVG_STYLE
 
 WIDE, NARROW = (920, 380), (340, 300)  # a drawing does not reflow: one for a desk, one for a phone, in CSS pixels
 SMALL = (300, 200)
+MARGIN, GAP, LEGEND = 16, 10, 30  # of curves.svg: around all, between drawings, and what the legend is high
 RIGHT, TOP, BOTTOM = 18, 30, 44  # margins with room for what the axes are called, and for the ticks below
 DIGIT = 8  # width of a digit of the labels at most: they are set in 13 pixels
 UP_SPACING, ACROSS_SPACING = 30, 60  # pixels between two ticks at least
 HEADROOM = 0.06  # of the range of values, free above and below
+
+CURVES = "curves.svg"
+NAMESPACE = "http://www.w3.org/2000/svg"
 
 Check = Mapping[str, Any]
 """A line of metrics.jsonl: `training.monitoring.watcher.Check` as JSON values."""
@@ -74,23 +79,56 @@ def curves(checks: Sequence[Check], best_step: int) -> Markup:
     """
     if not checks:
         return element("p", "The run ended before it was ever validated, so there are no curves.")
-    unit, word = _unit(max(check["characters"] for check in checks))
-    across = f"{word} characters read".strip()
-    best = next((check for check in checks if check["step"] == best_step), None)
-    main = _bits_chart(checks, best, unit, across)
-    small = [
-        _small_chart(checks, unit, across, "rate", "learning rate"),
-        _small_chart(checks, unit, across, "characters_per_second", "characters per second"),
-        _small_chart(checks, unit, across, "gradient_norm", "norm of the gradient"),
-    ]
+    best = _best(checks, best_step)
+    main, small = _charts(checks, best)
     words = (
         "Lower is better. Train is the running mean over the steps before, with everything that makes learning harder "
         "on purpose, dropout and the like; validation is text that is never learnt from."
     )
     wide, narrow = draw(main, WIDE, "wide"), draw(main, NARROW, "narrow")
     figure = element("figure", _legend(main.series, best), wide, narrow, element("figcaption", words))
-    drawn = [element("figure", draw(chart, SMALL, "")) for chart in small if chart.series[0].points]
+    drawn = [element("figure", draw(chart, SMALL, "")) for chart in small]
     return Markup(figure + element("div", *drawn, class_="small-charts") + _values(checks, best_step))
+
+
+def curves_svg(checks: Sequence[Check], best_step: int) -> str:
+    """The same charts as one SVG file that needs nothing else and has a ground of its own.
+
+    checks: one at least. best_step: the step of the best checkpoint.
+    """
+    best = _best(checks, best_step)
+    main, small = _charts(checks, best)
+    below = MARGIN + LEGEND + WIDE[1] + GAP
+    parts = [*_legend_line(main.series, best), draw(main, WIDE, "wide", **_box(MARGIN, MARGIN + LEGEND, WIDE))]
+    for at, chart in enumerate(small):
+        parts.append(draw(chart, SMALL, "", **_box(MARGIN + at * (SMALL[0] + GAP), below, SMALL)))
+    width, height = WIDE[0] + 2 * MARGIN, below + SMALL[1] + MARGIN
+    ground = element("rect", width=width, height=height, class_="card")
+    style = element("style", Markup(SVG_STYLE))
+    box = f"0 0 {width} {height}"
+    kind: dict[str, Attribute] = {"xmlns": NAMESPACE, "viewBox": box, "class_": "chart"}
+    return element("svg", style, ground, *parts, **kind, width=width, height=height) + "\n"
+
+
+def _best(checks: Sequence[Check], best_step: int) -> Check | None:
+    return next((check for check in checks if check["step"] == best_step), None)
+
+
+def _charts(checks: Sequence[Check], best: Check | None) -> tuple[Chart, list[Chart]]:
+    """Bits per character, and the small charts for which there are values."""
+    unit, word = _unit(max(check["characters"] for check in checks))
+    across = f"{word} characters read".strip()
+    small = [
+        _small_chart(checks, unit, across, "rate", "learning rate"),
+        _small_chart(checks, unit, across, "characters_per_second", "characters per second"),
+        _small_chart(checks, unit, across, "gradient_norm", "norm of the gradient"),
+    ]
+    return _bits_chart(checks, best, unit, across), [chart for chart in small if chart.series[0].points]
+
+
+def _box(x: int, y: int, size: tuple[int, int]) -> dict[str, Attribute]:
+    """Where a drawing lies within another."""
+    return {"x": x, "y": y, "width": size[0], "height": size[1]}
 
 
 def _bits_chart(checks: Sequence[Check], best: Check | None, unit: float, across: str) -> Chart:
@@ -122,8 +160,8 @@ def _points(checks: Sequence[Check], key: str, unit: float, form: str) -> tuple[
     return points, [f"step {check['step']:,}: {form.format(check[key])}" for check in kept]
 
 
-def draw(chart: Chart, size: tuple[int, int], style: str) -> Markup:
-    """A chart as an SVG element, `size` pixels wide and high."""
+def draw(chart: Chart, size: tuple[int, int], style: str, **box: Attribute) -> Markup:
+    """A chart as an SVG element, `size` pixels wide and high. box: where it lies in a drawing around it."""
     width, height = size
     every = [point for series in chart.series for point in series.points]
     xs, ys = [x for x, _ in every] or [0.0], [y for _, y in every] or [0.0]
@@ -135,8 +173,8 @@ def draw(chart: Chart, size: tuple[int, int], style: str) -> Markup:
     if chart.best is not None:
         x, y = across.place(chart.best[0]), up.place(chart.best[1])
         parts.append(element("circle", cx=x, cy=y, r=7, class_="best"))
-    kind, box = f"chart {style}".strip(), f"0 0 {width} {height}"
-    return element("svg", *parts, viewBox=box, class_=kind, role="img", aria_label=chart.summary)
+    kind, view = f"chart {style}".strip(), f"0 0 {width} {height}"
+    return element("svg", *parts, viewBox=view, class_=kind, role="img", aria_label=chart.summary, **box)
 
 
 def _upwards(name: str, axis: Axis, left: int, right: int) -> list[Markup]:
@@ -183,6 +221,19 @@ def _legend(series: Sequence[Series], best: Check | None) -> Markup:
         swatch = element("svg", ring, viewBox="0 0 14 14", class_="swatch chart", aria_hidden="true")
         items.append(element("li", swatch, f" {_best_words(best)}"))
     return element("ul", *items, class_="legend")
+
+
+def _legend_line(series: Sequence[Series], best: Check | None) -> list[Markup]:
+    """The same within a drawing, as one line of it."""
+    x, y, parts = MARGIN, MARGIN + 9, list[Markup]()
+    for one in series:
+        parts.append(element("line", x1=x, x2=x + 30, y1=y, y2=y, class_=f"series {one.style}"))
+        parts.append(element("text", one.name, x=x + 38, y=y + 4.5))
+        x += 62 + DIGIT * len(one.name)
+    if best is not None:
+        parts.append(element("circle", cx=x + 7, cy=y, r=6, class_="best"))
+        parts.append(element("text", _best_words(best), x=x + 22, y=y + 4.5))
+    return parts
 
 
 def _best_words(best: Check | None) -> str:

@@ -1,5 +1,7 @@
 """How the report of a run looks: on a desk and on a phone, light and dark, on paper."""
 
+import re
+
 # Surprise has one hue that deepens; on dark ground it lightens less, so that letters stand out on every step of it.
 LIGHT = {
     "ground": "#fbfaf8", "card": "#ffffff", "ink": "#1d1b19", "soft": "#5c5751", "rule": "#dcd7d0",
@@ -20,6 +22,20 @@ def _variables(colours: dict[str, str]) -> str:
 
 
 SURPRISE = "\n".join(f".s{at}{{background:var(--s{at})}}" for at in range(7))
+
+CHART = """\
+.chart text{fill:var(--soft);font:13px system-ui,-apple-system,"Segoe UI","Noto Sans","DejaVu Sans",sans-serif;
+font-variant-numeric:tabular-nums}
+.chart .grid{stroke:var(--rule)}
+.chart .axis{stroke:var(--soft)}
+.series{fill:none;stroke-width:2;stroke-linejoin:round}
+.series circle{stroke:none}
+.train{stroke:var(--train);stroke-dasharray:6 4}
+.train circle{fill:var(--train)}
+.validation,.plain{stroke:var(--validation)}
+.validation circle,.plain circle{fill:var(--validation)}
+.chart circle.best{fill:none;stroke:var(--ink);stroke-width:2}"""
+"""How a drawing's lines and words look, in the page and in a file of its own."""
 
 STYLE = f"""
 :root{{{_variables(LIGHT)}color-scheme:light dark}}
@@ -55,17 +71,7 @@ summary:focus-visible,a:focus-visible,.text:focus-visible,
 .scrolls:focus-visible{{outline:2px solid var(--link);outline-offset:2px}}
 .chart{{display:block;width:100%;height:auto}}
 .chart.narrow{{display:none}}
-.chart text{{fill:var(--soft);font:13px system-ui,-apple-system,"Segoe UI","Noto Sans","DejaVu Sans",sans-serif;
-font-variant-numeric:tabular-nums}}
-.chart .grid{{stroke:var(--rule)}}
-.chart .axis{{stroke:var(--soft)}}
-.series{{fill:none;stroke-width:2;stroke-linejoin:round}}
-.series circle{{stroke:none}}
-.train{{stroke:var(--train);stroke-dasharray:6 4}}
-.train circle{{fill:var(--train)}}
-.validation,.plain{{stroke:var(--validation)}}
-.validation circle,.plain circle{{fill:var(--validation)}}
-.chart circle.best{{fill:none;stroke:var(--ink);stroke-width:2}}
+{CHART}
 .chart.swatch,.swatch{{display:inline-block;width:auto;height:.85em;vertical-align:-.05em}}
 .small-charts{{display:grid;grid-template-columns:repeat(auto-fit,minmax(17rem,1fr));gap:1rem;margin-top:1rem}}
 .columns{{display:grid;grid-template-columns:repeat(auto-fit,minmax(15rem,1fr));gap:1rem;margin:.25rem 0 .75rem}}
@@ -105,3 +111,19 @@ body{{max-width:none;padding:0;background:none}}nav{{display:none}}section{{bord
 .chart,tr,.columns figure{{break-inside:avoid}}.surprise span,.legend span,mark{{print-color-adjust:exact;
 -webkit-print-color-adjust:exact}}details::details-content{{content-visibility:visible;block-size:auto}}}}
 """
+
+
+def _coloured(rules: str, colours: dict[str, str]) -> str:
+    """Rules with the colours themselves: not every viewer of SVG knows variables."""
+    return re.sub(r"var\(--(\w+)\)", lambda name: colours[name[1]], rules)
+
+
+ALONE = f"{CHART}\n.card{{fill:var(--card)}}"
+
+SVG_STYLE = f"""
+{_coloured(ALONE, LIGHT)}
+@media (prefers-color-scheme:dark){{
+{_coloured(ALONE, DARK)}
+}}
+"""
+"""The style of a drawing that is a file of its own."""

@@ -7,12 +7,14 @@ import re
 import signal
 import subprocess
 import sys
+import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import pytest
 
 from model.checkpoint import load
 from model.errors import TrainingError, UnrollError
+from tests.training.html_reader import read_html
 from training.commands.options import require
 from training.planning.plan import Wishes
 from training.planning.request import Request
@@ -44,7 +46,7 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_run_leaves_checkpoints_metrics_curves_and_a_card(run_folder: Path) -> None:
     assert {path.name for path in run_folder.iterdir()} == {
-        "best", "last", "metrics.jsonl", "curves.png", "report.html", "resume",
+        "best", "last", "metrics.jsonl", "curves.svg", "report.html", "resume",
     }  # fmt: skip
     card = (run_folder / "best" / "README.md").read_text()
     training = load(run_folder / "best").training
@@ -54,6 +56,37 @@ def test_a_run_leaves_checkpoints_metrics_curves_and_a_card(run_folder: Path) ->
     assert f"| test | {test['characters']:,} | {test['bits_per_character']:.4f} |" in card
     assert test["nats_per_character"] == pytest.approx(test["bits_per_character"] * math.log(2), abs=1e-4)
     assert training["corpus"]["sha256"] in card
+
+
+def test_the_curves_of_a_run_are_a_file_too_point_for_point(run_folder: Path) -> None:
+    root = ElementTree.parse(run_folder / "curves.svg").getroot()
+    assert root.tag == "{http://www.w3.org/2000/svg}svg"
+    assert root.attrib["viewBox"] == f"0 0 {root.attrib['width']} {root.attrib['height']}"
+    drawn = [line.attrib["points"] for line in root.iter("{http://www.w3.org/2000/svg}polyline")]
+    page = read_html((run_folder / "report.html").read_text("utf-8")).identified("curves")
+    charts = [svg for svg in page.all("svg", "chart") if "narrow" not in svg.styles()]  # drawn once more for a phone
+    assert drawn == [line.attributes["points"] for svg in charts for line in svg.all("polyline")]
+    assert len(drawn) == 5
+    assert len(drawn[0].split()) == len((run_folder / "metrics.jsonl").read_text().splitlines())
+
+
+def test_training_loads_no_library_that_draws(tmp_path: Path) -> None:
+    (tmp_path / "verse.txt").write_text(VERSE * 50)
+    words = ["unroll", "train", "verse.txt", "--epochs", "0.5", "--out", "run", *QUICK]
+    program = f"""
+import sys
+from unroll import main
+sys.argv = {words!r}
+try:
+    main()
+except SystemExit as end:
+    assert not end.code, end.code
+assert "torch" in sys.modules
+assert "matplotlib" not in sys.modules
+"""
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=environment, check=True, timeout=100)
+    assert (tmp_path / "run" / "curves.svg").is_file()
 
 
 def test_evaluate_repeats_the_figures_of_the_card(run_folder: Path) -> None:
@@ -89,7 +122,7 @@ def test_an_earlier_run_is_not_written_over_unless_asked(run_folder: Path) -> No
 
 
 def test_what_training_needs_is_named_where_it_is_missing() -> None:
-    require("torch", "matplotlib")
+    require("torch")
     with pytest.raises(UnrollError, match="Training needs no_such_package, which serving does not; install it with"):
         require("torch", "no_such_package")
 

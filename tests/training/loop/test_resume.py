@@ -149,7 +149,10 @@ def test_a_killed_process_goes_on_to_the_weights_of_one_that_was_left_alone(
 def test_a_finished_run_resumes_to_what_it_is(uninterrupted: Path) -> None:
     run = uninterrupted / "run"
     before = weights(run / "best")
+    (run / "curves.svg").unlink()
+    (run / "curves.png").write_bytes(b"as older versions drew it")
     finish(start("--resume", str(run)))
+    assert (run / "curves.svg").is_file()
     after = weights(run / "best")
     assert all(np.array_equal(before[name], after[name]) for name in before)
 

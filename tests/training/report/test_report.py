@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import re
+import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,12 @@ import pytest
 from model.errors import TrainingError
 from tests.model.small import small_checkpoint
 from tests.training.html_reader import Node, read_html
-from training.report.curves import WIDE, curves
+from training.report.curves import WIDE, curves, curves_svg
 from training.report.elements import element, escape, table
 from training.report.held_out_page import held_out_page
 from training.report.report import Story, report, write_report
 from training.report.sample_texts import CopiedText
-from training.report.style import DARK, LIGHT
+from training.report.style import DARK, LIGHT, SVG_STYLE
 
 HOSTILE = "\n</pre></script><script>alert(1)</script>\"'><img src=https://example.org/x onerror=alert(1)>&amp;<!--"
 CHECKPOINT = small_checkpoint()
@@ -255,6 +256,7 @@ def test_the_values_of_the_curves_are_a_table_too(tree: Node) -> None:
 )
 def test_odd_runs_are_drawn_within_their_frame(checks: list[dict[str, Any]]) -> None:
     drawn = read_html(f"<div>{curves(checks, 100)}</div>")
+    assert ElementTree.fromstring(curves_svg(checks, 100)).tag == "{http://www.w3.org/2000/svg}svg"
     assert "nan" not in drawn.text.lower()
     for svg in drawn.all("svg", "chart"):
         if "swatch" in svg.styles():
@@ -276,6 +278,26 @@ def ticks_places(svg: Node) -> list[tuple[float, float]]:
 def test_a_drawing_has_the_size_it_says() -> None:
     svg = read_html(curves(CHECKS, 300)).all("svg", "wide")[0]
     assert svg.attributes["viewbox"] == f"0 0 {WIDE[0]} {WIDE[1]}"
+
+
+def test_the_drawing_in_a_file_of_its_own_has_its_own_ground_and_colours() -> None:
+    root = ElementTree.fromstring(curves_svg(CHECKS, 300))
+    style, ground = root[0], root[1]
+    assert style.text == SVG_STYLE
+    assert "var(" not in SVG_STYLE
+    light, dark = SVG_STYLE.split("@media (prefers-color-scheme:dark)")
+    for rules, colours in ((light, LIGHT), (dark, DARK)):
+        assert f".card{{fill:{colours['card']}}}" in rules
+        assert f".train{{stroke:{colours['train']}" in rules
+    assert ground.attrib == {"width": root.attrib["width"], "height": root.attrib["height"], "class": "card"}
+    assert [text.text for text in root if text.tag.endswith("text")] == [
+        "train", "validation", "best checkpoint: 3.000 at step 300",
+    ]  # fmt: skip
+    for inner in root.findall("{*}svg"):
+        x, y, width, height = (float(inner.attrib[name]) for name in ("x", "y", "width", "height"))
+        assert inner.attrib["viewBox"] == f"0 0 {width:g} {height:g}"
+        assert x + width <= float(root.attrib["width"])
+        assert y + height <= float(root.attrib["height"])
 
 
 def test_what_was_copied_is_marked_and_nothing_else(tree: Node) -> None:
