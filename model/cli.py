@@ -16,7 +16,7 @@ from rich.table import Table
 from model.errors import ParameterError
 
 INTERRUPTED = 130  # the exit code of a program that Ctrl-C ended
-ONLY_WHERE_SET = ("network skip", "network zoneout")  # that most networks do without: no row of a table for a reader
+ONLY_WHERE_SET = ("network skip",)  # that many networks do without: no row of a table for a reader
 
 CheckpointArgument = Annotated[
     Path | None, typer.Argument(help="Checkpoint folder, as `unroll train` writes it.", show_default="the bundled one")
@@ -206,7 +206,6 @@ def describe(checkpoint: Any, folder: Path) -> dict[str, Any]:
             "hidden": config.hidden,
             "embedding": config.embedding,
             "skip": config.skip,
-            "zoneout": config.zoneout,
             "parameters": config.parameters(),
         },
         "vocabulary": {

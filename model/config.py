@@ -33,8 +33,6 @@ class NetworkConfig:
     embedding: width of a character's embedding.
     vocabulary: ids the tokenizer knows: 256 bytes and the characters.
     skip: whether the output reads the hidden state of every layer, not of the last alone (Graves 2013, section 2).
-    zoneout: share of a state that keeps its last value from character to character; while training each number of it
-        is kept or not by chance, afterwards the expected mixture is taken (Krueger et al. 2017). 0 = none.
     """
 
     cell: Cell = "lstm"
@@ -43,7 +41,6 @@ class NetworkConfig:
     embedding: int = 128
     vocabulary: int
     skip: bool = False
-    zoneout: float = 0.0
 
     def __post_init__(self) -> None:
         if self.cell not in get_args(Cell):
@@ -54,8 +51,6 @@ class NetworkConfig:
                 raise ParameterError(name, f"{name} is {brief(value)}; choose a whole number from {least} to {most}.")
         if type(self.skip) is not bool:
             raise ParameterError("skip", f"skip is {brief(self.skip)}; choose true or false.")
-        if type(self.zoneout) not in (int, float) or not 0 <= self.zoneout < 1:
-            raise ParameterError("zoneout", f"zoneout is {brief(self.zoneout)}; choose a share from 0 to below 1.")
         if self.parameters() > MOST_PARAMETERS:
             raise ParameterError(
                 "hidden",
@@ -65,11 +60,19 @@ class NetworkConfig:
 
     @classmethod
     def from_json(cls, values: Any) -> "NetworkConfig":
-        """Read what `to_json` wrote. Raises ParameterError on a missing, unknown or wrong entry."""
+        """Read what `to_json` wrote, of this version or an earlier one.
+
+        Raises ParameterError on a missing, unknown or wrong entry.
+        """
         if not isinstance(values, dict):
             raise ParameterError("network", "the network's configuration is not a table of names and values.")
-        if "dropout" in values:  # as the first version of the format has it: of training alone, and before these two
-            values = {"skip": False, "zoneout": 0.0, **{name: values[name] for name in values if name != "dropout"}}
+        if "dropout" in values:  # as the first version of the format has it: of training alone, and before this one
+            values = {"skip": False, **{name: values[name] for name in values if name != "dropout"}}
+        if "zoneout" in values:  # as versions had it that knew zoneout
+            zoneout = values["zoneout"]
+            if type(zoneout) not in (int, float) or zoneout != 0:
+                raise ParameterError("zoneout", f"zoneout is {brief(zoneout)}; choose 0: this version has no zoneout.")
+            values = {name: values[name] for name in values if name != "zoneout"}
         names = {field.name for field in fields(cls)}
         if wrong := names.symmetric_difference(values):
             raise ParameterError(
@@ -117,3 +120,21 @@ class NetworkConfig:
 def products(network: NetworkConfig) -> int:
     """Weights used per character: all but the embedding, of which a character uses a row."""
     return network.parameters() - network.vocabulary * network.embedding
+
+
+REMOVED = "which this version of Unroll no longer has; train it anew, or use the version that wrote it."
+
+
+def removed(network: Any, plan: Any) -> str:
+    """What Unroll no longer has and a checkpoint or run uses, in words; "" where it uses nothing of it.
+
+    network, plan: its network's configuration and its plan, as JSON has them, unchecked.
+    """
+    zoneout = network.get("zoneout") if isinstance(network, dict) else None
+    regularisation = plan.get("regularisation") if isinstance(plan, dict) else None
+    used = []
+    if type(zoneout) is float and 0 < zoneout < 1:
+        used.append(f"zoneout {zoneout:g}")
+    if isinstance(regularisation, dict) and regularisation.get("tied") is True:
+        used.append("tied weights")
+    return " and ".join(used)

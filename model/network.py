@@ -16,9 +16,6 @@ GRU (Cho et al. 2014, eq. 5-8; the reset gate after the product, as cuDNN and Py
     r, z = σ(W x_t + U h_{t-1} + b), each with weights of its own
     n = tanh(W_n x_t + b_in + r ⊙ (U_n h_{t-1} + b_hn))
     h_t = (1 - z) ⊙ n + z ⊙ h_{t-1}
-
-Zoneout (Krueger et al. 2017, eq. 4-6): in training a number of h_t or c_t keeps its value of t-1 with probability z;
-afterwards the state is z s_{t-1} + (1 - z) s_t.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -26,7 +23,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -88,49 +84,15 @@ def layer_state(config: NetworkConfig, state: State, number: int) -> State:
     return state[number * parts : (number + 1) * parts]
 
 
-def read_layer(
-    config: NetworkConfig, x: Tensor, weights: Sequence[Tensor], state: State, kept: Tensor | None = None
-) -> tuple[Tensor, State]:
-    """One layer over a whole window: x (T, B, E or H) to its hidden states (T, B, H), and the state after the last.
+def read_layer(config: NetworkConfig, x: Tensor, weights: Sequence[Tensor], state: State) -> tuple[Tensor, State]:
+    """One layer over a whole window, by PyTorch's fused kernels.
 
-    PyTorch's fused kernels where there is no zoneout; with it a loop over the characters, which takes several times
-    as long. kept: bool (P, T, B, H), the numbers of each part of the state that stay as they are, drawn for training;
-    None takes the expected mixture.
+    x: (T, B, E or H). Returns its hidden states (T, B, H), and the state after the last.
     """
-    if not config.zoneout:
-        before = [part.to(x.dtype).unsqueeze(0) for part in state]
-        hidden = tuple(before) if len(before) == 2 else before[0]
-        x, *last = FUSED[config.cell](x, hidden, list(weights), True, 1, 0.0, torch.is_grad_enabled(), False, False)
-        return x, [part.squeeze(0).float() for part in last]
-    w_ih, w_hh, b_ih, b_hh = weights
-    inputs, read = F.linear(x, w_ih, b_ih), []
-    for at in range(len(x)):
-        after = CELLS[config.cell](inputs[at].float(), F.linear(state[0].to(x.dtype), w_hh, b_hh).float(), state)
-        state = [
-            torch.lerp(new, old, config.zoneout) if kept is None else torch.where(kept[part, at], old, new)
-            for part, (new, old) in enumerate(zip(after, state, strict=True))
-        ]
-        read.append(state[0].to(x.dtype))
-    return torch.stack(read), state
-
-
-def _lstm_cell(inputs: Tensor, recurrent: Tensor, state: State) -> State:
-    i, f, g, o = (inputs + recurrent).chunk(4, -1)
-    cell = f.sigmoid() * state[1] + i.sigmoid() * g.tanh()
-    return [o.sigmoid() * cell.tanh(), cell]
-
-
-def _gru_cell(inputs: Tensor, recurrent: Tensor, state: State) -> State:
-    (r, z, n), (recurrent_r, recurrent_z, recurrent_n) = inputs.chunk(3, -1), recurrent.chunk(3, -1)
-    new = (n + (r + recurrent_r).sigmoid() * recurrent_n).tanh()
-    return [torch.lerp(new, state[0], (z + recurrent_z).sigmoid())]
-
-
-def _rnn_cell(inputs: Tensor, recurrent: Tensor, _state: State) -> State:
-    return [(inputs + recurrent).tanh()]
-
-
-CELLS: dict[Cell, Callable[[Tensor, Tensor, State], State]] = {"lstm": _lstm_cell, "gru": _gru_cell, "rnn": _rnn_cell}
+    before = [part.to(x.dtype).unsqueeze(0) for part in state]
+    hidden = tuple(before) if len(before) == 2 else before[0]
+    x, *last = FUSED[config.cell](x, hidden, list(weights), True, 1, 0.0, torch.is_grad_enabled(), False, False)
+    return x, [part.squeeze(0).float() for part in last]
 
 
 def initialise(layer: nn.Module, config: NetworkConfig) -> None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from model.checkpoint.checkpoint import CARD, CONFIG, FORMAT, STORED, TOKENIZER, VERSION, WEIGHTS, Checkpoint, _aside
 from model.checkpoint.untrusted_files import open_inside, read_text
 from model.checkpoint.weights_file import StoredWeights
-from model.config import NetworkConfig
+from model.config import REMOVED, NetworkConfig, removed
 from model.errors import CheckpointError, ParameterError, TokenizerError
 from model.strict_json import parse_json
 from model.text.tokenizer import Tokenizer
@@ -50,6 +50,8 @@ def load(folder: Path) -> Checkpoint:
 
 def _load(folder: Path) -> Checkpoint:
     written = _read_config(folder)
+    if used := removed(written.get("network"), written.get("training", {}).get("plan")):
+        raise _uses(folder, used)
     try:
         config = NetworkConfig.from_json(written.get("network"))
     except ParameterError as error:
@@ -64,14 +66,22 @@ def _load(folder: Path) -> Checkpoint:
         )
     with open_inside(folder, WEIGHTS) as file:
         weights = StoredWeights(file, folder / WEIGHTS, config.tensor_shapes(), STORED[precision])
+        tokenizer, tensors = _read_tokenizer(folder, config.vocabulary), weights.read()
+        # What a run leaves that was killed says nothing of its plan.
+        if np.array_equal(tensors["embedding.weight"], tensors["out.weight"]):
+            raise _uses(folder, "tied weights")
         return Checkpoint(
             config=config,
-            tokenizer=_read_tokenizer(folder, config.vocabulary),
-            tensors=weights.read(),
+            tokenizer=tokenizer,
+            tensors=tensors,
             unseen=unseen,
             training=written.get("training", {}),
             card=read_text(folder, CARD, LARGEST) if os.path.lexists(folder / CARD) else "",
         )
+
+
+def _uses(folder: Path, used: str) -> CheckpointError:
+    return CheckpointError(f"The checkpoint {folder} uses {used}, {REMOVED}")
 
 
 def _read_config(folder: Path) -> dict[str, Any]:

@@ -60,7 +60,7 @@ class CudaNetwork:
 
     def after(self, ids: Tensor, state: Tensor) -> Tensor:
         """The state (B, P, H) after reading ids (B,) in a state (B, P, H)."""
-        cell, zoneout, parts = _CELLS[self.config.cell], self.config.zoneout, self.parts // self.config.layers
+        cell, parts = _CELLS[self.config.cell], self.parts // self.config.layers
         after: list[Tensor] = []
         for at, (own_input, recurrent, joined) in enumerate(self._layers):
             own = state[:, at * parts : (at + 1) * parts].unbind(1)
@@ -69,10 +69,7 @@ class CudaNetwork:
             else:
                 x = self._nothing if own_input is None else F.linear(after[-parts], *own_input)
             h = torch.cat([after[-parts], own[0]], dim=1) if joined else own[0]
-            new = cell(own, F.linear(h, *recurrent), x)
-            if zoneout:
-                new = [torch.lerp(one, old, zoneout) for one, old in zip(new, own, strict=True)]
-            after += new
+            after += cell(own, F.linear(h, *recurrent), x)
         return torch.stack(after, dim=1)
 
     def logits(self, state: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """A network's weights as the compiled kernel reads them, and the structures that say where they lie."""
 
-from ctypes import POINTER, Structure, c_float, c_int32, c_void_p
+from ctypes import POINTER, Structure, c_int32, c_void_p
 from typing import Any
 
 import numpy as np
@@ -49,7 +49,6 @@ class NetworkStruct(Structure):
         ("out", ProductStruct),
         ("every", ProductStruct),
         ("skip", c_int32),
-        ("zoneout", c_float),
     )
 
 
@@ -80,7 +79,6 @@ class Packed:
             out=out,
             every=out if weights.every is weights.out else self._product(weights.every, config.hidden),
             skip=weights.skip,
-            zoneout=float(weights.zoneout),
         )
 
     def _layer(self, layer: Layer, hidden: int) -> LayerStruct:

@@ -30,7 +30,7 @@ class PlainStep:
         self._layers = [(layer, _transposed(layer.input), _transposed(layer.recurrent)) for layer in weights.layers]
         self._out = weights.out, _transposed(weights.out)
         self._every = weights.every, _transposed(weights.every)
-        self._skip, self._zoneout = weights.skip, weights.zoneout
+        self._skip = weights.skip
 
     def advance(self, ids: NDArray[np.integer[Any]], state: Array) -> None:
         """Read one id (B,) per row into the state (B, P, H), in place."""
@@ -48,10 +48,7 @@ class PlainStep:
                 x = self._multiply(below, layer.input, input_matrix)
             else:
                 x = None
-            old = own.copy() if self._zoneout else own
             _CELLS[self._cell](own, past, x)
-            if self._zoneout:  # the expected mixture (Krueger et al. 2017)
-                own[...] = own + self._zoneout * (old - own)
             below = self._hidden(own[:, 0])
 
     def logits(self, state: Array) -> Array:

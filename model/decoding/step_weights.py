@@ -1,7 +1,7 @@
 """A checkpoint's weights as a step multiplies them: in 8 bits or in floats, the first layer's input a table.
 
 A hidden state lies in [-1, 1]: an LSTM's by o ⊙ tanh(c), a simple RNN's by tanh, a GRU's because it is a weighted mean
-of a tanh and its own past, as zoneout's mixture is in any cell. So it is rounded to 127ths without calibration, and
+of a tanh and its own past. So it is rounded to 127ths without calibration, and
 weights to 127ths of the largest of their row. The input half of the first layer is a product with a one-hot vector: a
 table looked up, (V, G·H).
 """
@@ -57,7 +57,6 @@ class StepWeights:
     table: what each id adds to the gates of the first layer, (V, G·H). layers: from the lowest up.
     out: of the last hidden state, or with `skip` of all layers', from the lowest up, (S, L·H); a column of logits for
     each of the wanted ids. every: the same for every id.
-    zoneout: the share of a state that keeps its last value from step to step.
     """
 
     table: Array
@@ -65,7 +64,6 @@ class StepWeights:
     out: Product
     every: Product
     skip: bool
-    zoneout: np.float32
 
     @classmethod
     def of(cls, checkpoint: Checkpoint, ids: NDArray[np.int64], arithmetic: Arithmetic) -> "StepWeights":
@@ -88,7 +86,7 @@ class StepWeights:
                 layers.append(Layer(None, _product(np.concatenate([w_ih, w_hh], axis=1), bias, int8), True))
         every = _product(tensors["out.weight"], tensors["out.bias"], int8)
         out = every if len(ids) == config.vocabulary else _of_ids(every, ids)
-        return cls(table, layers, out, every, config.skip, np.float32(config.zoneout))
+        return cls(table, layers, out, every, config.skip)
 
 
 def _product(matrix: Array, bias: Array | None, int8: bool) -> Product:

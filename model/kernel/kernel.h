@@ -34,7 +34,6 @@ typedef struct {
     product out;
     product every; /* logits of every id, also of those no text is drawn from; for scoring */
     int32_t skip;  /* whether `out` and `every` read the hidden states of all layers, from the lowest up */
-    float zoneout; /* the share of a state that keeps its last value from step to step */
 } network;
 
 /* How one place draws; see SamplingParameters in sampling.py. */

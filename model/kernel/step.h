@@ -127,54 +127,40 @@ static void keep_levels(const network *net, void *to, const float *h) {
     }
 }
 
-/* A number of the state after a step: the mixture that zoneout takes. Called with a 0 in the text of the program, it
-   compiles to nothing. */
-INLINE float mixed(float zoneout, float old, float new) {
-    return zoneout != 0 ? new + zoneout * (old - new) : new;
-}
-
 /* The cells: gates `past` (G·H) of the recurrent product, `x` of the input where it is apart, state h and c in place. */
-INLINE void lstm(int width, const float *restrict past, const float *restrict x, float zoneout, float *restrict h,
-                 float *restrict c) {
+INLINE void lstm(int width, const float *restrict past, const float *restrict x, float *restrict h, float *restrict c) {
     for (int j = 0; j < width; j++) {
         float i = past[j], f = past[j + width], g = past[j + 2 * width], o = past[j + 3 * width];
         if (x) i = i + x[j], f = f + x[j + width], g = g + x[j + 2 * width], o = o + x[j + 3 * width];
-        float new = sigmoid(f) * c[j] + sigmoid(i) * hyperbolic_tangent(g);
-        h[j] = mixed(zoneout, h[j], sigmoid(o) * hyperbolic_tangent(new));
-        c[j] = mixed(zoneout, c[j], new);
+        c[j] = sigmoid(f) * c[j] + sigmoid(i) * hyperbolic_tangent(g);
+        h[j] = sigmoid(o) * hyperbolic_tangent(c[j]);
     }
 }
 
-INLINE void gru(int width, const float *restrict past, const float *restrict x, float zoneout, float *restrict h) {
+INLINE void gru(int width, const float *restrict past, const float *restrict x, float *restrict h) {
     for (int j = 0; j < width; j++) {
         float r = sigmoid(x[j] + past[j]), z = sigmoid(x[j + width] + past[j + width]);
         float n = hyperbolic_tangent(x[j + 2 * width] + r * past[j + 2 * width]);
-        h[j] = mixed(zoneout, h[j], n + z * (h[j] - n));
+        h[j] = n + z * (h[j] - n);
     }
 }
 
-INLINE void rnn(int width, const float *restrict past, const float *restrict x, float zoneout, float *restrict h) {
-    for (int j = 0; j < width; j++)
-        h[j] = mixed(zoneout, h[j], hyperbolic_tangent(x ? past[j] + x[j] : past[j]));
-}
-
-INLINE void cell(const network *net, const float *past, const float *x, float zoneout, float *state) {
-    int width = net->hidden;
-    if (net->cell == LSTM) {
-        if (x) lstm(width, past, x, zoneout, state, state + width);
-        else lstm(width, past, 0, zoneout, state, state + width);
-    } else if (net->cell == GRU) {
-        gru(width, past, x, zoneout, state);
-    } else if (x) {
-        rnn(width, past, x, zoneout, state);
-    } else {
-        rnn(width, past, 0, zoneout, state);
-    }
+INLINE void rnn(int width, const float *restrict past, const float *restrict x, float *restrict h) {
+    for (int j = 0; j < width; j++) h[j] = hyperbolic_tangent(x ? past[j] + x[j] : past[j]);
 }
 
 static void cell_step(const network *net, const float *past, const float *x, float *state) {
-    if (net->zoneout != 0) cell(net, past, x, net->zoneout, state);
-    else cell(net, past, x, 0, state);
+    int width = net->hidden;
+    if (net->cell == LSTM) {
+        if (x) lstm(width, past, x, state, state + width);
+        else lstm(width, past, 0, state, state + width);
+    } else if (net->cell == GRU) {
+        gru(width, past, x, state);
+    } else if (x) {
+        rnn(width, past, x, state);
+    } else {
+        rnn(width, past, 0, state);
+    }
 }
 
 /* Scratch of a call: `heard` (T·B) levels, `heard_bytes` apart, of the layer below and then of this one, or with skip

@@ -83,8 +83,6 @@ def _step_session(checkpoint: Checkpoint) -> ort.InferenceSession:
     config, tensors, ids = checkpoint.config, checkpoint.tensors, checkpoint.seen()
     if config.cell != "lstm":
         raise ValueError(f"this graph is of an LSTM, not of a {config.cell}")
-    if config.zoneout:
-        raise ValueError("this graph has no zoneout")
     graph, below = Graph(), ""
     every = []  # the hidden state of each layer
     for layer in range(config.layers):

@@ -12,7 +12,7 @@ from model.text.utf8_ids import BYTES
 
 CHARACTERS = "\n abcdefghijklmnopqrstuvwxyz.,é明月😀"
 CELLS: tuple[Cell, ...] = ("lstm", "gru", "rnn")
-OPTIONS: tuple[dict[str, Any], ...] = ({}, {"skip": True}, {"zoneout": 0.1}, {"skip": True, "zoneout": 0.6})
+OPTIONS: tuple[dict[str, Any], ...] = ({}, {"skip": True})
 SIZE = BYTES + len(CHARACTERS)  # ids of the vocabulary
 UNSEEN = np.arange(BYTES)  # as in a checkpoint whose training text had no rare characters: no byte was ever seen
 
@@ -26,7 +26,6 @@ def small_checkpoint(
     unseen: NDArray[np.int64] = UNSEEN,
     seed: int = 0,
     skip: bool = False,
-    zoneout: float = 0.0,
 ) -> Checkpoint:
     """A checkpoint whose weights are drawn from a seed, spread so that the state keeps moving."""
     tokenizer = Tokenizer(characters)
@@ -37,7 +36,6 @@ def small_checkpoint(
         embedding=embedding,
         vocabulary=tokenizer.size,
         skip=skip,
-        zoneout=zoneout,
     )
     random = np.random.default_rng(seed)
     tensors = {}

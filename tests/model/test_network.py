@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from model.checkpoint import Checkpoint
 from model.config import GATES, Cell, NetworkConfig
 from model.errors import ParameterError
-from model.network import Network, detach, from_tensors, layer_state, read_layer, to_tensors
+from model.network import Network, detach, from_tensors, to_tensors
 from tests.model.small import CELLS, OPTIONS, small_checkpoint
 
 ROWS, TIME = 3, 20
@@ -47,7 +47,7 @@ def after_by_hand(cell: Cell, x: Any, h: Any, c: Any, weights: list[NDArray[np.f
 
 def logits_by_hand(checkpoint: Checkpoint, ids: NDArray[np.int64]) -> NDArray[np.float64]:
     """The logits (T, V) of ids (T,), number by number in float64."""
-    config, kept = checkpoint.config, checkpoint.config.zoneout
+    config = checkpoint.config
     tensors = {name: value.astype(np.float64) for name, value in checkpoint.tensors.items()}
     hidden, cells = np.zeros((2, config.layers, config.hidden))
     logits = []
@@ -57,8 +57,8 @@ def logits_by_hand(checkpoint: Checkpoint, ids: NDArray[np.int64]) -> NDArray[np
             names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
             weights = [tensors[f"layers.{layer}.{name}_l0"] for name in names]
             h, c = after_by_hand(config.cell, x, hidden[layer], cells[layer], weights)
-            x = hidden[layer] = kept * hidden[layer] + (1 - kept) * h
-            cells[layer] = kept * cells[layer] + (1 - kept) * c
+            x = hidden[layer] = h
+            cells[layer] = c
         read = hidden.ravel() if config.skip else hidden[-1]
         logits.append(tensors["out.weight"] @ read + tensors["out.bias"])
     return np.array(logits)
@@ -161,49 +161,6 @@ def test_detaching_the_state_stops_the_gradient() -> None:
     assert not any(part.requires_grad for part in detach(state))
 
 
-@pytest.mark.parametrize("skip", [False, True])
-@pytest.mark.parametrize("cell", CELLS)
-def test_the_loop_over_characters_has_the_fused_kernels_logits_and_gradients(cell: Cell, skip: bool) -> None:
-    """With a zoneout too small for any float, one network takes the loop and the other PyTorch's kernels."""
-    nets = [network(cell, skip=skip, zoneout=zoneout) for zoneout in (0.0, 1e-30)]
-    logits = [net(random_ids())[0] for net in nets]
-    torch.testing.assert_close(*logits, rtol=0, atol=1e-5)
-    for one in logits:
-        one.square().sum().backward()
-    for (name, fused), looped in zip(nets[0].named_parameters(), nets[1].parameters(), strict=True):
-        assert fused.grad is not None, name
-        assert fused.grad.any(), name
-        torch.testing.assert_close(looped.grad, fused.grad, rtol=1e-4, atol=1e-4)
-
-
-@pytest.mark.parametrize("cell", CELLS)
-def test_in_training_a_number_of_the_state_either_stays_or_is_the_new_one(cell: Cell) -> None:
-    plain, zoned = (network(cell, zoneout=zoneout) for zoneout in (0.0, 0.5))
-    x, weights = torch.randn(1, ROWS, 8), zoned.layer_weights(0)
-    old = [torch.rand_like(part) for part in layer_state(zoned.config, zoned.initial_state(ROWS), 0)]
-    kept = torch.rand(len(old), 1, ROWS, 16) < 0.5
-    _, new = read_layer(plain.config, x, weights, old)
-    read, after = read_layer(zoned.config, x, weights, old, kept)
-    assert torch.equal(read[0], after[0])
-    for part in range(len(old)):
-        torch.testing.assert_close(after[part], torch.where(kept[part, 0], old[part], new[part]), rtol=0, atol=1e-6)
-        assert (after[part] == old[part]).equal(kept[part, 0])
-
-
-@pytest.mark.parametrize("cell", CELLS)
-def test_what_stays_of_a_state_carries_its_gradient(cell: Cell) -> None:
-    plain, zoned = (network(cell, zoneout=zoneout) for zoneout in (0.0, 0.25))
-    x, weights = torch.randn(1, ROWS, 8), zoned.layer_weights(0)
-    old = [torch.rand_like(part).requires_grad_() for part in layer_state(zoned.config, zoned.initial_state(ROWS), 0)]
-    kept = torch.ones(len(old), 1, ROWS, 16, dtype=torch.bool)
-    afters = [read_layer(config, x, weights, old)[1] for config in (plain.config, zoned.config)]
-    afters.append(read_layer(zoned.config, x, weights, old, kept)[1])
-    new, mixed, same = (torch.autograd.grad(torch.cat(after).sum(), old) for after in afters)
-    for part in range(len(old)):
-        torch.testing.assert_close(mixed[part], 0.75 * new[part] + 0.25, rtol=0, atol=1e-5)
-        assert same[part].eq(1).all()
-
-
 def test_weights_leave_as_float32_copies_and_come_back_to_the_bit() -> None:
     net = network("gru")
     tensors = to_tensors(net)
@@ -233,6 +190,7 @@ def test_weights_leave_as_float32_copies_and_come_back_to_the_bit() -> None:
         ("skip", 1),
         ("skip", "yes"),
         ("skip", None),
+        ("zoneout", 0.1),
         ("zoneout", 1.0),
         ("zoneout", -0.1),
         ("zoneout", float("nan")),

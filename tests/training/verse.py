@@ -45,7 +45,6 @@ def make_trainer(
     *,
     cell: Cell = "lstm",
     layers: int = 1,
-    zoneout: float = 0.0,
     skip: bool = False,
     regularisation: Regularisation | None = None,
     beginning: Beginning | None = None,
@@ -55,9 +54,7 @@ def make_trainer(
 ) -> Trainer:
     """A trainer of a small network; options are those of TrainingConfig."""
     recorder = recorder or Recorder()
-    network = NetworkConfig(
-        cell=cell, layers=layers, hidden=48, embedding=16, vocabulary=tokenizer.size, zoneout=zoneout, skip=skip
-    )
+    network = NetworkConfig(cell=cell, layers=layers, hidden=48, embedding=16, vocabulary=tokenizer.size, skip=skip)
     settings = {"lanes": 8, "length": 32, "rate": 1e-2, "epochs": 4, "fit_temperature": False, **options}
     config = TrainingConfig(network=network, regularisation=regularisation or Regularisation(), **settings)
     device = torch.device("cpu")

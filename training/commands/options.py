@@ -64,7 +64,6 @@ SkipOption = Annotated[
         help="Let the output read every layer, not the last alone. \\[default: where there are several]",
     ),
 ]
-TiedOption = Annotated[bool, typer.Option("--tied", help="Make embedding and output one matrix.")]
 
 # What is left out while training.
 REGULARISATION, STEPS = "Regularisation", "Steps"
@@ -90,9 +89,6 @@ LockedOption = Annotated[
     ),
 ]
 WeightDropOption = Annotated[float | None, _share("Share of the recurrent weights dropped for a window.")]
-ZoneoutOption = Annotated[
-    float, typer.Option(help="Share of the state that keeps its value; slow.", rich_help_panel=REGULARISATION)
-]
 DropStateOption = Annotated[float | None, _share("Share of lanes whose window starts from a zero state.")]
 WeightDecayOption = Annotated[float | None, _share("Decay of the matrices, decoupled from the gradient.")]
 AverageOption = Annotated[float | None, _share("Share of the run, its tail, over which weights are averaged.")]

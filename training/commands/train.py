@@ -39,14 +39,12 @@ def train(
     hidden: options.HiddenOption = None,
     embedding: options.EmbeddingOption = None,
     skip: options.SkipOption = None,
-    tied: options.TiedOption = False,
     dropout: options.DropoutOption = None,
     input_dropout: options.InputDropoutOption = None,
     between_dropout: options.BetweenDropoutOption = None,
     output_dropout: options.OutputDropoutOption = None,
     locked: options.LockedOption = None,
     weight_drop: options.WeightDropOption = None,
-    zoneout: options.ZoneoutOption = 0.0,
     drop_state: options.DropStateOption = None,
     weight_decay: options.WeightDecayOption = None,
     average: options.AverageOption = None,
@@ -129,7 +127,7 @@ def _nothing_else(context: typer.Context) -> None:
 
 def _no_sizes(context: typer.Context) -> None:
     """Raise ParameterError where a size was chosen beside --from: the network has its sizes."""
-    if sizes := _given(context) & {"cell", "layers", "hidden", "embedding", "skip", "zoneout"}:
+    if sizes := _given(context) & {"cell", "layers", "hidden", "embedding", "skip"}:
         named = ", ".join(sorted(_spelt(context, name) for name in sizes))
         raise ParameterError("from", f"--from trains a network of the checkpoint's sizes on; leave out {named}.")
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from model.network import Network, State, detach
 from training.data.batches import Window
-from training.loop.regularised_reader import RegularisedReader, tie
+from training.loop.regularised_reader import RegularisedReader
 from training.planning.config import TrainingConfig
 
 STATE, AVERAGE = "carried", "average"
@@ -24,10 +24,7 @@ class Learner:
 
     def __init__(self, config: TrainingConfig, device: torch.device) -> None:
         self.config, self.device = config, device
-        self.network = Network(config.network)
-        if config.regularisation.tied:
-            tie(self.network)
-        self.network.to(device)
+        self.network = Network(config.network).to(device)
         self.reader = RegularisedReader(self.network, config.regularisation)
         self.optimiser = make_optimiser(self.network, config)
         self.state: State | None = None

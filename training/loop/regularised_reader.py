@@ -3,20 +3,8 @@
 import torch
 from torch import Tensor
 
-from model.config import STATE_PARTS
-from model.errors import ParameterError
 from model.network import Network, State, layer_state, read_layer
 from training.planning.regularisation import Regularisation
-
-
-def tie(network: Network) -> None:
-    """Make the output's matrix that of the embedding. Raises ParameterError where their widths differ."""
-    wide, wanted = network.config.embedding, network.config.output_width()
-    if wide != wanted:
-        raise ParameterError(
-            "tied", f"tied weights need an embedding as wide as what the output reads: {wanted}, not {wide}."
-        )
-    network.out.weight = network.embedding.weight
 
 
 def drop_weights(weights: Tensor, share: float) -> Tensor:
@@ -49,9 +37,7 @@ class RegularisedReader:
         read, after = [], State()
         for number in range(config.layers):
             x = self._mask(x, chosen.between_dropout) if number else x
-            x, last = read_layer(
-                config, x, self._weights(number), layer_state(config, state, number), self._kept(x, config.hidden)
-            )
+            x, last = read_layer(config, x, self._weights(number), layer_state(config, state, number))
             read.append(x)
             after += last
         logits: Tensor = network.out(self._mask(torch.cat(read, -1) if config.skip else x, chosen.output_dropout))
@@ -70,14 +56,6 @@ class RegularisedReader:
         if self.regularisation.weight_drop:
             w_hh = drop_weights(w_hh, self.regularisation.weight_drop)
         return [w_ih, w_hh, b_ih, b_hh]
-
-    def _kept(self, x: Tensor, hidden: int) -> Tensor | None:
-        """Which numbers of the state zoneout leaves as they are, (P, T, B, H)."""
-        config = self.network.config
-        if not config.zoneout:
-            return None
-        shape = (len(STATE_PARTS[config.cell]), *x.shape[:2], hidden)
-        return torch.rand(shape, device=x.device) < config.zoneout
 
     def _dropped(self, state: State) -> State:
         """The state with a share of its rows zero."""

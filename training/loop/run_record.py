@@ -9,7 +9,7 @@ from typing import Any
 
 from model.checkpoint import Checkpoint, load
 from model.checkpoint.checkpoint import Precision
-from model.config import NetworkConfig
+from model.config import REMOVED, NetworkConfig, removed
 from model.errors import CheckpointError, ParameterError, TokenizerError, TrainingError
 from model.text.tokenizer import Tokenizer
 from training.data.prepared_corpus import Prepared
@@ -119,6 +119,8 @@ def read_record(out: Path) -> tuple[RunRecord, Tokenizer | None]:
         values: dict[str, Any] = json.loads(path.read_text("utf-8"))
         if values.pop("version", None) != VERSION:
             raise TrainingError(f"{path} is of another version of Unroll; train anew, or install the one that made it.")
+        if used := removed(values["network"], values["config"]):
+            raise TrainingError(f"The run in {out} uses {used}, {REMOVED}")
         network = NetworkConfig.from_json(values.pop("network"))
         values["config"] = TrainingConfig.from_json(network, values["config"])
         values |= {"names": tuple(values["names"]), "command": tuple(values["command"])}

@@ -74,8 +74,11 @@ class TrainingConfig:
 
     @classmethod
     def from_json(cls, network: NetworkConfig, values: dict[str, Any]) -> "TrainingConfig":
-        """Read what `to_json` wrote. Raises TypeError on an unknown name."""
-        return cls(network=network, **{**values, "regularisation": Regularisation(**values["regularisation"])})
+        """Read what `to_json` wrote, of this version or an earlier one. Raises TypeError on an unknown name."""
+        shares = dict(values["regularisation"])
+        if shares.get("tied") is False:  # as versions had it that could tie weights
+            del shares["tied"]
+        return cls(network=network, **{**values, "regularisation": Regularisation(**shares)})
 
 
 def check_budget(epochs: float | None, minutes: float | None) -> None:

@@ -62,7 +62,6 @@ class Wishes:
     hidden: int | None = None
     embedding: int | None = None
     skip: bool | None = None
-    zoneout: float = 0.0
     dropout: float | None = None
     input_dropout: float | None = None
     between_dropout: float | None = None
@@ -70,7 +69,6 @@ class Wishes:
     locked: bool | None = None
     weight_drop: float | None = None
     drop_state: float | None = None
-    tied: bool = False
     lanes: int | None = None
     length: int | None = None
     jitter: float | None = None
@@ -139,10 +137,7 @@ def make_plan(
 
 def _network(wishes: Wishes, vocabulary: int, characters: int, speed: float | None) -> NetworkConfig:
     layers, hidden, embedding = _size(wishes, vocabulary, characters, speed)
-    network = _shaped(wishes, vocabulary, layers, _chosen(wishes.hidden, hidden), _chosen(wishes.embedding, embedding))
-    if wishes.tied and wishes.embedding is None:
-        return replace(network, embedding=network.output_width())
-    return network
+    return _shaped(wishes, vocabulary, layers, _chosen(wishes.hidden, hidden), _chosen(wishes.embedding, embedding))
 
 
 def _shaped(wishes: Wishes, vocabulary: int, layers: int, hidden: int, embedding: int) -> NetworkConfig:
@@ -153,9 +148,7 @@ def _shaped(wishes: Wishes, vocabulary: int, layers: int, hidden: int, embedding
         hidden=hidden,
         embedding=embedding,
         vocabulary=vocabulary,
-        # The embedding of tied weights has the output's width, which skip connections would multiply.
-        skip=layers > 1 and not wishes.tied if wishes.skip is None else wishes.skip,
-        zoneout=wishes.zoneout,
+        skip=layers > 1 if wishes.skip is None else wishes.skip,
     )
 
 

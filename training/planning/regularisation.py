@@ -16,7 +16,6 @@ class Regularisation:
     locked: whether a mask holds for a whole window (Gal & Ghahramani 2016) rather than for one character.
     weight_drop: of the recurrent weights W_hh, one mask for a window (Wan et al. 2013; Merity et al. 2018).
     drop_state: of the lanes, which start a window from a zero state, as a text served does (Melis et al. 2018).
-    tied: whether embedding and output are one matrix (Press & Wolf 2017; Inan et al. 2017); their widths have to agree.
     """
 
     input_dropout: float = 0.0
@@ -25,7 +24,6 @@ class Regularisation:
     locked: bool = True
     weight_drop: float = 0.0
     drop_state: float = 0.0
-    tied: bool = False
 
     def __post_init__(self) -> None:
         for name in SHARES:

@@ -17,8 +17,8 @@ def in_words(plan: dict[str, Any]) -> str:
     """What of a plan keeps a network from learning by heart, as a list; "none"."""
     shares = plan["regularisation"] | {"weight_decay": plan["weight_decay"], "average": plan["average"]}
     chosen = [f"{name.replace('_', ' ')} {share:g}" for name, share in shares.items() if share and share is not True]
-    flags = ["one mask a window"] * plan["regularisation"]["locked"] + ["tied weights"] * plan["regularisation"]["tied"]
-    return ", ".join(chosen + flags if chosen else flags[1:]) or "none"
+    locked = ["one mask a window"] * plan["regularisation"]["locked"]
+    return ", ".join(chosen + locked) if chosen else "none"
 
 
 def card(network: NetworkConfig, training: dict[str, Any]) -> str:
@@ -41,7 +41,7 @@ A character-level {network.cell.upper()} language model made by Unroll.
 | | |
 |---|---|
 | network | {network.layers} × {network.hidden} {network.cell.upper()}, embedding {network.embedding}\
-{", output from every layer" if network.skip else ""}{f", zoneout {network.zoneout:g}" if network.zoneout else ""} |
+{", output from every layer" if network.skip else ""} |
 | parameters | {network.parameters():,} |
 | vocabulary | {network.vocabulary:,} ids: 256 bytes and {network.vocabulary - 256:,} characters |
 | corpus | {", ".join(corpus["files"])}: {corpus["characters"]:,} characters, {corpus["encoding"]} |

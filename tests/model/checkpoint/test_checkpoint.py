@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.checkpoint import CARD, CONFIG, TOKENIZER, WEIGHTS, Checkpoint, load, save
+from model.checkpoint.checkpoint import Precision
 from model.checkpoint.saving import _replace
 from model.config import Cell, NetworkConfig
 from model.errors import CheckpointError
@@ -46,14 +47,67 @@ def test_saved_and_loaded_is_the_same_to_the_bit(cell: Cell, options: dict[str, 
 
 
 def test_a_configuration_from_when_dropout_stood_in_it_is_read(tmp_path: Path) -> None:
-    """The first checkpoints say dropout, which no longer matters, and have neither skip connections nor zoneout."""
+    """The first checkpoints say dropout, which no longer matters, and have no skip connections."""
     save(small_checkpoint(), tmp_path / "folder")
     written = json.loads((tmp_path / "folder" / CONFIG).read_text("utf-8"))
     assert set(written["network"]) == {field.name for field in fields(NetworkConfig)}
-    network = {name: value for name, value in written["network"].items() if name not in ("skip", "zoneout")}
+    network = {name: value for name, value in written["network"].items() if name != "skip"}
     written["network"] = {**network, "dropout": 0.5}
     (tmp_path / "folder" / CONFIG).write_text(json.dumps(written), "utf-8")
     assert_equal(load(tmp_path / "folder"), small_checkpoint())
+
+
+def change(folder: Path, network: dict[str, Any], plan: dict[str, Any] | None) -> None:
+    """Put entries of an earlier version into a configuration."""
+    written = json.loads((folder / CONFIG).read_text("utf-8"))
+    written["network"] |= network
+    written["training"] |= {} if plan is None else {"plan": plan}
+    (folder / CONFIG).write_text(json.dumps(written), "utf-8")
+
+
+@pytest.mark.parametrize("zoneout", [0.0, 0])
+@pytest.mark.parametrize("plan", [None, {"regularisation": {"tied": False, "locked": True}}], ids=str)
+def test_a_configuration_with_zoneout_and_tied_weights_off_is_read(
+    zoneout: float, plan: dict[str, Any] | None, tmp_path: Path
+) -> None:
+    expected = small_checkpoint()
+    save(expected, tmp_path / "folder")
+    change(tmp_path / "folder", {"zoneout": zoneout}, plan)
+    training = {**expected.training} if plan is None else {**expected.training, "plan": plan}
+    assert_equal(load(tmp_path / "folder"), replace(expected, training=training))
+
+
+@pytest.mark.parametrize(
+    ("network", "plan", "used"),
+    [
+        ({"zoneout": 0.05}, None, "zoneout 0.05"),
+        ({"zoneout": 0.0}, {"regularisation": {"tied": True}}, "tied weights"),
+        ({"zoneout": 0.1}, {"regularisation": {"tied": True}}, "zoneout 0.1 and tied weights"),
+    ],
+)
+def test_a_checkpoint_that_uses_zoneout_or_tied_weights_is_refused(
+    network: dict[str, Any], plan: dict[str, Any] | None, used: str, tmp_path: Path
+) -> None:
+    save(small_checkpoint(), tmp_path / "folder")
+    change(tmp_path / "folder", network, plan)
+    with pytest.raises(CheckpointError) as caught:
+        load(tmp_path / "folder")
+    assert str(caught.value) == (
+        f"The checkpoint {tmp_path / 'folder'} uses {used}, which this version of Unroll no longer has; "
+        "train it anew, or use the version that wrote it."
+    )
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+def test_tied_weights_are_refused_where_only_the_weights_tell(precision: Precision, tmp_path: Path) -> None:
+    """A run that was killed left checkpoints without its plan; both matrices are in the file."""
+    checkpoint = small_checkpoint(embedding=24)
+    save(checkpoint, tmp_path / "apart", precision)
+    load(tmp_path / "apart")
+    tied = {**checkpoint.tensors, "out.weight": checkpoint.tensors["embedding.weight"]}
+    save(replace(checkpoint, tensors=tied), tmp_path / "tied", precision)
+    with pytest.raises(CheckpointError, match="uses tied weights, which this version of Unroll no longer has; train"):
+        load(tmp_path / "tied")
 
 
 def test_float16_halves_the_file_and_rounds_to_eleven_bits(tmp_path: Path) -> None:

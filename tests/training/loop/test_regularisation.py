@@ -11,7 +11,7 @@ from model.errors import ParameterError
 from model.network import Network, State
 from training.data.batches import Lanes
 from training.loop.learner import Learner
-from training.loop.regularised_reader import RegularisedReader, tie
+from training.loop.regularised_reader import RegularisedReader
 from training.planning.config import TrainingConfig
 from training.planning.regularisation import Regularisation
 
@@ -91,37 +91,6 @@ def test_dropped_states_start_their_lanes_from_nothing() -> None:
     ]
     assert len(rows) == len(IDS)
     assert set(rows) == {"carried", "fresh"}
-
-
-@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
-def test_zoneout_keeps_numbers_by_chance_and_on_average_what_evaluation_takes(cell: Cell) -> None:
-    network = make_network(cell, zoneout=0.3)
-    single = IDS[:, :1]
-    state = [torch.randn(part.shape) * 0.5 for part in network.initial_state(len(IDS))]
-    reader = RegularisedReader(network, Regularisation())
-    _, expected = network(single, state)
-    draws = []
-    for seed in range(400):
-        torch.manual_seed(seed)
-        draws.append(reader(single, state)[1][0].detach())
-    stacked = torch.stack(draws)
-    assert float((stacked == state[0]).float().mean()) == pytest.approx(0.3, abs=0.02)
-    assert torch.allclose(stacked.mean(0), expected[0].detach(), atol=0.12)
-
-
-def test_tied_weights_are_one_and_need_equal_widths() -> None:
-    network = make_network()
-    with pytest.raises(ParameterError, match="an embedding as wide as what the output reads: 64, not 32"):
-        tie(network)
-    config = NetworkConfig(layers=1, hidden=32, embedding=32, vocabulary=300)
-    learner = Learner(
-        TrainingConfig(network=config, regularisation=Regularisation(tied=True), epochs=1), torch.device("cpu")
-    )
-    lanes = Lanes(np.arange(3000) % 300, 4, 20, 1)
-    before = learner.network.out.weight.detach().clone()
-    learner.learn(lanes.next(), 1e-2)
-    assert learner.network.out.weight is learner.network.embedding.weight
-    assert not torch.equal(learner.network.out.weight, before)
 
 
 def test_averaged_weights_are_the_mean_of_those_that_were_and_leave_the_others_alone() -> None:

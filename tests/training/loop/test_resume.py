@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from model.checkpoint import load
 from model.config import Cell
 from model.errors import TrainingError
 from tests.training.verse import TEXT, Recorder, make_trainer
+from training.loop.run_record import RECORD, read_record
 from training.loop.run_state import CHECKED, FOLDER, LATEST, Saved, Standing, newest
 from training.planning.regularisation import Regularisation
 
@@ -69,19 +71,6 @@ def test_steps_before_and_after_a_stop_equal_all_steps_at_once(tmp_path: Path, c
     second.resume(*saved)
     end = second.run()
     assert end.step > 40
-    assert_equal_runs(whole, parts)
-
-
-def test_zoneout_resumes_to_the_bit(tmp_path: Path) -> None:
-    options: dict[str, Any] = {"zoneout": 0.1, "epochs": 1}
-    whole, parts = tmp_path / "whole", tmp_path / "parts"
-    make_trainer(whole, **options).run()
-    make_trainer(parts, Recorder(9), **options).run()
-    saved = newest(parts)
-    assert saved is not None
-    second = make_trainer(parts, **options)
-    second.resume(*saved)
-    second.run()
     assert_equal_runs(whole, parts)
 
 
@@ -209,6 +198,43 @@ def test_a_folder_without_a_run_and_a_damaged_state_are_refused_with_a_sentence(
     state.write_bytes((uninterrupted / "run" / FOLDER / CHECKED).read_bytes()[:-5])
     with pytest.raises(TrainingError, match=r"checked\.safetensors is damaged"):
         newest(tmp_path)
+
+
+def put_into_record(run: Path, zoneout: float, tied: bool) -> None:
+    """What the record of an earlier version says beside."""
+    path = run / FOLDER / RECORD
+    values = json.loads(path.read_text("utf-8"))
+    values["network"]["zoneout"] = zoneout
+    values["config"]["regularisation"]["tied"] = tied
+    path.write_text(json.dumps(values), "utf-8")
+
+
+def test_a_run_recorded_with_zoneout_and_tied_weights_off_resumes(uninterrupted: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(uninterrupted / "run", run)
+    expected, _ = read_record(run)
+    put_into_record(run, 0.0, False)
+    assert read_record(run)[0] == expected
+    finish(start("--resume", str(run)))
+    assert_equal_runs(uninterrupted / "run", run)
+
+
+@pytest.mark.parametrize(
+    ("zoneout", "tied", "used"),
+    [(0.05, False, "zoneout 0.05"), (0.0, True, "tied weights"), (0.1, True, "zoneout 0.1 and tied weights")],
+)
+def test_a_run_recorded_with_zoneout_or_tied_weights_is_refused(
+    uninterrupted: Path, tmp_path: Path, zoneout: float, tied: bool, used: str
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(uninterrupted / "run", run)
+    put_into_record(run, zoneout, tied)
+    with pytest.raises(TrainingError) as caught:
+        read_record(run)
+    assert str(caught.value) == (
+        f"The run in {run} uses {used}, which this version of Unroll no longer has; "
+        "train it anew, or use the version that wrote it."
+    )
 
 
 def test_resuming_takes_no_other_option_and_no_changed_corpus(tmp_path: Path) -> None:

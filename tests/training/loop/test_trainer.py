@@ -150,7 +150,7 @@ def planned(vocabulary: int = 321, **wishes: Any) -> TrainingConfig:
 def test_several_layers_all_reach_the_output_and_then_nothing_is_left_out_between_them() -> None:
     usual, plain = planned(), planned(skip=False)
     assert usual.network.layers == 2
-    assert (usual.network.skip, plain.network.skip, planned(tied=True).network.skip) == (True, False, False)
+    assert (usual.network.skip, plain.network.skip) == (True, False)
     assert usual.regularisation.between_dropout == 0.0 < plain.regularisation.between_dropout
     assert planned(between_dropout=0.25).regularisation.between_dropout == 0.25
     assert planned(dropout=0.25).regularisation.between_dropout == 0.25
@@ -172,16 +172,14 @@ def test_a_plan_in_epochs_measures_nothing(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_what_the_user_chose_is_not_planned() -> None:
     wishes = Wishes(
-        cell="gru", layers=3, hidden=40, embedding=9, skip=True, zoneout=0.1, dropout=0.4, output_dropout=0.2,
+        cell="gru", layers=3, hidden=40, embedding=9, skip=True, dropout=0.4, output_dropout=0.2,
         locked=False, weight_drop=0.3, drop_state=0.01, lanes=5, length=17, jitter=2.0, rate=0.1, warm_up=3,
         decay="linear", weight_decay=0.2, clip=2.0, average=0.1, fit_temperature=False, patience=4, epochs=1.5,
         arithmetic="fp32", seed=9,
     )  # fmt: skip
     config = make_plan(wishes, 300, 50_000, torch.device("cpu")).config
     assert config == TrainingConfig(
-        network=NetworkConfig(
-            cell="gru", layers=3, hidden=40, embedding=9, vocabulary=300, skip=True, zoneout=0.1
-        ),
+        network=NetworkConfig(cell="gru", layers=3, hidden=40, embedding=9, vocabulary=300, skip=True),
         regularisation=Regularisation(
             input_dropout=0.1, between_dropout=0.4, output_dropout=0.2, locked=False, weight_drop=0.3, drop_state=0.01
         ),
