@@ -96,7 +96,7 @@ def _answer(app: FastAPI, model: ServedModel, engine: Engine, settings: Settings
 def _guard(app: FastAPI, keys: ApiKeys, settings: Settings) -> None:
     """What a request passes on its way in. The last that is added stands outermost."""
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, seconds=settings.body_seconds)
-    app.add_middleware(RateLimit, fair_use=_fair_use(settings))
+    app.add_middleware(RateLimit, limiter=_limiter(settings))
     app.add_middleware(Auth, keys=keys, hosts=settings.hosts)
     if settings.cors_origins is not None:  # a browser's question before a request needs no key
         app.add_middleware(CORSMiddleware, **_cors(settings.cors_origins))
@@ -110,7 +110,7 @@ def _guard(app: FastAPI, keys: ApiKeys, settings: Settings) -> None:
     app.build_middleware_stack = seen  # type: ignore[method-assign]
 
 
-def _fair_use(settings: Settings) -> RateLimiter:
+def _limiter(settings: Settings) -> RateLimiter:
     return RateLimiter(settings.key_requests_per_minute, settings.key_concurrent_requests, time.monotonic)
 
 

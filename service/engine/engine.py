@@ -75,7 +75,7 @@ class Engine:
         self._loop: asyncio.AbstractEventLoop
         self._refusal: ServiceError | None = EngineStopped("The server has not started; try again in a moment.")
         self._stopping = False
-        self._handover = Delivery()
+        self._delivery = Delivery()
         self._looking: asyncio.TimerHandle | None = None
         self._threads = [
             threading.Thread(target=self._run, args=(index, decoder, count), name=f"engine-{index}", daemon=True)
@@ -162,7 +162,7 @@ class Engine:
 
     def abandon(self, error: ServiceError) -> None:
         """End every request now, with an error."""
-        self._handover.finish()
+        self._delivery.finish()
         for request in list(self._requests):
             self._give_up(request, error)
 
@@ -276,7 +276,7 @@ class Engine:
         news = [partial(self._score, request, slice_) for request, slice_ in scored]
         news += [partial(self._grow, row, piece) for row, piece in events]
         news += [partial(self._fail, request, error) for request, error in errors]
-        self._handover.add(self._loop, news)
+        self._delivery.add(self._loop, news)
 
     def _score(self, request: GenerationRequest, slice_: Slice) -> None:
         if request.scoring is not None and request.scoring.on_scores is not None:

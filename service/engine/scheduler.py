@@ -127,7 +127,7 @@ class Scheduler(Generic[Group, AnyRow]):
         self._admit()
 
     def drop(self, group: Group) -> None:
-        """Take out whatever of a request has not ended, wherever it is; a request that has left already is ignored."""
+        """Take out the texts of a request that have not ended; a request that has left already is ignored."""
         held = self._held.pop(group, None)
         if held is not None:
             for row in held.alive:

@@ -22,8 +22,8 @@ class TextRequest:
         returned, highest first, the earlier one if equal; None = n. Not for a stream.
     stop: strings that end a text. include_stop: they stay in the text, as its end.
     min_tokens: ids of a text before a stop string is looked for.
-    logprobs: report the log-probability of each drawn id, among the ids that training showed, and of so many of the
-        likeliest; None reports nothing.
+    logprobs: report the log-probability of each drawn id, among the ids that training showed, and of this number of the
+        likeliest ids; None reports nothing.
     prompt_logprobs: score the prompts' ids, too, all but the first, among all ids, with rank, entropy and so many of
         the likeliest. None scores nothing, or with `on_scores` reports log-probabilities alone.
     on_scores: takes the scores as they come instead of their being kept; see `service.engine.prompt_scores`.

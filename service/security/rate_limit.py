@@ -69,11 +69,11 @@ LIMITED = "rate_limit_error"
 
 
 class RateLimit:
-    """Lets requests through as `fair_use` says; it stands behind Access, which says whose a request is."""
+    """Lets requests through as `limiter` says; it stands behind Auth, which sets the holder of the key."""
 
-    def __init__(self, app: ASGIApp, fair_use: RateLimiter) -> None:
+    def __init__(self, app: ASGIApp, limiter: RateLimiter) -> None:
         self.app = app
-        self.fair_use = fair_use
+        self.limiter = limiter
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the application, or answer in its place."""
@@ -82,12 +82,12 @@ class RateLimit:
             return
         client = scope.get("client")
         caller = scope.get(HOLDER) or (client[0] if client else "")
-        if not self.fair_use.enter(caller):
+        if not self.limiter.enter(caller):
             message = "You have as many requests open as you may; wait until one is answered."
             await self._refuse(scope, receive, send, Failure(429, message, LIMITED, "too_many_open_requests"), 1)
             return
         try:
-            seconds = self.fair_use.wait(caller)
+            seconds = self.limiter.wait(caller)
             if seconds:
                 message = f"You have made as many requests as you may; try again in {seconds} s."
                 failure = Failure(429, message, LIMITED, "rate_limit_exceeded")
@@ -95,7 +95,7 @@ class RateLimit:
             else:
                 await self.app(scope, receive, send)
         finally:
-            self.fair_use.leave(caller)
+            self.limiter.leave(caller)
 
     async def _refuse(self, scope: Scope, receive: Receive, send: Send, failure: Failure, seconds: int) -> None:
         await respond(Request(scope), failure, {"Retry-After": str(seconds)})(scope, receive, send)

@@ -107,7 +107,7 @@ def against_onnx(checkpoint: Checkpoint) -> list[Figure]:
 
 
 def by_processor(checkpoint: Checkpoint) -> list[Figure]:
-    """DecodeBatch with each kernel this machine can run, and with numpy alone."""
+    """Drawing with each kernel this machine can run, and with numpy alone."""
     figures = []
     for rows in (1, 32):
         drawing = [timed(DrawStep(Decoder(checkpoint, processor=name), rows)) for name in (*processors(), NUMPY)]

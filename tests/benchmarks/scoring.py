@@ -1,4 +1,4 @@
-"""PromptScores: many texts side by side against generating as many, and the time and memory a whole book takes."""
+"""Scoring: many texts side by side against generating as many, and the time and memory a whole book takes."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""Endless streams from a process of their own, so that whoever counters beside them is not held up by reading them."""
+"""Endless streams from a process of their own, so that reading them does not hold up what is measured beside them."""
 
 import multiprocessing
 import os

@@ -11,7 +11,7 @@ from tests.service.serving import ENDLESS, Running
 
 @contextmanager
 def endless(server: Running, **fields: Any) -> Iterator[Iterator[bytes]]:
-    """A stream that is still being written; whoever asked goes away at the end of the block."""
+    """A stream that is still being written; its client leaves at the end of the block."""
     body = {"prompt": "a", "max_tokens": ENDLESS, "stream": True, **fields}
     with httpx.stream("POST", f"{server.url}/v1/completions", json=body, timeout=30) as response:
         assert response.status_code == 200
