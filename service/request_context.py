@@ -1,18 +1,43 @@
-"""The request being answered: its id, its arrival time, and the names of its entries in an ASGI scope."""
+"""What is known of the HTTP request being answered: one record, made by the outermost middleware."""
 
+import time
+from collections.abc import MutableMapping
 from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
 
-ARRIVED: ContextVar[float | None] = ContextVar("arrived", default=None)
-"""When the request that is being answered arrived, by `time.monotonic`."""
-
-KEY = "unroll.key"
-"""In a request's scope: the label of the key it came with, once that is known."""
-
-FAILURE = "unroll.failure"
-"""In a request's scope: the code of the error it was answered with."""
-
-HOLDER = "unroll.holder"
-"""In a request's scope: the digest of the key it came with."""
+CONTEXT = "unroll.request"  # the record's name in an ASGI scope
 
 REQUEST_ID: ContextVar[str | None] = ContextVar("request_id", default=None)
-"""The name of the request that is being answered, which each message about it bears."""
+"""The id of the request being answered, for log messages, which are made anywhere; `RequestContext` is for the rest."""
+
+
+@dataclass(slots=True)
+class RequestContext:
+    """One HTTP request, without its body.
+
+    id: given by the client or made here; logs and the answer carry it. arrived: when it came, by `time.monotonic`.
+    key: label of its API key, and holder: SHA-256 of that key (32 bytes); None until the key is checked, and without
+        one. failure: code of the error it was answered with.
+    """
+
+    id: str
+    arrived: float
+    key: str | None = None
+    holder: bytes | None = None
+    failure: str | None = None
+
+
+def begin_request(scope: MutableMapping[str, Any], request_id: str) -> RequestContext:
+    """Make the record of a request that arrives now, and keep it in the request's ASGI scope."""
+    context = RequestContext(request_id, time.monotonic())
+    scope[CONTEXT] = context
+    # Never reset: each request is a task of its own, and what the server logs at its end carries the id, too.
+    REQUEST_ID.set(request_id)
+    return context
+
+
+def request_context(scope: MutableMapping[str, Any]) -> RequestContext:
+    """The record of the request with this ASGI scope."""
+    context: RequestContext = scope[CONTEXT]
+    return context

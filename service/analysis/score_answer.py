@@ -39,7 +39,7 @@ class Reading:
         self.tallies: list[Tally] = []
         self.texts: Texts
 
-    def request(self, namespace: bytes) -> TextRequest:
+    def request(self, namespace: bytes, arrived: float) -> TextRequest:
         """What the engine is asked for."""
         return TextRequest(
             prompts=[self.prefix + text for text in self.body.texts],
@@ -49,6 +49,7 @@ class Reading:
             on_scores=self.take,
             unscored=self.skip,
             namespace=namespace,
+            arrived=arrived,
         )
 
     def expect(self, texts: Texts) -> None:

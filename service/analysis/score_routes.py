@@ -20,6 +20,7 @@ from service.engine.engine import Engine
 from service.inference.served_model import ServedModel
 from service.inference.text_request import TextRequest
 from service.inference.texts import INSTANT, Texts
+from service.request_context import request_context
 from service.settings import Settings
 
 WORTH_KEEPING = 64  # tokens of a context that is read once for all texts; a shorter one is read with each
@@ -68,10 +69,10 @@ class ScoreRoutes:
         self._check(body)
         size = sum(map(len, body.texts)) + len(body.context or "")
         reading = Reading(self.model, body) if size <= INSTANT else await asyncio.to_thread(Reading, self.model, body)
-        namespace = namespace_of(request)
+        namespace, arrived = namespace_of(request), request_context(request.scope).arrived
         if reading.context_tokens >= WORTH_KEEPING and self.engine.cache.capacity:
-            await self._read_context(reading, namespace, request)
-        texts = await Texts.prepare(self.model, self.engine, reading.request(namespace))
+            await self._read_context(reading, request)
+        texts = await Texts.prepare(self.model, self.engine, reading.request(namespace, arrived))
         reading.expect(texts)
         headers = ignored_fields(body.model_extra or ())
         if body.stream:
@@ -81,10 +82,14 @@ class ScoreRoutes:
         texts.release()
         return Response(await written(reading), headers=headers, media_type="application/json")
 
-    async def _read_context(self, reading: Reading, namespace: bytes, request: Request) -> None:
+    async def _read_context(self, reading: Reading, request: Request) -> None:
         """Let the context be read once: the texts then find the state after it in the prefix cache."""
         wanted = TextRequest(
-            prompts=[reading.prefix], parameters=SamplingParameters(), max_tokens=1, namespace=namespace
+            prompts=[reading.prefix],
+            parameters=SamplingParameters(),
+            max_tokens=1,
+            namespace=namespace_of(request),
+            arrived=request_context(request.scope).arrived,
         )
         context = await Texts.prepare(self.model, self.engine, wanted)
         await begin(context, request)

@@ -20,7 +20,7 @@ from service.errors import (
     StepFailed,
     UnknownModel,
 )
-from service.request_context import FAILURE
+from service.request_context import request_context
 
 LONGEST_MESSAGE = 500  # characters; at six bytes each, as \u0000 has, the body still stays under 4 KiB
 
@@ -88,7 +88,7 @@ def of_service_error(error: ServiceError) -> Failure:
 
 def respond(request: Request, failure: Failure, headers: Mapping[str, str] | None = None) -> JSONResponse:
     """The answer in the dialect of the route, with advice on when to try again where that helps."""
-    request.scope[FAILURE] = failure.code
+    request_context(request.scope).failure = failure.code
     shape: Shape = request.app.state.error_shapes.get(request.scope["path"], openai_shape)
     status, content = shape(failure._replace(message=failure.message[:LONGEST_MESSAGE]))
     retry = {"Retry-After": RETRY_AFTER[failure.status]} if failure.status in RETRY_AFTER else {}

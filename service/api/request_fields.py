@@ -9,7 +9,7 @@ from fastapi import Request
 
 from service.errors import UnknownModel
 from service.inference.served_model import ServedModel
-from service.request_context import HOLDER
+from service.request_context import request_context
 
 SEED_BITS = 53  # of a seed made here: a number every JSON reader keeps exact, JavaScript's included
 
@@ -32,7 +32,7 @@ def namespace_of(request: Request) -> bytes:
 
     Where the server knows no keys, whatever a client sends as one keeps its prompts apart.
     """
-    holder: bytes | None = request.scope.get(HOLDER)
+    holder = request_context(request.scope).holder
     return holder or hashlib.sha256(request.headers.get("authorization", "").encode("latin-1")).digest()
 
 

@@ -17,7 +17,6 @@ from service.engine.output import Logprobs, Output, Piece
 from service.engine.prefix_cache import PrefixCache, Prefixes, State, marks
 from service.engine.prompt_scores import OnScores, PromptScores
 from service.engine.scheduler import Row
-from service.request_context import ARRIVED
 
 
 class Generation(Row):
@@ -81,6 +80,7 @@ class GenerationRequest:
         namespace: bytes = b"",
         output: Output | None = None,
         index: int = 0,
+        arrived: float | None = None,
     ) -> None:
         encoded = Prompt(tokenizer, ids, prompt)
         self.prompt: NDArray[np.int32] = np.asarray(encoded.ids, np.int32)
@@ -91,7 +91,7 @@ class GenerationRequest:
         self.stop_starts = stop_starts(tokenizer, stop) if stop else None
         self.output = output or Output(n, interval is not None)
         self.index = index
-        self.arrived = ARRIVED.get() or time.monotonic()
+        self.arrived = time.monotonic() if arrived is None else arrived
         self.submitted = self.arrived
         self.unfinished = n
         self.rows = [

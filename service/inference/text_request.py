@@ -1,7 +1,8 @@
 """One request for texts, whatever dialect it came in, and the limits it is held to."""
 
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from model.errors import ParameterError
 from model.sampling.parameters import SamplingParameters
@@ -31,6 +32,7 @@ class TextRequest:
         there is. None makes one piece of each text.
     unscored: with `on_scores`: so many ids of each prompt need no scores, and their state may come from the cache.
     namespace: whose prompts the prefix cache may find these by; ids that are scored are always read anew.
+    arrived: when the request came, by `time.monotonic`; now if not given.
     """
 
     prompts: Sequence[str | Sequence[int]]
@@ -47,6 +49,7 @@ class TextRequest:
     unscored: int = 0
     interval: float | None = None
     namespace: bytes = b""
+    arrived: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
         if not self.prompts:

@@ -118,6 +118,7 @@ class Texts:
                 namespace=request.namespace,
                 output=self._output,
                 index=index,
+                arrived=request.arrived,
             )
             for index, prompt in enumerate(request.prompts)
         ]

@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.monitoring.metrics import Metrics
-from service.request_context import ARRIVED, FAILURE, KEY, REQUEST_ID
+from service.request_context import REQUEST_ID, RequestContext, begin_request
 
 logger = logging.getLogger("service.access")
 
@@ -26,14 +26,14 @@ GONE = 499  # the status of an answer that was never begun, for want of a client
 class Exchange:
     """One request and its answer, watched as it is sent.
 
-    name: the request's. status: of the answer, None until it begins. sent: bytes of its body. complete: whether its
-    last byte is sent.
+    context: of the request; an answer with an id of its own changes the id. status: of the answer, None until it
+    begins. sent: bytes of its body. complete: whether its last byte is sent.
     """
 
-    __slots__ = ("_send", "complete", "name", "sent", "status")
+    __slots__ = ("_send", "complete", "context", "sent", "status")
 
-    def __init__(self, name: str, send: Send) -> None:
-        self.name = name
+    def __init__(self, context: RequestContext, send: Send) -> None:
+        self.context = context
         self.status: int | None = None
         self.sent = 0
         self.complete = False
@@ -50,12 +50,12 @@ class Exchange:
         return self._send(message)
 
     def _named(self, message: Message) -> Message:
-        """The start of an answer with the request's name, which is the answer's own where that has one."""
+        """The start of an answer with the request's id; an id that the answer already has becomes the request's."""
         given = _header(message.get("headers", ()))
         if given is not None:
-            self.name = given.decode("latin-1")
+            self.context.id = given.decode("latin-1")
             return message
-        return {**message, "headers": [*message.get("headers", ()), (HEADER, self.name.encode())]}
+        return {**message, "headers": [*message.get("headers", ()), (HEADER, self.context.id.encode())]}
 
 
 class AccessLog:
@@ -79,22 +79,19 @@ class AccessLog:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        began = time.monotonic()
-        exchange = Exchange(_name(scope), send)
-        # Neither is ever reset: each request is a task of its own, and what the server logs at its end bears the name.
-        ARRIVED.set(began)
-        REQUEST_ID.set(exchange.name)
+        context = begin_request(scope, _id(scope))
+        exchange = Exchange(context, send)
         try:
             await self.app(scope, receive, exchange.send)
         finally:
-            REQUEST_ID.set(exchange.name)
-            self._note(scope, exchange, time.monotonic() - began)
+            REQUEST_ID.set(context.id)
+            self._note(scope, exchange, time.monotonic() - context.arrived)
 
     def _note(self, scope: Scope, exchange: Exchange, seconds: float) -> None:
         """Count and log an answer that has ended, or never will."""
         status = exchange.status or GONE
         route = self._route(scope)
-        self._metrics.answered(route, status, seconds, scope.get(FAILURE))
+        self._metrics.answered(route, status, seconds, exchange.context.failure)
         probe = scope["path"].startswith(PROBES) and 200 <= status < 300
         if probe or not self._access_log or not logger.isEnabledFor(logging.INFO):
             return
@@ -106,7 +103,7 @@ class AccessLog:
             "seconds": round(seconds, 6),
             "bytes": exchange.sent,
             "client": (scope.get("client") or ("unknown",))[0],
-            "key": scope.get(KEY),
+            "key": exchange.context.key,
             "aborted": not exchange.complete or status == GONE,
         }
         logger.info(
@@ -128,8 +125,8 @@ class AccessLog:
         return path if path in self._paths else OTHER
 
 
-def _name(scope: Scope) -> str:
-    """The name a client gives its request, or a new one."""
+def _id(scope: Scope) -> str:
+    """The id a client gives its request, or a new one."""
     given = _header(scope["headers"])
     if given is not None and ACCEPTABLE.fullmatch(given):
         return given.decode()
@@ -137,7 +134,7 @@ def _name(scope: Scope) -> str:
 
 
 def _header(headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:
-    """The value of the header that names a request."""
+    """The value of the header with a request's id."""
     return next((value for name, value in headers if name == HEADER), None)
 
 

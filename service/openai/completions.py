@@ -1,7 +1,6 @@
 """POST /v1/completions: translates OpenAI's request into one of ours and answers it."""
 
 import asyncio
-import secrets
 from dataclasses import fields
 
 from fastapi import Request
@@ -18,7 +17,7 @@ from service.inference.texts import Texts
 from service.openai.answer import Answer
 from service.openai.logprobs import token_names
 from service.openai.schemas import CompletionRequest
-from service.request_context import REQUEST_ID
+from service.request_context import request_context
 from service.settings import Settings
 
 SAMPLING = {field.name for field in fields(SamplingParameters)} - {"logit_bias"}
@@ -42,10 +41,11 @@ class Completions:
         the header X-Unroll-Ignored-Fields.
         """
         check_model(body.model, self.model)
-        wish = self._translate(body, namespace_of(request))
+        context = request_context(request.scope)
+        wish = self._translate(body, namespace_of(request), context.arrived)
         check_limits(wish, self.settings, body.n if body.echo else 1)
         texts = await Texts.prepare(self.model, self.engine, wish)
-        name = body.request_id or REQUEST_ID.get() or secrets.token_hex(12)
+        name = body.request_id or context.id
         headers = {"X-Request-Id": name, **ignored_fields(body.ignored)}
         first = await begin(texts, request)
         answer = Answer(self.model, self.names, body, name, texts)
@@ -55,7 +55,7 @@ class Completions:
         content = answer.whole(first) if answer.size <= INSTANT else await asyncio.to_thread(answer.whole, first)
         return Response(content, headers=headers, media_type="application/json")
 
-    def _translate(self, body: CompletionRequest, namespace: bytes) -> TextRequest:
+    def _translate(self, body: CompletionRequest, namespace: bytes, arrived: float) -> TextRequest:
         interval = self.settings.stream_interval if body.stream_interval is None else body.stream_interval
         return TextRequest(
             prompts=body.prompt,
@@ -70,6 +70,7 @@ class Completions:
             prompt_logprobs=body.logprobs if body.echo else None,
             interval=interval / 1000 if body.stream else None,
             namespace=namespace,
+            arrived=arrived,
         )
 
     def _parameters(self, body: CompletionRequest) -> SamplingParameters:

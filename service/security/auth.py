@@ -5,7 +5,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api.error_responses import INVALID, Failure, respond
-from service.request_context import HOLDER, KEY
+from service.request_context import request_context
 from service.security.api_keys import ApiKey, ApiKeys
 
 PUBLIC = frozenset({"/health", "/health/live", "/health/ready"})
@@ -25,7 +25,7 @@ class Auth:
     """Lets requests through that name the server in their Host header and have a key where one is needed.
 
     keys: those that count; none at all opens every route. hosts: names to answer to, in lower case; None = any.
-    `scope[KEY]` becomes the label of a request's key, and `scope[HOLDER]` its digest.
+    The label and the digest of a request's key go into its RequestContext.
     """
 
     def __init__(self, app: ASGIApp, keys: ApiKeys, hosts: tuple[str, ...] | None) -> None:
@@ -54,7 +54,8 @@ class Auth:
         key = self._key(headers)
         if key is None:
             return KEY_NEEDED, CHALLENGE
-        scope[KEY], scope[HOLDER] = key.label, key.digest
+        context = request_context(scope)
+        context.key, context.holder = key.label, key.digest
         return None, {}
 
     def _key(self, headers: Headers) -> ApiKey | None:

@@ -8,7 +8,7 @@ from fastapi import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api.error_responses import Failure, respond
-from service.request_context import HOLDER
+from service.request_context import request_context
 from service.security.auth import PUBLIC
 
 # Callers that are remembered. One that is forgotten has its full allowance again; as all keys fit many times over, this
@@ -81,7 +81,7 @@ class RateLimit:
             await self.app(scope, receive, send)
             return
         client = scope.get("client")
-        caller = scope.get(HOLDER) or (client[0] if client else "")
+        caller = request_context(scope).holder or (client[0] if client else "")
         if not self.limiter.enter(caller):
             message = "You have as many requests open as you may; wait until one is answered."
             await self._refuse(scope, receive, send, Failure(429, message, LIMITED, "too_many_open_requests"), 1)

@@ -26,7 +26,13 @@ def sampling(given: Parameters) -> SamplingParameters:
 
 
 def text_request(
-    tokenizer: Tokenizer, inputs: str, given: Parameters, *, interval: float | None, namespace: bytes
+    tokenizer: Tokenizer,
+    inputs: str,
+    given: Parameters,
+    *,
+    interval: float | None,
+    namespace: bytes,
+    arrived: float,
 ) -> TextRequest:
     """The same as a request of ours; `interval` is None where the text is not streamed."""
     told = interval is not None or given.details or given.decoder_input_details or given.best_of > 1
@@ -41,6 +47,7 @@ def text_request(
         prompt_logprobs=0 if given.decoder_input_details else None,
         interval=interval,
         namespace=namespace,
+        arrived=arrived,
     )
 
 

@@ -20,6 +20,7 @@ from service.engine.output import Grown
 from service.inference.served_model import ServedModel
 from service.inference.text_request import check_limits
 from service.inference.texts import INSTANT, Texts
+from service.request_context import request_context
 from service.settings import Settings
 from service.tgi.answer import BLOCK, Answer, EventWriter, error_event
 from service.tgi.request import draws, text_request
@@ -191,7 +192,15 @@ class Generator:
     async def _prepare(self, body: GenerateRequest, request: Request, interval: float | None) -> tuple[Texts, Answer]:
         """The texts of a request, ready to be submitted, and how they are answered."""
         given, tokenizer = body.parameters, self.model.tokenizer
-        ask = partial(text_request, tokenizer, body.inputs, given, interval=interval, namespace=namespace_of(request))
+        ask = partial(
+            text_request,
+            tokenizer,
+            body.inputs,
+            given,
+            interval=interval,
+            namespace=namespace_of(request),
+            arrived=request_context(request.scope).arrived,
+        )
         asked = ask() if len(body.inputs) <= INSTANT else await asyncio.to_thread(ask)
         check_limits(asked, self.settings)
         texts = await Texts.prepare(self.model, self.engine, asked)

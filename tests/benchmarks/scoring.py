@@ -32,7 +32,7 @@ def score(model: ServedModel, engine: Engine, runner: asyncio.Runner, texts: lis
     async def run() -> float:
         start = time.perf_counter()
         reading = Reading(model, ScoreRequest(texts=texts))
-        wanted = await Texts.prepare(model, engine, reading.request(b""))
+        wanted = await Texts.prepare(model, engine, reading.request(b"", time.monotonic()))
         reading.expect(wanted)
         wanted.submit()
         await wanted.take()

@@ -19,6 +19,7 @@ from service.inference.served_model import ServedModel
 from service.monitoring.access_log import Exchange
 from service.monitoring.logs import JsonFormatter, LogHandler
 from service.monitoring.metrics import Metrics
+from service.request_context import RequestContext
 from service.settings import Settings
 from tests.benchmarks.engine import EngineAlone
 from tests.benchmarks.figures import Figure, counted
@@ -102,7 +103,7 @@ def passing_on() -> list[Figure]:
             await send(message)  # type: ignore[misc]
         return (time.perf_counter() - start) / CALLS
 
-    exchange = Exchange("name", send)
+    exchange = Exchange(RequestContext("name", time.monotonic()), send)
     seen, unseen = side_by_side([lambda: asyncio.run(many(exchange.send)), lambda: asyncio.run(many(send))], 7)
     return [Figure("a message of a stream that is watched", 1e6 * (median(seen) - median(unseen)), "µs", 1, "most")]
 
