@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from model.checkpoint.checkpoint import CARD, CONFIG, FORMAT, STORED, TOKENIZER, VERSION, WEIGHTS, Checkpoint, _aside
 from model.checkpoint.untrusted_files import open_inside, read_text
-from model.checkpoint.weights_file import StoredWeights
+from model.checkpoint.weights_file import WeightsFile
 from model.config import REMOVED, NetworkConfig, removed
 from model.errors import CheckpointError, ParameterError, TokenizerError
 from model.strict_json import parse_json
@@ -65,7 +65,7 @@ def _load(folder: Path) -> Checkpoint:
             f"{folder / CONFIG} says weights are {brief(precision)}; Unroll reads float32 and float16. Train again."
         )
     with open_inside(folder, WEIGHTS) as file:
-        weights = StoredWeights(file, folder / WEIGHTS, config.tensor_shapes(), STORED[precision])
+        weights = WeightsFile(file, folder / WEIGHTS, config.tensor_shapes(), STORED[precision])
         tokenizer, tensors = _read_tokenizer(folder, config.vocabulary), weights.read()
         # What a run leaves that was killed says nothing of its plan.
         if np.array_equal(tensors["embedding.weight"], tensors["out.weight"]):

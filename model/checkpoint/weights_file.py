@@ -33,7 +33,7 @@ METADATA = "__metadata__"
 LARGEST_WEIGHT = 1e9
 
 
-class StoredWeights:
+class WeightsFile:
     """An open safetensors file whose header says what was expected; its numbers are yet to be read.
 
     file: from its beginning. path: its name, for errors.

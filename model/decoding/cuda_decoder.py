@@ -1,8 +1,8 @@
-"""The network's step on a CUDA GPU, for all places of a running batch at once, as one captured graph of kernels.
+"""The network's step on a CUDA GPU, for all slots of a running batch at once, as one captured graph of kernels.
 
 A step of a small network is some twenty kernels of a few microseconds each, so what a GPU waits for is being told:
-the graph is launched whole, the states never leave the device, and per step one id per place goes there and one row
-of logits per place comes back. The draw is `model.sampling.sampler`'s, on the host, so that there is one sampler.
+the graph is launched whole, the states never leave the device, and per step one id per slot goes there and one row
+of logits per slot comes back. The draw is `model.sampling.sampler`'s, on the host, so that there is one sampler.
 
 Weights are float32 and products are kept from TF32: both that and bf16 would round to 11 and 8 bits and write texts
 further from the CPU's, and a model of characters is too small for its products to be what takes the time.
@@ -26,14 +26,14 @@ from model.errors import ParameterError
 
 Linear = tuple[Tensor, Tensor | None]
 
-NO_ID = -1  # what a place reads that is not in the call
+NO_ID = -1  # what a slot reads that is not in the call
 WARM_UP = 3  # runs before a capture: what libraries allocate and choose at first must not be in the graph
 
 
 class CudaNetwork:
     """A network's weights on a device, and its step as a function of tensors.
 
-    ids: those with a column of logits, (S,). device: "cuda", or "cpu" to test the arithmetic where there is no GPU.
+    ids: those with a column of logits, (S,). device: "cuda", or "cpu" to test the step where there is no GPU.
     """
 
     def __init__(self, checkpoint: Checkpoint, ids: NDArray[np.int64], device: torch.device) -> None:
@@ -113,14 +113,14 @@ _CELLS: dict[Cell, Callable[[tuple[Tensor, ...], Tensor, Tensor], list[Tensor]]]
 
 
 class DeviceState:
-    """The state (places, P, H) of a running batch on a device, used as a numpy array of that shape is.
+    """The state (slots, P, H) of a running batch on a device, used as a numpy array of that shape is.
 
-    An index gives the places themselves, no copy; assigning to them copies from other places or from an array, and
+    An index gives the slots themselves, no copy; assigning to them copies from other slots or from an array, and
     `copy` brings them to the host.
     """
 
-    def __init__(self, whole: Tensor, places: Any = slice(None)) -> None:
-        self.whole, self.places = whole, places
+    def __init__(self, whole: Tensor, slots: Any = slice(None)) -> None:
+        self.whole, self.slots = whole, slots
 
     def __len__(self) -> int:
         return len(self.whole)
@@ -128,20 +128,20 @@ class DeviceState:
     @property
     def shape(self) -> tuple[int, ...]:
         """As a numpy array's."""
-        return tuple(self.whole[self.places].shape)
+        return tuple(self.whole[self.slots].shape)
 
-    def __getitem__(self, places: Any) -> "DeviceState":
-        return DeviceState(self.whole, places)
+    def __getitem__(self, slots: Any) -> "DeviceState":
+        return DeviceState(self.whole, slots)
 
-    def __setitem__(self, places: Any, value: Any) -> None:
+    def __setitem__(self, slots: Any, value: Any) -> None:
         if not isinstance(value, DeviceState):
-            self.whole[places] = torch.from_numpy(np.array(value, np.float32)).to(self.whole.device)
-        elif value.whole is not self.whole or value.places is not places:
-            self.whole[places] = value.whole[value.places]
+            self.whole[slots] = torch.from_numpy(np.array(value, np.float32)).to(self.whole.device)
+        elif value.whole is not self.whole or value.slots is not slots:
+            self.whole[slots] = value.whole[value.slots]
 
     def copy(self) -> Array:
         """An array of its own on the host."""
-        array: Array = self.whole[self.places].cpu().numpy().copy()
+        array: Array = self.whole[self.slots].cpu().numpy().copy()
         return array
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
@@ -153,39 +153,39 @@ class DeviceState:
 class CudaStep:
     """A step of any of a fixed number of slots, as `model.decoding.rows.Step` does it; it owns the states it is given.
 
-    All places are computed in every step, whoever is in it, by the same kernels: so what a place holds does not
+    All slots are computed in every step, whoever is in it, by the same kernels: so what a slot holds does not
     depend on who else runs. Those not in the call keep their state.
     """
 
-    def __init__(self, network: CudaNetwork, places: int) -> None:
+    def __init__(self, network: CudaNetwork, slots: int) -> None:
         device = network.device
         self._network = network
-        self._ids = torch.full((places,), NO_ID, dtype=torch.int64, device=device)
-        self._states = torch.zeros(places, network.parts, network.config.hidden, device=device)
-        self._logits = torch.zeros(places, network.columns, device=device)
-        self._host = torch.zeros(places, network.columns, pin_memory=device.type == "cuda")
+        self._ids = torch.full((slots,), NO_ID, dtype=torch.int64, device=device)
+        self._states = torch.zeros(slots, network.parts, network.config.hidden, device=device)
+        self._logits = torch.zeros(slots, network.columns, device=device)
+        self._host = torch.zeros(slots, network.columns, pin_memory=device.type == "cuda")
         self._run_advance, self._run_logits = self._captured(self._advance), self._captured(self._compute_logits)
         self.state = DeviceState(self._states)
 
     def advance(self, ids: NDArray[np.integer[Any]], state: Any) -> None:
-        """Read one id (B,) per row into the places `state` (B, P, H) stands for."""
+        """Read one id (B,) per row into the slots `state` (B, P, H) stands for."""
         every = np.full(len(self._ids), NO_ID, np.int64)
-        every[state.places] = self._network.known(ids)
+        every[state.slots] = self._network.known(ids)
         self._ids.copy_(torch.from_numpy(every))
         self._run_advance()
 
     def logits(self, state: Any) -> Array:
-        """The logits (B, S) of the places `state` stands for."""
+        """The logits (B, S) of the slots `state` stands for."""
         self._run_logits()
         self._host.copy_(self._logits, non_blocking=True)
         if self._logits.is_cuda:
             torch.cuda.current_stream().synchronize()
-        chosen: Array = self._host.numpy()[state.places]
+        chosen: Array = self._host.numpy()[state.slots]
         return chosen
 
     def every_logits(self, state: Any) -> Array:
-        """The logits of every id (B, V); computed for all places too, for the same reason."""
-        logits: Array = self._network.every_logits(self._states).cpu().numpy()[state.places]
+        """The logits of every id (B, V); computed for all slots too, for the same reason."""
+        logits: Array = self._network.every_logits(self._states).cpu().numpy()[state.slots]
         return logits
 
     def _advance(self) -> None:
@@ -196,7 +196,7 @@ class CudaStep:
         self._logits.copy_(self._network.logits(self._states))
 
     def _captured(self, run: Callable[[], None]) -> Callable[[], None]:
-        """The same kernels as one graph on a GPU; as it is elsewhere. No place is in the runs this takes."""
+        """The same kernels as one graph on a GPU; as it is elsewhere. No slot is in the runs this takes."""
         if not self._ids.is_cuda or not len(self._ids):
             return run
         stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
@@ -214,18 +214,18 @@ class CudaStep:
 class CudaRows(SteppedRows):
     """Rows whose states live on the GPU; see `model.decoding.rows.Rows`.
 
-    ids: the id of each column of logits (S,). places: how many there are; the graph is captured for so many.
+    ids: the id of each column of logits (S,). slots: how many there are; the graph is captured for so many.
     """
 
-    def __init__(self, network: CudaNetwork, ids: NDArray[np.int64], places: int) -> None:
-        step = CudaStep(network, places)
+    def __init__(self, network: CudaNetwork, ids: NDArray[np.int64], slots: int) -> None:
+        step = CudaStep(network, slots)
         super().__init__(step, ids, cast(Any, step.state))
 
 
 class CudaDecoder:
     """A checkpoint ready to step on a GPU, used as `model.decoding.decoder.Decoder` is.
 
-    Its rows are the same to the bit whoever stands beside them, on the same GPU and with the same number of places;
+    Its rows are the same to the bit whoever stands beside them, on the same GPU and with the same number of slots;
     a step by itself, and another GPU or number, may differ in the last bits.
     Raises ParameterError where PyTorch finds no GPU.
     """
@@ -252,6 +252,6 @@ class CudaDecoder:
         after = self._network.after(read, torch.from_numpy(np.array(state, np.float32)).to(device))
         return self._network.logits(after).cpu().numpy(), after.cpu().numpy()
 
-    def rows(self, places: int) -> CudaRows:
-        """Places for the rows of a running batch, all in the initial state; for one thread at a time."""
-        return CudaRows(self._network, self.ids, places)
+    def rows(self, slots: int) -> CudaRows:
+        """Slots for the rows of a running batch, all in the initial state; for one thread at a time."""
+        return CudaRows(self._network, self.ids, slots)

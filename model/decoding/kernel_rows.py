@@ -8,15 +8,15 @@ from numpy.typing import NDArray
 
 from model.arithmetic import Array
 from model.decoding.kernel_library import function
-from model.decoding.kernel_weights import NetworkStruct, Packed
-from model.decoding.rows import Drawn, Places, Scored, empty_drawn, empty_scored
+from model.decoding.kernel_weights import KernelWeights, NetworkStruct
+from model.decoding.rows import Drawn, Scored, Slots, empty_drawn, empty_scored
 from model.sampling.parameters import GREEDY_BELOW
 from model.sampling.random_numbers import source
 from model.sampling.sampler import RowSampling
 
 SLICE = 64  # rows × steps the kernel reads at once: the scratch of their products stays in the second-level cache
 
-PLACE = np.dtype(
+SLOT = np.dtype(
     [
         ("source", "u8"),
         ("position", "i8"),
@@ -35,7 +35,7 @@ PLACE = np.dtype(
     ],
     align=True,
 )
-"""`place` of kernel.h."""
+"""`slot` of kernel.h."""
 
 
 class DrawnStruct(Structure):
@@ -66,13 +66,13 @@ class ScoredStruct(Structure):
 class Workspace:
     """Scratch memory of the kernel, as large as it was ever needed; one for each thread that calls."""
 
-    def __init__(self, packed: Packed) -> None:
+    def __init__(self, weights: KernelWeights) -> None:
         network = POINTER(NetworkStruct)
         self._bytes = function(
-            f"workspace_bytes_{packed.processor}", network, c_int32, c_int32, c_int32, result=c_int64
+            f"workspace_bytes_{weights.processor}", network, c_int32, c_int32, c_int32, result=c_int64
         )
-        self._packed = packed  # whose memory the network's structure points at
-        self._network = byref(packed.struct)
+        self._weights = weights  # whose memory the network's structure points at
+        self._network = byref(weights.struct)
         self._sizes: dict[tuple[int, int, int], int] = {}
         self._memory = np.zeros(0, np.uint8)
         self._address = 0
@@ -89,14 +89,14 @@ class Workspace:
 
 
 class CompiledStep:
-    """A step as `model.decoding.numpy_step.PlainStep` has it, by the kernel; for one thread at a time."""
+    """A step as `model.decoding.numpy_step.NumpyStep` has it, by the kernel; for one thread at a time."""
 
-    def __init__(self, packed: Packed) -> None:
-        self._workspace = Workspace(packed)
-        self._network = byref(packed.struct)
-        self._columns = packed.struct.columns
-        self._floats = packed.floats
-        self._read = read_function(packed)
+    def __init__(self, weights: KernelWeights) -> None:
+        self._workspace = Workspace(weights)
+        self._network = byref(weights.struct)
+        self._columns = weights.struct.columns
+        self._floats = weights.floats
+        self._read = read_function(weights)
 
     def step(self, ids: NDArray[np.int32], state: Array) -> Array:
         """Read one id (B,) per row into the state (B, P, H), in place; the logits (B, S) after it."""
@@ -104,13 +104,13 @@ class CompiledStep:
         if ids.ndim != 1 or state.shape[0] != rows or state[:1].size != min(rows, 1) * self._floats:
             raise IndexError(f"ids of shape {ids.shape} cannot be read into states of shape {state.shape}")
         logits = np.empty((rows, self._columns), np.float32)
-        places = np.arange(rows, dtype=np.int32)
+        slots = np.arange(rows, dtype=np.int32)
         wrong = self._read(
             self._network,
             rows,
             1,
             ids.ctypes.data,
-            places.ctypes.data,
+            slots.ctypes.data,
             state.ctypes.data,
             self._floats,
             logits.ctypes.data,
@@ -120,27 +120,27 @@ class CompiledStep:
         return logits
 
 
-class CompiledRows:
-    """Rows by the kernel; see `model.decoding.rows.Rows`. state: the initial states (places, P, H), then theirs."""
+class KernelRows:
+    """Rows by the kernel; see `model.decoding.rows.Rows`. state: the initial states (slots, P, H), then theirs."""
 
-    def __init__(self, packed: Packed, state: Array) -> None:
+    def __init__(self, weights: KernelWeights, state: Array) -> None:
         self.state: Final = state  # the kernel writes to this very memory
-        self._workspace = Workspace(packed)
+        self._workspace = Workspace(weights)
         self._address = state.ctypes.data
-        self._table = np.zeros(len(state), PLACE)
+        self._table = np.zeros(len(state), SLOT)
         self._sampling: dict[int, RowSampling] = {}
-        self._network = byref(packed.struct)
-        self._read = read_function(packed)
-        self._draw = function(f"draw_{packed.processor}", *DRAW_ARGUMENTS)
-        self._judge = function(f"score_{packed.processor}", *SCORE_ARGUMENTS)
-        self._floats, self._vocabulary = packed.floats, packed.struct.vocabulary
+        self._network = byref(weights.struct)
+        self._read = read_function(weights)
+        self._draw = function(f"draw_{weights.processor}", *DRAW_ARGUMENTS)
+        self._judge = function(f"score_{weights.processor}", *SCORE_ARGUMENTS)
+        self._floats, self._vocabulary = weights.floats, weights.struct.vocabulary
 
-    def set(self, place: int, sampling: RowSampling, last_id: int) -> None:
+    def set(self, slot: int, sampling: RowSampling, last_id: int) -> None:
         """See `Rows.set`."""
         parameters = sampling.parameters
         penalises = parameters.penalises
-        self._sampling[place] = sampling  # its counts are the kernel's to write to
-        self._table[place] = (
+        self._sampling[slot] = sampling  # its counts are the kernel's to write to
+        self._table[slot] = (
             source(parameters.seed, sampling.choice),
             0,
             sampling.drawn.ctypes.data if penalises else 0,
@@ -157,11 +157,11 @@ class CompiledRows:
             last_id,
         )
 
-    def read(self, places: Places, ids: NDArray[np.int32]) -> None:
+    def read(self, slots: Slots, ids: NDArray[np.int32]) -> None:
         """See `Rows.read`."""
-        at = self._checked(places)
+        at = self._checked(slots)
         if ids.ndim != 2 or len(ids) != len(at):
-            raise IndexError(f"{len(at)} places cannot read ids of shape {ids.shape}")
+            raise IndexError(f"{len(at)} slots cannot read ids of shape {ids.shape}")
         width = max(1, SLICE // max(1, len(at)))
         for start in range(0, ids.shape[1], width):
             piece = np.ascontiguousarray(ids[:, start : start + width], np.int32)
@@ -178,10 +178,10 @@ class CompiledRows:
             )
             refuse_unknown(wrong)
 
-    def draw(self, places: Places, steps: int) -> Drawn:
+    def draw(self, slots: Slots, steps: int) -> Drawn:
         """See `Rows.draw`."""
-        at = self._checked(places)
-        samplings = [self._sampling[place] for place in at.tolist()]
+        at = self._checked(slots)
+        samplings = [self._sampling[slot] for slot in at.tolist()]
         counts = [row.logprobs for row in samplings if row.logprobs is not None]
         drawn = empty_drawn(len(at), steps, max(counts) if counts else None)
         wrong = self._draw(
@@ -199,12 +199,12 @@ class CompiledRows:
         return drawn
 
     def score(
-        self, places: Places, ids: NDArray[np.int32], following: NDArray[np.int32], top: int | None = None
+        self, slots: Slots, ids: NDArray[np.int32], following: NDArray[np.int32], top: int | None = None
     ) -> Scored:
         """See `Rows.score`."""
-        at = self._checked(places)
+        at = self._checked(slots)
         if ids.ndim != 2 or len(ids) != len(at) or ids.shape != following.shape:
-            raise IndexError(f"{len(at)} places cannot score ids of shape {following.shape} after {ids.shape}")
+            raise IndexError(f"{len(at)} slots cannot score ids of shape {following.shape} after {ids.shape}")
         width = max(1, SLICE // max(1, len(at)))
         pieces = [
             self._score(at, ids[:, start : start + width], following[:, start : start + width], top)
@@ -236,11 +236,11 @@ class CompiledRows:
         refuse_unknown(wrong)
         return scored
 
-    def _checked(self, places: Places) -> NDArray[np.int32]:
-        """The places as the kernel takes them. Raises IndexError where there are none such: C would not look."""
-        at = np.array(places, np.int32)
+    def _checked(self, slots: Slots) -> NDArray[np.int32]:
+        """The slots as the kernel takes them. Raises IndexError where there are none such: C would not look."""
+        at = np.array(slots, np.int32)
         if len(at) and not 0 <= at.min() <= at.max() < len(self._table):
-            raise IndexError(f"there are {len(self._table)} places; those of {places} are not all among them")
+            raise IndexError(f"there are {len(self._table)} slots; those of {slots} are not all among them")
         return at
 
 
@@ -276,9 +276,9 @@ SCORE_ARGUMENTS: tuple[Any, ...] = (
 )
 
 
-def read_function(packed: Packed) -> Any:
+def read_function(weights: KernelWeights) -> Any:
     """`read` of entry.h."""
-    return function(f"read_{packed.processor}", *READ_ARGUMENTS)
+    return function(f"read_{weights.processor}", *READ_ARGUMENTS)
 
 
 def refuse_unknown(wrong: int) -> None:

@@ -52,7 +52,7 @@ class NetworkStruct(Structure):
     )
 
 
-class Packed:
+class KernelWeights:
     """A network's weights in the kernel's layout, and the structure that says where they lie.
 
     Whoever holds this keeps the memory alive; the kernel owns none.

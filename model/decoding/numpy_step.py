@@ -18,7 +18,7 @@ Array = NDArray[np.float32]
 EXACT_TERMS = 1024  # products of two numbers up to 127 whose sum float32 holds exactly
 
 
-class PlainStep:
+class NumpyStep:
     """Steps rows of a network; see `model.decoding.decoder.Decoder` for what it is part of.
 
     cell: which of the three. weights: as `StepWeights.of` made them, in whole numbers or in floats.

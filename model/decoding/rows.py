@@ -1,4 +1,4 @@
-"""Rows of a running batch: places that each hold a state and a sampler, read prompts, and draw text many ids a call."""
+"""Rows of a running batch: slots that each hold a state and a sampler, read prompts, and draw text many ids a call."""
 
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
@@ -10,7 +10,7 @@ from model.arithmetic import Array
 from model.config import NetworkConfig
 from model.sampling.sampler import RowSampling
 
-Places = Sequence[int] | NDArray[np.integer]
+Slots = Sequence[int] | NDArray[np.integer]
 
 
 class Drawn(NamedTuple):
@@ -42,23 +42,23 @@ class Scored(NamedTuple):
 
 
 class Rows(Protocol):
-    """Places 0 … n-1; whoever holds it says which place is whose, and calls from one thread at a time."""
+    """Slots 0 … n-1; whoever holds it says which slot is whose, and calls from one thread at a time."""
 
     @property
     def state(self) -> Array:
-        """What each place carries, (places, P, H); its numbers may be read and written between calls."""
+        """What each slot carries, (slots, P, H); its numbers may be read and written between calls."""
 
-    def set(self, place: int, sampling: RowSampling, last_id: int) -> None:
-        """Let a place draw as `sampling` says from now on, after it has read `last_id`; its state stays as it is."""
+    def set(self, slot: int, sampling: RowSampling, last_id: int) -> None:
+        """Let a slot draw as `sampling` says from now on, after it has read `last_id`; its state stays as it is."""
 
-    def read(self, places: Places, ids: NDArray[np.int32]) -> None:
-        """Read ids (B, T) into the states of the given places (B,), drawing nothing."""
+    def read(self, slots: Slots, ids: NDArray[np.int32]) -> None:
+        """Read ids (B, T) into the states of the given slots (B,), drawing nothing."""
 
-    def draw(self, places: Places, steps: int) -> Drawn:
-        """Draw `steps` ids for each of the given places (B,), each step reading what the one before drew."""
+    def draw(self, slots: Slots, steps: int) -> Drawn:
+        """Draw `steps` ids for each of the given slots (B,), each step reading what the one before drew."""
 
     def score(
-        self, places: Places, ids: NDArray[np.int32], following: NDArray[np.int32], top: int | None = None
+        self, slots: Slots, ids: NDArray[np.int32], following: NDArray[np.int32], top: int | None = None
     ) -> Scored:
         """Read ids (B, T) as `read` does, and say how likely those `following` each of them (B, T) were.
 
@@ -74,17 +74,17 @@ class AnyDecoder(Protocol):
 
     @property
     def where(self) -> str:
-        """The arithmetic and what it runs on, in words."""
+        """The quantization and what it runs on, in words."""
 
     def initial_state(self, rows: int) -> Array:
         """The state before the first character: zeros (rows, P, H)."""
 
-    def rows(self, places: int) -> Rows:
-        """Places for the rows of a running batch, all in the initial state; for one thread at a time."""
+    def rows(self, slots: int) -> Rows:
+        """Slots for the rows of a running batch, all in the initial state; for one thread at a time."""
 
 
 class Step(Protocol):
-    """One step of a network; see `model.decoding.numpy_step.PlainStep`."""
+    """One step of a network; see `model.decoding.numpy_step.NumpyStep`."""
 
     def advance(self, ids: NDArray[np.int32], state: Array) -> None:
         """Read one id (B,) per row into the state (B, P, H), in place."""

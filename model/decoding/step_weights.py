@@ -18,7 +18,7 @@ from model.checkpoint import Checkpoint
 from model.decoding.kernel_library import function, library
 
 Array = NDArray[np.float32]
-Arithmetic = Literal["int8", "fp32"]
+Quantization = Literal["int8", "fp32"]
 
 TABLE_ROWS = 32  # rows of the table that numpy makes at once: their sums stay in the second-level cache
 TILE = 64  # sums the kernel adds up at once
@@ -66,10 +66,10 @@ class StepWeights:
     skip: bool
 
     @classmethod
-    def of(cls, checkpoint: Checkpoint, ids: NDArray[np.int64], arithmetic: Arithmetic) -> "StepWeights":
+    def of(cls, checkpoint: Checkpoint, ids: NDArray[np.int64], quantization: Quantization) -> "StepWeights":
         """Round a checkpoint's weights; ids (S,): those with a column of logits."""
         config, tensors = checkpoint.config, checkpoint.tensors
-        int8 = arithmetic == "int8"
+        int8 = quantization == "int8"
         gru = config.cell == "gru"
         layers = []
         for layer in range(config.layers):

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.arithmetic import Array
-from model.decoding.rows import Drawn, Places, Scored, Step, empty_drawn, empty_scored
+from model.decoding.rows import Drawn, Scored, Slots, Step, empty_drawn, empty_scored
 from model.sampling.probabilities import entropy, likeliest, log_probabilities
 from model.sampling.sampler import RowSampling, Sampler
 
@@ -12,7 +12,7 @@ from model.sampling.sampler import RowSampling, Sampler
 class SteppedRows:
     """Rows on top of a step and the sampler in numpy, a step at a time; what any faster `Rows` must equal.
 
-    ids: the id of each column of logits (S,). state: the initial states (places, P, H), the rows' from now on.
+    ids: the id of each column of logits (S,). state: the initial states (slots, P, H), the rows' from now on.
     """
 
     def __init__(self, step: Step, ids: NDArray[np.int64], state: Array) -> None:
@@ -22,49 +22,49 @@ class SteppedRows:
         self._last = np.zeros(len(state), np.int32)
         self._positions = np.zeros(len(state), np.int64)
 
-    def set(self, place: int, sampling: RowSampling, last_id: int) -> None:
+    def set(self, slot: int, sampling: RowSampling, last_id: int) -> None:
         """See `Rows.set`."""
-        self._sampling[place] = sampling
-        self._last[place] = last_id
-        self._positions[place] = 0
+        self._sampling[slot] = sampling
+        self._last[slot] = last_id
+        self._positions[slot] = 0
 
-    def read(self, places: Places, ids: NDArray[np.int32]) -> None:
+    def read(self, slots: Slots, ids: NDArray[np.int32]) -> None:
         """See `Rows.read`."""
-        state = self.state[places]
+        state = self.state[slots]
         for at in range(ids.shape[1]):
             self._step.advance(ids[:, at], state)
-        self.state[places] = state
+        self.state[slots] = state
 
-    def draw(self, places: Places, steps: int) -> Drawn:
+    def draw(self, slots: Slots, steps: int) -> Drawn:
         """See `Rows.draw`."""
-        samplings = [self._sampling[int(place)] for place in places]
+        samplings = [self._sampling[int(slot)] for slot in slots]
         sampler = Sampler(samplings)
         counts = [sampling.logprobs for sampling in samplings if sampling.logprobs is not None]
         drawn = empty_drawn(len(samplings), steps, max(counts) if counts else None)
-        state = self.state[places]
+        state = self.state[slots]
         for at in range(steps):
-            self._step.advance(self._last[places], state)
+            self._step.advance(self._last[slots], state)
             logits = self._step.logits(state)
-            columns = sampler.sample(logits, self._positions[places])
-            self._last[places] = drawn.ids[:, at] = self._ids[columns]
-            self._positions[places] += 1
+            columns = sampler.sample(logits, self._positions[slots])
+            self._last[slots] = drawn.ids[:, at] = self._ids[columns]
+            self._positions[slots] += 1
             if counts:
                 self._report(drawn, at, logits, columns)
-        self.state[places] = state
+        self.state[slots] = state
         return drawn
 
     def score(
-        self, places: Places, ids: NDArray[np.int32], following: NDArray[np.int32], top: int | None = None
+        self, slots: Slots, ids: NDArray[np.int32], following: NDArray[np.int32], top: int | None = None
     ) -> Scored:
         """See `Rows.score`."""
-        state = self.state[places]
+        state = self.state[slots]
         scored = None
         for at in range(ids.shape[1]):
             self._step.advance(ids[:, at], state)
             logits = self._step.every_logits(state)
             scored = scored or empty_scored(len(ids), ids.shape[1], top, logits.shape[1])
             _judge(scored, at, logits, following[:, at])
-        self.state[places] = state
+        self.state[slots] = state
         return scored or empty_scored(len(ids), 0, top, 0)
 
     def _report(self, drawn: Drawn, at: int, logits: Array, columns: NDArray[np.intp]) -> None:

@@ -47,16 +47,16 @@ static int known(const network *net, const int32_t *ids, int64_t count) {
     return !wrong;
 }
 
-/* Read ids (B, T) into the states of `places`; with `logits`, those after the last of them (B, S). 0, or -1 for an
+/* Read ids (B, T) into the states of `slots`; with `logits`, those after the last of them (B, S). 0, or -1 for an
    id the network does not know, with nothing changed. */
-int ENTRY(read)(const network *net, int rows, int steps, const int32_t *ids, const int32_t *places, float *state,
-                int64_t place_floats, float *logits, char *memory) {
+int ENTRY(read)(const network *net, int rows, int steps, const int32_t *ids, const int32_t *slots, float *state,
+                int64_t slot_floats, float *logits, char *memory) {
     scratch s;
     draft d;
     float *padded_logits;
     cut(net, rows, steps, 0, memory, &s, &padded_logits, &d);
     if (!known(net, ids, (int64_t)rows * steps)) return -1;
-    advance(net, rows, steps, ids, places, state, place_floats, &s);
+    advance(net, rows, steps, ids, slots, state, slot_floats, &s);
     if (logits) {
         logits_of(net, &net->out, (steps - 1) * rows, rows, padded_logits, &s);
         for (int r = 0; r < rows; r++)
@@ -66,20 +66,20 @@ int ENTRY(read)(const network *net, int rows, int steps, const int32_t *ids, con
     return 0;
 }
 
-/* Draw `steps` ids for each of `rows` places of `table`, each step reading what the one before drew. */
-int ENTRY(draw)(const network *net, int rows, int steps, const int32_t *places, place *table, float *state,
-                int64_t place_floats, const drawn *to, char *memory) {
+/* Draw `steps` ids for each of `rows` slots of `table`, each step reading what the one before drew. */
+int ENTRY(draw)(const network *net, int rows, int steps, const int32_t *slots, slot *table, float *state,
+                int64_t slot_floats, const drawn *to, char *memory) {
     scratch s;
     draft d;
     float *logits;
     cut(net, rows, 1, 0, memory, &s, &logits, &d);
-    for (int r = 0; r < rows; r++) d.last[r] = table[places[r]].last;
+    for (int r = 0; r < rows; r++) d.last[r] = table[slots[r]].last;
     if (!known(net, d.last, rows)) return -1;
     for (int t = 0; t < steps; t++) {
-        advance(net, rows, 1, d.last, places, state, place_floats, &s);
+        advance(net, rows, 1, d.last, slots, state, slot_floats, &s);
         logits_of(net, &net->out, 0, rows, logits, &s);
         for (int r = 0; r < rows; r++) {
-            place *p = &table[places[r]];
+            slot *p = &table[slots[r]];
             const float *row = logits + (int64_t)r * net->out.outputs;
             int column = draw_column(p, row, net->columns, &d);
             if (p->drawn) p->drawn[column]++;
@@ -91,16 +91,16 @@ int ENTRY(draw)(const network *net, int rows, int steps, const int32_t *places, 
     return 0;
 }
 
-/* Read ids (B, T) into the states of `places`, and judge how likely the ids `next` (B, T) were after each of them.
+/* Read ids (B, T) into the states of `slots`, and judge how likely the ids `next` (B, T) were after each of them.
    0, or -1 for an id the network does not know, with nothing changed. */
 int ENTRY(score)(const network *net, int rows, int steps, const int32_t *ids, const int32_t *next,
-                 const int32_t *places, float *state, int64_t place_floats, const scored *to, char *memory) {
+                 const int32_t *slots, float *state, int64_t slot_floats, const scored *to, char *memory) {
     scratch s;
     draft d;
     float *logits;
     cut(net, rows, steps, rows * steps, memory, &s, &logits, &d);
     if (!known(net, ids, (int64_t)rows * steps) || !known(net, next, (int64_t)rows * steps)) return -1;
-    advance(net, rows, steps, ids, places, state, place_floats, &s);
+    advance(net, rows, steps, ids, slots, state, slot_floats, &s);
     logits_of(net, &net->every, 0, rows * steps, logits, &s);
     for (int t = 0; t < steps; t++)
         for (int r = 0; r < rows; r++) {

@@ -36,7 +36,7 @@ typedef struct {
     int32_t skip;  /* whether `out` and `every` read the hidden states of all layers, from the lowest up */
 } network;
 
-/* How one place draws; see SamplingParameters in sampling.py. */
+/* How one slot draws; see SamplingParameters in sampling.py. */
 typedef struct {
     uint64_t source;    /* seed and choice, mixed */
     int64_t position;   /* how many ids it has drawn */
@@ -47,9 +47,9 @@ typedef struct {
     float temperature, min_p, repetition, presence, frequency;
     int32_t greedy, top_k;
     int32_t last;       /* the id it reads next */
-} place;
+} slot;
 
-/* Room for what the places of one call draw: arrays (B, steps) and (B, steps, top); null where nobody asks. */
+/* Room for what the slots of one call draw: arrays (B, steps) and (B, steps, top); null where nobody asks. */
 typedef struct {
     int32_t *ids;
     float *logprobs;

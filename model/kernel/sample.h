@@ -51,7 +51,7 @@ static int invert(const float *weights, int count, double share, double *blocks)
     return last;
 }
 
-static void penalise(const place *p, const float *logits, int count, float *to) {
+static void penalise(const slot *p, const float *logits, int count, float *to) {
     for (int j = 0; j < count; j++) {
         float x = logits[j] + p->bias[j];
         if (p->drawn[j] > 0 || p->in_prompt[j]) x = x > 0 ? x / p->repetition : x * p->repetition;
@@ -90,7 +90,7 @@ static int32_t take_first(int32_t *heap, int *size, const float *x) {
 }
 
 /* Set to zero what top-k, top-p and min-p leave out. */
-static void filter(const place *p, float *weights, int count, draft *d) {
+static void filter(const slot *p, float *weights, int count, draft *d) {
     int size = count, kept = 0;
     if (p->top_k && p->top_k < count) {
         make_heap(d->order, count, weights);
@@ -107,8 +107,8 @@ static void filter(const place *p, float *weights, int count, draft *d) {
     for (int j = 0; j < count; j++) weights[j] = weights[j] >= p->min_p ? weights[j] : 0;
 }
 
-/* The column one place draws from its logits. */
-static int draw_column(place *p, const float *logits, int count, draft *d) {
+/* The column one slot draws from its logits. */
+static int draw_column(slot *p, const float *logits, int count, draft *d) {
     if (p->drawn) {
         penalise(p, logits, count, d->logits);
         logits = d->logits;

@@ -177,8 +177,8 @@ static char *heard_of(const network *net, int at, const scratch *s) {
 }
 
 /* One layer over `steps` steps of `rows` rows, its input half for all steps at once where there are several. */
-static void layer_steps(const network *net, int at, int rows, int steps, const int32_t *ids, const int32_t *places,
-                        float *state, int64_t place_floats, scratch *s) {
+static void layer_steps(const network *net, int at, int rows, int steps, const int32_t *ids, const int32_t *slots,
+                        float *state, int64_t slot_floats, scratch *s) {
     const layer *l = &net->layer[at];
     int parts = net->cell == LSTM ? 2 : 1, groups = (int)(s->row_bytes / (net->whole ? 4 : 16));
     int gates = net->cell == LSTM ? 4 : net->cell == GRU ? 3 : 1;
@@ -190,7 +190,7 @@ static void layer_steps(const network *net, int at, int rows, int steps, const i
         else multiply_rows(net->whole, x, rows * steps, &l->input, s->input, s->width, WHOLE_CALL);
     }
     for (int r = 0; r < rows; r++)
-        keep_levels(net, s->own + r * s->row_bytes, state + places[r] * place_floats + at * parts * net->hidden);
+        keep_levels(net, s->own + r * s->row_bytes, state + slots[r] * slot_floats + at * parts * net->hidden);
     for (int t = 0; t < steps; t++) {
         float *past = s->past + (apart && l->joined ? t * rows * s->width : 0);
         stretch own = {s->own, s->row_bytes, groups};
@@ -198,7 +198,7 @@ static void layer_steps(const network *net, int at, int rows, int steps, const i
         multiply_rows(net->whole, both, rows, &l->recurrent, past, s->width,
                       apart && l->joined ? SECOND_HALF : WHOLE_CALL);
         for (int r = 0; r < rows; r++) {
-            float *h = state + places[r] * place_floats + at * parts * net->hidden;
+            float *h = state + slots[r] * slot_floats + at * parts * net->hidden;
             const float *x = at == 0 ? net->table + (int64_t)ids[r * steps + t] * gates * net->hidden
                              : l->joined ? 0 : s->input + (t * rows + r) * s->width;
             cell_step(net, past + r * s->width, x, h);
@@ -208,10 +208,10 @@ static void layer_steps(const network *net, int at, int rows, int steps, const i
     }
 }
 
-static void advance(const network *net, int rows, int steps, const int32_t *ids, const int32_t *places, float *state,
-                    int64_t place_floats, scratch *s) {
+static void advance(const network *net, int rows, int steps, const int32_t *ids, const int32_t *slots, float *state,
+                    int64_t slot_floats, scratch *s) {
     for (int at = 0; at < net->layers; at++)
-        layer_steps(net, at, rows, steps, ids, places, state, place_floats, s);
+        layer_steps(net, at, rows, steps, ids, slots, state, slot_floats, s);
 }
 
 /* logits (rows, width) after `advance`, of what was heard from the `first` on, of T·B step by step. */

@@ -9,8 +9,8 @@ from model.checkpoint import BUNDLED, Checkpoint, load
 from model.decoding.decoder import NUMPY, Decoder
 from model.decoding.kernel_library import processors
 from model.decoding.kernel_rows import CompiledStep
-from model.decoding.kernel_weights import Packed
-from model.decoding.numpy_step import PlainStep
+from model.decoding.kernel_weights import KernelWeights
+from model.decoding.numpy_step import NumpyStep
 from model.decoding.step_weights import StepWeights
 from model.sampling.parameters import SamplingParameters
 from model.sampling.sampler import RowSampling
@@ -31,17 +31,17 @@ class BareStep:
         weights = StepWeights.of(checkpoint, ids, "int8")
         self._ids = np.full(rows, ids[-1], np.int32)
         self._state = np.zeros((rows, len(config.state_names()), config.hidden), np.float32)
-        self._plain = PlainStep(config.cell, weights)
-        self._packed = Packed(config, weights, ids, processors()[0]) if processors() else None  # owns the memory
-        self._compiled = CompiledStep(self._packed) if self._packed else None
+        self._numpy = NumpyStep(config.cell, weights)
+        self._weights = KernelWeights(config, weights, ids, processors()[0]) if processors() else None  # keeps memory
+        self._kernel = CompiledStep(self._weights) if self._weights else None
 
     def __call__(self) -> None:
         """Read one id per row."""
-        if self._compiled is not None:
-            self._compiled.step(self._ids, self._state)
+        if self._kernel is not None:
+            self._kernel.step(self._ids, self._state)
         else:
-            self._plain.advance(self._ids, self._state)
-            self._plain.logits(self._state)
+            self._numpy.advance(self._ids, self._state)
+            self._numpy.logits(self._state)
 
 
 def timed(run: Callable[[], object]) -> Callable[[], float]:
@@ -124,9 +124,9 @@ class DrawStep:
         self._decoder = decoder  # owns the weights
         self._rows = decoder.rows(rows)
         self._places = np.arange(rows, dtype=np.int32)
-        for place in range(rows):
-            sampling = RowSampling(SamplingParameters(seed=place), decoder.ids, np.zeros(0, np.int64))
-            self._rows.set(place, sampling, int(decoder.ids[-1]))
+        for slot in range(rows):
+            sampling = RowSampling(SamplingParameters(seed=slot), decoder.ids, np.zeros(0, np.int64))
+            self._rows.set(slot, sampling, int(decoder.ids[-1]))
 
     def __call__(self) -> None:
         """Draw one id per row."""

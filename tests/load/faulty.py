@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 import unroll
 from model.checkpoint import BUNDLED, load
 from model.decoding.decoder import Decoder
-from model.decoding.rows import Drawn, Places, Rows, Scored
+from model.decoding.rows import Drawn, Rows, Scored, Slots
 from model.sampling.sampler import RowSampling
 
 JOINS, DRAWS, DIES, HANGS, JUMPS = "$", "&", "3", "-", ";"
-"""What a prompt ends with whose text raises as it takes its place, raises as it draws, ends the thread that draws, lets
+"""What a prompt ends with whose text raises as it takes its slot, raises as it draws, ends the thread that draws, lets
 it wait for ever, or sets the clock on the wall a year back."""
 
 YEAR = 365 * 86_400.0
@@ -35,7 +35,7 @@ class FaultyRows:
     def state(self) -> NDArray[np.float32]:
         return self.rows.state
 
-    def set(self, place: int, sampling: RowSampling, last_id: int) -> None:
+    def set(self, slot: int, sampling: RowSampling, last_id: int) -> None:
         fault = self.ids.get(last_id, "")
         if fault == JOINS:
             raise RuntimeError("injected as a text takes its place")
@@ -43,26 +43,26 @@ class FaultyRows:
             before = time.time
             time.time = lambda: before() - YEAR
         elif fault:
-            self.pending[place] = fault
-        self.rows.set(place, sampling, last_id)
+            self.pending[slot] = fault
+        self.rows.set(slot, sampling, last_id)
 
-    def read(self, places: Places, ids: NDArray[np.int32]) -> None:
-        self.rows.read(places, ids)
+    def read(self, slots: Slots, ids: NDArray[np.int32]) -> None:
+        self.rows.read(slots, ids)
 
-    def draw(self, places: Places, steps: int) -> Drawn:
-        faults = {self.pending.pop(int(place)) for place in places if int(place) in self.pending}
+    def draw(self, slots: Slots, steps: int) -> Drawn:
+        faults = {self.pending.pop(int(slot)) for slot in slots if int(slot) in self.pending}
         if DRAWS in faults:
             raise RuntimeError("injected as texts draw")
         if DIES in faults:
             raise SystemExit
         if HANGS in faults:
             time.sleep(ALMOST_FOR_EVER)
-        return self.rows.draw(places, steps)
+        return self.rows.draw(slots, steps)
 
     def score(
-        self, places: Places, ids: NDArray[np.int32], following: NDArray[np.int32], top: int | None = None
+        self, slots: Slots, ids: NDArray[np.int32], following: NDArray[np.int32], top: int | None = None
     ) -> Scored:
-        return self.rows.score(places, ids, following, top)
+        return self.rows.score(slots, ids, following, top)
 
 
 def main() -> None:
@@ -70,7 +70,7 @@ def main() -> None:
     encode = load(BUNDLED).tokenizer.encode
     ids = {int(encode(fault)[0]): fault for fault in (JOINS, DRAWS, DIES, HANGS, JUMPS)}
     rows = Decoder.rows
-    Decoder.rows = lambda decoder, places: FaultyRows(rows(decoder, places), ids)  # type: ignore[assignment, method-assign]
+    Decoder.rows = lambda decoder, slots: FaultyRows(rows(decoder, slots), ids)  # type: ignore[assignment, method-assign]
     sys.argv = ["unroll", "serve", *sys.argv[1:]]
     unroll.main()
 

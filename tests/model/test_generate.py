@@ -59,12 +59,12 @@ def test_drawing_by_hand_gives_the_same_text() -> None:
     assert text_of(max_tokens=30, parameters=SamplingParameters(temperature=0)) == shown
 
 
-@pytest.mark.parametrize("arithmetic", ["int8", "fp32"])
+@pytest.mark.parametrize("quantization", ["int8", "fp32"])
 @pytest.mark.parametrize("cell", CELLS)
-def test_every_cell_writes_the_characters_training_saw_and_no_other(cell: str, arithmetic: str) -> None:
+def test_every_cell_writes_the_characters_training_saw_and_no_other(cell: str, quantization: str) -> None:
     unseen = np.concatenate([np.arange(BYTES), BYTES + np.arange(2, 12)])
     checkpoint = small_checkpoint(cell, unseen=unseen)  # type: ignore[arg-type]
-    decoder = Decoder(checkpoint, arithmetic)  # type: ignore[arg-type]
+    decoder = Decoder(checkpoint, quantization)  # type: ignore[arg-type]
     hot = SamplingParameters(temperature=100, seed=5)
     pieces = generate(decoder, checkpoint.tokenizer, "月", max_tokens=600, parameters=hot)
     text = "".join(piece.text for piece in pieces)

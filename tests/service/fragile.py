@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.decoding.decoder import Decoder
-from model.decoding.rows import Drawn, Places, Rows, Scored
+from model.decoding.rows import Drawn, Rows, Scored, Slots
 from model.sampling.sampler import RowSampling
 from tests.model.small import CHARACTERS
 from tests.service.serving import SlowRows
@@ -24,23 +24,23 @@ class FragileRows(SlowRows):
         super().__init__(rows)
         self.last: dict[int, int] = {}
 
-    def set(self, place: int, sampling: RowSampling, last_id: int) -> None:
-        self.last[place] = last_id
-        super().set(place, sampling, last_id)
+    def set(self, slot: int, sampling: RowSampling, last_id: int) -> None:
+        self.last[slot] = last_id
+        super().set(slot, sampling, last_id)
 
-    def read(self, places: Places, ids: NDArray[np.int32]) -> None:
+    def read(self, slots: Slots, ids: NDArray[np.int32]) -> None:
         self.refuse(ids.ravel().tolist())
-        super().read(places, ids)
+        super().read(slots, ids)
 
-    def draw(self, places: Places, steps: int) -> Drawn:
-        self.refuse([self.last.pop(int(place), 0) for place in places])
-        return super().draw(places, steps)
+    def draw(self, slots: Slots, steps: int) -> Drawn:
+        self.refuse([self.last.pop(int(slot), 0) for slot in slots])
+        return super().draw(slots, steps)
 
     def score(
-        self, places: Places, ids: NDArray[np.int32], following: NDArray[np.int32], top: int | None = None
+        self, slots: Slots, ids: NDArray[np.int32], following: NDArray[np.int32], top: int | None = None
     ) -> Scored:
         self.refuse(ids.ravel().tolist())
-        return super().score(places, ids, following, top)
+        return super().score(slots, ids, following, top)
 
     def refuse(self, ids: list[int]) -> None:
         if FATAL in ids:
@@ -52,5 +52,5 @@ class FragileRows(SlowRows):
 class FragileDecoder(Decoder):
     """A decoder of such rows."""
 
-    def rows(self, places: int) -> Rows:
-        return FragileRows(super().rows(places))
+    def rows(self, slots: int) -> Rows:
+        return FragileRows(super().rows(slots))

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from model.checkpoint import Checkpoint, load
 from model.decoding.decoder import Decoder
-from model.decoding.rows import Drawn, Places, Rows, Scored
+from model.decoding.rows import Drawn, Rows, Scored, Slots
 from model.generate import Piece, generate
 from model.sampling.parameters import SamplingParameters
 from model.sampling.sampler import RowSampling
@@ -45,29 +45,29 @@ class SlowRows:
     def state(self) -> NDArray[np.float32]:
         return self.rows.state
 
-    def set(self, place: int, sampling: RowSampling, last_id: int) -> None:
-        self.rows.set(place, sampling, last_id)
+    def set(self, slot: int, sampling: RowSampling, last_id: int) -> None:
+        self.rows.set(slot, sampling, last_id)
 
-    def read(self, places: Places, ids: NDArray[np.int32]) -> None:
+    def read(self, slots: Slots, ids: NDArray[np.int32]) -> None:
         time.sleep(0.002 * ids.shape[1])
-        self.rows.read(places, ids)
+        self.rows.read(slots, ids)
 
-    def draw(self, places: Places, steps: int) -> Drawn:
+    def draw(self, slots: Slots, steps: int) -> Drawn:
         time.sleep(0.002 * steps)
-        return self.rows.draw(places, steps)
+        return self.rows.draw(slots, steps)
 
     def score(
-        self, places: Places, ids: NDArray[np.int32], following: NDArray[np.int32], top: int | None = None
+        self, slots: Slots, ids: NDArray[np.int32], following: NDArray[np.int32], top: int | None = None
     ) -> Scored:
         time.sleep(0.002 * ids.shape[1])
-        return self.rows.score(places, ids, following, top)
+        return self.rows.score(slots, ids, following, top)
 
 
 class SlowDecoder(Decoder):
     """A decoder that takes its time, so that a text is still being written when a test looks."""
 
-    def rows(self, places: int) -> Rows:
-        return SlowRows(super().rows(places))
+    def rows(self, slots: int) -> Rows:
+        return SlowRows(super().rows(slots))
 
 
 @dataclass(frozen=True)

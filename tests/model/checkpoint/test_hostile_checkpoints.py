@@ -20,7 +20,7 @@ from model.checkpoint import CARD, CONFIG, TOKENIZER, WEIGHTS, load, save
 from model.checkpoint.weights_file import LARGEST_WEIGHT
 from model.config import Cell, NetworkConfig
 from model.decoding.decoder import NUMPY, Decoder
-from model.decoding.step_weights import Arithmetic
+from model.decoding.step_weights import Quantization
 from model.errors import CheckpointError, ParameterError
 from model.held_out_surprise import HeldOutSurprise
 from tests.model.damage import change_config, change_header, change_network, change_tensors, refused
@@ -291,15 +291,15 @@ def test_weights_beyond_any_that_training_finds_are_refused(value: float, folder
 
 
 @pytest.mark.parametrize("processor", [None, NUMPY])
-@pytest.mark.parametrize("arithmetic", ["int8", "fp32"])
+@pytest.mark.parametrize("quantization", ["int8", "fp32"])
 @pytest.mark.parametrize("value", [LARGEST_WEIGHT, -LARGEST_WEIGHT, 5e-324, 1e-40, 0.0])
 @pytest.mark.parametrize("cell", CELLS)
 def test_the_largest_and_the_least_weights_that_load_make_a_decoder_of_numbers(
-    cell: Cell, value: float, arithmetic: Arithmetic, processor: str | None, tmp_path: Path
+    cell: Cell, value: float, quantization: Quantization, processor: str | None, tmp_path: Path
 ) -> None:
     made = small_checkpoint(cell)
     save(replace(made, tensors={name: np.full_like(tensor, value) for name, tensor in made.tensors.items()}), tmp_path)
-    decoder = Decoder(load(tmp_path), arithmetic, processor=processor)
+    decoder = Decoder(load(tmp_path), quantization, processor=processor)
     state = decoder.initial_state(2)
     for at in range(20):
         logits, state = decoder.step(np.array([at, 256 + at]), state)

@@ -14,7 +14,7 @@ from model.sampling.parameters import SamplingParameters
 from model.sampling.sampler import RowSampling
 from tests.model.small import CELLS, OPTIONS, small_checkpoint
 
-PLACES, STEPS = 6, 60
+SLOTS, STEPS = 6, 60
 NO_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 DEVICES = ["cpu", pytest.param("cuda", marks=NO_GPU)]
 
@@ -31,53 +31,53 @@ def test_rows_and_steps_are_the_decoder_s_but_for_rounding(
     exact, decoder = Decoder(checkpoint, "fp32"), CudaDecoder(checkpoint, device=device)
     assert np.array_equal(decoder.ids, exact.ids)
     ids = np.random.default_rng(7).integers(0, checkpoint.config.vocabulary, (3, STEPS)).astype(np.int32)
-    rows, places = decoder.rows(PLACES), [4, 0, 3]
-    rows.read(places, ids)
+    rows, slots = decoder.rows(SLOTS), [4, 0, 3]
+    rows.read(slots, ids)
     expected, state = exact.initial_state(3), decoder.initial_state(3)
     for at in range(STEPS):
         wanted, expected = exact.step(ids[:, at], expected)
         logits, state = decoder.step(ids[:, at], state)
     np.testing.assert_allclose(logits, wanted, rtol=0, atol=5e-5)
     np.testing.assert_allclose(state, expected, rtol=0, atol=5e-5)
-    np.testing.assert_allclose(np.array(rows.state)[places], expected, rtol=0, atol=5e-5)
+    np.testing.assert_allclose(np.array(rows.state)[slots], expected, rtol=0, atol=5e-5)
 
 
 @pytest.mark.parametrize("cell", CELLS)
 def test_what_rows_report_of_their_draws_is_what_the_decoder_thinks_of_them(cell: Cell, device: str) -> None:
     checkpoint = small_checkpoint(cell)
-    exact, rows = Decoder(checkpoint, "fp32"), CudaDecoder(checkpoint, device=device).rows(PLACES)
-    for place in range(PLACES):
-        sampling = RowSampling(SamplingParameters(seed=place, top_p=0.95), exact.ids, np.zeros(0, np.int32), 0, 2)
-        rows.set(place, sampling, 256 + place)
-    drawn = rows.draw(range(PLACES), STEPS)
+    exact, rows = Decoder(checkpoint, "fp32"), CudaDecoder(checkpoint, device=device).rows(SLOTS)
+    for slot in range(SLOTS):
+        sampling = RowSampling(SamplingParameters(seed=slot, top_p=0.95), exact.ids, np.zeros(0, np.int32), 0, 2)
+        rows.set(slot, sampling, 256 + slot)
+    drawn = rows.draw(range(SLOTS), STEPS)
     assert drawn.logprobs is not None
-    ids, state = np.arange(256, 256 + PLACES, dtype=np.int32), exact.initial_state(PLACES)
+    ids, state = np.arange(256, 256 + SLOTS, dtype=np.int32), exact.initial_state(SLOTS)
     for at in range(STEPS):
         logits, state = exact.step(ids, state)
         ids = drawn.ids[:, at]
         wide = logits.astype(np.float64)
         thought = wide - np.log(np.exp(wide).sum(axis=1, keepdims=True))
         columns = np.searchsorted(exact.ids, ids)
-        np.testing.assert_allclose(drawn.logprobs[:, at], thought[np.arange(PLACES), columns], rtol=0, atol=1e-4)
+        np.testing.assert_allclose(drawn.logprobs[:, at], thought[np.arange(SLOTS), columns], rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_a_place_holds_the_same_to_the_bit_whoever_runs_beside_it(cell: Cell, device: str) -> None:
+def test_a_slot_holds_the_same_to_the_bit_whoever_runs_beside_it(cell: Cell, device: str) -> None:
     decoder = CudaDecoder(small_checkpoint(cell, hidden=33, skip=True), device=device)
-    ids = np.random.default_rng(3).integers(0, decoder.config.vocabulary, (PLACES, STEPS)).astype(np.int32)
-    together = decoder.rows(PLACES)
-    together.read(range(PLACES), ids)
-    for place in range(PLACES):
-        alone = decoder.rows(PLACES)
-        alone.read([place], ids[place : place + 1])
-        assert alone.state[place].copy().tobytes() == together.state[place].copy().tobytes()
+    ids = np.random.default_rng(3).integers(0, decoder.config.vocabulary, (SLOTS, STEPS)).astype(np.int32)
+    together = decoder.rows(SLOTS)
+    together.read(range(SLOTS), ids)
+    for slot in range(SLOTS):
+        alone = decoder.rows(SLOTS)
+        alone.read([slot], ids[slot : slot + 1])
+        assert alone.state[slot].copy().tobytes() == together.state[slot].copy().tobytes()
 
 
 def test_a_state_is_used_as_an_array_is(device: str) -> None:
     decoder = CudaDecoder(small_checkpoint(), device=device)
-    rows, shape = decoder.rows(PLACES), decoder.initial_state(1).shape[1:]
+    rows, shape = decoder.rows(SLOTS), decoder.initial_state(1).shape[1:]
     state: Any = rows.state
-    assert (len(state), state.shape, state[2].shape) == (PLACES, (PLACES, *shape), shape)
+    assert (len(state), state.shape, state[2].shape) == (SLOTS, (SLOTS, *shape), shape)
     value = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     state[2] = value
     value_before = value.copy()

@@ -12,13 +12,13 @@ from model.checkpoint import Checkpoint
 from model.config import Cell
 from model.decoding.decoder import NUMPY, Decoder, State
 from model.decoding.kernel_library import processors
-from model.decoding.step_weights import Arithmetic
+from model.decoding.step_weights import Quantization
 from model.errors import ParameterError
 from model.network import from_tensors
 from tests.model.small import CELLS, OPTIONS, SIZE, small_checkpoint
 
 ROWS, STEPS = 4, 120
-ARITHMETICS: tuple[Arithmetic, ...] = ("int8", "fp32")
+QUANTIZATIONS: tuple[Quantization, ...] = ("int8", "fp32")
 PROCESSORS = [*processors(), NUMPY]
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
@@ -98,7 +98,7 @@ def test_int8_rounds_nothing_that_is_exact_in_eight_bits() -> None:
     hidden = (random.integers(-127, 128, (ROWS, checkpoint.config.hidden)) / 127).astype(np.float32)
     state = np.stack([hidden, np.zeros_like(hidden)], axis=1)
     ids = random_ids(checkpoint, ROWS)
-    (_, rounded), (_, kept) = (Decoder(checkpoint, arithmetic).step(ids, state) for arithmetic in ARITHMETICS)
+    (_, rounded), (_, kept) = (Decoder(checkpoint, quantization).step(ids, state) for quantization in QUANTIZATIONS)
     np.testing.assert_allclose(rounded, kept, rtol=0, atol=2e-6)
 
 
@@ -108,8 +108,8 @@ def test_an_int8_product_errs_by_at_most_half_a_step_per_weight() -> None:
     hidden = (np.random.default_rng(3).integers(0, 128, (ROWS, 24)) / 127).astype(np.float32)
     ids = random_ids(checkpoint, ROWS)
     sums = []
-    for arithmetic in ARITHMETICS:
-        _, after = Decoder(checkpoint, arithmetic).step(ids, hidden[:, None])
+    for quantization in QUANTIZATIONS:
+        _, after = Decoder(checkpoint, quantization).step(ids, hidden[:, None])
         sums.append(np.arctanh(after[:, 0].astype(np.float64)))
     steps = np.abs(checkpoint.tensors["layers.0.weight_hh_l0"]).max(axis=1) / 127
     settled = np.abs(sums[1]) < 2  # beyond, tanh is too flat to be undone in fp32
@@ -119,10 +119,10 @@ def test_an_int8_product_errs_by_at_most_half_a_step_per_weight() -> None:
 
 
 @pytest.mark.parametrize("processor", PROCESSORS)
-@pytest.mark.parametrize("arithmetic", ARITHMETICS)
+@pytest.mark.parametrize("quantization", QUANTIZATIONS)
 @pytest.mark.parametrize("cell", CELLS)
 def test_a_skip_connection_of_weight_zero_is_as_good_as_none(
-    cell: Cell, arithmetic: Arithmetic, processor: str
+    cell: Cell, quantization: Quantization, processor: str
 ) -> None:
     """The output's columns are the layers' from the lowest up, so the last are those that read the last layer."""
     checkpoint = small_checkpoint(cell, 3)
@@ -133,21 +133,21 @@ def test_a_skip_connection_of_weight_zero_is_as_good_as_none(
     )
     ids = random_ids(checkpoint, ROWS, 20)
     (logits, state), (expected, last) = (
-        run(Decoder(one, arithmetic, processor=processor), ids) for one in (skipping, checkpoint)
+        run(Decoder(one, quantization, processor=processor), ids) for one in (skipping, checkpoint)
     )
-    np.testing.assert_allclose(logits, expected, rtol=0, atol=0 if arithmetic == "int8" else 1e-6)
+    np.testing.assert_allclose(logits, expected, rtol=0, atol=0 if quantization == "int8" else 1e-6)
     assert state.tobytes() == last.tobytes()
 
 
 @pytest.mark.parametrize("processor", PROCESSORS)
-@pytest.mark.parametrize("arithmetic", ARITHMETICS)
+@pytest.mark.parametrize("quantization", QUANTIZATIONS)
 @pytest.mark.parametrize("options", [OPTIONS[0], OPTIONS[-1]], ids=str)
 @pytest.mark.parametrize("cell", CELLS)
 def test_a_row_is_the_same_to_the_bit_whatever_stands_beside_it(
-    cell: Cell, options: dict[str, Any], arithmetic: Arithmetic, processor: str
+    cell: Cell, options: dict[str, Any], quantization: Quantization, processor: str
 ) -> None:
     checkpoint = small_checkpoint(cell, hidden=33, embedding=7, **options)
-    decoder = Decoder(checkpoint, arithmetic, processor=processor)
+    decoder = Decoder(checkpoint, quantization, processor=processor)
     ids = random_ids(checkpoint, 63, 6)
     alone = [run(decoder, ids[row : row + 1]) for row in range(63)]
     for rows in (1, 2, 3, 5, 8, 13, 31, 32, 63):
@@ -156,10 +156,10 @@ def test_a_row_is_the_same_to_the_bit_whatever_stands_beside_it(
         assert [logits.tobytes(), state.tobytes()] == expected
 
 
-@pytest.mark.parametrize("arithmetic", ARITHMETICS)
-def test_the_columns_are_the_ids_that_training_saw(arithmetic: Arithmetic) -> None:
+@pytest.mark.parametrize("quantization", QUANTIZATIONS)
+def test_the_columns_are_the_ids_that_training_saw(quantization: Quantization) -> None:
     checkpoint = small_checkpoint(unseen=np.array([0, 5, 6, 258, SIZE - 1]))
-    some, every = Decoder(checkpoint, arithmetic), Decoder(checkpoint, arithmetic, every_id=True)
+    some, every = Decoder(checkpoint, quantization), Decoder(checkpoint, quantization, every_id=True)
     assert set(range(checkpoint.config.vocabulary)) - set(some.ids.tolist()) == {0, 5, 6, 258, SIZE - 1}
     assert every.ids.tolist() == list(range(checkpoint.config.vocabulary))
     ids = random_ids(checkpoint, ROWS, 5)
@@ -198,4 +198,4 @@ def test_a_state_in_another_order_of_memory_is_read_as_it_is() -> None:
 def test_another_arithmetic_is_refused() -> None:
     with pytest.raises(ParameterError, match="choose int8 or fp32") as caught:
         Decoder(small_checkpoint(), "int4")  # type: ignore[arg-type]
-    assert caught.value.parameter == "arithmetic"
+    assert caught.value.parameter == "quantization"

@@ -18,7 +18,7 @@ from model.sampling.sampler import RowSampling
 from tests.model.small import CELLS, CHARACTERS, OPTIONS, small_checkpoint
 
 COMPILED = processors()
-PLACES = 9
+SLOTS = 9
 
 pytestmark = pytest.mark.skipif(not COMPILED, reason="no kernel was compiled for this processor")
 
@@ -34,10 +34,10 @@ def random_ids(decoder: Decoder, *shape: int, seed: int = 0) -> NDArray[np.int32
 
 
 def start(rows: Rows, decoder: Decoder, parameters: list[SamplingParameters], logprobs: int | None = None) -> None:
-    """Let place i draw with the i-th parameters, as choice i."""
-    for place, one in enumerate(parameters):
-        prompt = random_ids(decoder, 5, seed=place)
-        rows.set(place, RowSampling(one, decoder.ids, prompt, place, logprobs), int(prompt[-1]))
+    """Let slot i draw with the i-th parameters, as choice i."""
+    for slot, one in enumerate(parameters):
+        prompt = random_ids(decoder, 5, seed=slot)
+        rows.set(slot, RowSampling(one, decoder.ids, prompt, slot, logprobs), int(prompt[-1]))
 
 
 def test_kernels_come_best_first() -> None:
@@ -94,7 +94,7 @@ def test_sums_longer_than_floats_hold_are_exact(layers: int, hidden: int, skip: 
 def test_prompts_are_read_the_same_in_any_slices(cell: Cell, options: dict[str, Any], processor: str) -> None:
     compiled, plain = pair(processor, cell, hidden=36, **options)
     ids = random_ids(plain, 3, 150)
-    whole, sliced, expected = compiled.rows(PLACES), compiled.rows(PLACES), plain.rows(PLACES)
+    whole, sliced, expected = compiled.rows(SLOTS), compiled.rows(SLOTS), plain.rows(SLOTS)
     whole.read([4, 0, 7], ids)
     for at in (slice(0, 1), slice(1, 66), slice(66, 150)):
         sliced.read([4, 0, 7], ids[:, at])
@@ -120,19 +120,19 @@ PARAMETERS = st.builds(
 
 @pytest.mark.parametrize("processor", COMPILED)
 @settings(max_examples=60)
-@given(parameters=st.lists(PARAMETERS, min_size=1, max_size=PLACES), data=st.data())
+@given(parameters=st.lists(PARAMETERS, min_size=1, max_size=SLOTS), data=st.data())
 def test_draws_are_the_same_whatever_the_parameters(
     processor: str, parameters: list[SamplingParameters], data: st.DataObject
 ) -> None:
     compiled, plain = pair(processor, **data.draw(st.sampled_from(OPTIONS)))
     logprobs = data.draw(st.sampled_from([None, 0, 5, 1000]))
-    ours, theirs = compiled.rows(PLACES), plain.rows(PLACES)
+    ours, theirs = compiled.rows(SLOTS), plain.rows(SLOTS)
     start(ours, compiled, parameters, logprobs)
     start(theirs, plain, parameters, logprobs)
     for _ in range(3):
-        places = data.draw(st.permutations(range(len(parameters))))[: data.draw(st.integers(1, len(parameters)))]
+        slots = data.draw(st.permutations(range(len(parameters))))[: data.draw(st.integers(1, len(parameters)))]
         steps = data.draw(st.integers(1, 9))
-        drawn, expected = ours.draw(places, steps), theirs.draw(places, steps)
+        drawn, expected = ours.draw(slots, steps), theirs.draw(slots, steps)
         for one, other in zip(drawn, expected, strict=True):
             assert (one is None) == (other is None)
             assert one is None or other is None or one.tobytes() == other.tobytes()
@@ -146,7 +146,7 @@ def test_a_large_vocabulary_draws_the_same(processor: str) -> None:
     compiled, plain = pair(processor, characters=characters, hidden=16)
     filters: list[dict[str, Any]] = [{}, {"top_k": 50}, {"top_p": 0.7}, {"min_p": 0.1}, {"temperature": 0}]
     parameters = [SamplingParameters(seed=seed, **chosen) for seed, chosen in enumerate(filters)]
-    ours, theirs = compiled.rows(PLACES), plain.rows(PLACES)
+    ours, theirs = compiled.rows(SLOTS), plain.rows(SLOTS)
     start(ours, compiled, parameters, 3)
     start(theirs, plain, parameters, 3)
     drawn, expected = ours.draw(range(5), 40), theirs.draw(range(5), 40)
@@ -163,7 +163,7 @@ def test_scores_are_the_same_in_any_slices(
 ) -> None:
     compiled, plain = pair(processor, cell, 3, hidden=35, **options)
     ids = random_ids(plain, 2, 151)
-    ours, theirs = compiled.rows(PLACES), plain.rows(PLACES)
+    ours, theirs = compiled.rows(SLOTS), plain.rows(SLOTS)
     expected = theirs.score([3, 0], ids[:, :-1], ids[:, 1:], top)
     cuts = [slice(0, 1), slice(1, 90), slice(90, 150)]
     found = [ours.score([3, 0], ids[:, :-1][:, cut], ids[:, 1:][:, cut], top) for cut in cuts]
@@ -179,18 +179,18 @@ def test_scores_are_the_same_in_any_slices(
 def test_in_floats_a_row_does_not_depend_on_its_neighbours(cell: Cell, options: dict[str, Any], processor: str) -> None:
     """Products in floats are fused and so the processor's own, but each sum still runs in one order."""
     decoder = Decoder(small_checkpoint(cell, hidden=33, **options), "fp32", processor=processor)
-    parameters = [SamplingParameters(seed=seed) for seed in range(PLACES)]
-    together, alone = decoder.rows(PLACES), decoder.rows(PLACES)
+    parameters = [SamplingParameters(seed=seed) for seed in range(SLOTS)]
+    together, alone = decoder.rows(SLOTS), decoder.rows(SLOTS)
     start(together, decoder, parameters, 2)
     start(alone, decoder, parameters, 2)
-    ids = random_ids(decoder, PLACES, 70)
-    together.read(range(PLACES), ids)
-    drawn = together.draw(range(PLACES), 12)
-    for place in range(PLACES):
+    ids = random_ids(decoder, SLOTS, 70)
+    together.read(range(SLOTS), ids)
+    drawn = together.draw(range(SLOTS), 12)
+    for slot in range(SLOTS):
         for at in range(70):
-            alone.read([place], ids[place : place + 1, at : at + 1])
-        one = alone.draw([place], 5).ids.tolist()[0] + alone.draw([place], 7).ids.tolist()[0]
-        assert drawn.ids[place].tolist() == one
+            alone.read([slot], ids[slot : slot + 1, at : at + 1])
+        one = alone.draw([slot], 5).ids.tolist()[0] + alone.draw([slot], 7).ids.tolist()[0]
+        assert drawn.ids[slot].tolist() == one
     assert together.state.tobytes() == alone.state.tobytes()
 
 
@@ -209,13 +209,13 @@ def test_an_id_the_network_does_not_have_is_refused_and_changes_nothing(processo
 
 @pytest.mark.parametrize("processor", COMPILED)
 def test_a_kernel_works_on_states_it_is_given(processor: str) -> None:
-    """A state copied from one place to another goes on as the first does."""
+    """A state copied from one slot to another goes on as the first does."""
     compiled, _ = pair(processor)
     rows = compiled.rows(3)
     rows.read([0], random_ids(compiled, 1, 30))
     rows.state[2] = rows.state[0]
-    for place in (0, 2):
-        rows.set(place, RowSampling(SamplingParameters(seed=5), compiled.ids, np.zeros(0, int)), 280)
+    for slot in (0, 2):
+        rows.set(slot, RowSampling(SamplingParameters(seed=5), compiled.ids, np.zeros(0, int)), 280)
     drawn = rows.draw([2, 0], 20).ids
     assert drawn[0].tolist() == drawn[1].tolist()
     assert len(set(drawn[0].tolist())) > 5

@@ -1,4 +1,4 @@
-"""Rows of a running batch: each place writes its own text, whoever draws beside it and however steps are grouped."""
+"""Rows of a running batch: each slot writes its own text, whoever draws beside it and however steps are grouped."""
 
 from functools import cache
 from typing import Any, NamedTuple
@@ -21,10 +21,14 @@ from model.sampling.sampler import RowSampling
 from tests.model.plain import write_plainly
 from tests.model.small import CELLS, small_checkpoint
 
-PLACES, LONGEST = 5, 40
+SLOTS, LONGEST = 5, 40
 EVERY_ID = small_checkpoint(unseen=np.zeros(0, np.int64))  # 289 columns, bytes among them
 
-CPU = {f"{arithmetic}-{name}": (arithmetic, name) for arithmetic in ("int8", "fp32") for name in (*processors(), NUMPY)}
+CPU = {
+    f"{quantization}-{name}": (quantization, name)
+    for quantization in ("int8", "fp32")
+    for name in (*processors(), NUMPY)
+}
 GPU = {"cuda-step-on-the-cpu": "cpu", "cuda": "cuda"}
 NO_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 EVERY = [*CPU, *(pytest.param(name, marks=NO_GPU if device == "cuda" else ()) for name, device in GPU.items())]
@@ -33,7 +37,7 @@ pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 
 class Text(NamedTuple):
-    """What a place is to write: a continuation of a prompt."""
+    """What a slot is to write: a continuation of a prompt."""
 
     prompt: str
     parameters: SamplingParameters
@@ -57,21 +61,21 @@ def decoder_of(name: str, cell: Cell = "lstm") -> Any:
     checkpoint = EVERY_ID if cell == "lstm" else small_checkpoint(cell, unseen=np.zeros(0, np.int64))
     if name in GPU:
         return CudaDecoder(checkpoint, device=GPU[name])
-    arithmetic, processor = CPU[name]
-    return Decoder(checkpoint, arithmetic, processor=processor)  # type: ignore[arg-type]
+    quantization, processor = CPU[name]
+    return Decoder(checkpoint, quantization, processor=processor)  # type: ignore[arg-type]
 
 
 def prompt_of(text: Text) -> NDArray[np.int32]:
     return EVERY_ID.tokenizer.encode(text.prompt).astype(np.int32)
 
 
-def begin(rows: Rows, place: int, text: Text) -> None:
-    """Let a place read all of a prompt but its last id, and draw from there."""
+def begin(rows: Rows, slot: int, text: Text) -> None:
+    """Let a slot read all of a prompt but its last id, and draw from there."""
     ids = prompt_of(text)
-    rows.state[place] = 0
-    rows.read([place], ids[None, :-1])
+    rows.state[slot] = 0
+    rows.read([slot], ids[None, :-1])
     columns = np.arange(EVERY_ID.config.vocabulary)
-    rows.set(place, RowSampling(text.parameters, columns, ids, text.choice, text.logprobs), int(ids[-1]))
+    rows.set(slot, RowSampling(text.parameters, columns, ids, text.choice, text.logprobs), int(ids[-1]))
 
 
 def entries(drawn: Drawn, at: int, logprobs: int | None) -> list[Any]:
@@ -90,41 +94,41 @@ def entries(drawn: Drawn, at: int, logprobs: int | None) -> list[Any]:
 
 
 @cache
-def alone(name: str, place: int, text: Text) -> list[Any]:
-    """What a place draws where no other place is ever touched, one step a call."""
-    rows = decoder_of(name).rows(PLACES)
-    begin(rows, place, text)
-    return [entry for _ in range(LONGEST) for entry in entries(rows.draw([place], 1), 0, text.logprobs)]
+def alone(name: str, slot: int, text: Text) -> list[Any]:
+    """What a slot draws where no other slot is ever touched, one step a call."""
+    rows = decoder_of(name).rows(SLOTS)
+    begin(rows, slot, text)
+    return [entry for _ in range(LONGEST) for entry in entries(rows.draw([slot], 1), 0, text.logprobs)]
 
 
-DRAWS = st.tuples(st.permutations(range(PLACES)), st.integers(1, PLACES), st.integers(1, 8))
-BEGINS = st.tuples(st.integers(0, PLACES - 1), st.integers(0, len(TEXTS) - 1))
+DRAWS = st.tuples(st.permutations(range(SLOTS)), st.integers(1, SLOTS), st.integers(1, 8))
+BEGINS = st.tuples(st.integers(0, SLOTS - 1), st.integers(0, len(TEXTS) - 1))
 
 
 @pytest.mark.parametrize("name", EVERY)
 @settings(max_examples=30)
-@given(st.lists(st.integers(0, len(TEXTS) - 1), min_size=PLACES, max_size=PLACES), st.lists(DRAWS | BEGINS, max_size=9))
-def test_each_place_writes_what_it_writes_alone(name: str, first: list[int], schedule: list[tuple[Any, ...]]) -> None:
-    """Any places in any order draw any number of steps, and now and then one is handed to another text."""
-    rows = decoder_of(name).rows(PLACES)
+@given(st.lists(st.integers(0, len(TEXTS) - 1), min_size=SLOTS, max_size=SLOTS), st.lists(DRAWS | BEGINS, max_size=9))
+def test_each_slot_writes_what_it_writes_alone(name: str, first: list[int], schedule: list[tuple[Any, ...]]) -> None:
+    """Any slots in any order draw any number of steps, and now and then one is handed to another text."""
+    rows = decoder_of(name).rows(SLOTS)
     texts = [TEXTS[number] for number in first]
     found: list[list[Any]] = [[] for _ in first]
-    for place, text in enumerate(texts):
-        begin(rows, place, text)
+    for slot, text in enumerate(texts):
+        begin(rows, slot, text)
     for action in schedule:
         if len(action) == 2:
-            place, number = action
-            texts[place], found[place] = TEXTS[number], []
-            begin(rows, place, texts[place])
+            slot, number = action
+            texts[slot], found[slot] = TEXTS[number], []
+            begin(rows, slot, texts[slot])
             continue
         order, count, steps = action
-        places = [place for place in order[:count] if len(found[place]) + steps <= LONGEST]
-        if places:
-            drawn = rows.draw(places, steps)
-            for at, place in enumerate(places):
-                found[place] += entries(drawn, at, texts[place].logprobs)
-    for place, text in enumerate(texts):
-        assert found[place] == alone(name, place, text)[: len(found[place])]
+        slots = [slot for slot in order[:count] if len(found[slot]) + steps <= LONGEST]
+        if slots:
+            drawn = rows.draw(slots, steps)
+            for at, slot in enumerate(slots):
+                found[slot] += entries(drawn, at, texts[slot].logprobs)
+    for slot, text in enumerate(texts):
+        assert found[slot] == alone(name, slot, text)[: len(found[slot])]
 
 
 @pytest.mark.parametrize("cell", CELLS)
@@ -133,10 +137,10 @@ def test_rows_draw_what_is_drawn_plainly_and_report_the_same(name: str, cell: Ce
     decoder = decoder_of(name, cell)
     rows = decoder.rows(len(TEXTS))
     texts = [text._replace(logprobs=text.logprobs or 0) for text in TEXTS]
-    for place, text in enumerate(texts):
-        begin(rows, place, text)
+    for slot, text in enumerate(texts):
+        begin(rows, slot, text)
     drawn = rows.draw(range(len(TEXTS)), LONGEST)
-    for place, text in enumerate(texts):
+    for slot, text in enumerate(texts):
         for write in (write_plainly, generate):
             pieces = write(
                 decoder,
@@ -149,7 +153,7 @@ def test_rows_draw_what_is_drawn_plainly_and_report_the_same(name: str, cell: Ce
             )
             expected = [entry for piece in pieces for entry in piece.logprobs]
             assert len(expected) == LONGEST
-            assert entries(drawn, place, text.logprobs) == expected
+            assert entries(drawn, slot, text.logprobs) == expected
 
 
 @pytest.mark.parametrize("name", EVERY)
@@ -158,7 +162,7 @@ def test_rows_draw_what_is_drawn_plainly_and_report_the_same(name: str, cell: Ce
 def test_reading_in_any_slices_is_reading_step_by_step(name: str, sizes: list[int], seed: int) -> None:
     ids = np.random.default_rng(seed).integers(0, EVERY_ID.config.vocabulary, (3, 30)).astype(np.int32)
     decoder = decoder_of(name)
-    sliced, stepped = decoder.rows(PLACES), decoder.rows(PLACES)
+    sliced, stepped = decoder.rows(SLOTS), decoder.rows(SLOTS)
     at = 0
     for size in [*sizes, 30]:
         sliced.read([4, 0, 2], ids[:, at : at + size])
@@ -173,7 +177,7 @@ def test_reading_in_any_slices_is_reading_step_by_step(name: str, sizes: list[in
 @pytest.mark.parametrize("name", CPU)
 def test_reading_is_stepping_the_decoder(name: str) -> None:
     decoder = decoder_of(name)
-    rows, state = decoder.rows(PLACES), decoder.initial_state(2)
+    rows, state = decoder.rows(SLOTS), decoder.initial_state(2)
     ids = np.random.default_rng(1).integers(0, EVERY_ID.config.vocabulary, (2, 90)).astype(np.int32)
     rows.read([3, 1], ids)
     for at in range(90):
@@ -183,9 +187,9 @@ def test_reading_is_stepping_the_decoder(name: str) -> None:
 
 @pytest.mark.parametrize("name", EVERY)
 def test_places_that_are_not_in_a_call_keep_their_state(name: str) -> None:
-    rows = decoder_of(name).rows(PLACES)
-    for place in range(PLACES):
-        begin(rows, place, TEXTS[0])
+    rows = decoder_of(name).rows(SLOTS)
+    for slot in range(SLOTS):
+        begin(rows, slot, TEXTS[0])
     before = np.array(rows.state)
     rows.draw([1, 3], 7)
     rows.read([1], np.full((1, 4), 260, np.int32))
@@ -196,9 +200,9 @@ def test_places_that_are_not_in_a_call_keep_their_state(name: str) -> None:
 
 @pytest.mark.parametrize("name", EVERY)
 def test_a_state_may_be_kept_put_back_and_put_elsewhere(name: str) -> None:
-    """What a cache of prompts does: the text goes on from there as if its place had read everything itself."""
+    """What a cache of prompts does: the text goes on from there as if its slot had read everything itself."""
     text = TEXTS[0]
-    rows = decoder_of(name).rows(PLACES)
+    rows = decoder_of(name).rows(SLOTS)
     begin(rows, 2, text)
     kept = rows.state[2].copy()
     expected = rows.draw([2], 20).ids.tolist()
@@ -206,9 +210,9 @@ def test_a_state_may_be_kept_put_back_and_put_elsewhere(name: str) -> None:
     rows.state[0] = kept
     rows.state[1] = rows.state[0]
     rows.state[2] = kept
-    for place in range(3):
+    for slot in range(3):
         sampling = RowSampling(text.parameters, np.arange(EVERY_ID.config.vocabulary), ids)
-        rows.set(place, sampling, int(ids[-1]))
+        rows.set(slot, sampling, int(ids[-1]))
     assert rows.draw([2], 20).ids.tolist() == expected
     assert rows.draw([1, 0], 20).ids.tolist() == expected * 2
 
@@ -216,8 +220,8 @@ def test_a_state_may_be_kept_put_back_and_put_elsewhere(name: str) -> None:
 @pytest.mark.parametrize("name", EVERY)
 def test_log_probabilities_are_reported_only_where_someone_asked_and_as_many_as_the_most(name: str) -> None:
     rows = decoder_of(name).rows(len(TEXTS))
-    for place, text in enumerate(TEXTS):
-        begin(rows, place, text)
+    for slot, text in enumerate(TEXTS):
+        begin(rows, slot, text)
     none = rows.draw([0, 5], 2)
     assert (none.ids.shape, none.logprobs, none.top_ids, none.top_logprobs) == ((2, 2), None, None, None)
     some = rows.draw([0, 2, 6], 3)
@@ -237,7 +241,7 @@ def test_log_probabilities_are_reported_only_where_someone_asked_and_as_many_as_
 
 @pytest.mark.parametrize("name", EVERY)
 def test_a_call_of_no_steps_or_no_places_changes_nothing(name: str) -> None:
-    rows = decoder_of(name).rows(PLACES)
+    rows = decoder_of(name).rows(SLOTS)
     begin(rows, 1, TEXTS[0])
     before = np.array(rows.state)
     assert rows.draw([1], 0).ids.shape == (1, 0)

@@ -8,11 +8,11 @@ import pytest
 from numpy.typing import NDArray
 
 from model.config import GATES, Cell
-from model.decoding.step_weights import TABLE_ROWS, Arithmetic, Product, StepWeights, input_table
+from model.decoding.step_weights import TABLE_ROWS, Product, Quantization, StepWeights, input_table
 from tests.model.small import CELLS, SIZE, small_checkpoint
 
 IDS = np.arange(SIZE)
-ARITHMETICS: tuple[Arithmetic, ...] = ("int8", "fp32")
+QUANTIZATIONS: tuple[Quantization, ...] = ("int8", "fp32")
 
 
 def meant(product: Product) -> NDArray[np.float64]:
@@ -52,8 +52,8 @@ def test_the_table_is_the_first_layer_s_input_half_in_either_arithmetic(cell: Ce
     if cell != "gru":
         bias += tensors["layers.0.bias_hh_l0"]
     expected = tensors["embedding.weight"] @ tensors["layers.0.weight_ih_l0"].T + bias
-    for arithmetic in ARITHMETICS:
-        table = StepWeights.of(checkpoint, IDS, arithmetic).table
+    for quantization in QUANTIZATIONS:
+        table = StepWeights.of(checkpoint, IDS, quantization).table
         np.testing.assert_allclose(table, expected, rtol=1e-5, atol=1e-6)
 
 
@@ -91,7 +91,7 @@ def test_a_layer_above_the_first_multiplies_both_hidden_states_at_once_unless_a_
 @pytest.mark.parametrize("cell", CELLS)
 def test_a_weight_is_rounded_by_at_most_half_a_127th_of_its_row_s_largest(cell: Cell) -> None:
     checkpoint = small_checkpoint(cell, layers=2)
-    rounded, kept = (StepWeights.of(checkpoint, IDS, arithmetic) for arithmetic in ARITHMETICS)
+    rounded, kept = (StepWeights.of(checkpoint, IDS, quantization) for quantization in QUANTIZATIONS)
     pairs = [(rounded.out, kept.out)]
     for one, other in zip(rounded.layers, kept.layers, strict=True):
         pairs.append((one.recurrent, other.recurrent))
@@ -125,15 +125,15 @@ def test_the_output_has_a_row_for_each_wanted_id_in_their_order() -> None:
     assert np.array_equal(out.bias, checkpoint.tensors["out.bias"][ids])
 
 
-@pytest.mark.parametrize("arithmetic", ARITHMETICS)
-def test_the_output_reads_the_hidden_states_of_all_layers_where_connections_skip(arithmetic: Arithmetic) -> None:
+@pytest.mark.parametrize("quantization", QUANTIZATIONS)
+def test_the_output_reads_the_hidden_states_of_all_layers_where_connections_skip(quantization: Quantization) -> None:
     checkpoint = small_checkpoint(layers=3, skip=True)
-    weights = StepWeights.of(checkpoint, IDS, arithmetic)
+    weights = StepWeights.of(checkpoint, IDS, quantization)
     kept = checkpoint.tensors["out.weight"]
     assert weights.out.matrix.shape == kept.shape == (SIZE, 3 * checkpoint.config.hidden)
-    found = weights.out.matrix if arithmetic == "fp32" else meant(weights.out)
+    found = weights.out.matrix if quantization == "fp32" else meant(weights.out)
     step = np.abs(kept).max(axis=1, keepdims=True) / 127
-    assert (np.abs(found - kept) <= (step * (0.5 + 1e-5) if arithmetic == "int8" else 0)).all()
+    assert (np.abs(found - kept) <= (step * (0.5 + 1e-5) if quantization == "int8" else 0)).all()
     assert weights.skip
 
 

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from model.decoding.decoder import Decoder
-from model.decoding.rows import Drawn, Places, Rows
+from model.decoding.rows import Drawn, Rows, Slots
 from service.settings import Settings
 from tests.service.error_cases import check
 from tests.service.fragile import FragileDecoder
@@ -135,14 +135,14 @@ def test_a_dead_engine_is_told_to_everyone(fragile: Running, caplog: pytest.LogC
 class DyingRows(SlowRows):
     """Rows that end their thread as if the process was to end."""
 
-    def draw(self, places: Places, steps: int) -> Drawn:  # noqa: ARG002
+    def draw(self, slots: Slots, steps: int) -> Drawn:  # noqa: ARG002
         raise SystemExit(0)
 
 
 class InterruptedRows(SlowRows):
     """The same by another signal."""
 
-    def draw(self, places: Places, steps: int) -> Drawn:  # noqa: ARG002
+    def draw(self, slots: Slots, steps: int) -> Drawn:  # noqa: ARG002
         raise KeyboardInterrupt
 
 
@@ -159,8 +159,8 @@ def test_a_process_that_can_generate_no_more_ends(rows: type, checkpoint_folder:
 class BrokenRows(SlowRows):
     """Rows whose answer has the wrong shape."""
 
-    def draw(self, places: Places, steps: int) -> Drawn:
-        return Drawn(super().draw(places, steps).ids[:, :0])
+    def draw(self, slots: Slots, steps: int) -> Drawn:
+        return Drawn(super().draw(slots, steps).ids[:, :0])
 
 
 class BrokenDecoder(Decoder):

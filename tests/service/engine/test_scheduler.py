@@ -111,7 +111,7 @@ def test_who_has_left_can_leave_again() -> None:
     assert desk.counts() == (0, 0)
 
 
-def test_a_place_is_given_on_in_the_same_change() -> None:
+def test_a_slot_is_given_on_in_the_same_change() -> None:
     """Also when whoever was to have it leaves before having sat down."""
     desk = Desk([1], 9)
     desk.add("a")

@@ -243,9 +243,9 @@ def test_a_prompt_is_read_once_for_all_its_texts(reference: Reference) -> None:
     rows = bench.workers[0]._rows
     read, reads = rows.read, []
 
-    def counted(places: Any, ids: Any) -> None:
+    def counted(slots: Any, ids: Any) -> None:
         reads.append(ids.size)
-        read(places, ids)
+        read(slots, ids)
 
     rows.read = counted  # type: ignore[method-assign]
     request = bench.submit(Wish("abc" * 100, n=8))

@@ -13,7 +13,7 @@ import pytest
 from fastapi import FastAPI
 
 from model.decoding.decoder import Decoder
-from model.decoding.rows import Drawn, Places, Rows
+from model.decoding.rows import Drawn, Rows, Slots
 from model.errors import CheckpointError
 from service.app import create_app
 from service.server import listen, make_server
@@ -91,14 +91,14 @@ class HungRows(SlowRows):
 
     go_on = threading.Event()
 
-    def draw(self, places: Places, steps: int) -> Drawn:
+    def draw(self, slots: Slots, steps: int) -> Drawn:
         self.go_on.wait(30)
-        return self.rows.draw(places, steps)
+        return self.rows.draw(slots, steps)
 
 
 class HungDecoder(Decoder):
-    def rows(self, places: int) -> Rows:
-        return HungRows(super().rows(places))
+    def rows(self, slots: int) -> Rows:
+        return HungRows(super().rows(slots))
 
 
 def test_a_server_whose_work_makes_no_step_is_not_ready_and_at_last_not_live(checkpoint_folder: Path) -> None:
@@ -155,13 +155,13 @@ def test_a_server_that_stops_is_live_and_not_ready(checkpoint_folder: Path) -> N
 class DyingRows(SlowRows):
     """Rows whose thread ends."""
 
-    def draw(self, places: Places, steps: int) -> Drawn:  # noqa: ARG002
+    def draw(self, slots: Slots, steps: int) -> Drawn:  # noqa: ARG002
         raise SystemExit
 
 
 class DyingDecoder(Decoder):
-    def rows(self, places: int) -> Rows:
-        return DyingRows(super().rows(places))
+    def rows(self, slots: int) -> Rows:
+        return DyingRows(super().rows(slots))
 
 
 def test_a_server_whose_thread_has_died_is_neither(checkpoint_folder: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from model.decoding.decoder import Decoder
-from model.decoding.rows import Drawn, Places, Rows
+from model.decoding.rows import Drawn, Rows, Slots
 from service.engine.counters import LATENCIES, STEPS, Histogram, WorkerCounters
 from service.engine.engine import Engine
 from service.inference.served_model import ServedModel
@@ -218,16 +218,16 @@ class StuckRows(SlowRows):
 
     free = threading.Event()
 
-    def draw(self, places: Places, steps: int) -> Drawn:
+    def draw(self, slots: Slots, steps: int) -> Drawn:
         assert self.free.wait(30)
-        return super().draw(places, steps)
+        return super().draw(slots, steps)
 
 
 class StuckDecoder(Decoder):
     """A decoder of such rows."""
 
-    def rows(self, places: int) -> Rows:
-        return StuckRows(super().rows(places))
+    def rows(self, slots: int) -> Rows:
+        return StuckRows(super().rows(slots))
 
 
 def test_progress_is_now_while_idle_and_stands_still_with_the_engine(checkpoint_folder: Path) -> None:

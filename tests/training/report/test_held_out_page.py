@@ -36,9 +36,9 @@ def spans(page: Page) -> list[Node]:
     return text.all("span")
 
 
-def distributions(checkpoint: Checkpoint, text: str, arithmetic: str) -> list[tuple[int, np.ndarray]]:
+def distributions(checkpoint: Checkpoint, text: str, quantization: str) -> list[tuple[int, np.ndarray]]:
     """For each id of a text after a line break, the log-probabilities of all ids there; numpy, a step at a time."""
-    decoder = Decoder(checkpoint, arithmetic, every_id=True, processor="numpy")  # type: ignore[arg-type]
+    decoder = Decoder(checkpoint, quantization, every_id=True, processor="numpy")  # type: ignore[arg-type]
     state, last, found = decoder.initial_state(1), checkpoint.tokenizer.start_id, []
     for token in checkpoint.tokenizer.encode(text).tolist():
         logits, state = decoder.step(np.array([last]), state)
@@ -58,11 +58,11 @@ def test_the_page_is_the_text_from_the_first_line_after_the_warm_up() -> None:
     assert drawn(page).all("pre", "surprise")[0].text == page.text
 
 
-@pytest.mark.parametrize(("arithmetic", "within"), [("int8", 1e-5), ("fp32", 0.1)])
-def test_surprise_is_the_network_s_own_log_probability(arithmetic: str, within: float) -> None:
+@pytest.mark.parametrize(("quantization", "within"), [("int8", 1e-5), ("fp32", 0.1)])
+def test_surprise_is_the_network_s_own_log_probability(quantization: str, within: float) -> None:
     checkpoint = small_checkpoint()
     page = held_out_page(checkpoint, checkpoint.tokenizer.encode(LINES), 300)
-    every = distributions(checkpoint, LINES[: page.before + 300], arithmetic)
+    every = distributions(checkpoint, LINES[: page.before + 300], quantization)
     expected, place = [], 0
     for character in LINES[: page.before + 300]:
         count = len(checkpoint.tokenizer.encode(character))
