@@ -8,8 +8,8 @@ from service.analysis.score_schemas import ScoreRequest
 from service.analysis.score_tally import BITS, Tally, details
 from service.api.sse import ENCODE
 from service.engine.prompt_scores import PromptScores, Slice
+from service.engine.text_request import TextRequest
 from service.inference.served_model import ServedModel
-from service.inference.text_request import TextRequest
 from service.inference.texts import Texts
 
 NO_HELD_OUT = (

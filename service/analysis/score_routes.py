@@ -17,8 +17,8 @@ from service.api.request_fields import check_model, ignored_fields, namespace_of
 from service.api.sse import DONE, ServerSentEvent
 from service.api.streaming import EventStream, begin
 from service.engine.engine import Engine
+from service.engine.text_request import TextRequest
 from service.inference.served_model import ServedModel
-from service.inference.text_request import TextRequest
 from service.inference.texts import INSTANT, Texts
 from service.request_context import request_context
 from service.settings import Settings

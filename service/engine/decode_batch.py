@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from model.decoding.rows import Drawn
 from model.text.text_stream import FinishReason
 from service.engine.output import Logprobs, Piece, join_logprobs
-from service.engine.sequence import Generation
+from service.engine.sequence import Sequence
 from service.engine.turn_budget import MOST_STEPS
 
 CAPACITY = 512  # ids of a row that wait to be made text
@@ -19,7 +19,7 @@ NO_LIMIT = 1 << 60
 class Event(NamedTuple):
     """A text has grown."""
 
-    row: Generation
+    row: Sequence
     piece: Piece
 
 
@@ -33,11 +33,11 @@ class DecodeBatch:
     """
 
     def __init__(self, slots: int, vocabulary: int) -> None:
-        self.rows: list[Generation] = []
+        self.rows: list[Sequence] = []
         self.slots: NDArray[np.int32] = np.zeros(0, np.int32)  # of the rows, (B,)
         self.largest_left = 0  # ids to go for the row that has most
         self._at: NDArray[np.intp] = np.zeros(0, np.intp)  # the same, as numpy likes them best
-        self._by_slot: list[Generation | None] = [None] * slots
+        self._by_slot: list[Sequence | None] = [None] * slots
         self._ids = np.zeros((slots, CAPACITY), np.int32)
         self._flat = self._ids.reshape(-1)
         self._begins = np.arange(slots, dtype=np.int64) * CAPACITY
@@ -49,22 +49,22 @@ class DecodeBatch:
         self._holding = np.zeros(slots, np.bool_)  # rows in the middle of what may be one
         self._columns = np.arange(MOST_STEPS)
         self._watched = self._watched_places = np.zeros(0, np.intp)  # rows that have stop strings
-        self._reporting: list[tuple[int, Generation]] = []  # rows that tell how likely their ids were
+        self._reporting: list[tuple[int, Sequence]] = []  # rows that tell how likely their ids were
 
-    def begin(self, row: Generation) -> None:
+    def begin(self, row: Sequence) -> None:
         """Take in a row that has drawn nothing."""
-        slot, request = row.slot, row.request
+        slot, request, stop_starts = row.slot, row.group.request, row.group.stop_starts
         self._by_slot[slot] = row
         self._filled[slot] = self._counts[slot] = 0
         self._limits[slot] = request.max_tokens
         self._due[slot] = math.inf if request.interval is None else -math.inf
         self._holding[slot] = False
-        if request.stop_starts is not None:
-            self._starts[slot] = request.stop_starts
+        if stop_starts is not None:
+            self._starts[slot] = stop_starts
         self.rows.append(row)
         self._arrange()
 
-    def end(self, rows: list[Generation]) -> None:
+    def end(self, rows: list[Sequence]) -> None:
         """Release rows; rows that are not here are ignored."""
         leaving = [row for row in rows if row.slot >= 0 and self._by_slot[row.slot] is row]
         if not leaving:
@@ -106,32 +106,32 @@ class DecodeBatch:
                 events.append(Event(row, piece))
         return events
 
-    def _piece(self, row: Generation, slot: int, now: float) -> Piece | None:
+    def _piece(self, row: Sequence, slot: int, now: float) -> Piece | None:
         """Make a row's waiting ids text; what may be handed over of it now."""
         count = int(self._counts[slot])
-        beyond = max(0, count - row.request.max_tokens)
+        beyond = max(0, count - row.group.request.max_tokens)
         ids = self._ids[slot, : int(self._filled[slot]) - beyond].tolist()
         self._filled[slot] = 0
         if text := row.stream.feed(ids):
-            row.kept.append(text)
+            row.pending.append(text)
         if row.stream.stopped is not None:
             return self._hand_over(row, "stop", row.stream.taken, row.stream.stopped)
-        if count >= row.request.max_tokens:
-            row.kept.append(row.stream.flush())
-            return self._hand_over(row, "length", row.request.max_tokens)
+        if count >= row.group.request.max_tokens:
+            row.pending.append(row.stream.flush())
+            return self._hand_over(row, "length", row.group.request.max_tokens)
         self._holding[slot] = row.stream.holding
-        if self._due[slot] > now or not row.kept:
+        if self._due[slot] > now or not row.pending:
             row.logprobs = row.logprobs if len(row.logprobs) < 2 else [join_logprobs(row.logprobs)]
             return None
-        self._due[slot] = now + (row.request.interval or 0)
+        self._due[slot] = now + (row.group.request.interval or 0)
         return self._hand_over(row, None, count)
 
-    def _hand_over(self, row: Generation, reason: FinishReason | None, count: int, stop: str | None = None) -> Piece:
-        text, row.kept = "".join(row.kept), []
+    def _hand_over(self, row: Sequence, reason: FinishReason | None, count: int, stop: str | None = None) -> Piece:
+        text, row.pending = "".join(row.pending), []
         logprobs = None
         if row.logprobs:
-            logprobs = join_logprobs(row.logprobs).part(0, count - row.told)
-        row.told, row.logprobs = count, []
+            logprobs = join_logprobs(row.logprobs).part(0, count - row.emitted)
+        row.emitted, row.logprobs = count, []
         return Piece(text, reason, count, stop, logprobs)
 
     def _arrange(self) -> None:
@@ -140,12 +140,12 @@ class DecodeBatch:
         self._at = self.slots.astype(np.intp)
         left = self._limits[self._at] - self._counts[self._at]
         self.largest_left = int(left.max()) if len(left) else 0
-        self._watched = np.flatnonzero([row.request.stop_starts is not None for row in self.rows])
+        self._watched = np.flatnonzero([row.group.stop_starts is not None for row in self.rows])
         self._watched_places = self._at[self._watched]
         self._reporting = [(at, row) for at, row in enumerate(self.rows) if row.sampling.logprobs is not None]
 
 
-def _logprobs(drawn: Drawn, at: int, row: Generation) -> Logprobs:
+def _logprobs(drawn: Drawn, at: int, row: Sequence) -> Logprobs:
     """What one row has drawn, in arrays of its own."""
     most = row.sampling.logprobs
     assert drawn.logprobs is not None

@@ -20,7 +20,7 @@ from service.engine.output import Piece
 from service.engine.prefix_cache import PrefixCache
 from service.engine.prompt_scores import Slice
 from service.engine.scheduler import Changes, Scheduler
-from service.engine.sequence import Generation, GenerationRequest
+from service.engine.sequence import Sequence, SequenceGroup
 from service.engine.worker import Turn, Worker
 from service.errors import DeadlineExceeded, Draining, EngineStopped, QueueFull, ReaderTooSlow, StepFailed
 from service.settings import Settings
@@ -53,7 +53,7 @@ class Engine:
     def __init__(self, decoder: AnyDecoder, settings: Settings) -> None:
         workers = min(settings.threads, settings.max_rows)
         slots = [(settings.max_rows + at) // workers for at in range(workers)]
-        patience = settings.deadline_seconds or float("inf")
+        timeout = settings.deadline_seconds or float("inf")
         self.cache = PrefixCache(settings.prefix_cache_bytes)
         self.counters = Counters([WorkerCounters() for _ in slots])
         """What is counted."""
@@ -61,15 +61,15 @@ class Engine:
         """Whether what is asked may be logged."""
         self.died = False
         """Whether a thread has ended that should not have."""
-        self._scheduler: Scheduler[GenerationRequest, Generation] = Scheduler(slots, settings.max_waiting, patience)
+        self._scheduler: Scheduler[SequenceGroup, Sequence] = Scheduler(slots, settings.max_waiting, timeout)
         self._late = DeadlineExceeded(
-            f"The text was not finished after {patience:g} seconds; "
+            f"The text was not finished after {timeout:g} seconds; "
             "ask for fewer characters, or again when the server is less busy."
         )
         self._max_held_ids = settings.max_held_characters
         self._max_untaken = settings.max_untaken_characters
         self._held_ids = 0
-        self._requests: set[GenerationRequest] = set()
+        self._groups: set[SequenceGroup] = set()
         self._offered = 0.0  # when the last request came
         self._work = threading.Condition()
         self._loop: asyncio.AbstractEventLoop
@@ -102,7 +102,7 @@ class Engine:
             if thread.is_alive():
                 thread.join(STOP_SECONDS)
 
-    def submit(self, *requests: GenerationRequest) -> None:
+    def submit(self, *groups: SequenceGroup) -> None:
         """Let the texts of some requests be generated as soon as there are slots; they arrive in their outputs.
 
         All are taken or none. Every submitted request has to be released. Raises Draining, EngineStopped, QueueFull,
@@ -110,14 +110,14 @@ class Engine:
         """
         if self._refusal is not None:
             raise self._refused("draining" if isinstance(self._refusal, Draining) else "stopped", self._refusal)
-        held = sum(request.held for request in requests)
-        if self._requests and self._held_ids + held > self._max_held_ids:
+        held = sum(group.held for group in groups)
+        if self._groups and self._held_ids + held > self._max_held_ids:
             message = "The prompts being read and waiting are all this server holds; try again in a moment."
             raise self._refused("prompts_held", QueueFull(message))
         now = time.monotonic()
-        for request in requests:
-            request.submitted = now
-        working = {request: request.rows for request in requests if request.max_tokens or request.scoring}
+        for group in groups:
+            group.submitted = now
+        working = {group: group.sequences for group in groups if group.request.max_tokens or group.scoring}
         with self._work:
             self._offered = now
             try:
@@ -126,34 +126,34 @@ class Engine:
                 self.counters.refused["queue_full"] += 1
                 raise
             self._work.notify_all()
-        idle = [row for request in requests if request not in working for row in request.rows]
-        self._take(requests, held)
+        idle = [row for group in groups if group not in working for row in group.sequences]
+        self._take(groups, held)
         self._deliver([], [Event(row, Piece("", "length")) for row in idle], [])
 
-    def _take(self, requests: tuple[GenerationRequest, ...], held: int) -> None:
+    def _take(self, groups: tuple[SequenceGroup, ...], held: int) -> None:
         """Note that requests are here, and count them."""
-        self._requests.update(requests)
+        self._groups.update(groups)
         self._held_ids += held
-        self.counters.submitted += sum(len(request.rows) for request in requests)
-        self.counters.prompt_tokens += sum(request.prompt_tokens for request in requests)
-        self.counters.unseen += sum(request.unseen for request in requests)
+        self.counters.submitted += sum(len(group.sequences) for group in groups)
+        self.counters.prompt_tokens += sum(group.prompt_tokens for group in groups)
+        self.counters.unseen += sum(group.unseen for group in groups)
 
     def _refused(self, reason: Refusal, error: ServiceError) -> ServiceError:
         """Count a refusal, and say it."""
         self.counters.refused[reason] += 1
         return error
 
-    def release(self, *requests: GenerationRequest) -> None:
+    def release(self, *groups: SequenceGroup) -> None:
         """Let requests go: free the slots of whatever has not finished, after the turn it is in."""
-        known = self._requests.intersection(requests)
+        known = self._groups.intersection(groups)
         if not known:
             return
-        self._requests -= known
-        self._held_ids -= sum(request.held for request in known)
-        self.counters.finished["abort"] += sum(request.end(len(request.rows)) for request in known)
+        self._groups -= known
+        self._held_ids -= sum(group.held for group in known)
+        self.counters.finished["abort"] += sum(group.end(len(group.sequences)) for group in known)
         with self._work:
-            for request in known:
-                self._scheduler.drop(request)
+            for group in known:
+                self._scheduler.drop(group)
             self._work.notify_all()
 
     def drain(self) -> None:
@@ -163,13 +163,13 @@ class Engine:
     def abandon(self, error: ServiceError) -> None:
         """End every request now, with an error."""
         self._delivery.finish()
-        for request in list(self._requests):
-            self._give_up(request, error)
+        for group in list(self._groups):
+            self._give_up(group, error)
 
-    def _give_up(self, request: GenerationRequest, error: ServiceError) -> None:
-        request.output.fail(error)
-        self.counters.finished["error"] += request.end(len(request.rows))
-        self.release(request)
+    def _give_up(self, group: SequenceGroup, error: ServiceError) -> None:
+        group.output.fail(error)
+        self.counters.finished["error"] += group.end(len(group.sequences))
+        self.release(group)
 
     @property
     def status(self) -> Status:
@@ -224,7 +224,7 @@ class Engine:
             error = EngineStopped("The server can generate no more text; it has to be restarted.")
             self._loop.call_soon_threadsafe(self._die, error)
 
-    def _next(self, index: int, worker: Worker) -> Changes[Generation] | None:
+    def _next(self, index: int, worker: Worker) -> Changes[Sequence] | None:
         """What has changed since the thread's last turn, once there is something to do; None when there never is."""
         with self._work:
             while not self._stopping:
@@ -241,16 +241,16 @@ class Engine:
         counters.progressed = now = time.monotonic()
         with self._work:
             late = self._scheduler.expire(now)
-            for request in turn.read:
-                self._scheduler.spread(request)
+            for group in turn.read:
+                self._scheduler.fork(group)
             for row in ended:
-                self._scheduler.finish(row.request, row)
-            for request in turn.failed:
-                self._scheduler.drop(request)
+                self._scheduler.finish(row.group, row)
+            for group in turn.failed:
+                self._scheduler.drop(group)
             if late or turn.read or ended or turn.failed:
                 self._work.notify_all()
-        errors: list[tuple[GenerationRequest, ServiceError]] = [(request, self._late) for request in late]
-        errors += [(request, FAILED) for request in turn.failed]
+        errors: list[tuple[SequenceGroup, ServiceError]] = [(group, self._late) for group in late]
+        errors += [(group, FAILED) for group in turn.failed]
         if turn.events or turn.scored or errors:
             self._loop.call_soon_threadsafe(self._deliver, turn.scored, turn.events, errors)
 
@@ -258,7 +258,7 @@ class Engine:
         """End what is late, also where no thread ends a turn."""
         with self._work:
             late = self._scheduler.expire(time.monotonic())
-        self._deliver([], [], [(request, self._late) for request in late])
+        self._deliver([], [], [(group, self._late) for group in late])
         self._looking = self._loop.call_later(LOOK_SECONDS, self._look)
 
     def _die(self, error: ServiceError) -> None:
@@ -268,31 +268,31 @@ class Engine:
 
     def _deliver(
         self,
-        scored: list[tuple[GenerationRequest, Slice]],
+        scored: list[tuple[SequenceGroup, Slice]],
         events: list[Event],
-        errors: list[tuple[GenerationRequest, ServiceError]],
+        errors: list[tuple[SequenceGroup, ServiceError]],
     ) -> None:
         """Hand over what a turn brought; in the event loop's thread."""
-        news = [partial(self._score, request, slice_) for request, slice_ in scored]
+        news = [partial(self._score, group, slice_) for group, slice_ in scored]
         news += [partial(self._grow, row, piece) for row, piece in events]
-        news += [partial(self._fail, request, error) for request, error in errors]
+        news += [partial(self._fail, group, error) for group, error in errors]
         self._delivery.add(self._loop, news)
 
-    def _score(self, request: GenerationRequest, slice_: Slice) -> None:
-        if request.scoring is not None and request.scoring.on_scores is not None:
-            request.scoring.on_scores(request.index, slice_)
+    def _score(self, group: SequenceGroup, slice_: Slice) -> None:
+        if group.scoring is not None and group.scoring.on_scores is not None:
+            group.scoring.on_scores(group.index, slice_)
 
-    def _grow(self, row: Generation, piece: Piece) -> None:
+    def _grow(self, row: Sequence, piece: Piece) -> None:
         """A text has grown; count it if that was its end, and give it up if it grows unread."""
-        row.request.deliver(row.choice, piece)
+        row.group.deliver(row.choice, piece)
         if piece.finish_reason is not None:
-            self.counters.finished[piece.finish_reason] += row.request.end(1)
-        elif row.request.output.held > self._max_untaken:
-            self._give_up(row.request, UNTAKEN)
+            self.counters.finished[piece.finish_reason] += row.group.end(1)
+        elif row.group.output.held > self._max_untaken:
+            self._give_up(row.group, UNTAKEN)
 
-    def _fail(self, request: GenerationRequest, error: ServiceError) -> None:
-        request.output.fail(error)
-        self.counters.finished["deadline" if error is self._late else "error"] += request.end(len(request.rows))
+    def _fail(self, group: SequenceGroup, error: ServiceError) -> None:
+        group.output.fail(error)
+        self.counters.finished["deadline" if error is self._late else "error"] += group.end(len(group.sequences))
 
 
 def _stand_back() -> None:

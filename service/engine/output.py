@@ -88,16 +88,16 @@ class Output:
         """Whether `take` has returned the end of every text."""
         return not self._untaken
 
-    async def take(self, patience: float | None = None) -> list[tuple[int, Piece]]:
+    async def take(self, timeout: float | None = None) -> list[tuple[int, Piece]]:
         """(index, piece) of each text that grew since the last call; waits until there is one.
 
-        patience: after so many seconds without one there is none; None waits as long as it takes.
+        timeout: after so many seconds without one there is none; None waits as long as it takes.
 
         Whoever reads slowly gets longer pieces. Raises the ServiceError that `fail` was given, after the pieces of a
         stream, and instead of unfinished texts.
         """
         try:
-            async with asyncio.timeout(patience):
+            async with asyncio.timeout(timeout):
                 await self._arrived.wait()
         except TimeoutError:
             return []

@@ -59,17 +59,17 @@ class Scheduler(Generic[Group, AnyRow]):
     """Slots for rows on one or several workers, and a queue for those that find none free.
 
     slots: how many each worker has. max_waiting: texts that may wait beyond those that find a slot at once.
-    patience: seconds after which a request that has not ended is given up.
+    timeout: seconds after which a request that has not ended is given up.
 
     A request enters as its first row alone, which reads the prompt; the others follow once it is read, before
     everyone who came later. A worker applies its changes between two turns, so a row that leaves in the middle of
     one is written to until its end, and nobody else is given what it writes.
     """
 
-    def __init__(self, slots: Sequence[int], max_waiting: int, patience: float = float("inf")) -> None:
+    def __init__(self, slots: Sequence[int], max_waiting: int, timeout: float = float("inf")) -> None:
         self._workers: list[_WorkerSlots[AnyRow]] = [_WorkerSlots(list(range(count))[::-1]) for count in slots]
         self._most = sum(slots) + max_waiting
-        self._patience = patience
+        self._timeout = timeout
         self._queue: OrderedDict[AnyRow, None] = OrderedDict()
         self._held: dict[Group, _Held[AnyRow]] = {}  # in the order they came, which is that of their deadlines
         self._texts = 0
@@ -99,12 +99,12 @@ class Scheduler(Generic[Group, AnyRow]):
                 "which is all this server holds; try again in a moment."
             )
         for group, rows in groups.items():
-            self._held[group] = _Held(now + self._patience, list(rows), list(rows[1:]))
+            self._held[group] = _Held(now + self._timeout, list(rows), list(rows[1:]))
             self._queue[rows[0]] = None
         self._texts += texts
         self._admit()
 
-    def spread(self, group: Group) -> None:
+    def fork(self, group: Group) -> None:
         """The prompt of a request is read: its other rows are the next to find a slot."""
         held = self._held.get(group)
         if held is None:

@@ -1,7 +1,7 @@
 """One thread's share of the work: rows in slots, and the turns in which they read and draw."""
 
 import logging
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Set
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,7 +14,7 @@ from service.engine.output import Piece
 from service.engine.prefix_cache import PrefixCache
 from service.engine.prompt_scores import Slice, most_wanted, scores_at
 from service.engine.scheduler import Changes
-from service.engine.sequence import Generation, GenerationRequest
+from service.engine.sequence import Sequence, SequenceGroup
 from service.engine.turn_budget import MOST_READERS, MOST_SCORERS, Cost, draw_steps, read_seconds, read_slice
 
 logger = logging.getLogger(__name__)
@@ -30,9 +30,9 @@ class Turn:
     """
 
     events: list[Event] = field(default_factory=list)
-    scored: list[tuple[GenerationRequest, Slice]] = field(default_factory=list)
-    read: list[GenerationRequest] = field(default_factory=list)
-    failed: list[GenerationRequest] = field(default_factory=list)
+    scored: list[tuple[SequenceGroup, Slice]] = field(default_factory=list)
+    read: list[SequenceGroup] = field(default_factory=list)
+    failed: list[SequenceGroup] = field(default_factory=list)
 
 
 class Worker:
@@ -55,8 +55,8 @@ class Worker:
         self._clock = clock
         self._counters = counters or WorkerCounters()
         self._rows = decoder.rows(slots)
-        self._reading: list[GenerationRequest] = []
-        self._scoring: list[GenerationRequest] = []  # those that read and are told how likely it is
+        self._reading: list[SequenceGroup] = []
+        self._scoring: list[SequenceGroup] = []  # those that read and are told how likely it is
         self._drawing = DecodeBatch(slots, decoder.config.vocabulary)
         self._begun: list[float] = []  # arrivals of the requests of rows that are to draw for the first time
         self._read_cost = Cost()
@@ -68,43 +68,43 @@ class Worker:
         """Whether there is anything to do in a turn."""
         return bool(self._reading or self._scoring or self._drawing.rows)
 
-    def turn(self, changes: Changes[Generation]) -> Turn:
+    def turn(self, changes: Changes[Sequence]) -> Turn:
         """Let rows go and come, read a slice of the prompts, and draw some ids for every row whose prompt is read."""
         turn = Turn()
         if changes.leaving:
-            leaving = {row.request for row in changes.leaving if row.choice == 0}
+            leaving = {row.group for row in changes.leaving if row.choice == 0}
             self._forget(leaving)
             self._drawing.end(changes.leaving)
         for row in changes.joining:
             try:
                 self._join(row, turn)
             except Exception:
-                self._fail([row.request], turn)
+                self._fail([row.group], turn)
         if self._reading or self._scoring:
             self._read(turn)
         if self._drawing.rows:
             self._draw(turn)
         return turn
 
-    def _join(self, row: Generation, turn: Turn) -> None:
+    def _join(self, row: Sequence, turn: Turn) -> None:
         """Put a row in its slot: with the state after its prompt if another has read it, or to read what is left."""
-        request = row.request
+        group = row.group
         if row.choice:
-            assert request.state is not None
-            self._rows.state[row.slot] = request.state
+            assert group.state is not None
+            self._rows.state[row.slot] = group.state
             self._begin(row)
             return
-        self._counters.queued.observe(self._clock() - request.submitted)
-        hit = self._cache.find(request.prefixes) if request.prefixes is not None else None
-        if request.scoring is not None:
-            request.prefixes = None  # a prompt that is scored may find its beginning, and leaves nothing to be found
+        self._counters.queued.observe(self._clock() - group.submitted)
+        hit = self._cache.find(group.prefixes) if group.prefixes is not None else None
+        if group.scoring is not None:
+            group.prefixes = None  # a prompt that is scored may find its beginning, and leaves nothing to be found
         self._rows.state[row.slot] = 0 if hit is None else hit.state
         if hit is not None:
-            request.read = request.cached = hit.length
-        if request.unread:
-            (self._reading if request.scoring is None else self._scoring).append(request)
+            group.read = group.cached = hit.length
+        if group.unread:
+            (self._reading if group.scoring is None else self._scoring).append(group)
         else:
-            self._end_prompt(request, turn)
+            self._end_prompt(group, turn)
 
     def _read(self, turn: Turn) -> None:
         """Read a slice of the prompts; those that are read to their end draw from now on."""
@@ -121,7 +121,7 @@ class Worker:
             chosen, count = read_slice(self._scoring, seconds, self._score_cost, most)
             self._advance(chosen, count, turn)
 
-    def _advance(self, chosen: list[GenerationRequest], count: int, turn: Turn) -> None:
+    def _advance(self, chosen: list[SequenceGroup], count: int, turn: Turn) -> None:
         """Read `count` ids of some prompts that are all scored, or all not."""
         try:
             if chosen[0].scoring is None:
@@ -130,31 +130,31 @@ class Worker:
                 self._read_cost.record(len(chosen), count, self._clock() - started)
             else:
                 self._score(chosen, count, turn)
-            for request in chosen:
-                request.read += count
-                if not request.unread:
-                    self._end_prompt(request, turn)
-                elif request.at_mark:
-                    self._snapshot(request)
+            for group in chosen:
+                group.read += count
+                if not group.unread:
+                    self._end_prompt(group, turn)
+                elif group.at_mark:
+                    self._snapshot(group)
         except Exception:
             self._fail(chosen, turn)
             self._forget(set(chosen))
-        self._forget({request for request in chosen if not request.unread})
+        self._forget({group for group in chosen if not group.unread})
 
-    def _score(self, chosen: list[GenerationRequest], count: int, turn: Turn) -> None:
+    def _score(self, chosen: list[SequenceGroup], count: int, turn: Turn) -> None:
         """Read ids of some prompts and note how likely those after them were."""
         started = self._clock()
-        wanted = most_wanted([request.scoring.top for request in chosen if request.scoring is not None])
+        wanted = most_wanted([group.scoring.top for group in chosen if group.scoring is not None])
         scored = self._rows.score(_places(chosen), _ids(chosen, 0, count), _ids(chosen, 1, count), wanted)
         self._score_cost.record(len(chosen), count, self._clock() - started)
-        for at, request in enumerate(chosen):
-            scoring = request.scoring
+        for at, group in enumerate(chosen):
+            scoring = group.scoring
             assert scoring is not None
-            part = Slice(request.read + 1, scores_at(scored, at, scoring.top))
+            part = Slice(group.read + 1, scores_at(scored, at, scoring.top))
             if scoring.on_scores is None:
                 scoring.keep(part)
             else:
-                turn.scored.append((request, part))
+                turn.scored.append((group, part))
 
     def _draw(self, turn: Turn) -> None:
         """Draw some ids for every row whose prompt is read."""
@@ -171,62 +171,62 @@ class Worker:
             self._counters.drew(len(drawing.rows), steps, now - started, now, self._begun, drawing.beyond(events))
             turn.events += events
         except Exception:
-            self._fail(list({row.request: None for row in drawing.rows}), turn)
+            self._fail(list({row.group: None for row in drawing.rows}), turn)
             drawing.end(drawing.rows)
             self._clean()
         self._begun = []
 
-    def _end_prompt(self, request: GenerationRequest, turn: Turn) -> None:
+    def _end_prompt(self, group: SequenceGroup, turn: Turn) -> None:
         """The prompt of a request is read: its first text draws from now on, and the others may follow."""
-        if not request.max_tokens:
-            turn.events += [Event(row, Piece("", "length")) for row in request.rows]
+        if not group.request.max_tokens:
+            turn.events += [Event(row, Piece("", "length")) for row in group.sequences]
             return
-        if len(request.rows) > 1 or (request.prefixes is not None and request.read > request.cached):
-            self._snapshot(request)
-        request.prefixes = None  # of no more use, and large
-        turn.read.append(request)
-        self._begin(request.rows[0])
+        if len(group.sequences) > 1 or (group.prefixes is not None and group.read > group.cached):
+            self._snapshot(group)
+        group.prefixes = None  # of no more use, and large
+        turn.read.append(group)
+        self._begin(group.sequences[0])
 
-    def _snapshot(self, request: GenerationRequest) -> None:
+    def _snapshot(self, group: SequenceGroup) -> None:
         """Keep the state after what is read of a prompt, for other texts and other requests."""
-        state = self._rows.state[request.rows[0].slot].copy()
+        state = self._rows.state[group.sequences[0].slot].copy()
         state.setflags(write=False)
-        if not request.unread:
-            request.state = state
-        if request.prefixes is not None:
-            self._cache.store(request.prefixes, request.read, state)
+        if not group.unread:
+            group.state = state
+        if group.prefixes is not None:
+            self._cache.store(group.prefixes, group.read, state)
 
-    def _begin(self, row: Generation) -> None:
-        self._rows.set(row.slot, row.sampling, int(row.request.prompt[-1]))
+    def _begin(self, row: Sequence) -> None:
+        self._rows.set(row.slot, row.sampling, int(row.group.prompt[-1]))
         self._drawing.begin(row)
-        self._begun.append(row.request.arrived)
+        self._begun.append(row.group.request.arrived)
 
-    def _fail(self, requests: Sequence[GenerationRequest], turn: Turn) -> None:
+    def _fail(self, groups: list[SequenceGroup], turn: Turn) -> None:
         """Note that a call raised: its requests have failed, and nobody else."""
-        logger.exception("A call failed; the %d requests in it end with an error, the others go on.", len(requests))
+        logger.exception("A call failed; the %d requests in it end with an error, the others go on.", len(groups))
         self._counters.failures += 1
-        turn.failed += requests
+        turn.failed += groups
 
-    def _forget(self, requests: Set[GenerationRequest]) -> None:
+    def _forget(self, groups: Set[SequenceGroup]) -> None:
         """Read no more of some prompts."""
-        if requests:
-            self._reading = [request for request in self._reading if request not in requests]
-            self._scoring = [request for request in self._scoring if request not in requests]
+        if groups:
+            self._reading = [group for group in self._reading if group not in groups]
+            self._scoring = [group for group in self._scoring if group not in groups]
 
     def _clean(self) -> None:
         """Go on in rows of which no failed call knows anything, with the states of those that only read."""
         rows = self._decoder.rows(self._slots)
-        for request in [*self._reading, *self._scoring]:
-            rows.state[request.rows[0].slot] = self._rows.state[request.rows[0].slot]
+        for group in [*self._reading, *self._scoring]:
+            rows.state[group.sequences[0].slot] = self._rows.state[group.sequences[0].slot]
         self._rows = rows
 
 
-def _places(requests: list[GenerationRequest]) -> list[int]:
+def _places(groups: list[SequenceGroup]) -> list[int]:
     """Where the row is that reads each prompt."""
-    return [request.rows[0].slot for request in requests]
+    return [group.sequences[0].slot for group in groups]
 
 
-def _ids(requests: list[GenerationRequest], ahead: int, count: int) -> NDArray[np.int32]:
+def _ids(groups: list[SequenceGroup], ahead: int, count: int) -> NDArray[np.int32]:
     """The next ids of some prompts (B, count), or those that stand so many ids ahead of them."""
-    starts = [request.read + ahead for request in requests]
-    return np.stack([request.prompt[at : at + count] for request, at in zip(requests, starts, strict=True)])
+    starts = [group.read + ahead for group in groups]
+    return np.stack([group.prompt[at : at + count] for group, at in zip(groups, starts, strict=True)])

@@ -3,7 +3,7 @@
 import numpy as np
 
 from service.engine.output import Grown, Piece
-from service.inference.text_request import TextRequest
+from service.engine.text_request import TextRequest
 
 
 def mean_logprob(piece: Piece) -> float:

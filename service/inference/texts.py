@@ -12,7 +12,7 @@ How a dialect uses it, in the event loop's thread:
     finally:
         texts.release()
 
-With `interval=None` the one `take` returns every text whole. `take(patience)` returns nothing after so many seconds of
+With `interval=None` the one `take` returns every text whole. `take(timeout)` returns nothing after so many seconds of
 silence, which is the moment for a comment line that keeps a stream alive. What is known of prompt number i is
 `texts.prompts[i]`, its `scores` included, which are there with the first piece of any of its own texts.
 
@@ -29,13 +29,12 @@ from numpy.typing import NDArray
 
 from model.decoding.rows import Scored
 from model.errors import ServiceError
-from model.sampling.parameters import SamplingParameters
 from service.engine.engine import Engine
 from service.engine.output import Grown, Output
-from service.engine.sequence import GenerationRequest
+from service.engine.sequence import SequenceGroup
+from service.engine.text_request import TextRequest
 from service.inference.best_of import best
 from service.inference.served_model import ServedModel
-from service.inference.text_request import TextRequest
 
 logger = logging.getLogger(__name__)
 
@@ -63,16 +62,16 @@ class TextPrompt:
     unseen: how many of its characters never occurred in training.
     """
 
-    def __init__(self, text: str, generation: GenerationRequest) -> None:
+    def __init__(self, text: str, group: SequenceGroup) -> None:
         self.text = text
-        self.tokens, self.unseen = generation.prompt_tokens, generation.unseen
-        self.ids: NDArray[np.int32] = generation.prompt[: self.tokens]
-        self._generation = generation
+        self.tokens, self.unseen = group.prompt_tokens, group.unseen
+        self.ids: NDArray[np.int32] = group.prompt[: self.tokens]
+        self._group = group
 
     @property
     def cached(self) -> int:
         """Ids whose reading an earlier, alike prompt has spared."""
-        return self._generation.cached
+        return self._group.cached
 
     @property
     def scores(self) -> Scored | None:
@@ -80,8 +79,8 @@ class TextPrompt:
 
         None where nobody asked or `on_scores` takes them.
         """
-        scoring = self._generation.scoring
-        return None if scoring is None or self._generation.unread else scoring.kept
+        scoring = self._group.scoring
+        return None if scoring is None or self._group.unread else scoring.kept
 
 
 class Texts:
@@ -94,37 +93,15 @@ class Texts:
         self.request = request
         self._engine = engine
         self._output = Output(len(request.prompts) * request.drawn, request.interval is not None)
-        self._choosing = request.drawn > request.n
-        logprobs = 0 if self._choosing and request.logprobs is None else request.logprobs
-        parameters = _drawable(request.parameters, model.decoder.ids)
-        self._generations = [
-            GenerationRequest(
-                model.tokenizer,
-                model.decoder.ids,
-                prompt,
-                parameters=parameters,
-                max_tokens=request.max_tokens,
-                stop=request.stop,
-                include_stop=request.include_stop,
-                min_tokens=request.min_tokens,
-                n=request.drawn,
-                interval=request.interval,
-                logprobs=logprobs,
-                scored=request.scored,
-                prompt_logprobs=request.prompt_logprobs,
-                on_scores=request.on_scores,
-                unscored=request.unscored,
-                cache=engine.cache,
-                namespace=request.namespace,
-                output=self._output,
-                index=index,
-                arrived=request.arrived,
-            )
-            for index, prompt in enumerate(request.prompts)
+        tokenizer, ids = model.tokenizer, model.decoder.ids
+        drawable = _drawable(request, ids)
+        self._groups = [
+            SequenceGroup(tokenizer, ids, drawable, index, output=self._output, cache=engine.cache)
+            for index in range(len(request.prompts))
         ]
         self.prompts = [
-            TextPrompt(prompt if isinstance(prompt, str) else model.tokenizer.decode(prompt), generation)
-            for prompt, generation in zip(request.prompts, self._generations, strict=True)
+            TextPrompt(prompt if isinstance(prompt, str) else tokenizer.decode(prompt), group)
+            for prompt, group in zip(request.prompts, self._groups, strict=True)
         ]
 
     @classmethod
@@ -139,13 +116,13 @@ class Texts:
 
     def submit(self) -> None:
         """Let the texts be written. See `Engine.submit` for what it raises; then there is nothing to release."""
-        self._engine.submit(*self._generations)
+        self._engine.submit(*self._groups)
         if self._engine.log_prompts:
             self._log()
 
     def release(self) -> None:
         """Release the texts, whatever has become of them; calling it again does nothing."""
-        self._engine.release(*self._generations)
+        self._engine.release(*self._groups)
 
     def fail(self, error: ServiceError) -> None:
         """Let `take` raise a ServiceError from now on."""
@@ -156,10 +133,10 @@ class Texts:
         """Whether `take` has returned the end of every text."""
         return self._output.ended
 
-    async def take(self, patience: float | None = None) -> Grown:
+    async def take(self, timeout: float | None = None) -> Grown:
         """(index, piece) of each text that has grown, in order; see `service.engine.output.Output.take`."""
-        grown = await self._output.take(patience)
-        return best(grown, self.request, len(self.prompts)) if self._choosing and grown else grown
+        grown = await self._output.take(timeout)
+        return best(grown, self.request, len(self.prompts)) if grown and self.request.drawn > self.request.n else grown
 
     def usage(self) -> Usage:
         """What was read and written, as far as it has arrived."""
@@ -183,9 +160,11 @@ class Texts:
         logger.info("Asked: %s", asked, extra={"fields": asked})
 
 
-def _drawable(parameters: SamplingParameters, ids: NDArray[np.int64]) -> SamplingParameters:
-    """The same without a bias on ids that are never drawn: each row goes through those that are left."""
-    if not parameters.logit_bias:
-        return parameters
+def _drawable(request: TextRequest, ids: NDArray[np.int64]) -> TextRequest:
+    """The request without a bias on ids that are never drawn: each row goes through those that are left."""
+    biases = request.parameters.logit_bias
+    if not biases:
+        return request
     drawn = set(ids.tolist())
-    return replace(parameters, logit_bias={at: bias for at, bias in parameters.logit_bias.items() if at in drawn})
+    left = {token: bias for token, bias in biases.items() if token in drawn}
+    return replace(request, parameters=replace(request.parameters, logit_bias=left))

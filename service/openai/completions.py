@@ -11,8 +11,9 @@ from model.sampling.parameters import SamplingParameters
 from service.api.request_fields import check_model, ignored_fields, namespace_of, random_seed
 from service.api.streaming import EventStream, begin
 from service.engine.engine import Engine
+from service.engine.text_request import TextRequest
+from service.inference.limits import check_limits
 from service.inference.served_model import ServedModel
-from service.inference.text_request import TextRequest, check_limits
 from service.inference.texts import Texts
 from service.openai.answer import Answer
 from service.openai.logprobs import token_names

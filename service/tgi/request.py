@@ -3,7 +3,7 @@
 from model.sampling.parameters import SamplingParameters
 from model.text.tokenizer import Tokenizer
 from service.api.request_fields import random_seed
-from service.inference.text_request import TextRequest
+from service.engine.text_request import TextRequest
 from service.tgi.schemas import Parameters
 
 

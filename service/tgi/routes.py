@@ -17,8 +17,8 @@ from service.api.schemas import LARGEST_MAX_TOKENS, LARGEST_N, MOST_PROMPTS, MOS
 from service.api.streaming import KEEP_ALIVE, EventStream, begin
 from service.engine.engine import Engine
 from service.engine.output import Grown
+from service.inference.limits import check_limits
 from service.inference.served_model import ServedModel
-from service.inference.text_request import check_limits
 from service.inference.texts import INSTANT, Texts
 from service.request_context import request_context
 from service.settings import Settings

@@ -15,7 +15,8 @@ from model.generate import generate
 from model.sampling.parameters import SamplingParameters
 from service.engine.engine import Engine
 from service.engine.prefix_cache import PrefixCache
-from service.engine.sequence import GenerationRequest
+from service.engine.sequence import SequenceGroup
+from service.engine.text_request import TextRequest
 from service.settings import Settings
 from tests.benchmarks.decoding import BareStep, timed
 from tests.benchmarks.figures import Figure, counted
@@ -41,15 +42,17 @@ class EngineAlone:
         self._ids = checkpoint.seen()
         self._runner = runner
 
-    def request(self, prompt: str, characters: int, interval: float | None = None) -> GenerationRequest:
+    def request(self, prompt: str, characters: int, interval: float | None = None) -> SequenceGroup:
         """A request of one text with a seed of its own."""
-        return GenerationRequest(
+        return SequenceGroup(
             self._checkpoint.tokenizer,
             self._ids,
-            prompt,
-            parameters=SamplingParameters(seed=random.getrandbits(53)),
-            max_tokens=characters,
-            interval=interval,
+            TextRequest(
+                prompts=[prompt],
+                parameters=SamplingParameters(seed=random.getrandbits(53)),
+                max_tokens=characters,
+                interval=interval,
+            ),
             cache=self.engine.cache,
         )
 

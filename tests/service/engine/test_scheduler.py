@@ -25,8 +25,8 @@ class Text(Row):
 class Desk:
     """A scheduler whose workers keep a list of who is in their slots, as threads do."""
 
-    def __init__(self, slots: Sequence[int], max_waiting: int, patience: float = 100.0) -> None:
-        self.scheduler: Scheduler[str, Text] = Scheduler(slots, max_waiting, patience)
+    def __init__(self, slots: Sequence[int], max_waiting: int, timeout: float = 100.0) -> None:
+        self.scheduler: Scheduler[str, Text] = Scheduler(slots, max_waiting, timeout)
         self.seats: list[dict[int, Text]] = [{} for _ in slots]
         self.rows: dict[str, list[Text]] = {}
         self.slots = slots
@@ -69,7 +69,7 @@ def test_a_request_reads_once_and_its_other_texts_come_before_everyone_later() -
         desk.add(name, texts)
     assert desk.turn() == ["a0", "b0"]
     assert desk.counts() == (2, 3)
-    desk.scheduler.spread("a")
+    desk.scheduler.fork("a")
     desk.scheduler.finish("b", desk.rows["b"][0])
     assert desk.turn() == ["a0", "a1"]
     desk.scheduler.finish("a", desk.rows["a"][0])
@@ -106,7 +106,7 @@ def test_who_has_left_can_leave_again() -> None:
     for _ in range(2):
         desk.scheduler.drop("a")
         desk.scheduler.finish("a", desk.rows["a"][0])
-        desk.scheduler.spread("a")
+        desk.scheduler.fork("a")
     assert desk.turn() == []
     assert desk.counts() == (0, 0)
 
@@ -139,7 +139,7 @@ def test_lanes_are_filled_evenly() -> None:
 
 
 def test_a_request_ends_when_its_time_is_over_wherever_it_is() -> None:
-    desk = Desk([1], 9, patience=10.0)
+    desk = Desk([1], 9, timeout=10.0)
     desk.add("a", 2, now=0.0)
     desk.add("b", now=5.0)
     assert desk.scheduler.expire(9.9) == []
@@ -150,14 +150,14 @@ def test_a_request_ends_when_its_time_is_over_wherever_it_is() -> None:
 
 
 def test_a_request_that_has_ended_is_never_late() -> None:
-    desk = Desk([1], 9, patience=10.0)
+    desk = Desk([1], 9, timeout=10.0)
     desk.add("a", now=0.0)
     desk.turn()
     desk.scheduler.finish("a", desk.rows["a"][0])
     assert desk.scheduler.expire(99.0) == []
 
 
-VERBS = st.sampled_from(["add", "add", "spread", "finish", "drop", "expire", "turn", "turn"])
+VERBS = st.sampled_from(["add", "add", "fork", "finish", "drop", "expire", "turn", "turn"])
 
 
 @given(
@@ -167,7 +167,7 @@ VERBS = st.sampled_from(["add", "add", "spread", "finish", "drop", "expire", "tu
 )
 def test_texts_are_never_lost_nor_doubled(slots: list[int], max_waiting: int, verbs: list[tuple[str, int]]) -> None:
     """A plain list of requests, in which the first texts in line have the slots, always agrees."""
-    desk, alive, line = Desk(slots, max_waiting, patience=10.0), dict[str, list[Text]](), list[Text]()
+    desk, alive, line = Desk(slots, max_waiting, timeout=10.0), dict[str, list[Text]](), list[Text]()
     came: dict[str, int] = {}
     latent: dict[str, list[Text]] = {}
     seated: list[Text] = []
@@ -184,8 +184,8 @@ def test_texts_are_never_lost_nor_doubled(slots: list[int], max_waiting: int, ve
                 alive[new], came[new] = list(desk.rows[new]), now
                 line.append(alive[new][0])
                 latent[new] = alive[new][1:]
-        elif verb == "spread" and alive and desk.rows[name][0] in seated:
-            desk.scheduler.spread(name)
+        elif verb == "fork" and alive and desk.rows[name][0] in seated:
+            desk.scheduler.fork(name)
             line[:0] = latent.pop(name, [])
         elif verb == "finish" and (running := [row for row in alive.get(name, ()) if row in seated]):
             row = running[number % len(running)]

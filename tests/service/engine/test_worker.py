@@ -16,7 +16,8 @@ from model.sampling.parameters import SamplingParameters
 from service.engine.output import Logprobs, Piece, join_logprobs
 from service.engine.prefix_cache import PrefixCache
 from service.engine.scheduler import Scheduler
-from service.engine.sequence import GenerationRequest
+from service.engine.sequence import SequenceGroup
+from service.engine.text_request import TextRequest
 from service.engine.worker import Worker
 from tests.service.serving import Reference
 
@@ -46,52 +47,54 @@ class Bench:
         self.decoder, self.tokenizer = decoder, reference.checkpoint.tokenizer
         self.cache = PrefixCache(cache)
         self.now, self.tick = 0.0, 1e-4
-        self.scheduler: Scheduler[GenerationRequest, Any] = Scheduler(slots, 1000)
+        self.scheduler: Scheduler[SequenceGroup, Any] = Scheduler(slots, 1000)
         self.workers = [Worker(decoder, count, self.cache, self.clock) for count in slots]
-        self.pieces: dict[GenerationRequest, list[list[Piece]]] = {}
+        self.pieces: dict[SequenceGroup, list[list[Piece]]] = {}
 
     def clock(self) -> float:
         self.now += self.tick
         return self.now
 
-    def submit(self, wish: Wish) -> GenerationRequest:
-        request = GenerationRequest(
+    def submit(self, wish: Wish) -> SequenceGroup:
+        group = SequenceGroup(
             self.tokenizer,
             self.decoder.ids,
-            wish.prompt,
-            parameters=wish.parameters,
-            max_tokens=wish.max_tokens,
-            stop=wish.stop,
-            n=wish.n,
-            interval=wish.interval,
-            logprobs=wish.logprobs,
+            TextRequest(
+                prompts=[wish.prompt],
+                parameters=wish.parameters,
+                max_tokens=wish.max_tokens,
+                stop=wish.stop,
+                n=wish.n,
+                interval=wish.interval,
+                logprobs=wish.logprobs,
+            ),
             cache=self.cache,
         )
-        self.pieces[request] = [[] for _ in request.rows]
-        self.scheduler.add({request: request.rows}, self.now)
-        return request
+        self.pieces[group] = [[] for _ in group.sequences]
+        self.scheduler.add({group: group.sequences}, self.now)
+        return group
 
     def turn(self) -> None:
         """One turn of every worker."""
         for index, worker in enumerate(self.workers):
             turn = worker.turn(self.scheduler.changes(index))
             assert not turn.failed
-            for request in turn.read:
-                self.scheduler.spread(request)
+            for group in turn.read:
+                self.scheduler.fork(group)
             for row, piece in turn.events:
-                self.pieces[row.request][row.choice].append(piece)
+                self.pieces[row.group][row.choice].append(piece)
                 if piece.finish_reason is not None:
-                    self.scheduler.finish(row.request, row)
+                    self.scheduler.finish(row.group, row)
 
     def finish(self) -> None:
         while self.scheduler.running or self.scheduler.waiting:
             self.turn()
 
-    def texts(self, request: GenerationRequest) -> list[tuple[str, str | None, int]]:
+    def texts(self, group: SequenceGroup) -> list[tuple[str, str | None, int]]:
         """What came of each text, why it ended, and how many ids were drawn."""
         return [
             ("".join(piece.text for piece in pieces), pieces[-1].finish_reason, pieces[-1].tokens)
-            for pieces in self.pieces[request]
+            for pieces in self.pieces[group]
         ]
 
 
@@ -139,19 +142,19 @@ def test_rows_that_come_and_go_do_not_touch_each_other(
 ) -> None:
     """Each request comes in a turn of its own and leaves when it is done, or is thrown out at any time."""
     bench = Bench(reference.decoder, reference, slots, cache)
-    came: list[tuple[Wish, GenerationRequest]] = []
+    came: list[tuple[Wish, SequenceGroup]] = []
     thrown_out = []
     for turn in range(13):
         came += [(wish, bench.submit(wish)) for wish, start in arrivals if start == turn]
         if came and data.draw(st.integers(0, 9)) == 0:
-            _, request = data.draw(st.sampled_from(came))
-            thrown_out.append(request)
-            bench.scheduler.drop(request)
+            _, group = data.draw(st.sampled_from(came))
+            thrown_out.append(group)
+            bench.scheduler.drop(group)
         bench.turn()
     bench.finish()
-    for wish, request in came:
-        if request not in thrown_out:
-            assert bench.texts(request) == expected(reference, wish), wish
+    for wish, group in came:
+        if group not in thrown_out:
+            assert bench.texts(group) == expected(reference, wish), wish
 
 
 def test_fp32_is_alike_in_a_crowd(reference: Reference) -> None:
@@ -160,8 +163,8 @@ def test_fp32_is_alike_in_a_crowd(reference: Reference) -> None:
     wishes = [Wish(prompt="ab" * seed, seed=seed, n=1 + seed % 3) for seed in range(12)]
     requests = [bench.submit(wish) for wish in wishes]
     bench.finish()
-    for wish, request in zip(wishes, requests, strict=True):
-        assert bench.texts(request) == expected(reference, wish, decoder)
+    for wish, group in zip(wishes, requests, strict=True):
+        assert bench.texts(group) == expected(reference, wish, decoder)
 
 
 def told(reference: Reference, wish: Wish, choice: int) -> Logprobs:
@@ -189,8 +192,8 @@ def test_log_probabilities_do_not_depend_on_the_load(interval: float | None, cro
         bench.submit(Wish("x" * seed, 30 * seed + 1, seed=seed, logprobs=seed % 3 or None))
     requests = [bench.submit(wish) for wish in wishes]
     bench.finish()
-    for wish, request in zip(wishes, requests, strict=True):
-        for choice, pieces in enumerate(bench.pieces[request]):
+    for wish, group in zip(wishes, requests, strict=True):
+        for choice, pieces in enumerate(bench.pieces[group]):
             parts = [piece.logprobs for piece in pieces if piece.logprobs is not None]
             assert sum(len(part.ids) for part in parts) == pieces[-1].tokens
             for own, plainly in zip(join_logprobs(parts), told(reference, wish, choice), strict=True):
@@ -211,11 +214,11 @@ def test_a_stream_is_handed_over_at_once_and_then_at_its_interval(reference: Ref
     wishes = [Wish(max_tokens=3000, interval=interval) for interval in (None, 1e9, 0.001)]
     whole, patient, eager = (bench.submit(wish) for wish in wishes)
     bench.turn()
-    assert [len(bench.pieces[request][0]) for request in (whole, patient, eager)] == [0, 1, 1]
+    assert [len(bench.pieces[group][0]) for group in (whole, patient, eager)] == [0, 1, 1]
     bench.finish()
-    assert [len(bench.pieces[request][0]) for request in (whole, patient)] == [1, 2]
+    assert [len(bench.pieces[group][0]) for group in (whole, patient)] == [1, 2]
     assert 3 < len(bench.pieces[eager][0]) < 60
-    assert all(bench.texts(request) == expected(reference, wishes[0]) for request in (whole, patient, eager))
+    assert all(bench.texts(group) == expected(reference, wishes[0]) for group in (whole, patient, eager))
 
 
 @pytest.mark.parametrize("length", [1, 2, 5, 30])
@@ -227,14 +230,14 @@ def test_a_stop_string_ends_a_text_in_the_turn_it_comes(length: int, reference: 
         bench = Bench(reference.decoder, reference)
         bench.tick = 1.0  # so slow that each turn draws once
         wish = Wish("x", 1000, seed=5, stop=(stop, "月" * 9), interval=interval)
-        request, other = bench.submit(wish), bench.submit(Wish(max_tokens=1000))
+        group, other = bench.submit(wish), bench.submit(Wish(max_tokens=1000))
         turns = 0
         while bench.scheduler.running == 2:
             bench.turn()
             turns += 1
-        [(_, reason, tokens)] = bench.texts(request)
+        [(_, reason, tokens)] = bench.texts(group)
         assert (reason, turns) == ("stop", tokens)
-        assert bench.texts(request) == expected(reference, wish)
+        assert bench.texts(group) == expected(reference, wish)
         assert not bench.pieces[other][0]
 
 
@@ -248,10 +251,10 @@ def test_a_prompt_is_read_once_for_all_its_texts(reference: Reference) -> None:
         read(slots, ids)
 
     rows.read = counted  # type: ignore[method-assign]
-    request = bench.submit(Wish("abc" * 100, n=8))
+    group = bench.submit(Wish("abc" * 100, n=8))
     bench.finish()
     assert sum(reads) == 299
-    assert bench.texts(request) == expected(reference, Wish("abc" * 100, n=8))
+    assert bench.texts(group) == expected(reference, Wish("abc" * 100, n=8))
 
 
 @pytest.mark.parametrize("length", [1, 2, 255, 256, 257, 258, 700, 5000])
@@ -269,7 +272,7 @@ def test_a_cached_prompt_gives_the_same_bytes(length: int, reference: Reference)
 
 
 def assert_same(bench: Bench, reference: Reference, wish: Wish, cached: int) -> None:
-    request = bench.submit(wish)
+    group = bench.submit(wish)
     bench.finish()
-    assert request.cached == cached
-    assert bench.texts(request) == expected(reference, wish)
+    assert group.cached == cached
+    assert bench.texts(group) == expected(reference, wish)

@@ -16,9 +16,9 @@ from model.errors import ParameterError, TokenizerError
 from model.sampling.parameters import SamplingParameters
 from service.engine.engine import Engine
 from service.engine.output import Piece
+from service.engine.text_request import TextRequest
 from service.errors import QueueFull
 from service.inference.served_model import ServedModel
-from service.inference.text_request import TextRequest
 from service.inference.texts import Texts, Usage
 from service.settings import Settings
 from tests.service.serving import Reference, SlowDecoder

@@ -1,4 +1,4 @@
-"""One request for texts, whatever dialect it came in, and the limits it is held to."""
+"""One request for texts, the same for every dialect, which the engine takes whole."""
 
 import time
 from collections.abc import Sequence
@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from model.errors import ParameterError
 from model.sampling.parameters import SamplingParameters
 from service.engine.prompt_scores import OnScores
-from service.settings import Settings
 
 TEXT_CHARACTERS = 200
 
@@ -66,6 +65,11 @@ class TextRequest:
         return self.n if self.best_of is None else self.best_of
 
     @property
+    def drawn_logprobs(self) -> int | None:
+        """What is reported of each drawn id, as `logprobs`; choosing among more texts than n needs at least its own."""
+        return 0 if self.logprobs is None and self.drawn > self.n else self.logprobs
+
+    @property
     def scored(self) -> bool:
         """Whether the prompts' ids are scored."""
         return self.prompt_logprobs is not None or self.on_scores is not None
@@ -82,21 +86,3 @@ class TextRequest:
         """About how many characters' worth of work it is to prepare."""
         texts = len(self.prompts) * self.drawn
         return sum(map(len, self.prompts)) + texts * (TEXT_CHARACTERS + sum(map(len, self.stop)))
-
-
-def check_limits(request: TextRequest, settings: Settings, echoes: int = 1) -> None:
-    """Raise ParameterError where a request asks for more than the settings allow.
-
-    echoes: how often the answer has each prompt.
-    """
-    longest = max(map(len, request.prompts))
-    if longest > settings.max_prompt_characters:
-        message = f"The prompt has {longest:,} characters; send at most {settings.max_prompt_characters:,}."
-        raise ParameterError("prompt", message)
-    work = request.work(echoes)
-    if work > settings.max_work:
-        message = (
-            f"This may take {work:,} characters, of prompts and texts and of the likeliest ones reported for each; "
-            f"this server's max_work is {settings.max_work:,}: ask for fewer prompts, texts, max_tokens or logprobs."
-        )
-        raise ParameterError("max_tokens" if len(request.prompts) == 1 else "prompt", message)
