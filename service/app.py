@@ -31,6 +31,7 @@ from service.security.body_limit import BodyLimit
 from service.security.rate_limit import RateLimit, RateLimiter
 from service.security.security_headers import SecurityHeaders
 from service.settings import Settings, listed
+from service.tgi import errors as tgi_errors
 from service.tgi import routes as tgi_routes
 
 DESCRIPTION = """\
@@ -39,7 +40,7 @@ Continues text one character at a time with a recurrent language model, in the d
 The same model, seed and parameters give the same text: streamed or not, alone or among others."""
 
 # How errors look on the paths of other dialects than OpenAI's.
-ERROR_SHAPES: dict[str, Shape] = {**tgi_routes.ERROR_SHAPES}
+ERROR_SHAPES: dict[str, Shape] = {**tgi_errors.ERROR_SHAPES}
 
 
 def create_app(settings: Settings, decoder: type[Decoder] = Decoder, keys: ApiKeys | None = None) -> FastAPI:

@@ -1,16 +1,20 @@
 """The answer of /v1/score, built while the texts are read."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from model.sampling.parameters import SamplingParameters
 from model.text.prompt import count_unseen
 from service.analysis.score_schemas import ScoreRequest
 from service.analysis.score_tally import BITS, Tally, details
-from service.api.sse import ENCODE
+from service.api.error_responses import Failure
+from service.api.sse import DONE, ENCODE, ServerSentEvent
+from service.api.streaming import Chunk, openai_error
+from service.engine.output import Grown
 from service.engine.prompt_scores import PromptScores, Slice
 from service.engine.text_request import TextRequest
 from service.inference.served_model import ServedModel
-from service.inference.texts import Texts
+from service.inference.texts import INSTANT, Texts
 
 NO_HELD_OUT = (
     "The checkpoint has no held-out passages to compare with; measure them with "
@@ -19,8 +23,8 @@ NO_HELD_OUT = (
 WARM = " The texts were read after a context, the passages after none."
 
 
-class Reading:
-    """The texts of one request while they are read.
+class ScoreAnswer:
+    """The answer to one request, whole or as a stream, from the scores that come while its texts are read.
 
     prefix: what is read before each text: the context, or a line break. cached: ids of it that were read before.
     texts: set before the first score comes.
@@ -64,16 +68,34 @@ class Reading:
         """Take some scores of one text."""
         self.tallies[index].take(slice_)
 
-    def progress(self) -> dict[str, Any]:
-        """How far the reading is."""
-        total = sum(prompt.tokens for prompt in self.texts.prompts)
-        return {
+    def grown(self, grown: Grown) -> Iterator[Chunk]:  # noqa: ARG002
+        """Nothing: no text is generated, and the scores come through `take`."""
+        return iter(())
+
+    def silence(self) -> bytes:
+        """How many tokens have been read."""
+        progress = {
             "object": "score.progress",
             "tokens": sum(tally.read for tally in self.tallies),
-            "total_tokens": total,
+            "total_tokens": sum(prompt.tokens for prompt in self.texts.prompts),
         }
+        return ServerSentEvent.of_json(progress).encode()
 
-    def answer(self) -> str:
+    def error(self, failure: Failure) -> Iterator[bytes]:
+        """The error as an event, and the end."""
+        return openai_error(failure)
+
+    def end(self) -> Iterator[Chunk]:
+        """The scores, and the end."""
+        yield Chunk(lambda: ServerSentEvent(self.json()).encode(), self.slow)
+        yield Chunk(DONE.encode)
+
+    @property
+    def slow(self) -> bool:
+        """Whether `json` may take more than a millisecond."""
+        return self.top is not None or sum(map(len, self.body.texts)) > INSTANT
+
+    def json(self) -> str:
         """The answer as JSON, once all is read."""
         results = [self._result(index) for index in range(len(self.tallies))]
         indices = range(len(results))

@@ -1,20 +1,16 @@
 """POST /v1/score: how likely texts are, from a word to a book, alone or ranked among others."""
 
 import asyncio
-import time
-from collections.abc import AsyncIterator
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from model.errors import ParameterError, ServiceError
+from model.errors import ParameterError
 from model.sampling.parameters import SamplingParameters
-from service.analysis.score_answer import Reading
+from service.analysis.score_answer import ScoreAnswer
 from service.analysis.score_schemas import MOST_DETAILS, ScoreRequest, Scores
-from service.api.error_responses import of_service_error, openai_shape
 from service.api.openapi import errors, event_schema
 from service.api.request_fields import check_model, ignored_fields, namespace_of
-from service.api.sse import DONE, ServerSentEvent
 from service.api.streaming import EventStream, begin
 from service.engine.engine import Engine
 from service.engine.text_request import TextRequest
@@ -68,24 +64,26 @@ class ScoreRoutes:
         check_model(body.model, self.model)
         self._check(body)
         size = sum(map(len, body.texts)) + len(body.context or "")
-        reading = Reading(self.model, body) if size <= INSTANT else await asyncio.to_thread(Reading, self.model, body)
+        slow = size > INSTANT
+        answer = await asyncio.to_thread(ScoreAnswer, self.model, body) if slow else ScoreAnswer(self.model, body)
         namespace, arrived = namespace_of(request), request_context(request.scope).arrived
-        if reading.context_tokens >= WORTH_KEEPING and self.engine.cache.capacity:
-            await self._read_context(reading, request)
-        texts = await Texts.prepare(self.model, self.engine, reading.request(namespace, arrived))
-        reading.expect(texts)
+        if answer.context_tokens >= WORTH_KEEPING and self.engine.cache.capacity:
+            await self._read_context(answer, request)
+        texts = await Texts.prepare(self.model, self.engine, answer.request(namespace, arrived))
+        answer.expect(texts)
         headers = ignored_fields(body.model_extra or ())
         if body.stream:
             texts.submit()
-            return EventStream(events(reading), texts, headers)
+            return EventStream(texts, answer, [], PROGRESS_SECONDS, headers)
         await begin(texts, request)
         texts.release()
-        return Response(await written(reading), headers=headers, media_type="application/json")
+        content = await asyncio.to_thread(answer.json) if answer.slow else answer.json()
+        return Response(content, headers=headers, media_type="application/json")
 
-    async def _read_context(self, reading: Reading, request: Request) -> None:
+    async def _read_context(self, answer: ScoreAnswer, request: Request) -> None:
         """Let the context be read once: the texts then find the state after it in the prefix cache."""
         wanted = TextRequest(
-            prompts=[reading.prefix],
+            prompts=[answer.prefix],
             parameters=SamplingParameters(),
             max_tokens=1,
             namespace=namespace_of(request),
@@ -94,7 +92,7 @@ class ScoreRoutes:
         context = await Texts.prepare(self.model, self.engine, wanted)
         await begin(context, request)
         context.release()
-        reading.cached = context.usage().cached_tokens
+        answer.cached = context.usage().cached_tokens
 
     def _check(self, body: ScoreRequest) -> None:
         """What depends on several fields together."""
@@ -118,33 +116,6 @@ class ScoreRoutes:
                 f"This is to read {work:,} characters, the context with every text; this server's max_work is "
                 f"{self.most_work:,}: send fewer texts at a time, or a shorter context.",
             )
-
-
-async def written(reading: Reading) -> str:
-    """The answer as JSON; a long one is written in another thread."""
-    if reading.top is None and sum(map(len, reading.body.texts)) <= INSTANT:
-        return reading.answer()
-    return await asyncio.to_thread(reading.answer)
-
-
-async def events(reading: Reading) -> AsyncIterator[bytes]:
-    """The stream: how far the reading is, the answer, the end; an error in its middle becomes an event."""
-    texts = reading.texts
-    try:
-        yield ServerSentEvent.of_json(reading.progress()).encode()
-        told = time.monotonic()
-        while not texts.ended:
-            left = told + PROGRESS_SECONDS - time.monotonic()
-            await texts.take(max(0.0, left))
-            if not texts.ended:
-                told = time.monotonic()
-                yield ServerSentEvent.of_json(reading.progress()).encode()
-        texts.release()
-        yield ServerSentEvent(await written(reading)).encode()
-    except ServiceError as error:
-        _, failure = openai_shape(of_service_error(error))
-        yield ServerSentEvent.of_json(failure).encode()
-    yield DONE.encode()
 
 
 def router(model: ServedModel, engine: Engine, settings: Settings) -> APIRouter:

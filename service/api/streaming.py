@@ -1,12 +1,16 @@
 """Streams an answer over HTTP: begins its texts, notices a client that leaves, and sends events until the end."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from typing import NamedTuple, Protocol
 
 from fastapi import Request
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from model.errors import ServiceError
+from service.api.error_responses import Failure, of_service_error, openai_shape
+from service.api.sse import DONE, ServerSentEvent
 from service.engine.output import Grown
 from service.errors import Disconnected
 from service.inference.texts import Texts
@@ -38,20 +42,75 @@ async def _listen(request: Request, texts: Texts) -> None:
     texts.fail(Disconnected("The request was given up."))
 
 
+class Chunk(NamedTuple):
+    """Bytes of a stream that `write` makes; where `slow`, in another thread, as it may take some milliseconds."""
+
+    write: Callable[[], bytes]
+    slow: bool = False
+
+
+class StreamWriter(Protocol):
+    """How a dialect writes a stream of events; each Chunk is written and sent before the next one is asked for."""
+
+    def grown(self, grown: Grown) -> Iterator[Chunk]:
+        """The events of texts that have grown or ended."""
+
+    def silence(self) -> bytes:
+        """What is sent when no text has grown for a while."""
+
+    def error(self, failure: Failure) -> Iterator[bytes]:
+        """The last events of a stream that cannot go on."""
+
+    def end(self) -> Iterator[Chunk]:
+        """The last events of a stream whose texts have all ended."""
+
+
+def openai_error(failure: Failure) -> Iterator[bytes]:
+    """The last events of a stream in OpenAI's dialect that cannot go on."""
+    _, body = openai_shape(failure)
+    yield ServerSentEvent.of_json(body).encode()
+    yield DONE.encode()
+
+
+async def events(texts: Texts, writer: StreamWriter, grown: Grown, silence_seconds: float) -> AsyncIterator[bytes]:
+    """The bytes of a stream, from the pieces that came first; an error in its middle becomes its last event.
+
+    silence_seconds: after so many without a piece `writer.silence` is sent; where there is no first piece, at once.
+    """
+    try:
+        while True:
+            if not grown:
+                yield writer.silence()
+            for chunk in writer.grown(grown):
+                yield await asyncio.to_thread(chunk.write) if chunk.slow else chunk.write()
+            if texts.ended:
+                break
+            grown = await texts.take(silence_seconds)
+        texts.release()
+        for chunk in writer.end():
+            yield await asyncio.to_thread(chunk.write) if chunk.slow else chunk.write()
+    except ServiceError as error:
+        for event in writer.error(of_service_error(error)):
+            yield event
+
+
 class EventStream(StreamingResponse):
-    """A stream of server-sent events whose texts are let go when it ends, however it ends."""
+    """A stream of server-sent events whose texts are released when it ends, however it ends; see `events`."""
 
     media_type = "text/event-stream"
 
     def __init__(
         self,
-        events: AsyncIterator[bytes],
         texts: Texts,
+        writer: StreamWriter,
+        first: Grown,
+        silence_seconds: float,
         headers: Mapping[str, str] | None = None,
         status_code: int = 200,  # which FastAPI reads from here to document the route
     ) -> None:
         own = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-        super().__init__(events, status_code, headers={**own, **(headers or {})})
+        content = events(texts, writer, first, silence_seconds)
+        super().__init__(content, status_code, headers={**own, **(headers or {})})
         self._texts = texts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -1,14 +1,13 @@
 """OpenAI's completion bodies: our texts as one whole answer or as a stream of events."""
 
-import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
-from model.errors import ServiceError
-from service.api.error_responses import of_service_error, openai_shape
+from service.api.error_responses import Failure
 from service.api.sse import DONE, ENCODE, ServerSentEvent
-from service.api.streaming import KEEP_ALIVE
+from service.api.streaming import KEEP_ALIVE, Chunk, openai_error
 from service.engine.output import Grown, Logprobs, Piece
 from service.inference.served_model import ServedModel
 from service.inference.texts import Texts
@@ -56,25 +55,28 @@ class Answer:
         usage = ENCODE(self._usage(self._texts.usage().completion_tokens))
         return f'{self._begin}{choices}],"usage":{usage}}}'.encode()
 
-    async def events(self, first: Grown, keep_alive: float) -> AsyncIterator[bytes]:
-        """The stream, in as many bytes at a time as there are; an error in its middle becomes its last event."""
-        try:
-            grown = first
-            while True:
-                if self._unechoed:
-                    for index in [index for index, _ in grown if index in self._unechoed]:
-                        yield await asyncio.to_thread(self._echo_event, index)
-                yield self._events(grown) or KEEP_ALIVE
-                if self._texts.ended:
-                    break
-                grown = await self._texts.take(keep_alive)
-            if self._options.include_usage:
-                usage = self._usage(self._texts.usage().completion_tokens)
-                yield ServerSentEvent.of_json({**self._head, "choices": [], "usage": usage}).encode()
-        except ServiceError as error:
-            _, failure = openai_shape(of_service_error(error))
-            yield ServerSentEvent.of_json(failure).encode()
-        yield DONE.encode()
+    def grown(self, grown: Grown) -> Iterator[Chunk]:
+        """The events of prompts to be echoed, one at a time, and then those of the texts, all at once."""
+        if self._unechoed:
+            for index in [index for index, _ in grown if index in self._unechoed]:
+                yield Chunk(partial(self._echo_event, index), slow=True)
+        if grown:
+            yield Chunk(partial(self._events, grown))
+
+    def silence(self) -> bytes:
+        """A comment that keeps the stream alive."""
+        return KEEP_ALIVE
+
+    def error(self, failure: Failure) -> Iterator[bytes]:
+        """The error as an event, and the end."""
+        return openai_error(failure)
+
+    def end(self) -> Iterator[Chunk]:
+        """The usage, if asked for, and the end."""
+        if self._options.include_usage:
+            usage = self._usage(self._texts.usage().completion_tokens)
+            yield Chunk(ServerSentEvent.of_json({**self._head, "choices": [], "usage": usage}).encode)
+        yield Chunk(DONE.encode)
 
     def _events(self, grown: Grown) -> bytes:
         """An event for each text that grew, or for each character it grew by."""

@@ -51,7 +51,7 @@ class Completions:
         first = await begin(texts, request)
         answer = Answer(self.model, self.names, body, name, texts)
         if body.stream:
-            return EventStream(answer.events(first, self.settings.keep_alive_seconds), texts, headers)
+            return EventStream(texts, answer, first, self.settings.keep_alive_seconds, headers)
         texts.release()
         content = answer.whole(first) if answer.size <= INSTANT else await asyncio.to_thread(answer.whole, first)
         return Response(content, headers=headers, media_type="application/json")

@@ -1,14 +1,17 @@
 """The answers and events of text-generation-inference, made from our texts."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 from model.text.tokenizer import Tokenizer
+from service.api.error_responses import Failure
 from service.api.sse import ENCODE
-from service.engine.output import Logprobs, Piece
+from service.api.streaming import KEEP_ALIVE, Chunk
+from service.engine.output import Grown, Logprobs, Piece
 from service.inference.best_of import mean_logprob
 from service.inference.texts import TextPrompt
+from service.tgi.errors import tgi_shape
 from service.tgi.schemas import Parameters
 from service.tgi.tokens import TokenWriter, prefill_json
 
@@ -67,17 +70,31 @@ class EventWriter:
         self._tokens = TokenWriter(answer.tokenizer, answer.given.top_n_tokens)
         self._text: list[str] = []
 
-    def events(self, piece: Piece) -> Iterator[str]:
+    def grown(self, grown: Grown) -> Iterator[Chunk]:
         """The events of what the text grew by, some at a time."""
-        self._text.append(piece.text)
-        whole = "".join(self._text) if piece.finish_reason is not None else None
-        if piece.logprobs is not None:
-            ids = len(piece.logprobs.ids)
-            for start in range(0, ids, BLOCK):
-                last = start + BLOCK >= ids
-                yield self._block(part(piece.logprobs, start), piece, whole if last else None)
+        for _, piece in grown:
+            self._text.append(piece.text)
+            whole = "".join(self._text) if piece.finish_reason is not None else None
+            if piece.logprobs is not None:
+                ids = len(piece.logprobs.ids)
+                for start in range(0, ids, BLOCK):
+                    last = start + BLOCK >= ids
+                    yield Chunk(partial(self._block, part(piece.logprobs, start), piece, whole if last else None))
 
-    def _block(self, logprobs: Logprobs, piece: Piece, whole: str | None) -> str:
+    def silence(self) -> bytes:
+        """A comment that keeps the stream alive."""
+        return KEEP_ALIVE
+
+    def error(self, failure: Failure) -> Iterator[bytes]:
+        """The error as the last event."""
+        _, body = tgi_shape(failure)
+        yield f"data:{ENCODE(body)}\n\n".encode()
+
+    def end(self) -> Iterator[Chunk]:
+        """Nothing: the last token's event has the whole text."""
+        return iter(())
+
+    def _block(self, logprobs: Logprobs, piece: Piece, whole: str | None) -> bytes:
         """The events of some tokens, with the `whole` text in the last of all."""
         first = self._tokens.written + 1
         tokens = self._tokens.tokens(logprobs, whole)
@@ -90,7 +107,7 @@ class EventWriter:
         return "".join(
             f'data:{{"index":{index},"token":{token},"top_tokens":{top},{rest}}}\n\n'
             for index, ((token, top), rest) in enumerate(zip(tokens, rests, strict=True), first)
-        )
+        ).encode()
 
 
 def part(logprobs: Logprobs, start: int) -> Logprobs:
@@ -99,8 +116,3 @@ def part(logprobs: Logprobs, start: int) -> Logprobs:
     return Logprobs(
         logprobs.ids[block], logprobs.logprobs[block], logprobs.top_ids[block], logprobs.top_logprobs[block]
     )
-
-
-def error_event(error: Mapping[str, Any]) -> str:
-    """An error in the middle of a stream, which is its last event."""
-    return f"data:{ENCODE(error)}\n\n"

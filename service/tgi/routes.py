@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
 from functools import partial
 from importlib.metadata import version
 from typing import Any
@@ -10,19 +9,18 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from model.errors import ParameterError, ServiceError
-from service.api.error_responses import Failure, Shape, of_service_error
+from model.errors import ParameterError
 from service.api.request_fields import ignored_fields, namespace_of
 from service.api.schemas import LARGEST_MAX_TOKENS, LARGEST_N, MOST_PROMPTS, MOST_STOPS
-from service.api.streaming import KEEP_ALIVE, EventStream, begin
+from service.api.streaming import EventStream, begin
 from service.engine.engine import Engine
-from service.engine.output import Grown
 from service.inference.limits import check_limits
 from service.inference.served_model import ServedModel
 from service.inference.texts import INSTANT, Texts
 from service.request_context import request_context
 from service.settings import Settings
-from service.tgi.answer import BLOCK, Answer, EventWriter, error_event
+from service.tgi.answer import BLOCK, Answer, EventWriter
+from service.tgi.errors import REF, errors
 from service.tgi.request import draws, text_request
 from service.tgi.schemas import (
     EitherRequest,
@@ -34,16 +32,6 @@ from service.tgi.schemas import (
     TgiInfo,
 )
 
-# Status and error_type of each status of ours; the others keep their status and are about the request.
-STATUSES: dict[int, tuple[int, str]] = {
-    400: (422, "validation"),
-    429: (429, "overloaded"),
-    499: (499, "incomplete_generation"),
-    500: (500, "incomplete_generation"),
-    503: (503, "healthcheck"),
-    504: (500, "incomplete_generation"),
-}
-
 STREAM_EXAMPLE = """\
 data:{"index":1,"token":{"id":287,"text":",","logprob":-0.9,"special":false},"top_tokens":null,"generated_text":null,\
 "details":null}
@@ -52,7 +40,6 @@ data:{"index":2,"token":{"id":257,"text":" ","logprob":-0.1,"special":false},"to
 "details":null}
 
 """
-REF = "#/components/schemas/"
 STREAM = {
     "schema": {
         "type": "object",
@@ -69,16 +56,6 @@ STREAM = {
 }
 STREAMED = "an event for each token, whose data is a StreamEvent, or a TgiError where the text cannot go on."
 
-ERROR = {"application/json": {"schema": {"$ref": f"{REF}TgiError"}}}
-DESCRIPTIONS = {
-    413: "The body is too large.",
-    415: "The body is not announced as application/json.",
-    422: "A field is missing, outside its limits or not supported, or the body is not JSON; the sentence says which.",
-    424: "The model failed in the middle of the text; it is logged there.",
-    429: "The queue is full; Retry-After says in how many seconds to try again.",
-    500: "The text was not finished: in time, or because the server failed.",
-    503: "The server is starting, stopping or broken; Retry-After says in how many seconds to try again.",
-}
 HEADERS = {
     "x-compute-type": "What computes: cpu or cuda.",
     "x-compute-characters": "Characters of the inputs.",
@@ -88,18 +65,6 @@ HEADERS = {
     "x-prompt-tokens": "Tokens of the inputs that were read.",
     "x-generated-tokens": "Tokens of the text that is answered.",
 }
-
-
-def tgi_shape(failure: Failure) -> tuple[int, Mapping[str, Any]]:
-    """Status and body of an error in this dialect."""
-    status, kind = STATUSES.get(failure.status, (failure.status, "validation"))
-    if failure.code == "step_failed":
-        status, kind = 424, "generation"
-    return status, {"error": failure.message, "error_type": kind}
-
-
-ERROR_SHAPES: dict[str, Shape] = dict.fromkeys(("/", "/generate", "/generate_stream", "/info"), tgi_shape)
-"""The paths of this dialect, each with how its errors look."""
 
 
 class Generator:
@@ -170,24 +135,8 @@ class Generator:
         """The answer as events."""
         texts, answer = await self._prepare(body, request, self.settings.stream_interval / 1000)
         first = await begin(texts, request)
-        events = self._events(texts, EventWriter(answer, texts.prompts[0].tokens), first)
-        return EventStream(events, texts, self._headers(body))
-
-    async def _events(self, texts: Texts, writer: EventWriter, grown: Grown) -> AsyncIterator[bytes]:
-        """The events of a stream; an error in its middle becomes its last."""
-        try:
-            while True:
-                for _, piece in grown:
-                    for events in writer.events(piece):
-                        yield events.encode()
-                if texts.ended:
-                    return
-                grown = await texts.take(self.settings.keep_alive_seconds)
-                if not grown:
-                    yield KEEP_ALIVE
-        except ServiceError as error:
-            _, failure = tgi_shape(of_service_error(error))
-            yield error_event(failure).encode()
+        writer = EventWriter(answer, texts.prompts[0].tokens)
+        return EventStream(texts, writer, first, self.settings.keep_alive_seconds, self._headers(body))
 
     async def _prepare(self, body: GenerateRequest, request: Request, interval: float | None) -> tuple[Texts, Answer]:
         """The texts of a request, ready to be submitted, and how they are answered."""
@@ -210,16 +159,6 @@ class Generator:
     def _headers(self, body: GenerateRequest) -> dict[str, str]:
         compute = {"x-compute-type": self.settings.device, "x-compute-characters": str(len(body.inputs))}
         return {**compute, **ignored_fields(body.ignored)}
-
-
-def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The documentation of error answers in this dialect."""
-    documented: dict[int | str, dict[str, Any]] = {
-        status: {"description": DESCRIPTIONS[status], "content": ERROR} for status in statuses
-    }
-    for status in {429, 503}.intersection(statuses):
-        documented[status]["headers"] = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}}}
-    return {**documented, "default": {"description": "Any other error, in the same shape.", "content": ERROR}}
 
 
 def headers(*names: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from statistics import median
 import httpx
 
 from model.checkpoint import BUNDLED, load
-from service.analysis.score_answer import Reading
+from service.analysis.score_answer import ScoreAnswer
 from service.analysis.score_schemas import ScoreRequest
 from service.engine.engine import Engine
 from service.inference.served_model import ServedModel
@@ -31,13 +31,13 @@ def score(model: ServedModel, engine: Engine, runner: asyncio.Runner, texts: lis
 
     async def run() -> float:
         start = time.perf_counter()
-        reading = Reading(model, ScoreRequest(texts=texts))
-        wanted = await Texts.prepare(model, engine, reading.request(b"", time.monotonic()))
-        reading.expect(wanted)
+        answer = ScoreAnswer(model, ScoreRequest(texts=texts))
+        wanted = await Texts.prepare(model, engine, answer.request(b"", time.monotonic()))
+        answer.expect(wanted)
         wanted.submit()
         await wanted.take()
         wanted.release()
-        reading.answer()
+        answer.json()
         return time.perf_counter() - start
 
     return runner.run(run())
