@@ -25,6 +25,8 @@ from service.monitoring.access_log import AccessLog, paths_of
 from service.monitoring.health import Reports
 from service.monitoring.metrics import Metrics
 from service.openai import routes as openai_routes
+from service.process.ledger import Ledger
+from service.process.memory import Headroom, Memory, default_budget
 from service.security.api_keys import ApiKeys
 from service.security.auth import Auth
 from service.security.body_limit import BodyLimit
@@ -47,7 +49,7 @@ def create_app(settings: Settings, decoder: type[Decoder] = Decoder, keys: ApiKe
     """An application that serves the checkpoint the settings name; its engine runs while the application does.
 
     keys: who may use it; None = those of the settings.
-    `app.state` holds the `model`, the `engine` and the `metrics`, for the program that runs the application.
+    `app.state` holds the `model`, `engine`, `ledger` and `metrics`, for the program that runs the application.
     Raises CheckpointError and SettingsError, before anything is started, on what cannot be served.
     """
     model = ServedModel.load(settings, decoder)
@@ -71,7 +73,7 @@ def create_app(settings: Settings, decoder: type[Decoder] = Decoder, keys: ApiKe
         redirect_slashes=False,
         swagger_ui_parameters={"validatorUrl": None},
     )
-    app.state.model, app.state.engine = model, engine
+    app.state.model, app.state.engine, app.state.ledger = model, engine, _ledger(settings)
     _answer(app, model, engine, settings)
     _guard(app, keys or ApiKeys(settings), settings)
     error_responses.install(app, ERROR_SHAPES)
@@ -79,10 +81,16 @@ def create_app(settings: Settings, decoder: type[Decoder] = Decoder, keys: ApiKe
     return app
 
 
+def _ledger(settings: Settings) -> Ledger:
+    """The bytes of all requests, within what the machine has."""
+    memory = Memory()
+    return Ledger(settings.memory_budget_bytes or default_budget(memory), Headroom(memory))
+
+
 def _answer(app: FastAPI, model: ServedModel, engine: Engine, settings: Settings) -> None:
     """The routes."""
-    reports = Reports(model.name, engine, settings)
-    app.state.metrics = Metrics(model, engine, lambda: reports.condition.ready)
+    reports = Reports(model.name, engine, app.state.ledger, settings)
+    app.state.metrics = Metrics(model, engine, app.state.ledger, lambda: reports.condition.ready)
     for routes in (
         openai_routes.router(model, engine, settings),
         token_routes.router(model, settings),
@@ -96,7 +104,8 @@ def _answer(app: FastAPI, model: ServedModel, engine: Engine, settings: Settings
 
 def _guard(app: FastAPI, keys: ApiKeys, settings: Settings) -> None:
     """What a request passes on its way in. The last that is added stands outermost."""
-    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, seconds=settings.body_seconds)
+    most, seconds = settings.max_body_bytes, settings.body_seconds
+    app.add_middleware(BodyLimit, max_bytes=most, seconds=seconds, ledger=app.state.ledger)
     app.add_middleware(RateLimit, limiter=_limiter(settings))
     app.add_middleware(Auth, keys=keys, hosts=settings.hosts)
     if settings.cors_origins is not None:  # a browser's question before a request needs no key

@@ -2,6 +2,8 @@
 
 ServiceError (model/errors.py)
 ├── SettingsError     a setting lies outside its range, or the server cannot start with it
+├── MemorySpent       the bytes a request will hold are not left now
+├── TooCostly         a request needs more bytes than all requests together may have
 ├── QueueFull         as many requests run and wait as the settings allow
 ├── Draining          the server is stopping and takes no more requests
 ├── EngineStopped     a thread that generates text is not running
@@ -17,6 +19,14 @@ from model.errors import ServiceError
 
 class SettingsError(ServiceError):
     """A setting lies outside its range, or the server cannot start with it; names the setting and the remedy."""
+
+
+class MemorySpent(ServiceError):
+    """The bytes a request will hold are not left now, of the ledger or of the machine."""
+
+
+class TooCostly(ServiceError):
+    """A request needs more bytes than all requests together may have."""
 
 
 class QueueFull(ServiceError):

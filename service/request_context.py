@@ -6,6 +6,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
+from service.process.ledger import Lease
+
 CONTEXT = "unroll.request"  # the record's name in an ASGI scope
 
 REQUEST_ID: ContextVar[str | None] = ContextVar("request_id", default=None)
@@ -18,13 +20,17 @@ class RequestContext:
 
     id: given by the client or made here; logs and the answer carry it. arrived: when it came, by `time.monotonic`.
     key: label of its API key, and holder: SHA-256 of that key (32 bytes); None until the key is checked, and without
-        one. failure: code of the error it was answered with.
+        one. caller: who is charged for it, its holder or where it comes from; None until that is known.
+    lease: of its body and of what parsing makes of it, released when it is answered; None until the body is read.
+    failure: code of the error it was answered with.
     """
 
     id: str
     arrived: float
     key: str | None = None
     holder: bytes | None = None
+    caller: bytes | str | None = None
+    lease: Lease | None = None
     failure: str | None = None
 
 

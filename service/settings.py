@@ -140,6 +140,14 @@ class Settings:
         least=1,
         most=1_000_000_000_000,
     )
+    memory_budget_bytes: int | None = setting(
+        None,
+        "Memory for all requests together: bodies as they arrive, what is made of them, texts and answers not taken. "
+        "[default: 256 MB, or a quarter of the memory there is]",
+        LIMITS,
+        least=1 << 20,
+        most=1 << 40,
+    )
     prefix_cache_bytes: int = setting(
         64 << 20, "Memory for the states after prompts used before; 0 keeps none.", LIMITS, least=0, most=1 << 40
     )
@@ -188,6 +196,8 @@ class Settings:
 
     def _check(self, name: str, about: Any) -> None:
         value, (least, most) = getattr(self, name), about["range"]
+        if value is None:
+            return
         if least is not None and not least <= value <= most:  # also refuses NaN
             raise self._out_of_range(name, f"a number from {least:,} to {most:,}")
         if about["choices"] and value not in about["choices"]:

@@ -15,9 +15,11 @@ from service.errors import (
     Disconnected,
     Draining,
     EngineStopped,
+    MemorySpent,
     QueueFull,
     ReaderTooSlow,
     StepFailed,
+    TooCostly,
     UnknownModel,
 )
 from service.request_context import request_context
@@ -31,9 +33,11 @@ INVALID = "invalid_request_error"
 # Status, type and code of each kind of ServiceError; what is not listed is the server's own mistake.
 KINDS: dict[type[ServiceError], tuple[int, str, str]] = {
     UnknownModel: (404, INVALID, "model_not_found"),
+    TooCostly: (413, INVALID, "too_costly"),
     QueueFull: (429, "rate_limit_error", "queue_full"),
     Disconnected: (499, INVALID, "disconnected"),
     StepFailed: (500, "server_error", "step_failed"),
+    MemorySpent: (503, "server_error", "out_of_memory"),
     Draining: (503, "server_error", "draining"),
     EngineStopped: (503, "server_error", "engine_stopped"),
     ReaderTooSlow: (503, "server_error", "reader_too_slow"),
@@ -137,6 +141,8 @@ async def on_http_exception(request: Request, error: Any) -> JSONResponse:
         405: f"This route does not take {request.method[:20]}; the routes are listed at /docs.",
     }
     message = messages.get(error.status_code, str(error.detail))
+    if isinstance(error.__cause__, ServiceError):  # which FastAPI lets through only as an HTTPException
+        return respond(request, of_service_error(error.__cause__))
     if isinstance(error.__cause__, MemoryError):  # which FastAPI takes for a body that cannot be read
         message = "The server has no memory for this now; try again in a moment, or send less."
         return respond(request, Failure(503, message, "server_error", "out_of_memory"))

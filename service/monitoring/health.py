@@ -3,12 +3,14 @@
 import time
 from typing import Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 from starlette.responses import JSONResponse
 
 from service.api.openapi import errors
 from service.engine.engine import Engine
+from service.process.ledger import Ledger
+from service.request_context import request_context
 from service.settings import Settings
 
 Word = Literal["ok", "draining", "stalled", "failed"]
@@ -29,6 +31,14 @@ class PrefixCacheCounts(BaseModel):
     bytes: int = Field(ge=0, description="The memory they take.")
 
 
+class MemoryCounts(BaseModel):
+    """The ledger of what all requests hold together."""
+
+    budget_bytes: int = Field(ge=0, description="What they may hold.")
+    held_bytes: int = Field(ge=0, description="What they are charged for now.")
+    refused: int = Field(ge=0, description="Charges that were refused since the server started.")
+
+
 class State(BaseModel):
     """How the server is, in a word."""
 
@@ -45,7 +55,12 @@ class Health(State):
     waiting: int = Field(ge=0, description="Texts waiting for a slot, or for their prompt to be read by another.")
     still_seconds: float = Field(ge=0, description="How long work has waited for the step before the next.")
     failures: int = Field(ge=0, description="Calls of the model that failed since the server started.")
-    prefix_cache: PrefixCacheCounts
+    prefix_cache: PrefixCacheCounts | None = Field(
+        default=None, description="Not without a key where the server needs one: it tells of other people's prompts."
+    )
+    memory: MemoryCounts | None = Field(
+        default=None, description="Not without a key where the server needs one: it tells of other people's requests."
+    )
 
 
 class Condition:
@@ -83,9 +98,11 @@ class Condition:
 class Reports:
     """Answers how the server is; none of them waits for anything."""
 
-    def __init__(self, name: str, engine: Engine, settings: Settings) -> None:
+    def __init__(self, name: str, engine: Engine, ledger: Ledger, settings: Settings) -> None:
         self._name = name
         self._engine = engine
+        self._ledger = ledger
+        self._open = settings.api_keys is None and settings.api_keys_file is None
         self.condition = Condition(engine, settings.stall_seconds)
 
     async def live(self) -> JSONResponse:
@@ -96,8 +113,8 @@ class Reports:
         """Whether the server takes requests: not while it loads, stops, or has work and makes no step."""
         return _answer(State(status=self.condition.word), self.condition.ready)
 
-    async def health(self) -> JSONResponse:
-        """Whether the server takes requests, how many texts it writes and has waiting, and what its cache did."""
+    async def health(self, request: Request) -> JSONResponse:
+        """Whether the server takes requests, and how many texts it writes and has waiting; with a key, also memory."""
         engine, condition = self._engine, self.condition
         health = Health(
             status=condition.word,
@@ -106,13 +123,16 @@ class Reports:
             waiting=engine.waiting,
             still_seconds=condition.still_seconds,
             failures=engine.failures,
-            prefix_cache=PrefixCacheCounts(**engine.cache.statistics._asdict()),
         )
+        if self._open or request_context(request.scope).holder is not None:
+            ledger = self._ledger
+            health.prefix_cache = PrefixCacheCounts(**engine.cache.statistics._asdict())
+            health.memory = MemoryCounts(budget_bytes=ledger.budget, held_bytes=ledger.held, refused=ledger.refused)
         return _answer(health, condition.ready)
 
 
 def _answer(body: State, well: bool) -> JSONResponse:
-    return JSONResponse(body.model_dump(), 200 if well else 503)
+    return JSONResponse(body.model_dump(exclude_none=True), 200 if well else 503)
 
 
 def router(reports: Reports) -> APIRouter:

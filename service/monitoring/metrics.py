@@ -16,6 +16,7 @@ from service.engine.engine import Engine
 from service.inference.served_model import ServedModel
 from service.monitoring import logs
 from service.monitoring.prometheus import _counter, _counters, _gauge, _histogram, _histograms
+from service.process.ledger import Ledger
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -28,6 +29,8 @@ BY_CODE = {
     "unknown_host": "host",
     "too_many_connections": "connections",
     "body_too_large": "too_large",
+    "too_costly": "too_large",
+    "out_of_memory": "memory",
     "headers_too_large": "too_large",
     "body_too_slow": "slow",
     "headers_too_slow": "slow",
@@ -46,7 +49,7 @@ class Metrics:
     ready: whether the server calls itself ready. connections: how many are open; None where nobody knows.
     """
 
-    def __init__(self, model: ServedModel, engine: Engine, ready: Callable[[], bool]) -> None:
+    def __init__(self, model: ServedModel, engine: Engine, ledger: Ledger, ready: Callable[[], bool]) -> None:
         self._model = {
             "model": model.name,
             "version": version("unroll"),
@@ -55,6 +58,7 @@ class Metrics:
             "params": str(model.parameters),
         }
         self._engine = engine
+        self._ledger = ledger
         self._ready = ready
         self.connections: Callable[[], int] | None = None
         self.requests: dict[tuple[str, int], int] = {}
@@ -101,6 +105,11 @@ class Metrics:
         yield _counter("prefix_cache_queries", "Prompts looked up in the prefix cache.", cache.queries)
         yield _counter("prefix_cache_hits", "Prompts of which it had a beginning.", cache.hits)
         yield _gauge("prefix_cache_bytes", "Bytes it holds.", cache.bytes)
+        ledger = self._ledger
+        yield _gauge("memory_budget_bytes", "Bytes all requests together may hold.", ledger.budget)
+        yield _gauge("memory_held_bytes", "Bytes they are charged for now.", ledger.held)
+        yield _gauge("memory_most_held_bytes", "The most they were ever charged for at once.", ledger.most)
+        yield _counter("memory_refusals", "Charges refused for want of memory.", ledger.refused)
         yield _counter("log_failures", "Lines of the log that could not be written.", logs.failures())
 
     def _gauges(self) -> Iterator[Metric]:

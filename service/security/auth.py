@@ -7,6 +7,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from service.api.error_responses import INVALID, Failure, respond
 from service.request_context import request_context
 from service.security.api_keys import ApiKey, ApiKeys
+from service.security.callers import caller_of
 
 PUBLIC = frozenset({"/health", "/health/live", "/health/ready"})
 """Paths that need no key, for those who look after the server. A path is public when it is one of these exactly; all
@@ -25,7 +26,8 @@ class Auth:
     """Lets requests through that name the server in their Host header and have a key where one is needed.
 
     keys: those that count; none at all opens every route. hosts: names to answer to, in lower case; None = any.
-    The label and the digest of a request's key go into its RequestContext.
+    The label and the digest of a request's key go into its RequestContext, also where none is needed, and who is
+    charged for the request.
     """
 
     def __init__(self, app: ASGIApp, keys: ApiKeys, hosts: tuple[str, ...] | None) -> None:
@@ -41,21 +43,21 @@ class Auth:
             if failure is not None:
                 await respond(Request(scope), failure, challenge)(scope, receive, send)
                 return
+            request_context(scope).caller = caller_of(scope)
         await self.app(scope, receive, send)
 
     def _refusal(self, scope: Scope, headers: Headers) -> tuple[Failure | None, dict[str, str]]:
+        key = self._key(headers) if self.keys.needed else None
+        if key is not None:
+            context = request_context(scope)
+            context.key, context.holder = key.label, key.digest
         if scope["path"] in PUBLIC and scope["method"] in ("GET", "HEAD"):
             return None, {}  # probes of a container ask by its address
         if self.hosts is not None and host_name(headers.get("host", "")) not in self.hosts:
             message = "The server does not answer to this name; --allowed-hosts lists those that it answers to."
             return Failure(421, message, INVALID, "unknown_host"), {}
-        if not self.keys.needed:
-            return None, {}
-        key = self._key(headers)
-        if key is None:
+        if self.keys.needed and key is None:
             return KEY_NEEDED, CHALLENGE
-        context = request_context(scope)
-        context.key, context.holder = key.label, key.digest
         return None, {}
 
     def _key(self, headers: Headers) -> ApiKey | None:

@@ -1,26 +1,40 @@
-"""ASGI middleware that bounds the size, the arrival time and the JSON values of a request body."""
+"""ASGI middleware that bounds the size, the arrival time, the memory and the JSON values of a request body."""
 
 import asyncio
+import time
 
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-# Values of a body: as many ids as a prompt of a hundred thousand words has, read in a few hundredths of a second.
-MOST_VALUES = 200_000
+from service.errors import MemorySpent, TooCostly
+from service.process.ledger import Lease, Ledger
+from service.request_context import request_context
+from service.security.json_cost import MOST_DIGITS, MOST_PLAIN, MOST_VALUES, JsonCost
+
+SLICE = 16_384  # bytes that are counted between two looks at the clock
+TURN_SECONDS = 0.001  # of counting, until others have their turn
+
+TOO_MANY = f"The body has more than {MOST_VALUES:,} values; send long prompts as text, not as ids."
+TOO_PLAIN = f"The body has more than {MOST_PLAIN:,} bytes outside of strings; send long prompts as text, not as ids."
+TOO_LONG_A_NUMBER = f"The body has a number of more than {MOST_DIGITS} digits; send a shorter one."
+NOT_UTF8 = "The body is in UTF-16 or UTF-32; send it in UTF-8."
 
 
 class BodyLimit:
-    """Lets bodies of at most `max_bytes` through that come within `seconds`.
+    """Lets bodies of at most `max_bytes` through that come within `seconds` and fit into the ledger.
 
-    A larger one raises a 413, a slower one a 408, where the application reads it, so that its answer is made where all
-    errors are answered; the length a client announces is believed only when it is too large.
+    A larger one raises a 413, a slower one a 408, one the ledger has no room for a 503, where the application reads it,
+    so that its answer is made where all errors are answered; the length a client announces is believed only when it is
+    too large. A body is charged as it comes, and what parsing makes of it once it is there; its lease has both
+    until the request is answered, and may be shrunk once something is made of the body.
     """
 
-    def __init__(self, app: ASGIApp, max_bytes: int, seconds: float) -> None:
+    def __init__(self, app: ASGIApp, max_bytes: int, seconds: float, ledger: Ledger) -> None:
         self.app = app
         self.max_bytes = max_bytes
         self.seconds = seconds
+        self.ledger = ledger
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the application with a `receive` that counts, and looks at the clock until the body is there."""
@@ -28,59 +42,78 @@ class BodyLimit:
             await self.app(scope, receive, send)
             return
         announced = Headers(scope=scope).get("content-length", "0")
-        left = self.max_bytes if len(announced) < 20 and int(announced) <= self.max_bytes else -1
-        values = ValueCount()
-        deadline: float | None = asyncio.get_running_loop().time() + self.seconds
-
-        async def counted() -> Message:
-            nonlocal left, deadline
-            if left >= 0:
-                try:
-                    async with asyncio.timeout_at(deadline):
-                        message = await receive()
-                except TimeoutError as error:
-                    sentence = (
-                        f"The body did not come within {self.seconds:g} seconds; send it faster, or a shorter one."
-                    )
-                    raise HTTPException(408, sentence) from error
-                if message["type"] == "http.disconnect" and deadline is not None:
-                    raise HTTPException(499, "The request was given up.")  # else FastAPI answers it as a bad body
-                left -= len(message.get("body", b""))
-                if not message.get("more_body"):
-                    deadline = None  # what comes now is that the client goes away
-                if values.add(message.get("body", b"")) > MOST_VALUES:
-                    sentence = f"The body has more than {MOST_VALUES:,} values; send long prompts as text, not as ids."
-                    raise HTTPException(413, sentence)
-            if left < 0:
-                raise HTTPException(413, f"The body is larger than {self.max_bytes:,} bytes; send a shorter one.")
-            return message
-
-        await self.app(scope, counted, send)
+        fits = len(announced) < 20 and int(announced) <= self.max_bytes
+        context = request_context(scope)
+        with self.ledger.take(0, context.caller) as lease:
+            context.lease = lease
+            body = Arriving(receive, self.max_bytes, self.seconds, lease)
+            if not fits:
+                body.left = -1
+            await self.app(scope, body.receive, send)
 
 
-class ValueCount:
-    """Counts what separates values outside of strings: commas and opening brackets.
+class Arriving:
+    """A body on its way in, of at most so many bytes and seconds.
 
-    Eight megabytes of one string are read in some milliseconds, of small values in a second, in which the event loop
-    does nothing else. Counting costs a millisecond for each megabyte, and is over before anything is made of it.
+    left: bytes it may still have; negative where it is too large already.
     """
 
-    def __init__(self) -> None:
-        self.values = 0
-        self._in_string = False
-        self._escaped = False  # the piece before ended with a backslash that stands for the next byte, too
+    def __init__(self, receive: Receive, most: int, seconds: float, lease: Lease) -> None:
+        self.left = most
+        self._receive = receive
+        self._most = most
+        self._seconds = seconds
+        self._deadline: float | None = asyncio.get_running_loop().time() + seconds
+        self._lease = lease
+        self._cost = JsonCost()
 
-    def add(self, piece: bytes) -> int:
-        """Take the next bytes, cut wherever they are; returns the count so far."""
-        if self._escaped and piece:
-            piece, self._escaped = piece[1:], False
-        if b"\\" in piece:
-            trailing = len(piece) - len(piece.rstrip(b"\\"))
-            self._escaped = bool(trailing % 2)
-            piece = piece.replace(b"\\\\", b"").replace(b'\\"', b"")
-        for at, part in enumerate(piece.split(b'"')):
-            if at:
-                self._in_string = not self._in_string
-            if part and not self._in_string:
-                self.values += part.count(b",") + part.count(b"[") + part.count(b"{")
-        return self.values
+    async def receive(self) -> Message:
+        """The next message, once it is counted."""
+        if self.left < 0:
+            raise self._too_large()
+        try:
+            async with asyncio.timeout_at(self._deadline):
+                message = await self._receive()
+        except TimeoutError as error:
+            sentence = f"The body did not come within {self._seconds:g} seconds; send it faster, or a shorter one."
+            raise HTTPException(408, sentence) from error
+        if self._deadline is None:
+            return message  # the client goes away
+        if message["type"] == "http.disconnect":
+            raise HTTPException(499, "The request was given up.")  # else FastAPI answers it as a bad body
+        if piece := message.get("body", b""):
+            await self._count(piece)
+        if not message.get("more_body"):
+            self._deadline = None
+            self._charge(self._cost.parsed)
+        return message
+
+    async def _count(self, piece: bytes) -> None:
+        self.left -= len(piece)
+        if self.left < 0:
+            raise self._too_large()
+        self._charge(len(piece))
+        cost = self._cost
+        began = time.perf_counter()
+        for at in range(0, len(piece), SLICE):
+            cost.add(piece[at : at + SLICE])
+            if not cost.utf8:
+                raise HTTPException(415, NOT_UTF8)
+            if cost.values > MOST_VALUES:
+                raise HTTPException(413, TOO_MANY)
+            if cost.plain > MOST_PLAIN:
+                raise HTTPException(413, TOO_PLAIN)
+            if cost.digits > MOST_DIGITS:
+                raise HTTPException(400, TOO_LONG_A_NUMBER)
+            if time.perf_counter() - began > TURN_SECONDS:
+                await asyncio.sleep(0)
+                began = time.perf_counter()
+
+    def _charge(self, size: int) -> None:
+        try:
+            self._lease.grow(size)
+        except (MemorySpent, TooCostly) as error:  # which FastAPI would take for a body that cannot be read
+            raise HTTPException(503, str(error)) from error
+
+    def _too_large(self) -> HTTPException:
+        return HTTPException(413, f"The body is larger than {self._most:,} bytes; send a shorter one.")

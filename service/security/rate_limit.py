@@ -69,7 +69,7 @@ LIMITED = "rate_limit_error"
 
 
 class RateLimit:
-    """Lets requests through as `limiter` says; it stands behind Auth, which sets the holder of the key."""
+    """Lets requests through as `limiter` says; it stands behind Auth, which says who calls."""
 
     def __init__(self, app: ASGIApp, limiter: RateLimiter) -> None:
         self.app = app
@@ -80,8 +80,7 @@ class RateLimit:
         if scope["type"] != "http" or scope["path"] in PUBLIC:
             await self.app(scope, receive, send)
             return
-        client = scope.get("client")
-        caller = request_context(scope).holder or (client[0] if client else "")
+        caller = request_context(scope).caller
         if not self.limiter.enter(caller):
             message = "You have as many requests open as you may; wait until one is answered."
             await self._refuse(scope, receive, send, Failure(429, message, LIMITED, "too_many_open_requests"), 1)

@@ -19,6 +19,7 @@ from service.inference.served_model import ServedModel
 from service.monitoring.access_log import Exchange
 from service.monitoring.logs import JsonFormatter, LogHandler
 from service.monitoring.metrics import Metrics
+from service.process.ledger import Ledger
 from service.request_context import RequestContext
 from service.settings import Settings
 from tests.benchmarks.engine import EngineAlone
@@ -119,7 +120,7 @@ def telling(checkpoint: Checkpoint) -> list[Figure]:
         handler.close()
     settings = Settings()
     model = ServedModel.load(settings)
-    metrics = Metrics(model, Engine(Decoder(checkpoint), settings), lambda: True)
+    metrics = Metrics(model, Engine(Decoder(checkpoint), settings), Ledger(1 << 20), lambda: True)
     for route in range(25):
         metrics.answered(f"/route{route}", 200, 0.01)
     renderings = []

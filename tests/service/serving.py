@@ -27,6 +27,7 @@ from model.sampling.parameters import SamplingParameters
 from model.sampling.sampler import RowSampling
 from service.app import create_app
 from service.engine.engine import Engine
+from service.process.ledger import Ledger
 from service.server import DrainingServer, listen, make_server
 from service.settings import Settings
 from service.transport.startup_gate import Gate
@@ -78,6 +79,7 @@ class Running:
     client: httpx.Client
     server: DrainingServer
     engine: Engine
+    ledger: Ledger
     model: str
 
     def complete(self, prompt: Any = "a", **fields: Any) -> Any:
@@ -101,7 +103,7 @@ def serving(settings: Settings, decoder: type[Decoder] = Decoder) -> Iterator[Ru
     try:
         app = loaded.get(timeout=10)
         with httpx.Client(base_url=url, timeout=100) as client:  # a law of texts, not of a busy machine
-            yield Running(url, client, server, app.state.engine, app.state.model.name)
+            yield Running(url, client, server, app.state.engine, app.state.ledger, app.state.model.name)
     finally:
         server.force_exit = server.should_exit = True
         thread.join()

@@ -174,8 +174,11 @@ def test_health_is_asked_without_a_key_and_tells_nothing_of_prompts(checkpoint_f
     with serving(Settings(checkpoint=checkpoint_folder, api_keys="k" * 32)) as running:
         assert set(words(running.client).values()) == {(200, "ok")}
         assert set(running.client.get("/health").json()) == {
-            *("status", "model", "running", "waiting", "still_seconds", "failures", "prefix_cache"),
+            *("status", "model", "running", "waiting", "still_seconds", "failures"),
         }
+        keyed = running.client.get("/health", headers={"Authorization": "Bearer " + "k" * 32}).json()
+        assert keyed["prefix_cache"]["cached_tokens"] == 0
+        assert keyed["memory"]["held_bytes"] == 0
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])

@@ -21,6 +21,7 @@ from service.inference.served_model import ServedModel
 from service.monitoring.access_log import AccessLog
 from service.monitoring.logs import LONGEST, QUEUED, JsonFormatter, LogHandler, TextFormatter
 from service.monitoring.metrics import Metrics
+from service.process.ledger import Ledger
 from service.request_context import REQUEST_ID
 from service.settings import Settings
 from tests.service.serving import ENDLESS, Running, eventually, serving_process
@@ -232,7 +233,7 @@ def test_probes_are_logged_only_when_they_fail(
 def test_a_mistake_of_our_own_has_a_name_and_is_counted(checkpoint_folder: Path, answered: Answered) -> None:
     settings = Settings(checkpoint=checkpoint_folder)
     model = ServedModel.load(settings)
-    metrics = Metrics(model, Engine(model.decoder, settings), lambda: True)
+    metrics = Metrics(model, Engine(model.decoder, settings), Ledger(1 << 20), lambda: True)
     app = FastAPI()
     error_responses.install(app, {})
 

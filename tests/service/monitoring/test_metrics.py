@@ -18,6 +18,7 @@ from service.engine.counters import LATENCIES, STEPS, Histogram, WorkerCounters
 from service.engine.engine import Engine
 from service.inference.served_model import ServedModel
 from service.monitoring.metrics import Metrics
+from service.process.ledger import Ledger
 from service.settings import Settings
 from tests.pace import loops
 from tests.service.fragile import FragileDecoder
@@ -279,7 +280,7 @@ def test_names_and_labels_are_bounded(quick: Running) -> None:
 def test_telling_takes_as_long_as_a_loop_of_half_a_million_additions_at_most(checkpoint_folder: Path) -> None:
     settings = Settings(checkpoint=checkpoint_folder, threads=4)
     model = ServedModel.load(settings)
-    metrics = Metrics(model, Engine(model.decoder, settings), lambda: True)
+    metrics = Metrics(model, Engine(model.decoder, settings), Ledger(1 << 20), lambda: True)
     for route in range(25):
         for status in (200, 400, 429, 503):
             metrics.answered(f"/route{route}", status, 0.01)

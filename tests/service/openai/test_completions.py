@@ -150,5 +150,6 @@ def test_health_tells_how_busy_the_server_is(server: Running) -> None:
     assert response.status_code == 200
     health = response.json()
     assert set(health.pop("prefix_cache")) == {"queries", "hits", "cached_tokens", "evictions", "entries", "bytes"}
+    assert set(health.pop("memory")) == {"budget_bytes", "held_bytes", "refused"}
     idle = {"running": 0, "waiting": 0, "still_seconds": 0, "failures": 0}
     assert health == {"status": "ok", "model": "small", **idle}

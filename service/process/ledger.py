@@ -1,0 +1,134 @@
+"""The ledger of bytes for the whole process: what requests will hold is charged before it is made."""
+
+import threading
+from collections.abc import Hashable
+from types import TracebackType
+
+from service.errors import MemorySpent, TooCostly
+from service.process.memory import Headroom
+
+UNKNOWN = "unknown"  # the holder of what is charged to nobody
+
+
+class Total:
+    """Bytes that are charged now; the one number that several processes behind one port would have to share."""
+
+    def __init__(self) -> None:
+        self.value = 0
+
+    def add(self, size: int) -> None:
+        """Count so many bytes more, or fewer."""
+        self.value += size
+
+
+class Ledger:
+    """Charges bytes against one budget.
+
+    budget: bytes that all leases may have together.
+    headroom: bytes the machine can still give; nothing is charged beyond them. None = as many as there are.
+    total: what is charged, where it is shared with others.
+
+    A holder (a key, or an address) may have as much as is left to all others after it (dynamic thresholds: Choudhury
+    and Hahne, 1998, with a factor of 1). One greedy holder so stops at half of the budget, n of them leave 1 / (n + 1)
+    free, and a newcomer with a small request always finds room. Any thread may call the methods.
+    """
+
+    def __init__(self, budget: int, headroom: Headroom | None = None, total: Total | None = None) -> None:
+        self.budget = budget
+        self.refused = 0
+        """Charges that were refused."""
+        self.most = 0
+        """The most bytes that were ever charged at once."""
+        self._headroom = headroom
+        self._total = total or Total()
+        self._held: dict[Hashable, int] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def held(self) -> int:
+        """Bytes that are charged now."""
+        return self._total.value
+
+    def take(self, size: int, holder: Hashable = UNKNOWN) -> "Lease":
+        """A lease of so many bytes, which has to be released.
+
+        Raises MemorySpent where they are not left now, and TooCostly where they never can be.
+        """
+        if size:
+            self._charge(size, holder)
+        return Lease(self, size, holder)
+
+    def _charge(self, size: int, holder: Hashable, before: int = 0) -> None:
+        """Charge so many bytes to a lease that has some `before`."""
+        if before + size > self.budget:
+            self.refused += 1
+            raise TooCostly(
+                f"This needs {before + size:,} bytes of memory, and all requests together may have {self.budget:,}; "
+                "send less, or raise --memory-budget-bytes."
+            )
+        with self._lock:
+            own, held = self._held.get(holder, 0), self._total.value
+            left = self.budget - held - size
+            # A single lease on an idle server may have all.
+            fits = left >= 0 and (own + size <= left or held == before)
+            if not fits or (self._headroom is not None and size > self._headroom.left):
+                self.refused += 1
+                raise MemorySpent("The server has no memory for this now; try again in a moment, or send less.")
+            if self._headroom is not None:
+                self._headroom.use(size)
+            self._held[holder] = own + size
+            self._total.add(size)
+            self.most = max(self.most, self._total.value)
+
+    def _give_back(self, size: int, holder: Hashable) -> None:
+        if not size:
+            return
+        with self._lock:
+            self._total.add(-size)
+            own = self._held[holder] - size
+            if own:
+                self._held[holder] = own
+            else:
+                del self._held[holder]
+
+
+class Lease:
+    """Bytes of one request, until they are released; also a context that ends with them released."""
+
+    __slots__ = ("_holder", "_ledger", "_open", "size")
+
+    def __init__(self, ledger: Ledger, size: int, holder: Hashable) -> None:
+        self.size = size
+        """Bytes it has."""
+        self._ledger = ledger
+        self._holder = holder
+        self._open = True
+
+    def grow(self, size: int) -> None:
+        """Charge so many bytes more; raises as `Ledger.take` does, and then has what it had."""
+        if not self._open:
+            raise ValueError("the lease is released")
+        if size:
+            self._ledger._charge(size, self._holder, self.size)
+            self.size += size
+
+    def shrink(self, size: int) -> None:
+        """Give back all but `size` bytes; nothing where it has fewer."""
+        if self._open and size < self.size:
+            self._ledger._give_back(self.size - size, self._holder)
+            self.size = size
+
+    def release(self) -> None:
+        """Give back all; again does nothing."""
+        if self._open:
+            self._open = False
+            self._ledger._give_back(self.size, self._holder)
+            self.size = 0
+
+    def __enter__(self) -> "Lease":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()

@@ -1,0 +1,108 @@
+"""How much memory this process may use and has left: of the machine, its control group, and its own limit."""
+
+import os
+import resource
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from service.process.control_group import ControlGroup
+
+PAGE = resource.getpagesize()
+LARGEST_BUDGET = 256 << 20
+SHARE = 4  # of the memory there is, one part in so many is the ledger's by default
+LOOK_SECONDS = 0.05  # between two looks, which take a tenth of a millisecond
+KEPT_FREE = 48 << 20  # bytes left alone for what is not charged: parsing, buffers, the answer that refuses
+KEPT_SHARE = 16  # and of a small machine not more than one part in so many
+
+
+class Memory:
+    """What this process may use of the machine's memory.
+
+    proc: where the kernel tells of processes. groups: where control groups are mounted.
+    """
+
+    def __init__(self, proc: Path = Path("/proc"), groups: Path = Path("/sys/fs/cgroup")) -> None:
+        self._proc = proc
+        try:
+            membership = (proc / "self" / "cgroup").read_text()
+        except OSError:
+            membership = ""
+        self._group = ControlGroup(groups, membership)
+
+    @property
+    def limit(self) -> int:
+        """Bytes this process can have at most: of the machine, its control group, and its own limit (ulimit -v)."""
+        limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+        if (group := self._group.limit) is not None:
+            limits.append(group)
+        if (own := resource.getrlimit(resource.RLIMIT_AS)[0]) != resource.RLIM_INFINITY:
+            limits.append(own)
+        return min(limits)
+
+    @property
+    def left(self) -> int:
+        """Bytes it can still have now."""
+        left = [self.limit]
+        if (available := self._available()) is not None:
+            left.append(available)
+        if (group := self._group.left) is not None:
+            left.append(group)
+        own = resource.getrlimit(resource.RLIMIT_AS)[0]
+        if own != resource.RLIM_INFINITY and (used := self._pages(0)) is not None:
+            left.append(own - used * PAGE)
+        return min(left)
+
+    @property
+    def resident(self) -> int:
+        """Bytes of this process in memory."""
+        return (self._pages(1) or 0) * PAGE
+
+    def _pages(self, column: int) -> int | None:
+        try:
+            return int((self._proc / "self" / "statm").read_bytes().split()[column])
+        except (OSError, ValueError, IndexError):
+            return None
+
+    def _available(self) -> int | None:
+        """Bytes the machine has without giving anything up."""
+        try:
+            with (self._proc / "meminfo").open("rb") as file:
+                for line in file:
+                    if line.startswith(b"MemAvailable:"):
+                        return int(line.split()[1]) * 1024
+        except (OSError, ValueError, IndexError):
+            pass
+        return None
+
+
+def default_budget(memory: Memory) -> int:
+    """The ledger's bytes where no setting says so."""
+    return min(LARGEST_BUDGET, memory.limit // SHARE)
+
+
+class Headroom:
+    """Bytes that can be given to requests without the machine running out; looked up now and then.
+
+    What is asked for between two looks is taken off, since it is about to be used.
+    """
+
+    def __init__(self, memory: Memory, clock: Callable[[], float] = time.monotonic) -> None:
+        self._memory = memory
+        self._clock = clock
+        self._keep = min(KEPT_FREE, memory.limit // KEPT_SHARE)
+        self._looked = -LOOK_SECONDS
+        self._left = 0
+
+    @property
+    def left(self) -> int:
+        """Bytes left above what is kept free; negative under pressure."""
+        now = self._clock()
+        if now - self._looked >= LOOK_SECONDS:
+            self._looked = now
+            self._left = self._memory.left - self._keep
+        return self._left
+
+    def use(self, size: int) -> None:
+        """Take off what is about to be used, until the next look sees it."""
+        self._left -= size

@@ -1,0 +1,31 @@
+"""Who counts as one caller: the holder of a key, an IPv4 address, or a network of IPv6 that one customer has."""
+
+import ipaddress
+from functools import lru_cache
+
+from starlette.types import Scope
+
+from service.request_context import request_context
+
+HOST_BITS = 64  # of an IPv6 address: every customer has as many addresses, and may use another for each request
+LONGEST = 64  # characters of what is no address, as a proxy may name a client
+
+
+@lru_cache(4096)
+def network_of(address: str) -> str:
+    """The address as it is counted: an IPv6 address with all others of its /64, all else on its own."""
+    try:
+        parsed = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address[:LONGEST]
+    if isinstance(parsed, ipaddress.IPv4Address):
+        return str(parsed)
+    if parsed.ipv4_mapped is not None:
+        return str(parsed.ipv4_mapped)
+    return str(ipaddress.IPv6Address(int(parsed) >> HOST_BITS << HOST_BITS))
+
+
+def caller_of(scope: Scope) -> bytes | str:
+    """The digest of a request's key, or the network it comes from where it has none."""
+    client = scope.get("client")
+    return request_context(scope).holder or (network_of(client[0]) if client else "")

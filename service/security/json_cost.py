@@ -1,0 +1,85 @@
+"""What parsing a body of JSON will take, counted from its bytes before anything is made of it."""
+
+import re
+
+# Values of a body: as many ids as a prompt of a hundred thousand words has, read in a hundredth of a second.
+MOST_VALUES = 200_000
+MOST_PLAIN = 2_000_000  # bytes outside of strings, white space aside: ten for each of so many ids
+MOST_DIGITS = 512  # of a number: reading n digits takes n² steps
+
+# Of values: what a member's name takes beside its value, and how many escape sequences take as long as one.
+NAME_VALUES, ESCAPES_A_VALUE = 4, 20
+QUOTE_BYTES = 4  # of MOST_PLAIN: what counting around a quotation mark takes
+VALUE_BYTES = 64  # of memory a value takes at least in a list, or as a short string
+WIDEST = 4  # bytes of memory a byte of text may become: Python keeps a string as wide as its widest character
+
+NUMBER = re.compile(rb"[0-9.eE+-]{64,}")
+NUMBER_BYTES = b"0123456789.eE+-"
+LONG, ALIKE = b"0" * 64, bytes.maketrans(NUMBER_BYTES, b"0" * len(NUMBER_BYTES))  # a quick look for such
+
+
+class JsonCost:
+    """Counts what separates values outside of strings (commas, colons, opening brackets), and what else takes time.
+
+    Eight megabytes of one string are read in some milliseconds, of small values in a second, in which the event loop
+    does nothing else. Counting costs a millisecond for each megabyte, and is over before anything is made of it.
+
+    values: of MOST_VALUES. plain: of MOST_PLAIN. digits: of the longest number so far, where it has more than 64.
+    utf8: False once the bytes can only be UTF-16 or UTF-32, which Python's parser would read, too.
+    """
+
+    def __init__(self) -> None:
+        self.plain = 0
+        self.digits = 0
+        self.utf8 = True
+        self._separators = 0
+        self._escapes = 0
+        self._bytes = 0
+        self._head = b""
+        self._wide = False
+        self._in_string = False
+        self._escaped = False  # the piece before ended with a backslash that stands for the next byte, too
+        self._running = 0  # bytes of a number at the end of the piece before
+
+    @property
+    def values(self) -> int:
+        """Values so far, and what takes as long as they."""
+        return self._separators + self._escapes // ESCAPES_A_VALUE
+
+    @property
+    def parsed(self) -> int:
+        """Bytes of memory that parsing will take at most, beside the body's own."""
+        return self._bytes * (WIDEST if self._wide else 1) + self._separators * VALUE_BYTES
+
+    def add(self, piece: bytes) -> int:
+        """Take the next bytes, cut wherever they are; returns the values so far."""
+        if len(self._head) < 2:
+            self._head += piece[: 2 - len(self._head)]
+            self.utf8 = b"\0" not in self._head and self._head not in (b"\xff\xfe", b"\xfe\xff")
+        self._bytes += len(piece)
+        self._wide = self._wide or not piece.isascii()
+        if self._escaped and piece:
+            piece, self._escaped = piece[1:], False
+        if b"\\" in piece:
+            self._wide = True  # \ud83d\ude00 is as wide as any
+            trailing = len(piece) - len(piece.rstrip(b"\\"))
+            self._escaped = bool(trailing % 2)
+            self._escapes += piece.count(b"\\")
+            piece = piece.replace(b"\\\\", b"").replace(b'\\"', b"")
+        parts = piece.split(b'"')
+        self.plain += QUOTE_BYTES * (len(parts) - 1)
+        if outside := b"".join(parts[self._in_string :: 2]):
+            self._outside(outside)
+        self._in_string ^= not len(parts) % 2
+        return self.values
+
+    def _outside(self, part: bytes) -> None:
+        """Count bytes outside of strings; between two strings there is at least a comma or a colon."""
+        self._separators += part.count(b",") + part.count(b"[") + part.count(b"{") + NAME_VALUES * part.count(b":")
+        self.plain += len(part.translate(None, b" \t\r\n"))
+        first = len(part) - len(part.lstrip(NUMBER_BYTES))
+        self.digits = max(self.digits, self._running + first)
+        if LONG in part.translate(ALIKE):
+            self.digits = max(self.digits, *map(len, NUMBER.findall(part)))
+        last = len(part) - len(part.rstrip(NUMBER_BYTES))
+        self._running = self._running + last if last == len(part) else last

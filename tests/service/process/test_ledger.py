@@ -1,0 +1,109 @@
+"""Whatever is asked for and given back in any order, the ledger stays within its budget and ends empty."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.errors import MemorySpent, TooCostly
+from service.process.ledger import Lease, Ledger
+from service.process.memory import LOOK_SECONDS, Headroom, Memory
+
+BUDGET = 1_000
+STEPS = st.lists(
+    st.tuples(st.sampled_from(["take", "grow", "shrink", "release"]), st.integers(0, 1_500), st.sampled_from("abc")),
+    max_size=60,
+)
+
+
+@given(STEPS)
+def test_leases_never_exceed_the_budget_and_leave_nothing_behind(steps: list[tuple[str, int, str]]) -> None:
+    ledger = Ledger(BUDGET)
+    leases: list[Lease] = []
+    for verb, size, holder in steps:
+        try:
+            if verb == "take":
+                leases.append(ledger.take(size, holder))
+            elif leases:
+                lease = leases[size % len(leases)]
+                if verb == "release":
+                    leases.remove(lease)
+                    lease.release()
+                elif verb == "grow":
+                    lease.grow(size)
+                else:
+                    lease.shrink(size)
+        except (MemorySpent, TooCostly):
+            pass
+        assert ledger.held == sum(lease.size for lease in leases) <= BUDGET
+    for lease in leases:
+        lease.release()
+        lease.release()
+    assert ledger.held == 0
+    assert not ledger._held
+
+
+@given(st.integers(2, 20))
+def test_greedy_holders_leave_a_newcomer_as_much_as_each_of_them_has(holders: int) -> None:
+    ledger = Ledger(BUDGET)
+    leases = [ledger.take(1, holder) for holder in range(holders)]
+    growing = set(leases)
+    while growing:
+        for lease in list(growing):
+            try:
+                lease.grow(1)
+            except MemorySpent:
+                growing.discard(lease)
+    fair = BUDGET // (holders + 1)
+    assert max(lease.size for lease in leases) <= fair + 1
+    assert ledger.take(fair // 2, "newcomer").size == fair // 2
+
+
+def test_one_request_of_an_idle_server_may_have_all_and_none_may_have_more() -> None:
+    ledger = Ledger(BUDGET)
+    with ledger.take(600, "a") as lease:
+        lease.grow(400)
+        with pytest.raises(TooCostly, match="needs 1,001 bytes of memory, and all requests together may have 1,000"):
+            lease.grow(1)
+        with pytest.raises(MemorySpent, match="try again in a moment, or send less"):
+            ledger.take(1, "b")
+        assert ledger.held == ledger.most == 1_000
+    assert (ledger.held, ledger.refused) == (0, 2)
+    with pytest.raises(ValueError, match="released"):
+        lease.grow(1)
+
+
+class Told(Memory):
+    """A machine with as much memory left as it is told."""
+
+    def __init__(self, **sizes: int) -> None:
+        self.sizes: dict[str, Any] = sizes
+
+    @property
+    def limit(self) -> int:
+        return int(self.sizes["limit"])
+
+    @property
+    def left(self) -> int:
+        return int(self.sizes["left"])
+
+
+def test_nothing_is_charged_that_the_machine_has_not() -> None:
+    """16 of 256 MB are kept free; what is taken between two looks counts as used."""
+    now = [0.0]
+    machine = Told(limit=256 << 20, left=20 << 20)
+    ledger = Ledger(1 << 30, Headroom(machine, lambda: now[0]))
+    first = ledger.take(3 << 20)
+    with pytest.raises(MemorySpent):
+        ledger.take(2 << 20)
+    now[0] += LOOK_SECONDS
+    second = ledger.take(2 << 20)
+    machine.sizes["left"] = 10 << 20
+    now[0] += LOOK_SECONDS
+    with pytest.raises(MemorySpent):
+        ledger.take(1)
+    assert ledger.take(0).size == 0  # a probe costs nothing
+    first.release()
+    second.release()
+    assert ledger.held == 0
