@@ -160,7 +160,7 @@ def test_the_first_token_s_time_begins_with_the_request_and_not_with_its_text(ch
         assert running.client.post(COMPLETIONS, content=slowly(), headers=headers).status_code == 200
         now = Samples(running)
     waited, first = now.of("request_queue_seconds_sum"), now.of("time_to_first_token_seconds_sum")
-    assert first >= 0.3 + waited
+    assert first >= 0.25 + waited  # the server hears of the headers a moment after they were sent
     assert now.of("request_seconds_sum", route=COMPLETIONS) > first
 
 
