@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from model.errors import ParameterError
 from model.text.tokenizer import Tokenizer
-from model.text.utf8_ids import Ids
+from model.text.utf8_ids import BYTES, Ids, begins_character
 
 
 class Prompt:
@@ -40,6 +40,5 @@ def known_ids(ids: Sequence[int], size: int) -> NDArray[np.int64]:
 
 def count_unseen(ids: Ids, seen: NDArray[np.int64]) -> int:
     """Characters among the ids that training never showed; the bytes of one character count once."""
-    whole_or_first = (ids < 0x80) | (ids >= 0xC0)
-    strange = (ids < 256) | ~np.isin(ids, seen)
-    return int(np.count_nonzero(strange & whole_or_first))
+    strange = (ids < BYTES) | ~np.isin(ids, seen)
+    return int(np.count_nonzero(strange & begins_character(ids)))

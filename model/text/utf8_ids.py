@@ -1,4 +1,4 @@
-"""The 256 ids that stand for UTF-8 bytes, and characters counted among ids."""
+"""The 256 ids that stand for UTF-8 bytes, and where among ids characters begin."""
 
 from typing import Any
 
@@ -10,7 +10,12 @@ BYTES = 256  # ids 0 … 255 are the bytes of UTF-8, so that id and byte are the
 Ids = NDArray[np.integer[Any]]
 
 
+def begins_character(ids: Ids) -> NDArray[np.bool_]:
+    """Whether each id begins a character, in the shape of `ids`: all do but the continuation bytes 0x80 … 0xBF."""
+    return (ids < 0x80) | (ids >= 0xC0)
+
+
 def count_characters(ids: Ids) -> int:
-    """How many characters some ids spell: all but the continuation bytes 0x80 … 0xBF of UTF-8."""
+    """How many characters some ids spell."""
     blocks = (ids[start : start + (1 << 20)] for start in range(0, len(ids), 1 << 20))  # ids may be a map of gigabytes
-    return sum(int(np.count_nonzero((block < 0x80) | (block >= 0xC0))) for block in blocks)
+    return sum(int(np.count_nonzero(begins_character(block))) for block in blocks)

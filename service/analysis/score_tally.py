@@ -7,7 +7,7 @@ import numpy as np
 
 from model.decoding.rows import Scored
 from model.text.tokenizer import Tokenizer
-from model.text.utf8_ids import Ids
+from model.text.utf8_ids import Ids, begins_character
 from service.engine.prompt_scores import PromptScores, Slice
 
 BLOCK = 4096  # scores added up at a time: the sum is the same however the engine cuts the text
@@ -60,7 +60,7 @@ def details(tokenizer: Tokenizer, text: str, ids: Ids, kept: Scored) -> list[dic
     assert scores.entropies is not None
     assert scores.top_ids is not None
     assert scores.top_logprobs is not None
-    firsts = np.flatnonzero((ids < 0x80) | (ids >= 0xC0))  # the ids that characters begin with
+    firsts = np.flatnonzero(begins_character(ids))  # the ids that characters begin with
     if not len(firsts):
         return []
     bits = np.add.reduceat(scores.logprobs.astype(np.float64), firsts) * -BITS

@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from model.errors import ParameterError
 from model.text.tokenizer import Tokenizer
-from model.text.utf8_ids import BYTES, Ids
+from model.text.utf8_ids import BYTES, Ids, begins_character
 from service.analysis.token_schemas import (
     Detokenized,
     DetokenizeRequest,
@@ -117,7 +117,7 @@ def places(tokenizer: Tokenizer, text: str) -> Iterator[tuple[int, int, int]]:
 def ends_character(ids: Ids) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
     """Whether (1 or 0) each id of a whole text is the last of its character: no further byte of it comes next."""
     following = np.append(ids[1:], 0)
-    return 1 - ((ids < BYTES) & (following >= 0x80) & (following < 0xC0)).astype(np.int64)
+    return ((ids >= BYTES) | begins_character(following)).astype(np.int64)
 
 
 def router(model: ServedModel, settings: Settings) -> APIRouter:

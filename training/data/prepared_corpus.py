@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from model.errors import CorpusError
 from model.text.tokenizer import CharacterCounts, Tokenizer
-from model.text.utf8_ids import Ids
+from model.text.utf8_ids import Ids, begins_character
 from training.data.corpus import ContentSum, Corpus, CorpusFacts
 
 FORMAT = 1  # part of every key: raised whenever the same text would give other ids or other facts
@@ -243,5 +243,5 @@ def count_ids(ids: Ids, vocabulary: int) -> NDArray[np.int64]:
 
 
 def spelt(counts: NDArray[np.int64]) -> int:
-    """How many characters ids that occur so often (V,) spell: all but the continuation bytes of UTF-8."""
-    return int(counts.sum() - counts[0x80:0xC0].sum())
+    """How many characters ids that occur so often (V,) spell."""
+    return int(counts[begins_character(np.arange(len(counts)))].sum())

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 
 from model.errors import CorpusError, ParameterError
-from model.text.utf8_ids import Ids, count_characters
+from model.text.utf8_ids import Ids, begins_character, count_characters
 
 DEFAULT = "90/5/5"
 NANOGPT = "nanogpt"
@@ -53,7 +53,7 @@ def _shares(scheme: str) -> tuple[float, float]:
 
 
 def _whole(ids: Ids, at: int) -> int:
-    """The first place from `at` on that is not the inside of a character spelt in bytes."""
-    while at < len(ids) and 0x80 <= ids[at] < 0xC0:
+    """The first position from `at` on that is not inside a character spelt in bytes; the end, where there is none."""
+    while not begins_character(ids[at : at + 1]).all():
         at += 1
     return at

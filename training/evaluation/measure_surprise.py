@@ -12,7 +12,7 @@ from model.checkpoint import Checkpoint
 from model.decoding.decoder import Decoder
 from model.held_out_surprise import QUANTILES, HeldOutSurprise
 from model.text.tokenizer import Tokenizer
-from model.text.utf8_ids import Ids
+from model.text.utf8_ids import Ids, begins_character
 
 LENGTHS = (4, 8, 16, 32, 64, 128, 256, 1024)  # characters of a passage
 PASSAGES = 256  # of each length at most
@@ -72,7 +72,7 @@ def _rounds(every: list[Passages]) -> Iterator[Passages]:
 
 def _places(tokenizer: Tokenizer, ids: Ids, characters: int) -> NDArray[np.int64]:
     """Where passages of so many characters begin and end, (n, 2), in an order in which each beginning is all over."""
-    whole = np.append(np.flatnonzero((ids < 0x80) | (ids >= 0xC0)), len(ids))  # where characters begin, and the end
+    whole = np.append(np.flatnonzero(begins_character(ids)), len(ids))  # where characters begin, and the end
     begins = np.arange(max(0, len(whole) - characters))  # in characters
     if "\n" in tokenizer.characters and len(begins):
         breaks = ids[whole[begins]] == tokenizer.start_id

@@ -13,7 +13,7 @@ from model.checkpoint import Checkpoint
 from model.decoding.decoder import Decoder
 from model.errors import CorpusError
 from model.text.tokenizer import Tokenizer
-from model.text.utf8_ids import Ids
+from model.text.utf8_ids import Ids, begins_character
 from training.report.elements import Markup, element, folded, joined, named, passage, quoted, table
 
 WARM = 1_000  # characters read before the page, after which a state has forgotten that it began with nothing
@@ -63,7 +63,7 @@ def held_out_page(checkpoint: Checkpoint, ids: Ids, characters: int = 3000) -> P
     is one nearby. Raises CorpusError where there is no text.
     """
     ids = np.asarray(ids[: 4 * (WARM + SEARCHED + characters + 1)])  # UTF-8 has four bytes at most
-    whole = np.flatnonzero((ids < 0x80) | (ids >= 0xC0))  # where characters begin
+    whole = np.flatnonzero(begins_character(ids))  # where characters begin
     if not len(whole):
         raise CorpusError("The validation part has no text to show; train on a longer corpus.")
     first = _begin(ids, whole, checkpoint.tokenizer.start_id, characters)

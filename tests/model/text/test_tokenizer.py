@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from model.errors import TokenizerError
 from model.text.tokenizer import BLOCK, CharacterCounts, Tokenizer
-from model.text.utf8_ids import BYTES, count_characters
+from model.text.utf8_ids import BYTES, begins_character, count_characters
 
 ANY_TEXT = st.text()  # every code point but surrogates
 KNOWN = "\n\r\0 abc<0x41>eé\u0301日本😀\u2028"
@@ -68,6 +68,9 @@ def test_decoding_undoes_encoding_for_every_unicode_text(learnt: str, text: str)
     ids = tokenizer.encode(text)
     assert tokenizer.decode(ids.tolist()) == text
     assert count_characters(ids) == len(text)
+    assert [
+        tokenizer.decode(part.tolist()) for part in np.split(ids, np.flatnonzero(begins_character(ids)))[1:]
+    ] == list(text)
 
 
 def test_a_known_character_is_one_id_and_an_unknown_one_its_utf8_bytes() -> None:
