@@ -14,9 +14,8 @@ from rich.console import Console
 
 from model.checkpoint import load
 from model.errors import TrainingError
-from training.data.corpus import Corpus
+from training.data.named_corpus import open_corpus
 from training.data.prepared_corpus import Prepared, count_ids, prepare, spelt
-from training.data.sources import find_sources
 from training.data.split import Split, split
 from training.loop.allocator import keep_buffers
 from training.loop.initial_weights import Beginning, fits
@@ -47,7 +46,7 @@ def run(request: Request, console: Console, started: float) -> Standing:
     keep_buffers()
     out, device = run_folder(request), choose_device(request.device)
     base = None if request.base is None else load(request.base)
-    corpus = Corpus(find_sources(request.names, request.encoding), request.encoding)
+    corpus = open_corpus(request.names, request.encoding)
     extending = None if base is None else base.tokenizer
     prepared = prepare(corpus, out.parent / PREPARED, min_count=request.min_count, extending=extending)
     parts = split(prepared.ids, request.scheme)
@@ -72,7 +71,7 @@ def resume(out: Path, console: Console, started: float) -> Standing:
     saved = newest(out)
     device = choose_device(record.device)
     check_arithmetic(record.config.network.cell, record.config.arithmetic, device)
-    corpus = Corpus(find_sources(record.sources(), record.encoding), record.encoding)
+    corpus = open_corpus(record.sources(), record.encoding)
     prepared = prepare(corpus, out.parent / PREPARED, min_count=record.min_count, extending=extending)
     if prepared.facts.sha256 != record.sha256:
         raise TrainingError(

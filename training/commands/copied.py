@@ -44,8 +44,7 @@ def copied(
     """
     from model.checkpoint import load
     from model.decoding.decoder import Decoder
-    from training.data.corpus import Corpus
-    from training.data.sources import FileSource, find_sources
+    from training.data.named_corpus import open_corpus
     from training.data.split import split as cut
     from training.evaluation.memorisation import copied as compare
     from training.evaluation.memorisation import describe, draw
@@ -55,9 +54,9 @@ def copied(
         sample = draw(Decoder(model), model.tokenizer, characters, temperature, seed)
         how = f"drawn at temperature {temperature:g}"
     else:
-        sample = Corpus([FileSource(text)]).encode(model.tokenizer)
+        sample = open_corpus([str(text)]).encode(model.tokenizer)
         how = f"of {text.name}"
-    ids = Corpus(find_sources(corpus, encoding), encoding).encode(model.tokenizer)
+    ids = open_corpus(corpus, encoding).encode(model.tokenizer)
     found = compare(sample, ids if split == "whole" else cut(ids, split).train, model.tokenizer)
     if as_json:
         drawn = {"temperature": temperature, "seed": seed} if text is None else {"text": str(text)}

@@ -138,11 +138,10 @@ def _check(split: str, reader: ReaderName, wanted: Iterable[Protocol], temperatu
 def _parts(model: "Checkpoint", corpus: list[str], encoding: str, split: str) -> "dict[str, Ids]":
     """The parts of a corpus as ids by name: whole; or train, validation and test."""
     from model.text.utf8_ids import count_characters
-    from training.data.corpus import Corpus
-    from training.data.sources import find_sources
+    from training.data.named_corpus import open_corpus
     from training.data.split import split as cut
 
-    ids = Corpus(find_sources(corpus, encoding), encoding).encode(model.tokenizer)
+    ids = open_corpus(corpus, encoding).encode(model.tokenizer)
     if count_characters(ids) < 2:
         raise CorpusError("The text has fewer than two characters, so there is nothing to predict; name a longer one.")
     if split == "whole":

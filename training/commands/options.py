@@ -14,7 +14,7 @@ EncodingOption = Annotated[str, typer.Option(help="Text encoding of the corpus: 
 CorpusArgument = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[CORPUS]...", help="Files, folders (every text file below), .gz files, or - for standard input."
+        metavar="[CORPUS]...", help="Files, folders (every text file below), archives, or - for standard input."
     ),
 ]
 

@@ -3,15 +3,16 @@
 import codecs
 import hashlib
 import io
-import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO
 
 from model.errors import CorpusError
 from model.text.tokenizer import CharacterCounts, Tokenizer
 from model.text.utf8_ids import Ids
-from training.data.sources import Source, check_encoding
+from training.data.content import has_controls
+from training.data.left_out import LeftOut
+from training.data.sources import DAMAGED, Source
 
 BLOCK = 1 << 20  # bytes read at a time
 
@@ -53,11 +54,23 @@ class Corpus:
     """Some sources read as one text; a line break is put between two when the first does not end in one.
 
     encoding: any text encoding Python knows; UTF-8 by default.
+    left_out: what was passed over when the sources were looked for.
+    undecodable: names of those that are not text of the encoding, with the byte where that shows, if it was looked for.
+    replacing: whether bytes that are no text are read as U+FFFD; else they are an error.
     Memory does not grow with the corpus, except for the ids of `encode`.
     """
 
-    def __init__(self, sources: Sequence[Source], encoding: str = "utf-8") -> None:
-        self.sources, self.encoding = sources, check_encoding(encoding)
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        encoding: str = "utf-8",
+        *,
+        left_out: LeftOut | None = None,
+        undecodable: Mapping[str, int] | None = None,
+        replacing: bool = False,
+    ) -> None:
+        self.sources, self.encoding, self.replacing = sources, check_encoding(encoding), replacing
+        self.left_out, self.undecodable = left_out or LeftOut(), undecodable or {}
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -80,7 +93,7 @@ class Corpus:
         """
         last = "\n"
         for source in self.sources:
-            for number, block in enumerate(decode_blocks(source, self.encoding, content)):
+            for number, block in enumerate(decode_blocks(source, self.encoding, content, self.replacing)):
                 if number == 0 and last != "\n":
                     yield "\n"
                 yield block
@@ -102,9 +115,14 @@ class Corpus:
         return tokenizer.encode_all(self.blocks())
 
 
-def decode_blocks(source: Source, encoding: str, content: ContentSum | None = None) -> Iterator[str]:
-    """The text of one source in pieces: byte-order mark dropped, \\r\\n and \\r as \\n."""
-    decoder = codecs.getincrementaldecoder(encoding)()
+def decode_blocks(
+    source: Source, encoding: str, content: ContentSum | None = None, replacing: bool = False
+) -> Iterator[str]:
+    """The text of one source in pieces: byte-order mark dropped, \\r\\n and \\r as \\n.
+
+    Raises UndecodableError where it is no text, unless bytes are replaced then.
+    """
+    decoder = codecs.getincrementaldecoder(encoding)("replace" if replacing else "strict")
     line_ends = io.IncrementalNewlineDecoder(None, translate=True)
     consumed, first = 0, True
     with source.open() as stream:
@@ -116,7 +134,7 @@ def decode_blocks(source: Source, encoding: str, content: ContentSum | None = No
                 text = decoder.decode(raw, final=not raw)
             except UnicodeError as error:
                 start = error.start if isinstance(error, UnicodeDecodeError) else 0
-                raise CorpusError(_not_text(source.name, encoding, consumed - waiting + start, raw)) from error
+                raise UndecodableError(source.name, encoding, consumed - waiting + start, raw) from error
             consumed += len(raw)
             if first and text:
                 text, first = text.removeprefix("\ufeff"), False
@@ -130,14 +148,46 @@ def _read(source: Source, stream: IO[bytes]) -> Iterator[bytes]:
     while raw:
         try:
             raw = stream.read(BLOCK)
-        except (EOFError, zlib.error, OSError) as error:
+        except DAMAGED as error:
             raise CorpusError(f"{source.name} cannot be read to its end: {error}.") from error
         yield raw
 
 
-def _not_text(name: str, encoding: str, offset: int, raw: bytes) -> str:
-    if offset == 0 and raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        remedy = "it begins like UTF-16; try --encoding utf-16"
-    else:
-        remedy = "name its encoding with --encoding (latin-1, cp1252, …), or repair the file"
-    return f"{name} is not {encoding} text at byte {offset:,} (counted from 0): {remedy}."
+def first_undecodable(source: Source, encoding: str) -> int | None:
+    """The byte, counted from 0, at which a source is no text of an encoding; None where it is text to its end."""
+    try:
+        for _ in decode_blocks(source, encoding):
+            pass
+    except UndecodableError as error:
+        return error.offset
+    return None
+
+
+class UndecodableError(CorpusError):
+    """A source is not text of the encoding it is read in, from byte `offset` on, counted from 0.
+
+    raw: the bytes read together with that one.
+    """
+
+    def __init__(self, name: str, encoding: str, offset: int, raw: bytes) -> None:
+        self.offset = offset
+        if offset == 0 and raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            remedy = "it begins like UTF-16; try --encoding utf-16"
+        elif has_controls(raw):
+            remedy = "it looks like binary data; leave it out"
+        else:
+            remedy = (
+                "name its encoding with --encoding (latin-1, cp1252, …), or choose --on-decode-error skip, to leave "
+                "such files out, or replace"
+            )
+        super().__init__(f"{name} is not {encoding} text at byte {offset:,} (counted from 0): {remedy}.")
+
+
+def check_encoding(encoding: str) -> str:
+    """The encoding's name, if Python knows it as an encoding of text."""
+    try:
+        "".encode(encoding)
+        b"".decode(encoding)
+    except (LookupError, ValueError) as error:
+        raise CorpusError(f"{encoding!r} is not a text encoding; try utf-8, latin-1, cp1252, utf-16 …") from error
+    return encoding

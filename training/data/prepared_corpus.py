@@ -66,7 +66,7 @@ def prepare(corpus: Corpus, folder: Path, *, min_count: int = 1, extending: Toke
     it is then left there.
     """
     content = corpus.content_sum()
-    path = folder / _key(content, corpus.encoding, min_count, extending)
+    path = folder / _key(content, corpus, min_count, extending)
     if (found := _find(path, corpus)) is not None:
         return found
     facts, counts = corpus.survey()
@@ -84,10 +84,11 @@ def prepare(corpus: Corpus, folder: Path, *, min_count: int = 1, extending: Toke
     return replace(made, reused=False)
 
 
-def _key(content: str, encoding: str, min_count: int, extending: Tokenizer | None) -> str:
+def _key(content: str, corpus: Corpus, min_count: int, extending: Tokenizer | None) -> str:
     """One name for everything the ids depend on."""
     vocabulary = "" if extending is None else extending.characters
-    parts = [FORMAT, sys.byteorder, content, codecs.lookup(encoding).name, max(1, min_count), vocabulary]
+    parts = [FORMAT, sys.byteorder, content, codecs.lookup(corpus.encoding).name, max(1, min_count), vocabulary]
+    parts += ["replacing"] if corpus.replacing else []
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
 

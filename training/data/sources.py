@@ -1,21 +1,35 @@
-"""Where a corpus comes from: files, folders, archives and pipes, found and told apart from binary data."""
+"""Streams of bytes that can be read more than once: files, pipes, parts of archives, texts in memory."""
 
-import codecs
+import bz2
 import gzip
 import io
+import lzma
 import os
 import shutil
-import sys
 import tempfile
 import weakref
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, cast
 
 from model.errors import CorpusError
+from training.data.content import SNIFF, packer
 
-SNIFF = 1 << 13  # bytes in which a NUL marks a file found in a folder as not text
+DAMAGED = (EOFError, zlib.error, lzma.LZMAError, OSError)
+"""What reading a damaged file raises."""
+
+DEEPEST = 3  # times that a stream is unpacked, as a .gz in a .gz
+
+# A text gets ten times smaller when it is packed, a log fifty times. What is far beyond that, and large, is a trap or
+# a file of nothing but zeros.
+UNASKED, LARGEST_RATIO = 1 << 30, 200
+
+UNPACKERS: dict[str, Callable[[IO[bytes]], IO[bytes]]] = {
+    "gzip": lambda packed: cast(IO[bytes], gzip.GzipFile(fileobj=packed)),
+    "bz2": lambda packed: cast(IO[bytes], bz2.BZ2File(packed)),
+    "xz": lambda packed: cast(IO[bytes], lzma.LZMAFile(packed)),  # noqa: SIM115 - who unpacks closes it
+}
 
 
 class Source:
@@ -25,12 +39,17 @@ class Source:
         self.name = name
 
     def open(self) -> IO[bytes]:
-        """The bytes from the beginning."""
+        """The bytes from the beginning, unpacked. Raises CorpusError where they cannot be read."""
         raise CorpusError(f"{self.name} cannot be opened.")
+
+    def head(self) -> bytes:
+        """The first bytes, by which they are judged. Raises CorpusError where they cannot be read."""
+        with self.open() as stream:
+            return read_head(self.name, stream)
 
 
 class FileSource(Source):
-    """A file, unpacked on the way if its name ends in .gz."""
+    """A file, unpacked on the way if it holds what gzip, bzip2 or xz made, under any name."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(str(path))
@@ -39,10 +58,10 @@ class FileSource(Source):
     def open(self) -> IO[bytes]:
         """The bytes of the file, or of what it holds packed."""
         try:
-            packed = self.path.suffix == ".gz"
-            return cast(IO[bytes], gzip.open(self.path)) if packed else self.path.open("rb")
+            file = self.path.open("rb")
         except OSError as error:
             raise CorpusError(f"{self.path} cannot be read: {error.strerror}.") from error
+        return unpacked(self.name, file)
 
 
 class PipeSource(Source):
@@ -50,14 +69,13 @@ class PipeSource(Source):
 
     def __init__(self, name: str, pipe: IO[bytes]) -> None:
         super().__init__(name)
-        self.kept = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the source
+        self.kept = kept(pipe)
         weakref.finalize(self, self.kept.close)
-        shutil.copyfileobj(pipe, self.kept)
 
     def open(self) -> IO[bytes]:
         """What was piped in, from the beginning."""
         self.kept.seek(0)
-        return os.fdopen(os.dup(self.kept.fileno()), "rb")
+        return unpacked(self.name, os.fdopen(os.dup(self.kept.fileno()), "rb"))
 
 
 class TextSource(Source):
@@ -72,64 +90,84 @@ class TextSource(Source):
         return io.BytesIO(self.content)
 
 
+class Unpacked(io.RawIOBase):
+    """A stream unpacked while it is read. Raises CorpusError where it holds far more than any packed text does.
+
+    taken: how many packed bytes were read so far.
+    """
+
+    def __init__(self, name: str, stream: IO[bytes], taken: Callable[[], int], packed: IO[bytes] | None = None) -> None:
+        self._name, self._stream, self._taken, self._packed, self._given = name, stream, taken, packed, 0
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def seekable(self) -> bool:
+        """It is."""
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        """So many bytes, fewer only at the end."""
+        block = self._stream.read(size)
+        self._given += len(block)
+        if self._given > UNASKED and self._given > LARGEST_RATIO * max(1, self._taken()):
+            raise CorpusError(
+                f"{self._name} unpacks to more than {LARGEST_RATIO} times its size, as no text does; if it is one, "
+                "unpack it yourself and name that."
+            )
+        return block
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """Back to the beginning, or to another place."""
+        self._given = 0
+        return self._stream.seek(offset, whence)
+
+    def close(self) -> None:
+        """Close both streams."""
+        if not self.closed:
+            self._stream.close()
+            if self._packed is not None:
+                self._packed.close()
+        super().close()
+
+
+def unpacked(name: str, stream: IO[bytes]) -> IO[bytes]:
+    """What a stream that can be rewound holds, unpacked if it was packed, once or a few times."""
+    for _ in range(DEEPEST):
+        how = packer(read_head(name, stream))
+        if how is None:
+            break
+        packed = stream
+        stream = cast(IO[bytes], Unpacked(name, UNPACKERS[how](packed), packed.tell, packed))
+    return stream
+
+
+def read_head(name: str, stream: IO[bytes]) -> bytes:
+    """The first bytes of a stream, which is then at its beginning again."""
+    try:
+        head = stream.read(SNIFF)
+        stream.seek(0)
+    except DAMAGED as error:
+        stream.close()
+        raise CorpusError(f"{name} cannot be read to its end: {error}.") from error
+    return head
+
+
+def kept(stream: IO[bytes]) -> IO[bytes]:
+    """A temporary file with all a stream gives."""
+    file = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as what reads it
+    try:
+        shutil.copyfileobj(stream, file, 1 << 20)
+        file.flush()
+    except BaseException:
+        file.close()
+        raise
+    return cast(IO[bytes], file)
+
+
 def reference_prose() -> Source:
     """The language reference every CPython carries: English prose of some 700,000 characters, no download."""
     from pydoc_data.topics import topics
 
     return TextSource("pydoc_data.topics", "\n\n".join(topics[name].strip("\n") for name in sorted(topics)) + "\n")
-
-
-def find_sources(names: Sequence[str], encoding: str) -> list[Source]:
-    """The sources named on a command line: files, folders (every text file below, sorted), "-" for standard input.
-
-    In a folder, hidden files are passed over, and so are files with a NUL byte near their beginning unless the
-    encoding itself has them. Without names: the reference prose.
-    Raises CorpusError for a name that is not there and a folder without text.
-    """
-    check_encoding(encoding)
-    sources: list[Source] = []
-    for name in names:
-        try:
-            sources += _sources_at(name, encoding)
-        except OSError as error:
-            raise CorpusError(f"{name} cannot be read: {error.strerror or error}.") from error
-    return sources or [reference_prose()]
-
-
-def _sources_at(name: str, encoding: str) -> Sequence[Source]:
-    path = Path(name)
-    if name == "-":
-        return [PipeSource("standard input", sys.stdin.buffer)]
-    if path.is_dir():
-        found = [FileSource(file) for file in sorted(path.rglob("*")) if _is_text(file, path, encoding)]
-        if not found:
-            raise CorpusError(f"The folder {name} holds no text file; name a folder or file that does.")
-        return found
-    if path.is_file():
-        return [FileSource(path)]
-    if path.exists():  # a named pipe, or a shell's <(command)
-        with path.open("rb") as pipe:
-            return [PipeSource(name, pipe)]
-    raise CorpusError(f"There is no file or folder {name}; check the path.")
-
-
-def _is_text(path: Path, folder: Path, encoding: str) -> bool:
-    if not path.is_file() or any(part.startswith(".") for part in path.relative_to(folder).parts):
-        return False
-    if codecs.lookup(encoding).name.startswith(("utf-16", "utf-32")):
-        return True
-    try:
-        with FileSource(path).open() as file:
-            return b"\0" not in file.read(SNIFF)
-    except (OSError, EOFError, zlib.error):
-        return True  # reading it for training says what is wrong, by name
-
-
-def check_encoding(encoding: str) -> str:
-    """The encoding's name, if Python knows it as an encoding of text."""
-    try:
-        "".encode(encoding)
-        b"".decode(encoding)
-    except (LookupError, ValueError) as error:
-        raise CorpusError(f"{encoding!r} is not a text encoding; try utf-8, latin-1, cp1252, utf-16 …") from error
-    return encoding

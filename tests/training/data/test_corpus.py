@@ -12,7 +12,8 @@ import pytest
 from model.errors import CorpusError
 from model.text.tokenizer import Tokenizer
 from training.data.corpus import Corpus
-from training.data.sources import FileSource, PipeSource, find_sources, reference_prose
+from training.data.named_corpus import open_corpus
+from training.data.sources import FileSource, PipeSource, reference_prose
 
 
 def read(path: Path, encoding: str = "utf-8") -> str:
@@ -78,12 +79,12 @@ def test_an_unknown_encoding_and_one_that_is_not_of_text_are_refused() -> None:
         with pytest.raises(CorpusError, match="not a text encoding"):
             Corpus([], encoding)
         with pytest.raises(CorpusError, match="not a text encoding"):
-            find_sources(["."], encoding)
+            open_corpus(["."], encoding)
 
 
 def test_a_damaged_archive_is_named(tmp_path: Path) -> None:
     packed = gzip.compress(b"text " * 1000)
-    for content in (packed[:-9], b"no archive", packed[:20] + b"\0\0" + packed[22:]):
+    for content in (packed[:-9], packed[:20] + b"\0\0" + packed[22:]):
         with pytest.raises(CorpusError, match=r"a\.gz cannot be read to its end"):
             read(write(tmp_path / "a.gz", content))
 
@@ -96,26 +97,26 @@ def test_a_folder_gives_every_text_below_it_sorted(tmp_path: Path) -> None:
     write(tmp_path / "sub" / "c.gz", gzip.compress(b"third"))
     write(tmp_path / ".git" / "hidden", b"hidden")
     write(tmp_path / "picture.png", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR")
-    sources = find_sources([str(tmp_path)], "utf-8")
-    assert "".join(Corpus(sources).blocks()) == "first\nsecond\nthird"
+    corpus = open_corpus([str(tmp_path)])
+    assert "".join(corpus.blocks()) == "first\nsecond\nthird"
 
 
 def test_several_sources_are_kept_apart_by_a_line_break(tmp_path: Path) -> None:
     names = [str(write(tmp_path / name, name.encode() + end)) for name, end in (("a", b""), ("b", b"\n"), ("c", b""))]
-    assert "".join(Corpus(find_sources(names, "utf-8")).blocks()) == "a\nb\nc"
+    assert "".join(open_corpus(names).blocks()) == "a\nb\nc"
 
 
 def test_empty_sources_leave_no_trace(tmp_path: Path) -> None:
     contents = (b"", b"abc", b"", b"", b"z", b"")
     names = [str(write(tmp_path / str(number), content)) for number, content in enumerate(contents)]
-    assert "".join(Corpus(find_sources(names, "utf-8")).blocks()) == "abc\nz"
+    assert "".join(open_corpus(names).blocks()) == "abc\nz"
 
 
 def test_a_named_pipe_is_read_like_a_file(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     writer = threading.Thread(target=(tmp_path / "pipe").write_bytes, args=("é\n".encode() * 9,))
     writer.start()
-    corpus = Corpus(find_sources([str(tmp_path / "pipe")], "utf-8"))
+    corpus = open_corpus([str(tmp_path / "pipe")])
     writer.join()
     assert [corpus.survey()[0].characters for _ in range(2)] == [18, 18]
 
@@ -127,11 +128,11 @@ def test_a_pipe_can_be_read_twice() -> None:
 
 def test_missing_names_and_folders_without_text_are_refused(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match="There is no file or folder"):
-        find_sources([str(tmp_path / "nothing")], "utf-8")
+        open_corpus([str(tmp_path / "nothing")])
     with pytest.raises(CorpusError, match="cannot be read: File name too long"):
-        find_sources(["a" * 5000], "utf-8")
+        open_corpus(["a" * 5000])
     with pytest.raises(CorpusError, match="holds no text file"):
-        find_sources([str(tmp_path)], "utf-8")
+        open_corpus([str(tmp_path)])
 
 
 def test_the_survey_counts_characters_and_sums_the_text_whatever_its_encoding(tmp_path: Path) -> None:
@@ -160,4 +161,4 @@ def test_the_reference_prose_is_english_and_always_there() -> None:
     text = "".join(Corpus([reference_prose()]).blocks())
     assert len(text) > 300_000
     assert " the " in text
-    assert find_sources([], "utf-8")[0].name == "pydoc_data.topics"
+    assert open_corpus([]).names[0] == "pydoc_data.topics"

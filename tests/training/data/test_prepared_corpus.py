@@ -19,8 +19,9 @@ from model.errors import CorpusError
 from model.text.tokenizer import Tokenizer
 from model.text.utf8_ids import Ids, count_characters
 from training.data.corpus import Corpus
+from training.data.named_corpus import open_corpus
 from training.data.prepared_corpus import FACTS, IDS, Prepared, count_ids, prepare, release, spelt
-from training.data.sources import FileSource, Source, TextSource, find_sources
+from training.data.sources import FileSource, Source, TextSource
 from training.data.split import split
 
 ROOT = Path(__file__).parents[3]
@@ -75,7 +76,7 @@ def test_a_folder_an_archive_and_latin_1_are_prepared_like_their_text(tmp_path: 
     write(folder / "a.txt", "première".encode("latin-1"))
     write(folder / "b.gz", gzip.compress("deuxième\r\n".encode("latin-1") * 900))
     write(folder / "c", b"\x85 fin")
-    made = prepare(Corpus(find_sources([str(folder)], "latin-1"), "latin-1"), tmp_path / "kept")
+    made = prepare(open_corpus([str(folder)], "latin-1"), tmp_path / "kept")
     text = "première\n" + "deuxième\n" * 900 + "\x85 fin"
     assert made.tokenizer.decode(made.ids.tolist()) == text
     assert made.facts.characters == len(text) == len(made.ids)
