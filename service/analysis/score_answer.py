@@ -9,7 +9,7 @@ from service.analysis.score_schemas import ScoreRequest
 from service.analysis.score_tally import BITS, Tally, details
 from service.api.error_responses import Failure
 from service.api.sse import DONE, ENCODE, ServerSentEvent
-from service.api.streaming import Chunk, openai_error
+from service.api.streaming import LazyBytes, openai_error
 from service.engine.output import Grown
 from service.engine.prompt_scores import PromptScores, Slice
 from service.engine.text_request import TextRequest
@@ -61,14 +61,14 @@ class ScoreAnswer:
         self.texts = texts
         size = self.model.tokenizer.size
         for prompt in texts.prompts:
-            kept = None if self.top is None else PromptScores(prompt.tokens, size, self.top, None)
-            self.tallies.append(Tally(self.skip, kept))
+            scores = None if self.top is None else PromptScores(prompt.tokens, size, self.top, None)
+            self.tallies.append(Tally(self.skip, scores))
 
     def take(self, index: int, slice_: Slice) -> None:
         """Take some scores of one text."""
         self.tallies[index].take(slice_)
 
-    def grown(self, grown: Grown) -> Iterator[Chunk]:  # noqa: ARG002
+    def grown(self, grown: Grown) -> Iterator[LazyBytes]:  # noqa: ARG002
         """Nothing: no text is generated, and the scores come through `take`."""
         return iter(())
 
@@ -85,10 +85,10 @@ class ScoreAnswer:
         """The error as an event, and the end."""
         return openai_error(failure)
 
-    def end(self) -> Iterator[Chunk]:
+    def end(self) -> Iterator[LazyBytes]:
         """The scores, and the end."""
-        yield Chunk(lambda: ServerSentEvent(self.json()).encode(), self.slow)
-        yield Chunk(DONE.encode)
+        yield LazyBytes(lambda: ServerSentEvent(self.json()).encode(), self.slow)
+        yield LazyBytes(DONE.encode)
 
     @property
     def slow(self) -> bool:
@@ -130,8 +130,8 @@ class ScoreAnswer:
         characters, bits = len(text), tally.nats * BITS
         per_character = bits / characters if characters else None
         every = None
-        if tally.kept is not None and tally.kept.kept is not None:
-            every = details(self.model.tokenizer, text, prompt.ids[self.skip :], tally.kept.kept)
+        if tally.scores is not None and tally.scores.kept is not None:
+            every = details(self.model.tokenizer, text, prompt.ids[self.skip :], tally.scores.kept)
         return {
             "index": index,
             "characters": characters,

@@ -17,11 +17,11 @@ BITS = 1 / math.log(2)  # in a nat
 class Tally:
     """Takes slices of a prompt's scores, in order, and adds up those after the first `skip` ids.
 
-    kept: where they are kept as well; None keeps nothing. read: ids of the prompt whose score has come.
+    scores: keeps them as well, where it is given. read: ids of the prompt whose score has come.
     """
 
-    def __init__(self, skip: int, kept: PromptScores | None = None) -> None:
-        self.kept = kept
+    def __init__(self, skip: int, scores: PromptScores | None = None) -> None:
+        self.scores = scores
         self.read = 0
         self._skip = skip
         self._block = np.empty(BLOCK, np.float32)
@@ -32,8 +32,8 @@ class Tally:
         """Add the scores of some ids."""
         logprobs = slice_.scored.logprobs
         self.read = slice_.start + len(logprobs)
-        if self.kept is not None:
-            self.kept.keep(slice_)
+        if self.scores is not None:
+            self.scores.keep(slice_)
         at = max(0, self._skip - slice_.start)
         while at < len(logprobs):
             count = min(len(logprobs) - at, BLOCK - self._filled)

@@ -50,7 +50,7 @@ class TokenRoutes:
             message = f"The text has {len(text):,} characters; send at most {self.most_characters:,} at a time."
             raise ParameterError(name, message)
         arguments = (text, body.return_token_strs) if name == "prompt" else (text,)
-        answer = self._ids if name == "prompt" else self._places
+        answer = self._ids if name == "prompt" else self._positions
         content = answer(*arguments) if len(text) <= INSTANT else await asyncio.to_thread(answer, *arguments)
         return Response(content, media_type="application/json")
 
@@ -87,25 +87,25 @@ class TokenRoutes:
         head = f'{{"count":{len(ids)},"max_model_len":{self.most_ids},"tokens":'
         return f'{head}[{numbers}],"token_strs":{written}}}'
 
-    def _places(self, text: str) -> str:
+    def _positions(self, text: str) -> str:
         """The answer to `inputs`, as JSON."""
         tokens = (
             f'{{"id":{token},"text":{ENCODE(text[start:stop])},"start":{start},"stop":{stop}}}'
-            for token, start, stop in places(self.model.tokenizer, text)
+            for token, start, stop in positions(self.model.tokenizer, text)
         )
         return f"[{','.join(tokens)}]"
 
     def _text(self, ids: list[int]) -> str:
         """The answer to /detokenize, as JSON."""
         size = self.model.tokenizer.size
-        for place, token in enumerate(ids):
+        for position, token in enumerate(ids):
             if token >= size:
-                message = f"Id {token} at place {place:,} is not in the vocabulary; send ids from 0 to {size - 1:,}."
+                message = f"Id {token} at place {position:,} is not in the vocabulary; send ids from 0 to {size - 1:,}."
                 raise ParameterError("tokens", message)
         return ENCODE({"prompt": self.model.tokenizer.decode(ids)})
 
 
-def places(tokenizer: Tokenizer, text: str) -> Iterator[tuple[int, int, int]]:
+def positions(tokenizer: Tokenizer, text: str) -> Iterator[tuple[int, int, int]]:
     """Each id of a text with how many characters are whole before it, and after it."""
     for before in range(0, len(text), BLOCK):
         ids = tokenizer.encode(text[before : before + BLOCK])

@@ -15,6 +15,8 @@ LARGEST_N = 16
 MOST_STOPS = 16
 LONGEST_NAME = 1024
 LONGEST_INTERVAL = 10_000  # milliseconds between two events of a stream
+MOST_PROMPTS = 128
+LEAST_LOGPROB = -9999.0  # in answers: JSON has no -Infinity
 
 PLAIN = SamplingParameters()  # the sampler's defaults are the wire's
 NULL = {"type": "null"}
@@ -106,6 +108,3 @@ class ErrorBody(BaseModel):
     """The body of every answer that is an error."""
 
     error: ErrorDetail
-
-
-MOST_PROMPTS = 128

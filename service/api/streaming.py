@@ -42,7 +42,7 @@ async def _listen(request: Request, texts: Texts) -> None:
     texts.fail(Disconnected("The request was given up."))
 
 
-class Chunk(NamedTuple):
+class LazyBytes(NamedTuple):
     """Bytes of a stream that `write` makes; where `slow`, in another thread, as it may take some milliseconds."""
 
     write: Callable[[], bytes]
@@ -50,9 +50,9 @@ class Chunk(NamedTuple):
 
 
 class StreamWriter(Protocol):
-    """How a dialect writes a stream of events; each Chunk is written and sent before the next one is asked for."""
+    """How a dialect writes a stream of events; each LazyBytes is written and sent before the next one is asked for."""
 
-    def grown(self, grown: Grown) -> Iterator[Chunk]:
+    def grown(self, grown: Grown) -> Iterator[LazyBytes]:
         """The events of texts that have grown or ended."""
 
     def silence(self) -> bytes:
@@ -61,7 +61,7 @@ class StreamWriter(Protocol):
     def error(self, failure: Failure) -> Iterator[bytes]:
         """The last events of a stream that cannot go on."""
 
-    def end(self) -> Iterator[Chunk]:
+    def end(self) -> Iterator[LazyBytes]:
         """The last events of a stream whose texts have all ended."""
 
 
@@ -81,14 +81,14 @@ async def events(texts: Texts, writer: StreamWriter, grown: Grown, silence_secon
         while True:
             if not grown:
                 yield writer.silence()
-            for chunk in writer.grown(grown):
-                yield await asyncio.to_thread(chunk.write) if chunk.slow else chunk.write()
+            for part in writer.grown(grown):
+                yield await asyncio.to_thread(part.write) if part.slow else part.write()
             if texts.ended:
                 break
             grown = await texts.take(silence_seconds)
         texts.release()
-        for chunk in writer.end():
-            yield await asyncio.to_thread(chunk.write) if chunk.slow else chunk.write()
+        for part in writer.end():
+            yield await asyncio.to_thread(part.write) if part.slow else part.write()
     except ServiceError as error:
         for event in writer.error(of_service_error(error)):
             yield event

@@ -65,9 +65,11 @@ class WorkerCounters:
         self.inter_token = Histogram(STEPS)
         self.first_token = Histogram(LATENCIES)
         self.queued = Histogram(LATENCIES)
-        self._drew = 0.0  # when the last call that draws returned
+        self._decoded_at = 0.0  # when the last call that draws returned
 
-    def drew(self, rows: int, steps: int, seconds: float, now: float, arrivals: Sequence[float], beyond: int) -> None:
+    def decoded(
+        self, rows: int, steps: int, seconds: float, now: float, arrivals: Sequence[float], beyond: int
+    ) -> None:
         """Count a call that drew `steps` ids for each of `rows` rows in so many seconds, until `now`.
 
         arrivals: of the requests of those rows that drew for the first time. beyond: ids drawn after texts' ends.
@@ -76,8 +78,8 @@ class WorkerCounters:
         self.batch_size.observe(rows, steps)
         self.step_seconds.observe(seconds / steps, steps)
         if going_on := rows - len(arrivals):
-            self.inter_token.observe((now - self._drew) / steps, going_on * steps)
-        self._drew = now
+            self.inter_token.observe((now - self._decoded_at) / steps, going_on * steps)
+        self._decoded_at = now
         for arrived in arrivals:
             self.first_token.observe(now - arrived)
             if steps > 1:

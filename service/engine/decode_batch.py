@@ -48,7 +48,7 @@ class DecodeBatch:
         self._starts = np.zeros((slots, vocabulary), np.bool_)  # ids that may begin a stop string
         self._holding = np.zeros(slots, np.bool_)  # rows in the middle of what may be one
         self._columns = np.arange(MOST_STEPS)
-        self._watched = self._watched_places = np.zeros(0, np.intp)  # rows that have stop strings
+        self._watched = self._watched_slots = np.zeros(0, np.intp)  # rows that have stop strings
         self._reporting: list[tuple[int, Sequence]] = []  # rows that tell how likely their ids were
 
     def begin(self, row: Sequence) -> None:
@@ -96,8 +96,8 @@ class DecodeBatch:
             reporting.logprobs.append(_logprobs(drawn, at, reporting))
         hot = (self._counts >= self._limits) | (self._due <= now) | (self._filled > CAPACITY - MOST_STEPS)
         if len(self._watched):
-            begun = self._starts[self._watched_places[:, None], drawn.ids[self._watched]].any(axis=1)
-            hot[self._watched_places] |= begun | self._holding[self._watched_places]
+            begun = self._starts[self._watched_slots[:, None], drawn.ids[self._watched]].any(axis=1)
+            hot[self._watched_slots] |= begun | self._holding[self._watched_slots]
         events: list[Event] = []
         for slot in hot.nonzero()[0].tolist():
             row = self._by_slot[slot]
@@ -141,7 +141,7 @@ class DecodeBatch:
         left = self._limits[self._at] - self._counts[self._at]
         self.largest_left = int(left.max()) if len(left) else 0
         self._watched = np.flatnonzero([row.group.stop_starts is not None for row in self.rows])
-        self._watched_places = self._at[self._watched]
+        self._watched_slots = self._at[self._watched]
         self._reporting = [(at, row) for at, row in enumerate(self.rows) if row.sampling.logprobs is not None]
 
 

@@ -16,9 +16,9 @@ class Delivery:
         self._line: deque[Callable[[], None]] = deque()
         self._going = False  # whether a pass of the loop is asked for
 
-    def add(self, loop: asyncio.AbstractEventLoop, news: Iterable[Callable[[], None]]) -> None:
+    def add(self, loop: asyncio.AbstractEventLoop, calls: Iterable[Callable[[], None]]) -> None:
         """Tell some news: the first at once, if none waits, the others in passes to come."""
-        self._line.extend(news)
+        self._line.extend(calls)
         if not self._going:
             self._next(loop)
 

@@ -117,7 +117,7 @@ class SequenceGroup:
         return self._marks[-1] - self.read
 
     @property
-    def stretch(self) -> int:
+    def until_mark(self) -> int:
         """How many of them to read before the state is worth keeping."""
         return self._marks[bisect_right(self._marks, self.read)] - self.read
 

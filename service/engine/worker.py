@@ -15,7 +15,7 @@ from service.engine.prefix_cache import PrefixCache
 from service.engine.prompt_scores import Slice, most_wanted, scores_at
 from service.engine.scheduler import Changes
 from service.engine.sequence import Sequence, SequenceGroup
-from service.engine.turn_budget import MOST_READERS, MOST_SCORERS, Cost, draw_steps, read_seconds, read_slice
+from service.engine.turn_budget import MOST_PREFILLED, MOST_SCORED, Cost, decode_steps, prefill_chunk, prefill_seconds
 
 logger = logging.getLogger(__name__)
 
@@ -55,18 +55,18 @@ class Worker:
         self._clock = clock
         self._counters = counters or WorkerCounters()
         self._rows = decoder.rows(slots)
-        self._reading: list[SequenceGroup] = []
+        self._prefilling: list[SequenceGroup] = []
         self._scoring: list[SequenceGroup] = []  # those that read and are told how likely it is
-        self._drawing = DecodeBatch(slots, decoder.config.vocabulary)
+        self._decoding = DecodeBatch(slots, decoder.config.vocabulary)
         self._begun: list[float] = []  # arrivals of the requests of rows that are to draw for the first time
-        self._read_cost = Cost()
+        self._prefill_cost = Cost()
         self._score_cost = Cost()
-        self._draw_cost = Cost()
+        self._decode_cost = Cost()
 
     @property
     def busy(self) -> bool:
         """Whether there is anything to do in a turn."""
-        return bool(self._reading or self._scoring or self._drawing.rows)
+        return bool(self._prefilling or self._scoring or self._decoding.rows)
 
     def turn(self, changes: Changes[Sequence]) -> Turn:
         """Let rows go and come, read a slice of the prompts, and draw some ids for every row whose prompt is read."""
@@ -74,16 +74,16 @@ class Worker:
         if changes.leaving:
             leaving = {row.group for row in changes.leaving if row.choice == 0}
             self._forget(leaving)
-            self._drawing.end(changes.leaving)
+            self._decoding.end(changes.leaving)
         for row in changes.joining:
             try:
                 self._join(row, turn)
             except Exception:
                 self._fail([row.group], turn)
-        if self._reading or self._scoring:
-            self._read(turn)
-        if self._drawing.rows:
-            self._draw(turn)
+        if self._prefilling or self._scoring:
+            self._prefill(turn)
+        if self._decoding.rows:
+            self._decode(turn)
         return turn
 
     def _join(self, row: Sequence, turn: Turn) -> None:
@@ -102,23 +102,23 @@ class Worker:
         if hit is not None:
             group.read = group.cached = hit.length
         if group.unread:
-            (self._reading if group.scoring is None else self._scoring).append(group)
+            (self._prefilling if group.scoring is None else self._scoring).append(group)
         else:
             self._end_prompt(group, turn)
 
-    def _read(self, turn: Turn) -> None:
+    def _prefill(self, turn: Turn) -> None:
         """Read a slice of the prompts; those that are read to their end draw from now on."""
-        rows, left = len(self._drawing.rows), self._drawing.largest_left
-        seconds = read_seconds(rows, left, self._draw_cost)
-        if self._reading and self._scoring:
+        rows, left = len(self._decoding.rows), self._decoding.largest_left
+        seconds = prefill_seconds(rows, left, self._decode_cost)
+        if self._prefilling and self._scoring:
             seconds /= 2
-        if self._reading:
-            chosen, count = read_slice(self._reading, seconds, self._read_cost)
+        if self._prefilling:
+            chosen, count = prefill_chunk(self._prefilling, seconds, self._prefill_cost)
             self._advance(chosen, count, turn)
         if self._scoring:
-            alone = not rows and not self._reading
-            most = MOST_SCORERS if alone else MOST_READERS
-            chosen, count = read_slice(self._scoring, seconds, self._score_cost, most)
+            alone = not rows and not self._prefilling
+            most = MOST_SCORED if alone else MOST_PREFILLED
+            chosen, count = prefill_chunk(self._scoring, seconds, self._score_cost, most)
             self._advance(chosen, count, turn)
 
     def _advance(self, chosen: list[SequenceGroup], count: int, turn: Turn) -> None:
@@ -126,8 +126,8 @@ class Worker:
         try:
             if chosen[0].scoring is None:
                 started = self._clock()
-                self._rows.read(_places(chosen), _ids(chosen, 0, count))
-                self._read_cost.record(len(chosen), count, self._clock() - started)
+                self._rows.read(_slots_of(chosen), _ids(chosen, 0, count))
+                self._prefill_cost.record(len(chosen), count, self._clock() - started)
             else:
                 self._score(chosen, count, turn)
             for group in chosen:
@@ -145,7 +145,7 @@ class Worker:
         """Read ids of some prompts and note how likely those after them were."""
         started = self._clock()
         wanted = most_wanted([group.scoring.top for group in chosen if group.scoring is not None])
-        scored = self._rows.score(_places(chosen), _ids(chosen, 0, count), _ids(chosen, 1, count), wanted)
+        scored = self._rows.score(_slots_of(chosen), _ids(chosen, 0, count), _ids(chosen, 1, count), wanted)
         self._score_cost.record(len(chosen), count, self._clock() - started)
         for at, group in enumerate(chosen):
             scoring = group.scoring
@@ -156,23 +156,23 @@ class Worker:
             else:
                 turn.scored.append((group, part))
 
-    def _draw(self, turn: Turn) -> None:
+    def _decode(self, turn: Turn) -> None:
         """Draw some ids for every row whose prompt is read."""
-        drawing = self._drawing
-        steps = draw_steps(len(drawing.rows), drawing.largest_left, self._draw_cost)
+        decoding = self._decoding
+        steps = decode_steps(len(decoding.rows), decoding.largest_left, self._decode_cost)
         try:
             started = self._clock()
-            drawn = self._rows.draw(drawing.slots, steps)
+            drawn = self._rows.draw(decoding.slots, steps)
             now = self._clock()
-            self._draw_cost.record(len(drawing.rows), steps, now - started)
-            if drawn.ids.shape != (len(drawing.rows), steps):
-                raise RuntimeError(f"{len(drawing.rows)} rows drew {drawn.ids.shape} ids in {steps} steps")
-            events = drawing.accept(drawn, now)
-            self._counters.drew(len(drawing.rows), steps, now - started, now, self._begun, drawing.beyond(events))
+            self._decode_cost.record(len(decoding.rows), steps, now - started)
+            if drawn.ids.shape != (len(decoding.rows), steps):
+                raise RuntimeError(f"{len(decoding.rows)} rows drew {drawn.ids.shape} ids in {steps} steps")
+            events = decoding.accept(drawn, now)
+            self._counters.decoded(len(decoding.rows), steps, now - started, now, self._begun, decoding.beyond(events))
             turn.events += events
         except Exception:
-            self._fail(list({row.group: None for row in drawing.rows}), turn)
-            drawing.end(drawing.rows)
+            self._fail(list({row.group: None for row in decoding.rows}), turn)
+            decoding.end(decoding.rows)
             self._clean()
         self._begun = []
 
@@ -198,7 +198,7 @@ class Worker:
 
     def _begin(self, row: Sequence) -> None:
         self._rows.set(row.slot, row.sampling, int(row.group.prompt[-1]))
-        self._drawing.begin(row)
+        self._decoding.begin(row)
         self._begun.append(row.group.request.arrived)
 
     def _fail(self, groups: list[SequenceGroup], turn: Turn) -> None:
@@ -210,18 +210,18 @@ class Worker:
     def _forget(self, groups: Set[SequenceGroup]) -> None:
         """Read no more of some prompts."""
         if groups:
-            self._reading = [group for group in self._reading if group not in groups]
+            self._prefilling = [group for group in self._prefilling if group not in groups]
             self._scoring = [group for group in self._scoring if group not in groups]
 
     def _clean(self) -> None:
         """Go on in rows of which no failed call knows anything, with the states of those that only read."""
         rows = self._decoder.rows(self._slots)
-        for group in [*self._reading, *self._scoring]:
+        for group in [*self._prefilling, *self._scoring]:
             rows.state[group.sequences[0].slot] = self._rows.state[group.sequences[0].slot]
         self._rows = rows
 
 
-def _places(groups: list[SequenceGroup]) -> list[int]:
+def _slots_of(groups: list[SequenceGroup]) -> list[int]:
     """Where the row is that reads each prompt."""
     return [group.sequences[0].slot for group in groups]
 

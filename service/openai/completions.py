@@ -43,9 +43,9 @@ class Completions:
         """
         check_model(body.model, self.model)
         context = request_context(request.scope)
-        wish = self._translate(body, namespace_of(request), context.arrived)
-        check_limits(wish, self.settings, body.n if body.echo else 1)
-        texts = await Texts.prepare(self.model, self.engine, wish)
+        asked = self._translate(body, namespace_of(request), context.arrived)
+        check_limits(asked, self.settings, body.n if body.echo else 1)
+        texts = await Texts.prepare(self.model, self.engine, asked)
         name = body.request_id or context.id
         headers = {"X-Request-Id": name, **ignored_fields(body.ignored)}
         first = await begin(texts, request)

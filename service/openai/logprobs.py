@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 from model.text.text_stream import TextStream
 from model.text.tokenizer import Tokenizer
 from model.text.utf8_ids import BYTES
+from service.api.schemas import LEAST_LOGPROB
 from service.api.sse import ENCODE
 from service.engine.output import Logprobs
 from service.inference.texts import TextPrompt
 
-FLOOR = -9999.0  # JSON has no -Infinity
 BLOCK = 1024  # tokens made JSON at a time, so that no thread keeps the others waiting for long
 
 
@@ -96,8 +96,8 @@ class ArraysWriter:
         for start in range(0, len(ids), BLOCK):
             part = slice(start, start + BLOCK)
             own = ids[part].tolist()
-            values: list[Any] = np.maximum(logprobs[part], FLOOR).tolist()
-            tops: list[Any] = self._tops(own, values, top_ids[part], np.maximum(top_logprobs[part], FLOOR))
+            values: list[Any] = np.maximum(logprobs[part], LEAST_LOGPROB).tolist()
+            tops: list[Any] = self._tops(own, values, top_ids[part], np.maximum(top_logprobs[part], LEAST_LOGPROB))
             if null_first and not start:
                 values[0] = tops[0] = None
             columns = [self._names[token] for token in own], values, tops, self._offsets.of(own)

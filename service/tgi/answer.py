@@ -7,7 +7,7 @@ from functools import partial
 from model.text.tokenizer import Tokenizer
 from service.api.error_responses import Failure
 from service.api.sse import ENCODE
-from service.api.streaming import KEEP_ALIVE, Chunk
+from service.api.streaming import KEEP_ALIVE, LazyBytes
 from service.engine.output import Grown, Logprobs, Piece
 from service.inference.best_of import mean_logprob
 from service.inference.texts import TextPrompt
@@ -70,7 +70,7 @@ class EventWriter:
         self._tokens = TokenWriter(answer.tokenizer, answer.given.top_n_tokens)
         self._text: list[str] = []
 
-    def grown(self, grown: Grown) -> Iterator[Chunk]:
+    def grown(self, grown: Grown) -> Iterator[LazyBytes]:
         """The events of what the text grew by, some at a time."""
         for _, piece in grown:
             self._text.append(piece.text)
@@ -79,7 +79,7 @@ class EventWriter:
                 ids = len(piece.logprobs.ids)
                 for start in range(0, ids, BLOCK):
                     last = start + BLOCK >= ids
-                    yield Chunk(partial(self._block, part(piece.logprobs, start), piece, whole if last else None))
+                    yield LazyBytes(partial(self._block, part(piece.logprobs, start), piece, whole if last else None))
 
     def silence(self) -> bytes:
         """A comment that keeps the stream alive."""
@@ -90,7 +90,7 @@ class EventWriter:
         _, body = tgi_shape(failure)
         yield f"data:{ENCODE(body)}\n\n".encode()
 
-    def end(self) -> Iterator[Chunk]:
+    def end(self) -> Iterator[LazyBytes]:
         """Nothing: the last token's event has the whole text."""
         return iter(())
 

@@ -35,7 +35,7 @@ def text_request(
     arrived: float,
 ) -> TextRequest:
     """The same as a request of ours; `interval` is None where the text is not streamed."""
-    told = interval is not None or given.details or given.decoder_input_details or given.best_of > 1
+    reported = interval is not None or given.details or given.decoder_input_details or given.best_of > 1
     return TextRequest(
         prompts=[truncated(tokenizer, inputs, given.truncate)],
         parameters=sampling(given),
@@ -43,7 +43,7 @@ def text_request(
         n=given.best_of,
         stop=given.stop,
         include_stop=True,
-        logprobs=given.top_n_tokens if told else None,
+        logprobs=given.top_n_tokens if reported else None,
         prompt_logprobs=0 if given.decoder_input_details else None,
         interval=interval,
         namespace=namespace,

@@ -4,11 +4,10 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from model.text.text_stream import TextStream
 from model.text.tokenizer import Tokenizer
+from service.api.schemas import LEAST_LOGPROB
 from service.api.sse import ENCODE
 from service.engine.output import Logprobs
 from service.inference.texts import TextPrompt
-
-LEAST_LOGPROB = -9999.0  # JSON has no infinity
 
 
 class TokenWriter:

@@ -14,7 +14,7 @@ from model.checkpoint import BUNDLED, Checkpoint, load
 from model.decoding.decoder import Decoder
 from service.engine.counters import SIZES, Histogram, WorkerCounters
 from service.engine.engine import Engine
-from service.engine.turn_budget import DRAW_SECONDS
+from service.engine.turn_budget import DECODE_SECONDS
 from service.inference.served_model import ServedModel
 from service.monitoring.access_log import Exchange
 from service.monitoring.logs import JsonFormatter, LogHandler
@@ -44,7 +44,7 @@ class BlindCounters(WorkerCounters):
         super().__init__()
         self.queued = Blind(SIZES)
 
-    def drew(self, rows: int, steps: int, seconds: float, now: float, arrivals: list[float], beyond: int) -> None:  # type: ignore[override]
+    def decoded(self, rows: int, steps: int, seconds: float, now: float, arrivals: list[float], beyond: int) -> None:  # type: ignore[override]
         """Do nothing."""
 
 
@@ -85,9 +85,9 @@ def counting(checkpoint: Checkpoint) -> list[Figure]:
             name = f"engine that counts against one that does not, {counted(rows, 'row')}"
             figures.append(Figure(name, ratio(seen, unseen), "× core time", 1.01, "most"))
     worker = WorkerCounters()
-    seconds = seconds_per_call(lambda: worker.drew(32, 20, 1e-3, time.monotonic(), [], 0), CALLS)
+    seconds = seconds_per_call(lambda: worker.decoded(32, 20, 1e-3, time.monotonic(), [], 0), CALLS)
     figures.append(Figure("counting a turn", 1e6 * seconds, "µs"))
-    figures.append(Figure("the same of a call that draws", 100 * seconds / DRAW_SECONDS, "%", 1, "most"))
+    figures.append(Figure("the same of a call that draws", 100 * seconds / DECODE_SECONDS, "%", 1, "most"))
     return figures
 
 

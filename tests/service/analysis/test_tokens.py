@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from model.checkpoint import save
 from model.text.tokenizer import Tokenizer
-from service.analysis.token_routes import places
+from service.analysis.token_routes import positions
 from service.analysis.token_schemas import Detokenized, DetokenizeRequest, TokenizeRequest, TokenizerInfo, Tokens
 from service.settings import Settings
 from tests.model.small import CHARACTERS, SIZE, small_checkpoint
@@ -77,7 +77,7 @@ def test_every_text_comes_back(server: Running, text: str) -> None:
 
 def test_places_go_on_from_block_to_block() -> None:
     text = "aé€𝄞" * 10_000
-    found = list(places(Tokenizer(CHARACTERS), text))
+    found = list(positions(Tokenizer(CHARACTERS), text))
     assert [token for token, *_ in found] == Tokenizer(CHARACTERS).encode(text).tolist()
     assert "".join(text[start:stop] for _, start, stop in found) == text
 

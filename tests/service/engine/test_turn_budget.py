@@ -7,15 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.engine.turn_budget import (
-    DRAW_SECONDS,
-    MOST_READERS,
+    DECODE_SECONDS,
+    MOST_PREFILLED,
     MOST_STEPS,
-    READ_ALONE_SECONDS,
-    READ_SHARE,
+    PREFILL_ALONE_SECONDS,
+    PREFILL_SHARE,
     Cost,
-    draw_steps,
-    read_seconds,
-    read_slice,
+    decode_steps,
+    prefill_chunk,
+    prefill_seconds,
 )
 
 SECONDS = st.floats(1e-6, 0.1)
@@ -29,7 +29,7 @@ class Prompt:
     mark: int = 1 << 30
 
     @property
-    def stretch(self) -> int:
+    def until_mark(self) -> int:
         return min(self.unread, self.mark)
 
 
@@ -42,15 +42,15 @@ def known(seconds: float, rows: int = 1) -> Cost:
 
 @given(st.integers(1, 4096), st.integers(1, 10**6), SECONDS)
 def test_a_call_that_draws_is_short(rows: int, left: int, seconds: float) -> None:
-    steps = draw_steps(rows, left, known(seconds, rows))
+    steps = decode_steps(rows, left, known(seconds, rows))
     assert 1 <= steps <= min(MOST_STEPS, left)
-    assert steps == 1 or steps * seconds <= DRAW_SECONDS
-    assert steps in (MOST_STEPS, left) or (steps + 1) * seconds > DRAW_SECONDS
+    assert steps == 1 or steps * seconds <= DECODE_SECONDS
+    assert steps in (MOST_STEPS, left) or (steps + 1) * seconds > DECODE_SECONDS
 
 
 def test_the_first_call_of_all_is_careful() -> None:
-    assert draw_steps(1, 1000, Cost()) == 1
-    _, count = read_slice([Prompt(1000)], READ_ALONE_SECONDS, Cost())
+    assert decode_steps(1, 1000, Cost()) == 1
+    _, count = prefill_chunk([Prompt(1000)], PREFILL_ALONE_SECONDS, Cost())
     assert count <= 4
 
 
@@ -64,10 +64,10 @@ def test_a_slice_reads_the_same_of_all_and_keeps_to_its_time(
     prompts: list[tuple[int, int]], cost: float, seconds: float, most: int
 ) -> None:
     readers = [Prompt(unread, mark) for unread, mark in prompts]
-    chosen, count = read_slice(readers, seconds, known(cost, min(len(readers), most)), most)
+    chosen, count = prefill_chunk(readers, seconds, known(cost, min(len(readers), most)), most)
     assert len(set(chosen)) == len(chosen) == min(len(readers), most)
     assert set(chosen) <= set(readers)
-    assert 1 <= count <= min(reader.stretch for reader in chosen)
+    assert 1 <= count <= min(reader.until_mark for reader in chosen)
     assert count == 1 or count * cost <= seconds * (1 + 1e-9)
 
 
@@ -81,23 +81,23 @@ def test_a_slice_reads_the_same_of_all_and_keeps_to_its_time(
 def test_text_keeps_most_of_its_pace_while_others_read(
     rows: int, left: int, draw: float, prompts: list[int], read: float
 ) -> None:
-    drawing, reading = known(draw, rows), known(read, min(len(prompts), MOST_READERS))
-    seconds = read_seconds(rows, left, drawing)
-    call = draw_steps(rows, left, drawing) * draw
-    assert seconds == pytest.approx(READ_SHARE * call)
-    _, count = read_slice([Prompt(unread) for unread in prompts], seconds, reading)
-    assert count == 1 or count * read <= READ_SHARE * call * (1 + 1e-9)
+    decoding, reading = known(draw, rows), known(read, min(len(prompts), MOST_PREFILLED))
+    seconds = prefill_seconds(rows, left, decoding)
+    call = decode_steps(rows, left, decoding) * draw
+    assert seconds == pytest.approx(PREFILL_SHARE * call)
+    _, count = prefill_chunk([Prompt(unread) for unread in prompts], seconds, reading)
+    assert count == 1 or count * read <= PREFILL_SHARE * call * (1 + 1e-9)
 
 
 def read_all(prompts: list[Prompt], arrivals: dict[int, Prompt] | None = None) -> dict[Prompt, int]:
     """In which turn each prompt is read to its end, when a turn can afford 32 × 8 ids and some arrive later."""
-    cost, ended, turn, readers = known(1e-3, MOST_READERS), {}, 0, list(prompts)
+    cost, ended, turn, readers = known(1e-3, MOST_PREFILLED), {}, 0, list(prompts)
     later = dict(arrivals or {})
     while readers or later:
         if turn in later:
             readers.append(later.pop(turn))
         if readers:
-            chosen, count = read_slice(readers, 8e-3, cost)
+            chosen, count = prefill_chunk(readers, 8e-3, cost)
             for reader in chosen:
                 reader.unread -= count
             ended.update({reader: turn for reader in chosen if not reader.unread})

@@ -317,8 +317,8 @@ def test_the_name_in_the_body_wins(quick: Running) -> None:
 
 def test_a_lane_counts_a_call_as_its_parts() -> None:
     worker = WorkerCounters()
-    worker.drew(rows=2, steps=4, seconds=0.004, now=10.0, arrivals=[9.0, 9.5], beyond=0)
-    worker.drew(rows=3, steps=2, seconds=0.002, now=10.01, arrivals=[10.0], beyond=1)
+    worker.decoded(rows=2, steps=4, seconds=0.004, now=10.0, arrivals=[9.0, 9.5], beyond=0)
+    worker.decoded(rows=3, steps=2, seconds=0.002, now=10.01, arrivals=[10.0], beyond=1)
     assert worker.tokens == 8 + 6 - 1
     assert (sum(worker.batch_size.counts), worker.batch_size.total) == (6, 2 * 4 + 3 * 2)
     assert math.isclose(worker.step_seconds.total, 0.006)
