@@ -64,8 +64,12 @@ class DrainingServer(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to listen; the gate tells when there is a model."""
         if self._hang_up is not None and threading.current_thread() is threading.main_thread():
-            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._hang_up)
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._reload)
         await super().startup(sockets)
+
+    def _reload(self) -> None:
+        """In a thread of its own: what is read may lie where reading takes long."""
+        threading.Thread(target=self._hang_up, name="reload", daemon=True).start()
 
     async def on_tick(self, counter: int) -> bool:
         """Whether to stop: when told to, when there will be no model, and when no more text can be generated."""

@@ -1,9 +1,12 @@
-"""Who may use the server: keys, kept as digests, compared in constant time, and read again without a restart."""
+"""Who may use the server: keys, kept as digests, looked up under a secret, and read again without a restart."""
 
 import hashlib
-import hmac
 import logging
+import os
 import re
+import secrets
+import stat
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +16,12 @@ from service.settings import Settings, listed
 logger = logging.getLogger(__name__)
 
 SHORTEST = 16  # characters of a key; anything shorter can be guessed over the network
-HASHED = re.compile(r"sha256:([0-9a-fA-F]{64})")
+HASHED = re.compile(r"sha256:([0-9a-f]{64})", re.IGNORECASE)
+HASH = r"(sha|md|blake|ripemd)[-_]?\d\w{0,8}"
+LIKE_A_DIGEST = re.compile(rf"[{{$(]?{HASH}[:=$)}}/-]|\$\w{{1,12}}\$", re.IGNORECASE)
+LABEL_OF_A_DIGEST = re.compile(rf"{HASH}|[0-9a-f]{{32,}}", re.IGNORECASE)
+KEY = re.compile(r"[!\"$-~][!-~]*")
+DIGEST = "this looks like a digest and is none; write sha256: and the 64 hexadecimal digits of the key's SHA-256."
 LABEL = re.compile(r"[A-Za-z0-9._-]{1,64}")
 MOST_BYTES = 1 << 20  # of a file of keys
 
@@ -36,7 +44,7 @@ class ApiKeys:
 
     A line of the file is a key, or `sha256:` and the digest of one in hexadecimal digits; a label and a space may
     stand before it. Empty lines and those that begin with # say nothing.
-    Raises SettingsError on a file that cannot be read or holds no key, and on a key that is too short.
+    Raises SettingsError on what is no regular file, cannot be read or holds no key, and on a line that is no key.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -45,6 +53,8 @@ class ApiKeys:
         self._given = [_key(text, "--api-keys") for text in listed(own)] if own is not None else []
         if own is not None and not self._given:
             raise SettingsError(f"api_keys holds no key; {REMEDY}, or unset it.")
+        self._secret = secrets.token_bytes(32)
+        self._reading = threading.Lock()
         self._keys = self._read()
 
     @property
@@ -53,58 +63,77 @@ class ApiKeys:
         return bool(self._keys)
 
     def holder(self, text: str) -> ApiKey | None:
-        """The key that is meant, if it is one of ours; takes as long for every key that is not."""
-        digest = hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()
-        found = None
-        for key in self._keys:
-            if hmac.compare_digest(key.digest, digest):
-                found = key
-        return found
+        """The key that is meant, if it is one of ours.
+
+        Looked up under a secret of this process, so how long it takes tells nothing of a key nor of its digest.
+        """
+        return self._keys.get(self._name(hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()))
+
+    def _name(self, digest: bytes) -> bytes:
+        return hashlib.blake2b(digest, key=self._secret).digest()
 
     def reload(self) -> None:
-        """Read the file again; where that fails, the keys of before go on to count, and the log says why."""
-        try:
-            self._keys = self._read()
-        except SettingsError as error:
-            logger.error("The keys stay as they were. %s", error)
-        else:
-            logger.info("There are %d keys now.", len(self._keys))
+        """Read the file again; where that fails, the keys of before go on to count, and the log says why.
 
-    def _read(self) -> list[ApiKey]:
-        if self._path is None:
-            return self._given
-        keys = [_line(line, f"{self._path}, line {number}") for number, line in _lines(self._path)]
+        Any thread may call it; a file system may keep it waiting.
+        """
+        with self._reading:
+            try:
+                self._keys = self._read()
+            except SettingsError as error:
+                logger.error("The keys stay as they were. %s", error)
+            else:
+                logger.info("There are %d keys now.", len(self._keys))
+
+    def _read(self) -> dict[bytes, ApiKey]:
+        keys = self._given if self._path is None else [*self._given, *self._in_file(self._path)]
+        return {self._name(key.digest): key for key in keys}
+
+    def _in_file(self, path: Path) -> list[ApiKey]:
+        keys = [_line(line, f"{path}, line {number}") for number, line in _lines(path)]
         if not keys:
-            raise SettingsError(f"{self._path} holds no key; {REMEDY}, one a line.")
-        return [*self._given, *keys]
+            raise SettingsError(f"{path} holds no key; {REMEDY}, one a line.")
+        return keys
 
 
 def _lines(path: Path) -> list[tuple[int, str]]:
-    """The lines that say something, with their numbers."""
+    """The lines that say something, with their numbers; line ends and a byte-order mark as any editor writes them."""
     try:
-        with path.open("rb") as file:
-            text = file.read(MOST_BYTES + 1).decode("utf-8")
+        # What is no file, such as a named pipe, would keep whoever opens it waiting for a writer.
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise SettingsError(f"{path} is no regular file; name a file of keys, one a line.")
+            content = file.read(MOST_BYTES + 1)
+        text = content.decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8"
         raise SettingsError(f"The keys in {path} cannot be read ({reason}); name a readable file of keys.") from error
-    if len(text) > MOST_BYTES:
+    if len(content) > MOST_BYTES:
         raise SettingsError(f"{path} is larger than {MOST_BYTES:,} bytes; name a file of keys, one a line.")
-    lines = ((number, line.strip()) for number, line in enumerate(text.splitlines(), 1))
+    lines = ((number, line.strip(" \t\r")) for number, line in enumerate(text.split("\n"), 1))
     return [(number, line) for number, line in lines if line and not line.startswith("#")]
 
 
 def _line(line: str, where: str) -> ApiKey:
-    label, _, text = line.rpartition(" ")
-    if label and not LABEL.fullmatch(label.strip()):
+    *labels, text = line.split()
+    label = " ".join(labels)
+    if label and not LABEL.fullmatch(label):
         raise SettingsError(
             f"{where}: a label is up to 64 letters, digits, dots, dashes or underscores, and no spaces."
         )
-    return _key(text, where, label.strip())
+    if LABEL_OF_A_DIGEST.fullmatch(label):  # as `sha256sum` writes a digest, or nearly as we do
+        raise SettingsError(f"{where}: {DIGEST}")
+    return _key(text, where, label)
 
 
 def _key(text: str, where: str, label: str = "") -> ApiKey:
+    """The key of a text. What looks like a digest and is none would else be a key that its own file gives away."""
     hashed = HASHED.fullmatch(text)
-    if not hashed and len(text) < SHORTEST:
+    if not hashed and LIKE_A_DIGEST.match(text):
+        raise SettingsError(f"{where}: {DIGEST}")
+    if not KEY.fullmatch(text):
+        raise SettingsError(f"{where}: a key is of ASCII letters, digits and signs, and begins with no #; {REMEDY}.")
+    if len(text) < SHORTEST:
         raise SettingsError(f"{where}: a key is shorter than {SHORTEST} characters; {REMEDY}.")
     digest = bytes.fromhex(hashed[1]) if hashed else hashlib.sha256(text.encode()).digest()
     return ApiKey(digest, label or "key-" + hashlib.sha256(digest).hexdigest()[:8])

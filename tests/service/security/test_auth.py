@@ -22,6 +22,7 @@ from service.settings import Settings
 from tests.service.serving import Running, eventually, serving, serving_process
 
 KEY, OTHER, UNKNOWN = "k" * 32, "o" * 32, "u" * 32
+DIGEST = hashlib.sha256(KEY.encode()).hexdigest()
 
 
 def bearer(key: str) -> dict[str, str]:
@@ -162,6 +163,42 @@ def test_keys_stand_in_files_plain_or_hashed_with_labels(tmp_path: Path) -> None
     assert KEY not in repr(vars(keys))
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_keys_stand_in_files_as_any_editor_writes_them(tmp_path: Path, end: str) -> None:
+    path = tmp_path / "keys"
+    lines = [KEY, f"team  SHA256:{hashlib.sha256(OTHER.encode()).hexdigest()}", "# the end", ""]
+    path.write_bytes(b"\xef\xbb\xbf" + end.join(lines).encode())
+    keys = ApiKeys(Settings(api_keys_file=path))
+    other = keys.holder(OTHER)
+    assert keys.holder(KEY) is not None
+    assert ApiKeys(Settings(api_keys="shaken-not-stirred,md5isnodigestofthis,sha256isnoneeither")).needed
+    assert other is not None
+    assert other.label == "team"
+    assert [keys.holder(line) for line in ("\ufeff" + KEY, KEY + "\r", lines[1], lines[1].split()[1])] == [None] * 4
+
+
+def test_only_a_regular_file_holds_keys_and_a_pipe_keeps_nobody_waiting(
+    checkpoint_folder: Path, tmp_path: Path
+) -> None:
+    pipe, path = tmp_path / "pipe", tmp_path / "keys"
+    os.mkfifo(pipe)
+    for place in (pipe, Path("/dev/zero")):
+        with pytest.raises(SettingsError, match="is no regular file; name a file of keys"):
+            ApiKeys(Settings(api_keys_file=place))
+    path.symlink_to(tmp_path / "real")  # as Kubernetes mounts a secret
+    (tmp_path / "real").write_text(KEY)
+    with serving_process(str(checkpoint_folder), "--port", "0", UNROLL_API_KEYS_FILE=str(path)) as (process, url):
+        path.unlink()
+        path.symlink_to(pipe)
+        process.send_signal(signal.SIGHUP)
+        for _ in range(20):
+            assert httpx.get(f"{url}/v1/models", headers=bearer(KEY), timeout=5).status_code == 200
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=30)
+    assert "The keys stay as they were." in errors
+    assert "is no regular file" in errors
+
+
 BAD: list[tuple[dict[str, Any], str]] = [
     ({"api_keys": "short"}, r"^--api-keys: a key is shorter than 16 characters; make one with `openssl rand -hex 32`"),
     ({"api_keys": " , "}, "^api_keys holds no key; make one"),
@@ -172,6 +209,25 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"file": b"\xff\xfe" * 40}, "it is not UTF-8"),
     ({"file": b"#" * (1 << 20) + b"##"}, "larger than 1,048,576 bytes"),
     ({"file": None}, "No such file"),
+    (
+        {"file": KEY.encode() + b"\nSHA256:" + DIGEST[:63].encode()},
+        "keys, line 2: this looks like a digest and is none",
+    ),
+    ({"file": b"sha256:" + DIGEST[:63].encode()}, "looks like a digest and is none; write sha256: and the 64"),
+    ({"file": b"sha256:" + DIGEST.encode() + b"0"}, "looks like a digest"),
+    ({"file": b"sha256:" + DIGEST.encode()[:-1] + b"g"}, "looks like a digest"),
+    ({"file": b"sha256=" + DIGEST.encode()}, "looks like a digest"),
+    ({"file": b"sha-256:" + DIGEST.encode()}, "looks like a digest"),
+    ({"file": b"Sha512:" + DIGEST.encode() * 2}, "looks like a digest"),
+    ({"file": b"{SHA256}" + DIGEST.encode()}, "looks like a digest"),
+    ({"file": b"$2b$12$" + b"a" * 53}, "looks like a digest"),
+    ({"file": b"sha256 " + DIGEST.encode()}, "looks like a digest"),
+    ({"file": b"sha256: " + DIGEST.encode()}, "line 1: a label is"),
+    ({"file": DIGEST.encode() + b"  the-file-of-a-key.txt"}, "looks like a digest"),
+    ({"file": KEY.encode() + b" #this-is-a-comment"}, "begins with no #"),
+    ({"file": KEY.encode() + "\u200b".encode()}, "line 1: a key is of ASCII letters"),
+    ({"file": (KEY + "\n").encode("utf-16-le")}, "a key is of ASCII letters"),
+    ({"api_keys": "SHA256:" + DIGEST[:40]}, "^--api-keys: this looks like a digest"),
 ]
 
 
