@@ -21,7 +21,7 @@ from training.data.split import Split
 from training.evaluation.calibration import MOST_IDS, fit_temperature, scale_output
 from training.evaluation.measure_surprise import held_out_surprise
 from training.evaluation.memorisation import Copied, copied, describe, draw, in_text
-from training.evaluation.protocols import LANE, WINDOW, carried, cold_parts
+from training.evaluation.protocols import SHORTEST_SEQUENCE, WINDOW, carried, cold_parts
 from training.evaluation.readers import Reader, network_reader
 from training.evaluation.score import Score
 from training.loop.trainer import Trainer
@@ -30,7 +30,7 @@ from training.report.card import card
 from training.report.curves import CURVES, curves_svg
 from training.report.diagnosis import verdict
 from training.report.held_out_page import held_out_page
-from training.report.report import REPORT, Story, write_report
+from training.report.report import REPORT, ReportData, write_report
 from training.report.sample_texts import CopiedText
 
 # Shares of a budget in minutes that the end of a run may take: to score both parts with the state carried, to score
@@ -48,7 +48,7 @@ Figures = dict[str, Score]
 
 
 @dataclass(frozen=True)
-class Origin:
+class Provenance:
     """Where a checkpoint comes from, in the words of its card.
 
     base: the name and the sum of the weights of the checkpoint it was trained on; None where it began with nothing.
@@ -83,10 +83,10 @@ def final_scores(config: TrainingConfig, parts: Split, device: torch.device) -> 
         return longest, 0.0
     read = network_reader(Network(config.network).to(device))
     piece = parts.validation[: WINDOW * 16]
-    lanes = min(16, max(1, longest // LANE))
-    carried(read, piece, lanes)
+    batch_size = min(16, max(1, longest // SHORTEST_SEQUENCE))
+    carried(read, piece, batch_size)
     start = time.perf_counter()
-    carried(read, piece, lanes)
+    carried(read, piece, batch_size)
     per_id = (time.perf_counter() - start) / len(piece)
     budget = config.minutes * 60
     scored = min(longest, max(int(SHARE * budget / per_id / 2), 4 * WINDOW))
@@ -95,40 +95,40 @@ def final_scores(config: TrainingConfig, parts: Split, device: torch.device) -> 
     return scored, min(seconds + REPORTING, 0.5 * budget)
 
 
-def leave_results(trainer: Trainer, origin: Origin, scored: int) -> Results:
+def leave_results(trainer: Trainer, provenance: Provenance, scored: int) -> Results:
     """Measure `best`, give it and `last` their cards, and write curves and report.
 
     scored: ids of each part at most. Raises TrainingError when the disk refuses.
     """
-    standing, parts = trainer.standing, trainer.split
+    state, parts = trainer.state, trainer.split
     if trainer.stopped_early:
         scored = min(scored, IN_A_HURRY)
     best = _calibrated(trainer, load(trainer.folder / "best"), scored)
     read = network_reader(from_tensors(best.config, best.tensors).to(trainer.device))
     figures = _figures(trainer, read, scored)
-    trainer.standing.notes += verdict(trainer)
+    trainer.state.notes += verdict(trainer)
     described = {part: score.to_json() for part, score in figures.items()}
     checked = load(trainer.folder / "last").training["validation"]
-    of_last = described if standing.best_step == standing.checks[-1].step else {"validation": checked}
+    of_last = described if state.best_step == state.validations[-1].step else {"validation": checked}
     surprise = _surprise(trainer, best)
     sample, judged = _copied(trainer, best)
-    training = _training(trainer, origin, standing.best_step, described, surprise) | {"copied": judged.to_json()}
-    training |= {"notes": standing.notes} if standing.notes else {}
+    training = _training(trainer, provenance, state.best_step, described, surprise) | {"copied": judged.to_json()}
+    training |= {"notes": state.notes} if state.notes else {}
     training |= {FITTED: best.training[FITTED]} if FITTED in best.training else {}
     _write_card(trainer, "best", best, training)
-    last = best if standing.best_step == standing.checks[-1].step else load(trainer.folder / "last")
+    last = best if state.best_step == state.validations[-1].step else load(trainer.folder / "last")
     of_best = surprise if last is best else None
-    _write_card(trainer, "last", last, _training(trainer, origin, standing.checks[-1].step, of_last, of_best))
+    _write_card(trainer, "last", last, _training(trainer, provenance, state.validations[-1].step, of_last, of_best))
     for part in (parts.train, parts.validation, parts.test):
         release(part)
-    _draw(trainer, Story(
+    _draw(trainer, ReportData(
         name=training["name"],
         network=best.config,
         training=training,
-        checks=[asdict(check) for check in standing.checks],
+        validations=[asdict(validation) for validation in state.validations],
         page=held_out_page(best, parts.validation),
         copied=_shown(sample, judged, best),
-        notes=standing.notes,
+        notes=state.notes,
     ))  # fmt: skip
     return Results(figures, _in_words(judged))
 
@@ -142,7 +142,7 @@ def _calibrated(trainer: Trainer, best: Checkpoint, scored: int) -> Checkpoint:
     fitted = {**best.training, FITTED: round(temperature, 4)}
     scaled = scale_output(best.tensors, temperature)
     # Rounded as it will be stored, so that what is measured is what is kept.
-    stored = {name: value.astype(trainer.precision).astype(np.float32) for name, value in scaled.items()}
+    stored = {name: value.astype(trainer.dtype).astype(np.float32) for name, value in scaled.items()}
     return replace(best, tensors=stored, training=fitted)
 
 
@@ -194,23 +194,23 @@ def _shown(sample: Ids, judged: Copied, best: Checkpoint) -> CopiedText:
     )
 
 
-def _draw(trainer: Trainer, story: Story) -> None:
+def _draw(trainer: Trainer, data: ReportData) -> None:
     """Curves and report. Raises TrainingError when the disk refuses; the checkpoints are then written already."""
-    drawn = curves_svg(story.checks, trainer.standing.best_step)
+    drawn = curves_svg(data.validations, trainer.state.best_step)
     try:
         (trainer.folder / CURVES).write_text(drawn, "utf-8")
     except OSError as error:
         message = f"The curves could not be written to {trainer.folder} ({error.strerror}); the checkpoints were."
         raise TrainingError(message) from error
-    write_report(story, trainer.folder / REPORT)
+    write_report(data, trainer.folder / REPORT)
 
 
 def _training(
-    trainer: Trainer, origin: Origin, step: int, figures: dict[str, Any], surprise: HeldOutSurprise | None
+    trainer: Trainer, provenance: Provenance, step: int, figures: dict[str, Any], surprise: HeldOutSurprise | None
 ) -> dict[str, Any]:
     """The `training` table of a checkpoint's config.json."""
-    facts = origin.facts
-    check = next(check for check in trainer.standing.checks if check.step == step)
+    facts = provenance.facts
+    validation = next(validation for validation in trainer.state.validations if validation.step == step)
     training: dict[str, Any] = {
         "name": trainer.folder.resolve().name,
         "corpus": {
@@ -219,17 +219,17 @@ def _training(
             "encoding": facts.encoding,
             "sha256": facts.sha256,
         },
-        "split": origin.scheme,
-        "plan": origin.config.to_json(),
+        "split": provenance.scheme,
+        "plan": provenance.config.to_json(),
         "figures": figures,
         "steps": step,
-        "characters_read": check.characters,
+        "characters_read": validation.characters,
         "seconds": round(trainer.elapsed(), 1),
-        "machine": origin.machine,
-        "command": origin.command,
+        "machine": provenance.machine,
+        "command": provenance.command,
     }
-    if origin.base is not None:
-        training["trained_on"] = dict(origin.base)
+    if provenance.base is not None:
+        training["trained_on"] = dict(provenance.base)
     if surprise is not None:
         training[NAME] = surprise.to_json()
     return training
@@ -238,4 +238,4 @@ def _training(
 def _write_card(trainer: Trainer, name: str, checkpoint: Checkpoint, training: dict[str, Any]) -> None:
     """Write a checkpoint again, its card and `training` table complete."""
     described = replace(checkpoint, training=training, card=card(checkpoint.config, training))
-    save(described, trainer.folder / name, trainer.precision)
+    save(described, trainer.folder / name, trainer.dtype)

@@ -18,16 +18,16 @@ from training.data.named_corpus import open_corpus
 from training.data.prepared_corpus import Prepared, count_ids, prepare, spelt
 from training.data.split import Split, split
 from training.loop.allocator import keep_buffers
-from training.loop.initial_weights import Beginning, fits
+from training.loop.initial_weights import InitialWeights, fits
 from training.loop.run_record import RunRecord, read_record, write_record
-from training.loop.run_state import FOLDER, Standing, newest
+from training.loop.run_state import FOLDER, RunState, newest
 from training.loop.trainer import Trainer
 from training.monitoring.metrics_file import MetricsFile
 from training.monitoring.terminal import TerminalWatcher
-from training.planning.machine import check_arithmetic, choose_device, machine
+from training.planning.machine import check_precision, choose_device, machine
 from training.planning.plan import make_plan
 from training.planning.request import Request, run_folder
-from training.results import Origin, final_scores, leave_results
+from training.results import Provenance, final_scores, leave_results
 from training.summary import show_outcome, show_plan
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 PREPARED = ".prepared"  # beside the runs: the corpora they were trained on, as ids
 
 
-def run(request: Request, console: Console, started: float) -> Standing:
+def run(request: Request, console: Console, started: float) -> RunState:
     """Train from a corpus to a run folder.
 
     started: time.monotonic() at the start of the command, from which a budget in minutes counts.
@@ -52,16 +52,16 @@ def run(request: Request, console: Console, started: float) -> Standing:
     parts = split(prepared.ids, request.scheme)
     counts = count_ids(parts.train, prepared.tokenizer.size)
     grown = None if base is None else fits(base, prepared.tokenizer)
-    plan = make_plan(request.wishes, prepared.tokenizer.size, spelt(counts), device, grown)
+    plan = make_plan(request.overrides, prepared.tokenizer.size, spelt(counts), device, grown)
     show_plan(console, plan, prepared, parts, device)
     record = RunRecord.of(request, plan.config, prepared, base)
     write_record(out, record, extending)
     _forget_state(out)
-    beginning = Beginning(counts, base)
-    return _train(_Run(out, record, prepared, parts, beginning, device, console, started))
+    initial_weights = InitialWeights(counts, base)
+    return _train(_Run(out, record, prepared, parts, initial_weights, device, console, started))
 
 
-def resume(out: Path, console: Console, started: float) -> Standing:
+def resume(out: Path, console: Console, started: float) -> RunState:
     """Go on with a run as if nothing had happened since it was last saved.
 
     Raises TrainingError where the folder holds no run, its corpus is another by now, or what was saved is damaged.
@@ -70,7 +70,7 @@ def resume(out: Path, console: Console, started: float) -> Standing:
     record, extending = read_record(out)
     saved = newest(out)
     device = choose_device(record.device)
-    check_arithmetic(record.config.network.cell, record.config.arithmetic, device)
+    check_precision(record.config.network.cell, record.config.precision, device)
     corpus = open_corpus(record.sources(), record.encoding)
     prepared = prepare(corpus, out.parent / PREPARED, min_count=record.min_count, extending=extending)
     if prepared.facts.sha256 != record.sha256:
@@ -80,8 +80,10 @@ def resume(out: Path, console: Console, started: float) -> Standing:
     parts = split(prepared.ids, record.scheme)
     console.print(f"Resuming {out} on {device.type}.", highlight=False, markup=False, soft_wrap=True)
     # What was saved goes over the weights a run begins with, so that even those of a base need not be there any more.
-    beginning = Beginning(count_ids(parts.train, prepared.tokenizer.size), None if saved else record.base_checkpoint())
-    return _train(_Run(out, record, prepared, parts, beginning, device, console, started))
+    initial_weights = InitialWeights(
+        count_ids(parts.train, prepared.tokenizer.size), None if saved else record.base_checkpoint()
+    )
+    return _train(_Run(out, record, prepared, parts, initial_weights, device, console, started))
 
 
 @dataclass(frozen=True)
@@ -92,13 +94,13 @@ class _Run:
     record: RunRecord
     prepared: Prepared
     parts: Split
-    beginning: Beginning
+    initial_weights: InitialWeights
     device: torch.device
     console: Console
     started: float
 
 
-def _train(run: _Run) -> Standing:
+def _train(run: _Run) -> RunState:
     """Train to the end of the budget and leave the results."""
     record, config, out, console = run.record, run.record.config, run.out, run.console
     scored, finish = final_scores(config, run.parts, run.device)
@@ -109,18 +111,18 @@ def _train(run: _Run) -> Standing:
         out,
         [],
         device=run.device,
-        precision=record.precision,
+        dtype=record.dtype,
         started=run.started,
         finish=finish,
-        beginning=run.beginning,
+        initial_weights=run.initial_weights,
     )
     if (saved := newest(out)) is not None:
         trainer.resume(*saved)
-    standing = trainer.standing
-    terminal = TerminalWatcher(console, trainer.budget.progress(standing.ids, trainer.elapsed()))
-    log = _tensorboard(run, standing)
-    trainer.watchers = [_metrics(run, standing), terminal, *([log] if log else [])]
-    origin = Origin(
+    state = trainer.state
+    terminal = TerminalWatcher(console, trainer.budget.progress(state.ids, trainer.elapsed()))
+    log = _tensorboard(run, state)
+    trainer.watchers = [_metrics(run, state), terminal, *([log] if log else [])]
+    provenance = Provenance(
         run.prepared.facts,
         run.parts.scheme,
         config,
@@ -133,8 +135,8 @@ def _train(run: _Run) -> Standing:
             with terminal:
                 trainer.run()
         except TrainingError:  # a lost run's best checkpoint is worth measuring, too
-            if trainer.standing.checks and not trainer.unsaved:
-                leave_results(trainer, origin, scored)
+            if trainer.state.validations and not trainer.unsaved:
+                leave_results(trainer, provenance, scored)
             raise
         finally:
             if log:
@@ -142,27 +144,27 @@ def _train(run: _Run) -> Standing:
                 if log.ended:
                     trainer.tell(log.ended)
         console.print("Scoring the best checkpoint …", highlight=False)
-        results = leave_results(trainer, origin, scored)
+        results = leave_results(trainer, provenance, scored)
     show_outcome(console, out, trainer, results)
-    return trainer.standing
+    return trainer.state
 
 
-def _metrics(run: _Run, standing: Standing) -> MetricsFile:
+def _metrics(run: _Run, state: RunState) -> MetricsFile:
     try:
-        return MetricsFile(run.out, standing.checks)
+        return MetricsFile(run.out, state.validations)
     except OSError as error:
         raise TrainingError(
             f"The run cannot be written to {run.out} ({error.strerror}); choose another --out."
         ) from error
 
 
-def _tensorboard(run: _Run, standing: Standing) -> "TensorBoardLog | None":
+def _tensorboard(run: _Run, state: RunState) -> "TensorBoardLog | None":
     """The log the user asked for; its library is loaded for nobody else."""
     if not run.record.tensorboard:
         return None
     from training.monitoring.tensorboard_log import TensorBoardLog
 
-    return TensorBoardLog(run.out, resumed_at=standing.step or None)
+    return TensorBoardLog(run.out, resumed_at=state.step or None)
 
 
 def _forget_state(out: Path) -> None:

@@ -32,8 +32,8 @@ def show_plan(console: Console, plan: Plan, prepared: Prepared, parts: Split, de
         f"network   {network.layers} × {network.hidden} {network.cell.upper()}, embedding {network.embedding}, "
         f"{network.parameters():,} parameters",
         f"left out  {in_words(config.to_json())}",
-        f"training  {config.lanes} lanes × {config.length} characters, rate {config.rate:g}, {config.arithmetic} on "
-        f"{device.type}",
+        f"training  {config.batch_size} sequences × {config.sequence_length} characters, "
+        f"rate {config.learning_rate:g}, {config.precision} on {device.type}",
         f"budget    at most {' or '.join(budget)}: {plan.passes:.1f} passes of {products(network) / 1e6:.2f} M "
         f"multiply-adds a character{pace}",
     ]
@@ -42,9 +42,9 @@ def show_plan(console: Console, plan: Plan, prepared: Prepared, parts: Split, de
 
 def show_outcome(console: Console, out: Path, trainer: Trainer, results: Results) -> None:
     """Print how it ended and what to do with it."""
-    standing = trainer.standing
+    state = trainer.state
     ended = "Stopped early, saved" if trainer.stopped_early else "Done"
-    console.print(f"{ended}: {standing.step:,} steps, best at step {standing.best_step:,}.", highlight=False)
+    console.print(f"{ended}: {state.step:,} steps, best at step {state.best_step:,}.", highlight=False)
     for part, score in results.figures.items():
         console.print(
             f"  {part}: {score.bits_per_character:.4f} bits, {score.nats_per_character:.4f} nats per character "
@@ -55,7 +55,7 @@ def show_outcome(console: Console, out: Path, trainer: Trainer, results: Results
     best, run = shlex.quote(str(out / "best")), shlex.quote(str(out))
     further = [f"Resume: unroll train --resume {run}"] if trainer.stopped_early else []
     lines = [
-        *standing.notes,
+        *state.notes,
         results.copied,
         f"Report: {out / REPORT}",
         *further,

@@ -17,8 +17,8 @@ BUNDLED = Path(__file__).parents[1] / "bundled"
 
 CONFIG, WEIGHTS, TOKENIZER, CARD = "config.json", "model.safetensors", "tokenizer.json", "README.md"
 
-Precision = Literal["float32", "float16"]
-STORED: dict[Precision, str] = {"float32": "F32", "float16": "F16"}
+WeightsDtype = Literal["float32", "float16"]
+STORED: dict[WeightsDtype, str] = {"float32": "F32", "float16": "F16"}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -59,13 +59,13 @@ def _load(folder: Path) -> Checkpoint:
             f"{folder / CONFIG} is damaged or foreign: {error} Restore it, or train again."
         ) from error
     unseen = _from_ranges(written.get("unseen_ids"), config.vocabulary, folder)
-    precision = written.get("weights")
-    if precision not in tuple(STORED):  # a tuple: what a file says need not be hashable
+    dtype = written.get("weights")
+    if dtype not in tuple(STORED):  # a tuple: what a file says need not be hashable
         raise CheckpointError(
-            f"{folder / CONFIG} says weights are {brief(precision)}; Unroll reads float32 and float16. Train again."
+            f"{folder / CONFIG} says weights are {brief(dtype)}; Unroll reads float32 and float16. Train again."
         )
     with open_inside(folder, WEIGHTS) as file:
-        weights = WeightsFile(file, folder / WEIGHTS, config.tensor_shapes(), STORED[precision])
+        weights = WeightsFile(file, folder / WEIGHTS, config.tensor_shapes(), STORED[dtype])
         tokenizer, tensors = _read_tokenizer(folder, config.vocabulary), weights.read()
         # What a run leaves that was killed says nothing of its plan.
         if np.array_equal(tensors["embedding.weight"], tensors["out.weight"]):

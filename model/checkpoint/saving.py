@@ -10,18 +10,28 @@ import numpy as np
 import safetensors.numpy
 from numpy.typing import NDArray
 
-from model.checkpoint.checkpoint import CARD, CONFIG, FORMAT, TOKENIZER, VERSION, WEIGHTS, Checkpoint, Precision, _aside
+from model.checkpoint.checkpoint import (
+    CARD,
+    CONFIG,
+    FORMAT,
+    TOKENIZER,
+    VERSION,
+    WEIGHTS,
+    Checkpoint,
+    WeightsDtype,
+    _aside,
+)
 from model.errors import CheckpointError
 
 
-def save(checkpoint: Checkpoint, folder: Path, precision: Precision = "float32") -> None:
+def save(checkpoint: Checkpoint, folder: Path, dtype: WeightsDtype = "float32") -> None:
     """Write a checkpoint folder under a temporary name and rename it, replacing one that was there.
 
-    precision: how weights are stored; float16 halves the file and rounds each weight to 11 bits.
+    dtype: how weights are stored; float16 halves the file and rounds each weight to 11 bits.
     Raises CheckpointError when the disk refuses, or when something other than a checkpoint stands there; what was
     there before is then still there.
     """
-    files = _files(checkpoint, precision)
+    files = _files(checkpoint, dtype)
     try:
         if folder.exists() and not (folder / CONFIG).is_file() and not _is_empty(folder):
             raise CheckpointError(f"{folder} is not a checkpoint and is not replaced by one; choose another folder.")
@@ -44,16 +54,16 @@ def _is_empty(folder: Path) -> bool:
     return folder.is_dir() and not any(folder.iterdir())
 
 
-def _files(checkpoint: Checkpoint, precision: Precision) -> dict[str, bytes]:
+def _files(checkpoint: Checkpoint, dtype: WeightsDtype) -> dict[str, bytes]:
     config = {
         "format": FORMAT,
         "format_version": VERSION,
-        "weights": precision,
+        "weights": dtype,
         "network": checkpoint.config.to_json(),
         "unseen_ids": _to_ranges(checkpoint.unseen),
         "training": dict(checkpoint.training),
     }
-    tensors = {name: np.ascontiguousarray(value, precision) for name, value in checkpoint.tensors.items()}
+    tensors = {name: np.ascontiguousarray(value, dtype) for name, value in checkpoint.tensors.items()}
     return {
         CONFIG: (json.dumps(config, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode(),
         WEIGHTS: safetensors.numpy.save(tensors, metadata={"format": FORMAT}),

@@ -16,9 +16,9 @@ from training.data.split import split
 from training.evaluation.protocols import carried
 from training.evaluation.readers import network_reader
 from training.loop.allocator import keep_buffers
-from training.loop.initial_weights import Beginning, fits
+from training.loop.initial_weights import InitialWeights, fits
 from training.loop.trainer import Trainer
-from training.planning.plan import Wishes, make_plan
+from training.planning.plan import PlanOverrides, make_plan
 
 PAIRS = Path("../shared/corpora/fra-eng.txt")  # lines of English, tab, French, tab, source
 CHARACTERS = 1_000_000  # of each language
@@ -40,11 +40,18 @@ def train(text: str, tokenizer: Tokenizer, folder: Path, base: Checkpoint | None
     ids = Corpus([TextSource("text", text)]).encode(tokenizer)
     parts, device = split(ids), torch.device("cpu")
     counts = count_ids(parts.train, tokenizer.size)
-    wishes = Wishes(epochs=PASSES, layers=None if base else 1, hidden=None if base else 512, seed=seed)
+    overrides = PlanOverrides(epochs=PASSES, layers=None if base else 1, hidden=None if base else 512, seed=seed)
     grown = None if base is None else fits(base, tokenizer)
-    config = make_plan(wishes, tokenizer.size, len(parts.train), device, grown).config
+    config = make_plan(overrides, tokenizer.size, len(parts.train), device, grown).config
     trainer = Trainer(
-        config, tokenizer, parts, folder, [], device=device, started=time.monotonic(), beginning=Beginning(counts, base)
+        config,
+        tokenizer,
+        parts,
+        folder,
+        [],
+        device=device,
+        started=time.monotonic(),
+        initial_weights=InitialWeights(counts, base),
     )
     began = time.process_time()
     trainer.run()

@@ -12,16 +12,16 @@ from model.checkpoint import load
 from model.config import NetworkConfig
 from tests.benchmarks.figures import Figure
 from tests.benchmarks.learning import corpus
-from training.data.batches import Lanes
+from training.data.batches import Batches
 from training.loop.learner import Learner
 from training.planning.config import TrainingConfig
-from training.planning.plan import Wishes
+from training.planning.plan import PlanOverrides
 from training.planning.presets import PRESETS
 from training.planning.request import Request
 from training.run import run
 
 SHAKESPEARE = Path(os.environ.get("BENCHMARK_SHAKESPEARE", "../shared/corpora/tinyshakespeare.txt"))
-LANES, LENGTH = 256, 128
+BATCH_SIZE, SEQUENCE_LENGTH = 256, 128
 STEPS = 100
 
 
@@ -29,16 +29,18 @@ def speed(device: torch.device) -> float:
     """Characters a second of whole steps, the device waited for once at the end."""
     tokenizer, parts = corpus()
     network = NetworkConfig(layers=3, hidden=512, embedding=128, vocabulary=tokenizer.size)
-    config = TrainingConfig(network=network, lanes=LANES, length=LENGTH, arithmetic="bf16", epochs=1)
-    learner, lanes = Learner(config, device), Lanes(parts.train, LANES, LENGTH, 1)
+    config = TrainingConfig(
+        network=network, batch_size=BATCH_SIZE, sequence_length=SEQUENCE_LENGTH, precision="bf16", epochs=1
+    )
+    learner, batches = Learner(config, device), Batches(parts.train, BATCH_SIZE, SEQUENCE_LENGTH, 1)
     for timed in (False, True):  # once to warm up
         torch.cuda.synchronize()
         start = time.perf_counter()
         for _ in range(STEPS):
-            learner.learn(lanes.next(), 1e-3)
+            learner.learn(batches.next(), 1e-3)
         torch.cuda.synchronize()
         if timed:
-            return STEPS * LANES * LENGTH / (time.perf_counter() - start)
+            return STEPS * BATCH_SIZE * SEQUENCE_LENGTH / (time.perf_counter() - start)
     raise AssertionError
 
 
@@ -47,8 +49,8 @@ def preset() -> list[Figure]:
     if not SHAKESPEARE.exists():
         return []
     with tempfile.TemporaryDirectory() as folder:
-        wishes = Wishes(**PRESETS["gpu"])
-        request = Request(names=(str(SHAKESPEARE),), wishes=wishes, out=Path(folder) / "run", scheme="nanogpt")
+        overrides = PlanOverrides(**PRESETS["gpu"])
+        request = Request(names=(str(SHAKESPEARE),), overrides=overrides, out=Path(folder) / "run", scheme="nanogpt")
         run(request, Console(stderr=True), time.monotonic())
         figures = load(Path(folder) / "run" / "best").training["figures"]
     wanted = {"validation and test": None, "validation and test, cold": 1.43}

@@ -22,12 +22,12 @@ from training.data.split import Split, split
 from training.loop.allocator import keep_buffers
 from training.loop.learner import make_optimiser
 from training.loop.trainer import Trainer
-from training.planning.config import Arithmetic, TrainingConfig
-from training.planning.machine import faster_arithmetic
+from training.planning.config import Precision, TrainingConfig
+from training.planning.machine import faster_precision
 
 ROUNDS = 9
 STEPS = 8  # of one side before it is the other's turn
-LANES, LENGTH = 32, 64
+BATCH_SIZE, SEQUENCE_LENGTH = 32, 64
 WATCHED_SECONDS = 60.0  # of a run whose checks and savings are timed; the shortest budget a user would think of
 CPU = torch.device("cpu")
 
@@ -39,28 +39,32 @@ def corpus() -> tuple[Tokenizer, Split]:
     return tokenizer, split(tokenizer.encode(text))
 
 
-def make_config(vocabulary: int, arithmetic: Arithmetic, minutes: float = 60.0) -> TrainingConfig:
+def make_config(vocabulary: int, precision: Precision, minutes: float = 60.0) -> TrainingConfig:
     """A layer of 512, as a budget of a few minutes plans it."""
     network = NetworkConfig(layers=1, hidden=512, embedding=128, vocabulary=vocabulary)
-    return TrainingConfig(network=network, lanes=LANES, length=LENGTH, arithmetic=arithmetic, minutes=minutes)
+    return TrainingConfig(
+        network=network, batch_size=BATCH_SIZE, sequence_length=SEQUENCE_LENGTH, precision=precision, minutes=minutes
+    )
 
 
-def whole_loop(tokenizer: Tokenizer, parts: Split, folder: Path, arithmetic: Arithmetic) -> Callable[[], float]:
+def whole_loop(tokenizer: Tokenizer, parts: Split, folder: Path, precision: Precision) -> Callable[[], float]:
     """Seconds of one step of the trainer, everything but checks included."""
-    trainer = Trainer(make_config(tokenizer.size, arithmetic), tokenizer, parts, folder, [], device=CPU)
+    trainer = Trainer(make_config(tokenizer.size, precision), tokenizer, parts, folder, [], device=CPU)
     return lambda: mean_seconds(lambda: trainer._step(0.5), STEPS)
 
 
-def bare_step(vocabulary: int, ids: Ids, arithmetic: Arithmetic) -> Callable[[], float]:
+def bare_step(vocabulary: int, ids: Ids, precision: Precision) -> Callable[[], float]:
     """Seconds of forward, backward and optimiser of the same network on one batch."""
-    config = make_config(vocabulary, arithmetic)
+    config = make_config(vocabulary, precision)
     network = Network(config.network)
     optimiser = make_optimiser(network, config)
-    batch = torch.from_numpy(ids[: LANES * (LENGTH + 1)].astype(np.int64)).view(LANES, LENGTH + 1)
+    batch = torch.from_numpy(ids[: BATCH_SIZE * (SEQUENCE_LENGTH + 1)].astype(np.int64)).view(
+        BATCH_SIZE, SEQUENCE_LENGTH + 1
+    )
     inputs, targets = batch[:, :-1].contiguous(), batch[:, 1:].t().contiguous()
 
     def step() -> None:
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=arithmetic == "bf16"):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bf16"):
             logits, _ = network(inputs)
         loss = F.cross_entropy(logits.transpose(0, 1).float().flatten(0, 1), targets.flatten())
         optimiser.zero_grad(set_to_none=True)
@@ -75,18 +79,18 @@ def tutorial_loop(vocabulary: int, ids: Ids) -> Callable[[], float]:
     embedding, cell, out = nn.Embedding(vocabulary, 128), nn.LSTMCell(128, 512), nn.Linear(512, vocabulary)
     weights = [*embedding.parameters(), *cell.parameters(), *out.parameters()]
     optimiser = torch.optim.Adam(weights, lr=1e-3)
-    text = torch.from_numpy(ids[: LENGTH + 1].astype(np.int64))
+    text = torch.from_numpy(ids[: SEQUENCE_LENGTH + 1].astype(np.int64))
 
     def window() -> None:
         state, loss = (torch.zeros(1, 512), torch.zeros(1, 512)), torch.zeros(())
-        for at in range(LENGTH):
+        for at in range(SEQUENCE_LENGTH):
             state = cell(embedding(text[at : at + 1]), state)
             loss = loss + F.cross_entropy(out(state[0]), text[at + 1 : at + 2])
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
 
-    return lambda: LANES * mean_seconds(window, 1)
+    return lambda: BATCH_SIZE * mean_seconds(window, 1)
 
 
 class WatchedTrainer(Trainer):
@@ -94,9 +98,9 @@ class WatchedTrainer(Trainer):
 
     spent = 0.0
 
-    def _check(self, progress: float, last: bool = False) -> None:
+    def _validate(self, progress: float, last: bool = False) -> None:
         start = time.perf_counter()
-        super()._check(progress, last)
+        super()._validate(progress, last)
         self.spent += time.perf_counter() - start
 
     def _save_state(self, name: str) -> None:
@@ -106,9 +110,9 @@ class WatchedTrainer(Trainer):
         self.spent += 0.0 if name == "checked.safetensors" else time.perf_counter() - start
 
 
-def watching(tokenizer: Tokenizer, parts: Split, folder: Path, arithmetic: Arithmetic) -> float:
+def watching(tokenizer: Tokenizer, parts: Split, folder: Path, precision: Precision) -> float:
     """The share of a short run that evaluation, sampling and saving take; of a longer one it is less."""
-    config = make_config(tokenizer.size, arithmetic, WATCHED_SECONDS / 60)
+    config = make_config(tokenizer.size, precision, WATCHED_SECONDS / 60)
     trainer = WatchedTrainer(config, tokenizer, parts, folder, [], device=CPU)
     start = time.perf_counter()
     trainer.run()
@@ -119,7 +123,7 @@ def measure() -> list[Figure]:
     """On all cores, as training runs."""
     keep_buffers()
     tokenizer, parts = corpus()
-    fast = faster_arithmetic(CPU)
+    fast = faster_precision(CPU)
     with tempfile.TemporaryDirectory() as folder:
         runs = [
             whole_loop(tokenizer, parts, Path(folder), fast),
@@ -129,7 +133,7 @@ def measure() -> list[Figure]:
         ]
         whole, bare, exact, tutorial = side_by_side(runs, ROUNDS)
         share = watching(tokenizer, parts, Path(folder) / "watched", fast)
-    speed = LANES * LENGTH / min(whole)
+    speed = BATCH_SIZE * SEQUENCE_LENGTH / min(whole)
     return [
         Figure("training, 1 × 512 LSTM, whole loop", speed, "characters/s"),
         Figure(f"whole loop / bare steps in {fast}", ratio(bare, whole), "×", 0.95),

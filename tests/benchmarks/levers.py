@@ -20,8 +20,8 @@ from training.evaluation.protocols import carried
 from training.evaluation.readers import network_reader
 from training.loop.allocator import keep_buffers
 from training.loop.trainer import Trainer
-from training.planning.machine import faster_arithmetic
-from training.planning.plan import Wishes, make_plan
+from training.planning.machine import faster_precision
+from training.planning.plan import PlanOverrides, make_plan
 
 CORPUS = Path(os.environ.get("BENCHMARK_LEVERS_CORPUS", "../shared/corpora/genesis-french.latin1.txt"))
 ENCODING = os.environ.get("BENCHMARK_LEVERS_ENCODING", "latin-1")
@@ -30,9 +30,10 @@ HIDDEN = int(os.environ.get("BENCHMARK_LEVERS_HIDDEN", "256"))
 SEEDS = (1, 2, 3)
 
 BASE: dict[str, Any] = {
-    "layers": 1, "hidden": HIDDEN, "embedding": 64, "input_dropout": 0.1, "between_dropout": 0.3,
-    "output_dropout": 0.3, "locked": True, "weight_drop": 0.0, "drop_state": 0.0, "lanes": 32, "length": 64,
-    "jitter": 0.0, "rate": 4e-3, "warm_up": 50, "decay": "cosine", "weight_decay": 0.01, "average": 0.0,
+    "layers": 1, "hidden": HIDDEN, "embedding": 64, "input_dropout": 0.1, "layer_dropout": 0.3,
+    "output_dropout": 0.3, "locked": True, "weight_drop": 0.0, "drop_state": 0.0, "batch_size": 32,
+    "sequence_length": 64, "jitter": 0.0, "learning_rate": 4e-3, "warmup_steps": 50, "decay": "cosine",
+    "weight_decay": 0.01, "average": 0.0,
     "fit_temperature": False, "epochs": EPOCHS,
 }  # fmt: skip
 
@@ -48,23 +49,23 @@ LEVERS: dict[str, Mapping[str, Any]] = {
     "jittered length, 4": {"jitter": 4.0},
     "two layers, no skip": {"layers": 2, "skip": False},
     "two layers, skip": {"layers": 2, "skip": True},
-    "two layers, skip, no dropout between": {"layers": 2, "skip": True, "between_dropout": 0.0},
+    "two layers, skip, no dropout between": {"layers": 2, "skip": True, "layer_dropout": 0.0},
     "average of the last fifth": {"average": 0.2},
     "linear decay": {"decay": "linear"},
-    "warm-up of 200 steps": {"warm_up": 200},
+    "warm-up of 200 steps": {"warmup_steps": 200},
     "weight decay 0.1": {"weight_decay": 0.1},
-    "16 lanes": {"lanes": 16},
-    "length 128": {"length": 128},
-    "rate 2e-3": {"rate": 2e-3},
-    "rate 8e-3": {"rate": 8e-3},
+    "16 sequences": {"batch_size": 16},
+    "length 128": {"sequence_length": 128},
+    "rate 2e-3": {"learning_rate": 2e-3},
+    "rate 8e-3": {"learning_rate": 8e-3},
 }
 
 
 def validation_nats(tokenizer: Tokenizer, parts: Split, changed: Mapping[str, Any], seed: int) -> float:
     """Nats per character of the validation part, state carried, at the end of a run."""
     device = torch.device("cpu")
-    wishes = Wishes(**{**BASE, **changed, "seed": seed, "arithmetic": faster_arithmetic(device)})
-    config = make_plan(wishes, tokenizer.size, len(parts.train), device).config
+    overrides = PlanOverrides(**{**BASE, **changed, "seed": seed, "precision": faster_precision(device)})
+    config = make_plan(overrides, tokenizer.size, len(parts.train), device).config
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(config, tokenizer, parts, Path(folder), [], device=device)
         trainer.run()

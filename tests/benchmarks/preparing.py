@@ -17,7 +17,7 @@ from rich.console import Console
 
 from tests.benchmarks.figures import Figure
 from tests.benchmarks.timing import SERVER_CORE, on_core
-from training.data.batches import Lanes
+from training.data.batches import Batches
 from training.data.corpus import BLOCK, Corpus
 from training.data.prepared_corpus import count_ids, prepare
 from training.data.sources import FileSource
@@ -25,9 +25,11 @@ from training.data.split import split
 
 SMALL, LARGE = 20_000_000, int(os.environ.get("BENCHMARK_PREPARED_BYTES", "2000000000"))
 ROOM = 3.2  # bytes on the disk for each of the large text: itself, two of an id, the small files
-LANES, LENGTH = 32, 64  # as a run on two cores reads
+BATCH_SIZE, SEQUENCE_LENGTH = 32, 64  # as a run on two cores reads
 POLLED = 0.002  # seconds between two looks at a process's memory
-GROWTH = 16  # MB by which a hundred times the corpus may raise the peak: the allocator's mood, and lanes farther apart
+GROWTH = (
+    16  # MB by which a hundred times the corpus may raise the peak: the allocator's mood, and batches farther apart
+)
 
 
 def english(random: np.random.Generator, size: int) -> bytes:
@@ -67,13 +69,13 @@ def read_and_sum(path: Path) -> None:
 
 
 def read_as_training(path: Path, kept: Path) -> None:
-    """What a run reads of a prepared corpus: the counts of its train part, and a pass over it in lanes."""
+    """What a run reads of a prepared corpus: the counts of its train part, and a pass over it in batches."""
     prepared = prepare(Corpus([FileSource(path)]), kept)
     train = split(prepared.ids).train
     count_ids(train, prepared.tokenizer.size)
-    lanes = Lanes(train, LANES, LENGTH, seed=1)
-    for _ in range(lanes.ids_per_pass // (LANES * LENGTH)):
-        lanes.next()
+    batches = Batches(train, BATCH_SIZE, SEQUENCE_LENGTH, seed=1)
+    for _ in range(batches.ids_per_pass // (BATCH_SIZE * SEQUENCE_LENGTH)):
+        batches.next()
 
 
 def timed(run: Callable[[], object]) -> float:

@@ -8,9 +8,9 @@ import torch
 from model.config import Cell, NetworkConfig
 from model.text.tokenizer import Tokenizer
 from training.data.split import split
-from training.loop.initial_weights import Beginning
+from training.loop.initial_weights import InitialWeights
 from training.loop.trainer import Trainer
-from training.monitoring.watcher import Check
+from training.monitoring.watcher import Validation
 from training.planning.config import TrainingConfig
 from training.planning.regularisation import Regularisation
 
@@ -23,7 +23,7 @@ class Recorder:
     """Keeps the checks and notes of a run, and can stop it at a step."""
 
     def __init__(self, stop_at: int = -1) -> None:
-        self.checks: list[Check] = []
+        self.validations: list[Validation] = []
         self.notes: list[str] = []
         self.stop_at = stop_at
         self.trainer: Trainer | None = None
@@ -32,8 +32,8 @@ class Recorder:
         if step == self.stop_at and self.trainer is not None:
             self.trainer.stop = True
 
-    def checked(self, check: Check, best: bool) -> None:  # noqa: ARG002
-        self.checks.append(check)
+    def validated(self, validation: Validation, best: bool) -> None:  # noqa: ARG002
+        self.validations.append(validation)
 
     def told(self, note: str) -> None:
         self.notes.append(note)
@@ -47,7 +47,7 @@ def make_trainer(
     layers: int = 1,
     skip: bool = False,
     regularisation: Regularisation | None = None,
-    beginning: Beginning | None = None,
+    initial_weights: InitialWeights | None = None,
     tokenizer: Tokenizer = TOKENIZER,
     text: str = TEXT,
     **options: Any,
@@ -55,9 +55,18 @@ def make_trainer(
     """A trainer of a small network; options are those of TrainingConfig."""
     recorder = recorder or Recorder()
     network = NetworkConfig(cell=cell, layers=layers, hidden=48, embedding=16, vocabulary=tokenizer.size, skip=skip)
-    settings = {"lanes": 8, "length": 32, "rate": 1e-2, "epochs": 4, "fit_temperature": False, **options}
+    settings = {
+        "batch_size": 8,
+        "sequence_length": 32,
+        "learning_rate": 1e-2,
+        "epochs": 4,
+        "fit_temperature": False,
+        **options,
+    }
     config = TrainingConfig(network=network, regularisation=regularisation or Regularisation(), **settings)
     device = torch.device("cpu")
     parts = split(tokenizer.encode(text))
-    recorder.trainer = Trainer(config, tokenizer, parts, folder, [recorder], device=device, beginning=beginning)
+    recorder.trainer = Trainer(
+        config, tokenizer, parts, folder, [recorder], device=device, initial_weights=initial_weights
+    )
     return recorder.trainer

@@ -52,7 +52,7 @@ def evaluate(
     reader: Annotated[
         ReaderName, typer.Option(help="The PyTorch network, or the CPU decoder in fp32 or int8 as it is served.")
     ] = "network",
-    lanes: Annotated[
+    batch_size: Annotated[
         int | None,
         typer.Option(
             help="Stretches read side by side, each from a zero state.",
@@ -99,7 +99,7 @@ def evaluate(
     from training.report.card import card_line, rewrite
 
     model = load(checkpoint)
-    how = _Reading(model, _parts(model, corpus, encoding, split), reader, lanes, windows)
+    how = _Reading(model, _parts(model, corpus, encoding, split), reader, batch_size, windows)
     with Console(stderr=True).status("Scoring …") as status:
         scores: dict[Protocol, dict[str, Score]] = {}
         for name in wanted:
@@ -157,7 +157,7 @@ class _Reading:
     model: "Checkpoint"
     parts: "dict[str, Ids]"
     reader: ReaderName
-    lanes: int | None
+    batch_size: int | None
     windows: int
 
     def scores(self, protocol: Protocol) -> "dict[str, Score]":
@@ -171,8 +171,10 @@ class _Reading:
             return cold_parts(self._read(self.model), scored, windows=self.windows)
         if protocol is Protocol.DYNAMIC:
             network = from_tensors(self.model.config, self.model.tensors)
-            return _with_both(dynamic(network, self.parts["train"], scored, "validation", self.lanes)[1])
-        return _with_both({name: carried(self._read(self.model), part, self.lanes) for name, part in scored.items()})
+            return _with_both(dynamic(network, self.parts["train"], scored, "validation", self.batch_size)[1])
+        return _with_both(
+            {name: carried(self._read(self.model), part, self.batch_size) for name, part in scored.items()}
+        )
 
     def tempered(self) -> "tuple[float, dict[str, Score]]":
         """The temperature fitted on the validation part, and the scores with the state carried at it."""
@@ -180,7 +182,7 @@ class _Reading:
         from training.evaluation.calibration import fit_temperature, scale_output
 
         network = from_tensors(self.model.config, self.model.tensors)
-        temperature = fit_temperature(network, self.parts["validation"], self.lanes)
+        temperature = fit_temperature(network, self.parts["validation"], self.batch_size)
         scaled = replace(self.model, tensors=scale_output(self.model.tensors, temperature))
         found = replace(self, model=scaled).scores(Protocol.CARRIED)
         words = f"temperature {temperature:.4f} fitted on validation"

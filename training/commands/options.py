@@ -77,7 +77,15 @@ DropoutOption = Annotated[
     float | None, _share("Share dropped between layers and before the output; a quarter of it from the embeddings.")
 ]
 InputDropoutOption = Annotated[float | None, _share("Share dropped from the embeddings.")]
-BetweenDropoutOption = Annotated[float | None, _share("Share dropped between layers.")]
+BetweenDropoutOption = Annotated[
+    float | None,
+    typer.Option(
+        "--between-dropout",
+        help="Share dropped between layers.",
+        show_default=PLANNED,
+        rich_help_panel=REGULARISATION,
+    ),
+]
 OutputDropoutOption = Annotated[float | None, _share("Share dropped before the output.")]
 LockedOption = Annotated[
     bool | None,
@@ -89,7 +97,7 @@ LockedOption = Annotated[
     ),
 ]
 WeightDropOption = Annotated[float | None, _share("Share of the recurrent weights dropped for a window.")]
-DropStateOption = Annotated[float | None, _share("Share of lanes whose window starts from a zero state.")]
+DropStateOption = Annotated[float | None, _share("Share of sequences whose window starts from a zero state.")]
 WeightDecayOption = Annotated[float | None, _share("Decay of the matrices, decoupled from the gradient.")]
 AverageOption = Annotated[float | None, _share("Share of the run, its tail, over which weights are averaged.")]
 FitTemperatureOption = Annotated[
@@ -123,7 +131,9 @@ DecayOption = Annotated[
 ClipOption = Annotated[float | None, _step("--max-grad-norm", help_="Largest norm of the gradient over all weights.")]
 ArithmeticOption = Annotated[
     Literal["auto", "bf16", "fp32"],
-    typer.Option(help="Of the products; auto is bf16 where the hardware has it.", rich_help_panel=STEPS),
+    typer.Option(
+        "--arithmetic", help="Of the products; auto is bf16 where the hardware has it.", rich_help_panel=STEPS
+    ),
 ]
 
 

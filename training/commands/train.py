@@ -41,7 +41,7 @@ def train(
     skip: options.SkipOption = None,
     dropout: options.DropoutOption = None,
     input_dropout: options.InputDropoutOption = None,
-    between_dropout: options.BetweenDropoutOption = None,
+    layer_dropout: options.BetweenDropoutOption = None,
     output_dropout: options.OutputDropoutOption = None,
     locked: options.LockedOption = None,
     weight_drop: options.WeightDropOption = None,
@@ -49,14 +49,14 @@ def train(
     weight_decay: options.WeightDecayOption = None,
     average: options.AverageOption = None,
     fit_temperature: options.FitTemperatureOption = None,
-    lanes: options.LanesOption = None,
-    length: options.LengthOption = None,
+    batch_size: options.LanesOption = None,
+    sequence_length: options.LengthOption = None,
     jitter: options.JitterOption = None,
-    rate: options.RateOption = None,
-    warm_up: options.WarmUpOption = None,
+    learning_rate: options.RateOption = None,
+    warmup_steps: options.WarmUpOption = None,
     decay: options.DecayOption = None,
-    clip: options.ClipOption = None,
-    arithmetic: options.ArithmeticOption = "auto",
+    max_grad_norm: options.ClipOption = None,
+    precision: options.ArithmeticOption = "auto",
 ) -> None:
     """Train a character-level language model on any text.
 
@@ -79,7 +79,7 @@ def train(
     values = dict(locals())
     started = time.monotonic()
     require("torch")
-    from training.planning.plan import Wishes
+    from training.planning.plan import PlanOverrides
     from training.planning.presets import with_preset
     from training.planning.request import Request
     from training.run import resume as go_on
@@ -91,21 +91,21 @@ def train(
         return
     if base is not None:
         _no_sizes(context)
-    chosen = {one.name: values[one.name] for one in fields(Wishes)}
-    chosen["arithmetic"] = None if arithmetic == "auto" else arithmetic
+    chosen = {one.name: values[one.name] for one in fields(PlanOverrides)}
+    chosen["precision"] = None if precision == "auto" else precision
     chosen = with_preset(preset, chosen, _given(context))
     if chosen["minutes"] is None and chosen["epochs"] is None:
         chosen["minutes"] = 5.0
     request = Request(
         names=tuple(corpus or ()),
-        wishes=Wishes(**chosen),
+        overrides=PlanOverrides(**chosen),
         out=out,
         overwrite=overwrite,
         base=base,
         encoding=encoding,
         min_count=min_count,
         scheme=split,
-        precision=weights,
+        dtype=weights,
         device=device,
         tensorboard=tensorboard,
         command=_command(corpus or []),

@@ -1,4 +1,4 @@
-"""Windows of characters for truncated backpropagation through time: parallel lanes, read on from window to window."""
+"""Windows of ids for truncated backpropagation through time: parallel sequences, read on from window to window."""
 
 from typing import Any, NamedTuple
 
@@ -17,7 +17,7 @@ class Window(NamedTuple):
     """One training step's characters.
 
     inputs, targets: int64 (B, T); the targets are the inputs one character on.
-    fresh: whether the lanes were put to new places, so that the carried state no longer belongs to them.
+    fresh: whether the sequences were put to new places, so that the carried state no longer belongs to them.
     """
 
     inputs: NDArray[np.int64]
@@ -25,23 +25,23 @@ class Window(NamedTuple):
     fresh: bool
 
 
-class Lanes:
-    """The train part as B lanes side by side, each a contiguous stretch of the text.
+class Batches:
+    """The train part as batches: B sequences side by side, each a contiguous stretch of the text.
 
     Every pass begins at another random place of the text, which it then reads round to where it began: borders
-    between lanes fall elsewhere each time, and no character is always last.
+    between sequences fall elsewhere each time, and no character is always last.
 
-    ids: the train part (n,), n > lanes × length.
-    lanes: B, sequences read in parallel.
-    length: T, characters per window, across which gradients flow.
+    ids: the train part (n,), n > batch_size × sequence_length.
+    batch_size: B, sequences read in parallel.
+    sequence_length: T, characters per window, across which gradients flow.
     jitter: standard deviation of a window's length in characters, so that gradients are not always cut at the same
-        places of a lane; one window in twenty is then half as long (Merity et al. 2018, section 5). 0 = all alike.
+        places of a sequence; one window in twenty is then half as long (Merity et al. 2018, section 5). 0 = all alike.
     seed: fixes where the passes begin, and how long windows are.
     """
 
-    def __init__(self, ids: Ids, lanes: int, length: int, seed: int, jitter: float = 0.0) -> None:
-        self.ids, self.lanes, self.length, self.jitter = ids, lanes, length, jitter
-        self.width = len(ids) // lanes
+    def __init__(self, ids: Ids, batch_size: int, sequence_length: int, seed: int, jitter: float = 0.0) -> None:
+        self.ids, self.batch_size, self.sequence_length, self.jitter = ids, batch_size, sequence_length, jitter
+        self.width = len(ids) // batch_size
         self._random = np.random.default_rng(seed)
         self._shift, self._at = 0, self.width
         self._unreleased = 0
@@ -49,14 +49,16 @@ class Lanes:
     @property
     def ids_per_pass(self) -> int:
         """How many ids a pass reads: all but what the last, unfilled window would have held."""
-        return self.lanes * (self.width if self.jitter else self.width // self.length * self.length)
+        return self.batch_size * (
+            self.width if self.jitter else self.width // self.sequence_length * self.sequence_length
+        )
 
     def next(self) -> Window:
         """The next window; there is always one, pass after pass."""
         length = self._length()
         if fresh := self._at + length > self.width:
             self._shift, self._at = int(self._random.integers(len(self.ids))), 0
-        begin = np.arange(self.lanes) * self.width + self._shift + self._at  # (B,)
+        begin = np.arange(self.batch_size) * self.width + self._shift + self._at  # (B,)
         places = begin[:, None] + np.arange(length + 1)  # (B, T + 1)
         characters = self.ids.take(places, mode="wrap").astype(np.int64)
         self._at += length
@@ -68,8 +70,8 @@ class Lanes:
 
     def _length(self) -> int:
         if not self.jitter:
-            return self.length
-        middle = self.length / 2 if self._random.random() < HALVED else self.length
+            return self.sequence_length
+        middle = self.sequence_length / 2 if self._random.random() < HALVED else self.sequence_length
         return int(np.clip(round(self._random.normal(middle, self.jitter)), SHORTEST, self.width))
 
     def place(self) -> dict[str, Any]:

@@ -28,7 +28,7 @@ FORMAT = 1  # part of every key: raised whenever the same text would give other 
 IDS, FACTS = "ids", "facts.json"
 
 # Ids written at once. The kernel keeps a file in its cache in pieces as large as they were written, and maps a whole
-# piece when one id of it is read: written by the megabyte, 32 lanes would hold 32 MB from their first step on.
+# piece when one id of it is read: written by the megabyte, 32 sequences would hold 32 MB from their first step on.
 WRITTEN = 1 << 16
 
 COUNTED = 1 << 20  # ids counted before their pages are given back: 2 MB of the map, 8 MB as numpy widens them

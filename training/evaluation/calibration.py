@@ -26,15 +26,15 @@ PASSES = 12  # at most; Newton's method needs three or four from anywhere near
 CLOSE = 1e-4  # relative change of the temperature that ends the search: worth less than 1e-8 nats
 
 
-def fit_temperature(network: Network, ids: Ids, lanes: int | None = None) -> float:
+def fit_temperature(network: Network, ids: Ids, batch_size: int | None = None) -> float:
     """The temperature with the least cross-entropy on a text (n,), read with the state carried, in fp32.
 
-    ids: the validation part; its first 65,536 are read. lanes: as for `carried`. The network is not changed.
+    ids: the validation part; its first 65,536 are read. batch_size: as for `carried`. The network is not changed.
     """
     low, high = 1 / MOST, MOST  # β is between them: L′ < 0 to the left of the minimum, > 0 to the right
     beta = 1.0
     for _ in range(PASSES):
-        slope, curvature = _derivatives(network, ids[:MOST_IDS], lanes, beta)
+        slope, curvature = _derivatives(network, ids[:MOST_IDS], batch_size, beta)
         low, high = (beta, high) if slope < 0 else (low, beta)
         following = beta - slope / curvature if curvature > 0 else (high if slope < 0 else low)
         if not low < following < high:  # too far: halve what is left, by ratio
@@ -45,7 +45,7 @@ def fit_temperature(network: Network, ids: Ids, lanes: int | None = None) -> flo
     return 1 / beta
 
 
-def _derivatives(network: Network, ids: Ids, lanes: int | None, beta: float) -> tuple[float, float]:
+def _derivatives(network: Network, ids: Ids, batch_size: int | None, beta: float) -> tuple[float, float]:
     """L′ and L″ at β."""
     slope = curvature = 0.0
     device = network.out.weight.device
@@ -65,7 +65,7 @@ def _derivatives(network: Network, ids: Ids, lanes: int | None, beta: float) -> 
     mode = network.training
     network.eval()
     with torch.no_grad():
-        carried(read, ids, lanes)
+        carried(read, ids, batch_size)
     network.train(mode)
     return slope, curvature
 

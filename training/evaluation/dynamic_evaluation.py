@@ -27,12 +27,12 @@ from training.evaluation.readers import Reader
 from training.evaluation.score import Score
 
 SEGMENT = 50  # ids between two updates; 20 gave the same figure on Shakespeare (1.216 nats) in 1.7 times the time
-LANE = 1 << 16  # ids of a lane at least
+SHORTEST_SEQUENCE = 1 << 16  # ids
 PLACES = 16  # spread evenly over the train part, where gradients are collected
 SEGMENTS = 16  # read at each of them, the state carried
 RATES = (2e-4, 5e-4, 1e-3, 2e-3)
 DECAYS = (3e-3, 1e-2, 3e-2)
-CHOSEN_ON = 1 << 13  # ids of each lane of the validation part that rate and decay are chosen on
+CHOSEN_ON = 1 << 13  # ids of each sequence of the validation part that rate and decay are chosen on
 EPSILON = 0.1  # of the mean RMS, added to each: an id the statistics never met has none, and must not leap when met
 
 
@@ -49,10 +49,10 @@ class Adaptation:
     segment: int = SEGMENT
 
 
-def root_mean_squares(network: Network, ids: Ids, lanes: int = 1, segment: int = SEGMENT) -> list[Tensor]:
+def root_mean_squares(network: Network, ids: Ids, batch_size: int = 1, segment: int = SEGMENT) -> list[Tensor]:
     """The root mean square of the gradient of a segment's loss, for each weight: (shape of each parameter).
 
-    ids: the train part. lanes: as the text will be read, because a mean over more ids has a smaller gradient.
+    ids: the train part. batch_size: as the text will be read, because a mean over more ids has a smaller gradient.
     """
     network = _copy(network)
     weights = list(network.parameters())
@@ -65,9 +65,9 @@ def root_mean_squares(network: Network, ids: Ids, lanes: int = 1, segment: int =
         for square, gradient in zip(squares, torch.autograd.grad(loss, weights), strict=True):
             square.addcmul_(gradient, gradient)
 
-    run = lanes * SEGMENTS * segment + 1
+    run = batch_size * SEGMENTS * segment + 1
     for start in np.linspace(0, max(0, len(ids) - run), PLACES).astype(int):
-        carried(_reader(network, collect), ids[start : start + run], lanes, segment)
+        carried(_reader(network, collect), ids[start : start + run], batch_size, segment)
     return [(square / seen).sqrt() for square in squares]
 
 
@@ -111,22 +111,22 @@ def _copy(network: Network) -> Network:
 
 
 def dynamic(
-    network: Network, train: Ids, parts: Mapping[str, Ids], chosen_on: str, lanes: int | None = None
+    network: Network, train: Ids, parts: Mapping[str, Ids], chosen_on: str, batch_size: int | None = None
 ) -> tuple[Adaptation, dict[str, Score]]:
     """Dynamic evaluation of each part, every one begun with the trained weights and a zero state.
 
     train: where the usual size of gradients is collected. chosen_on: the name of the part, validation, on whose
-    beginning rate and decay are chosen; no other part has a say. lanes: None is one for every 65,536 ids of the
-    longest part, so that the time hardly depends on the corpus; all lanes teach one copy. Returns what was chosen and
-    the scores. The network is not changed.
+    beginning rate and decay are chosen; no other part has a say. batch_size: None is one for every 65,536 ids of the
+    longest part, so that the time hardly depends on the corpus; all of them teach one copy. Returns what was
+    chosen and the scores. The network is not changed.
     """
-    lanes = lanes or max(1, max(map(len, parts.values())) // LANE)
-    usual = root_mean_squares(network, train, lanes)
-    how = choose(network, usual, parts[chosen_on], lanes)
+    batch_size = batch_size or max(1, max(map(len, parts.values())) // SHORTEST_SEQUENCE)
+    usual = root_mean_squares(network, train, batch_size)
+    how = choose(network, usual, parts[chosen_on], batch_size)
     scores = {}
     for name, part in parts.items():
-        score = carried(adapting_reader(network, usual, how), part, lanes, how.segment)
-        tried = min(lanes * CHOSEN_ON, len(parts[chosen_on]))
+        score = carried(adapting_reader(network, usual, how), part, batch_size, how.segment)
+        tried = min(batch_size * CHOSEN_ON, len(parts[chosen_on]))
         which = (
             f"dynamic evaluation, {how.segment} ids a segment, rate {how.rate:g} and decay {how.decay:g} "
             f"chosen on the first {tried:,} ids of {chosen_on}"
@@ -135,12 +135,12 @@ def dynamic(
     return how, scores
 
 
-def choose(network: Network, usual: list[Tensor], validation: Ids, lanes: int) -> Adaptation:
-    """The best rate at the middle decay, then the best decay at that rate, on the first 8,192 ids of each lane."""
-    piece = validation[: lanes * CHOSEN_ON + 1]
+def choose(network: Network, usual: list[Tensor], validation: Ids, batch_size: int) -> Adaptation:
+    """The best rate at the middle decay, then the best decay at that rate, on the first 8,192 ids of each sequence."""
+    piece = validation[: batch_size * CHOSEN_ON + 1]
 
     def nats(how: Adaptation) -> float:
-        return carried(adapting_reader(network, usual, how), piece, lanes, how.segment).nats
+        return carried(adapting_reader(network, usual, how), piece, batch_size, how.segment).nats
 
     found = {how: nats(how) for how in (Adaptation(rate, DECAYS[len(DECAYS) // 2]) for rate in RATES)}
     best = min(found, key=found.__getitem__)

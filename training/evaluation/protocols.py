@@ -12,8 +12,8 @@ from model.text.utf8_ids import Ids, count_characters
 from training.evaluation.readers import Reader
 from training.evaluation.score import Score
 
-LANE = 1 << 14  # characters of a lane at least: each but the first begins without a past, which costs a little
-MOST_LANES = 64
+SHORTEST_SEQUENCE = 1 << 14  # ids: each but the first begins without a past, which costs a little
+LARGEST_BATCH = 64
 WINDOW = 128  # characters read at once: bounds the memory of the logits
 
 COLD_LENGTH = 256  # characters of a cold window, nanoGPT's context for Shakespeare
@@ -23,24 +23,24 @@ FEWEST_BATCHES = 8  # whose spread the standard error is taken from; fewer windo
 COLD_SEED = 1
 
 
-def carried(read: Reader, ids: Ids, lanes: int | None = None, window: int = WINDOW) -> Score:
+def carried(read: Reader, ids: Ids, batch_size: int | None = None, window: int = WINDOW) -> Score:
     """Score a text (n,) in one pass with the state carried; every id but the first is predicted exactly once.
 
-    The text is cut into lanes read side by side, each starting from a zero state; what the cut leaves over is read on
-    from the last lane. lanes: None takes as many of 16,384 characters as there are, up to 64. window: ids of each lane
+    The text is cut into sequences read side by side, each from a zero state; what the cut leaves over is read on from
+    the last one. batch_size: of sequences; None takes as many of 16,384 ids as there are, up to 64. window: ids of each
     given to the reader at once, which is nothing but a matter of memory unless the reader learns between windows.
     """
-    lanes = max(1, min(lanes or min(len(ids) // LANE, MOST_LANES), (len(ids) - 1) // WINDOW))
-    width = (len(ids) - 1) // lanes
-    starts = np.arange(lanes)[:, None] * width
+    batch_size = max(1, min(batch_size or min(len(ids) // SHORTEST_SEQUENCE, LARGEST_BATCH), (len(ids) - 1) // WINDOW))
+    width = (len(ids) - 1) // batch_size
+    starts = np.arange(batch_size)[:, None] * width
     total: float = 0.0
     state: Any = None
     for at in range(0, width, window):
         places = starts + np.arange(at, min(at + window, width) + 1)
         total, state = _add(read, ids[places], total, state)
-    if len(rest := ids[lanes * width :]) > 1:
+    if len(rest := ids[batch_size * width :]) > 1:
         total, _ = _add(read, rest[None, :], total, [part[-1:] for part in state])
-    text = "one lane" if lanes == 1 else f"{lanes} lanes of {width:,} characters"
+    text = "one sequence" if batch_size == 1 else f"{batch_size} sequences of {width:,} characters"
     return Score(total, count_characters(ids[1:]), f"carried state, {text}")
 
 

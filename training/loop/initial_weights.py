@@ -14,7 +14,7 @@ from model.text.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)
-class Beginning:
+class InitialWeights:
     """Where the weights of a run begin.
 
     counts: how often each id occurs in the train part, (V,).

@@ -39,16 +39,16 @@ class Learner:
         are still on the device: reading them would wait for it.
         """
         inputs, targets = (self._move(part) for part in (window.inputs, window.targets))
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate * inputs.shape[1] / self.config.length  # a short window says less (Merity et al. 2018)
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.config.arithmetic == "bf16"):
+        for group in self.optimiser.param_groups:  # a short window says less (Merity et al. 2018)
+            group["lr"] = rate * inputs.shape[1] / self.config.sequence_length
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.config.precision == "bf16"):
             logits, state = self.reader(inputs, None if window.fresh or self.state is None else self.state)
         # Flattened in the order the network computed them, (T, B, V): the other order would copy all logits.
         loss = F.cross_entropy(logits.float().flatten(0, 1), targets.t().flatten())
         self.state = detach(state)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip)
+        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.config.max_grad_norm)
         self.optimiser.step()
         return loss.detach(), norm
 
@@ -122,4 +122,4 @@ def make_optimiser(network: Network, config: TrainingConfig) -> torch.optim.Opti
     decayed = [p for name, p in network.named_parameters() if p.dim() == 2 and not name.startswith("embedding")]
     free = [p for name, p in network.named_parameters() if p.dim() == 1 or name.startswith("embedding")]
     groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": free, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=config.rate, betas=(0.9, 0.99), fused=True)
+    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.99), fused=True)

@@ -36,7 +36,7 @@ class RegularisedReader:
         x = self._mask(network.embedding(ids.t()), chosen.input_dropout)
         read, after = [], State()
         for number in range(config.layers):
-            x = self._mask(x, chosen.between_dropout) if number else x
+            x = self._mask(x, chosen.layer_dropout) if number else x
             x, last = read_layer(config, x, self._weights(number), layer_state(config, state, number))
             read.append(x)
             after += last

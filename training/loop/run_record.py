@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from model.checkpoint import Checkpoint, load
-from model.checkpoint.checkpoint import Precision
+from model.checkpoint.checkpoint import WeightsDtype
 from model.config import REMOVED, NetworkConfig, removed
 from model.errors import CheckpointError, ParameterError, TokenizerError, TrainingError
 from model.text.tokenizer import Tokenizer
@@ -34,7 +34,7 @@ class RunRecord:
     min_count: int
     scheme: str
     sha256: str
-    precision: Precision
+    dtype: WeightsDtype
     device: str
     tensorboard: bool
     command: tuple[str, ...]
@@ -51,7 +51,7 @@ class RunRecord:
             min_count=request.min_count,
             scheme=request.scheme,
             sha256=prepared.facts.sha256,
-            precision=request.precision,
+            dtype=request.dtype,
             device=request.device,
             tensorboard=request.tensorboard,
             command=request.command,
@@ -123,6 +123,8 @@ def read_record(out: Path) -> tuple[RunRecord, Tokenizer | None]:
             raise TrainingError(f"The run in {out} uses {used}, {REMOVED}")
         network = NetworkConfig.from_json(values.pop("network"))
         values["config"] = TrainingConfig.from_json(network, values["config"])
+        if "precision" in values:  # as earlier versions called it
+            values["dtype"] = values.pop("precision")
         values |= {"names": tuple(values["names"]), "command": tuple(values["command"])}
         record = RunRecord(**values)
         base = out / FOLDER / BASE

@@ -3,7 +3,7 @@
 import json
 import os
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -12,22 +12,27 @@ import safetensors.torch
 from torch import Tensor
 
 from model.errors import TrainingError
-from training.monitoring.watcher import Check
+from training.monitoring.watcher import Validation
 
 FOLDER = "resume"  # below the run's; the service never opens it
 CHECKED, LATEST = "checked.safetensors", "latest.safetensors"
 FORMAT = "unroll-training-state 1"
+STATE = "standing"  # what the file calls the state
+WRITTEN_AS = {
+    "validations": "checks",
+    "next_validation": "next_check",
+}  # names of fields in the file, where they differ
 
 
 @dataclass
-class Standing:
+class RunState:
     """Where a run stands, beside its tensors: plain numbers that JSON holds exactly.
 
     step, ids: steps taken and ids read. elapsed: seconds of the budget used. seconds: of them in the loop.
     loss, lowest, norm: running means in nats per id, the lowest of them, and of the gradient's norm; None before the
-    first step. next_check: the progress at which the next validation comes. validated: ids read at each.
+    first step. next_validation: the progress at which the next validation comes. validated: ids read at each.
     rate_factor: what roll-backs left of the rate. rolled_back: how many there were. averaged: steps in the average.
-    stale: validations since the best. place: where the lanes read on. notes: what a reader should know, in sentences.
+    stale: validations since the best. place: where the batches read on. notes: what a reader should know, in sentences.
     """
 
     step: int = 0
@@ -37,7 +42,7 @@ class Standing:
     loss: float | None = None
     lowest: float | None = None
     norm: float | None = None
-    next_check: float | None = None
+    next_validation: float | None = None
     validated: int = 0
     rate_factor: float = 1.0
     rolled_back: int = 0
@@ -46,32 +51,33 @@ class Standing:
     best_step: int = 0
     best_bits: float | None = None
     place: dict[str, Any] = field(default_factory=dict)
-    checks: list[Check] = field(default_factory=list)
+    validations: list[Validation] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     def to_json(self) -> str:
-        """The standing as text that gives back every number exactly."""
-        return json.dumps(asdict(self))
+        """The state as text that gives back every number exactly."""
+        return json.dumps({WRITTEN_AS.get(name, name): value for name, value in asdict(self).items()})
 
     @classmethod
-    def from_json(cls, text: str) -> "Standing":
+    def from_json(cls, text: str) -> "RunState":
         """Read what `to_json` wrote."""
-        values = json.loads(text)
-        return cls(**{**values, "checks": [Check(**check) for check in values["checks"]]})
+        written = json.loads(text)
+        values = {name: written[WRITTEN_AS.get(name, name)] for name in (field.name for field in fields(cls))}
+        return cls(**{**values, "validations": [Validation(**validation) for validation in values["validations"]]})
 
 
 @dataclass(frozen=True)
 class Saved:
-    """A moment between two steps: the standing as JSON, and the learner's tensors by name, on the CPU."""
+    """A moment between two steps: the state as JSON, and the learner's tensors by name, on the CPU."""
 
-    standing: str
+    state: str
     tensors: dict[str, Tensor]
 
     def write(self, path: Path) -> None:
         """Write it under a temporary name and rename it. Raises TrainingError when the disk refuses; the file that
         was there is then still there."""
         temporary = path.with_name(f".{path.name}.new")
-        content = safetensors.torch.save(self.tensors, {"format": FORMAT, "standing": self.standing})
+        content = safetensors.torch.save(self.tensors, {"format": FORMAT, STATE: self.state})
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with temporary.open("wb") as file:
@@ -92,7 +98,7 @@ class Saved:
                 metadata = file.metadata() or {}
                 if metadata.get("format") != FORMAT:
                     raise TrainingError(f"{path} is not a training state this Unroll reads; train again.")
-                return cls(metadata["standing"], {name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+                return cls(metadata[STATE], {name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
         except (OSError, safetensors.SafetensorError, KeyError) as error:
             raise TrainingError(f"{path} is damaged ({error}); remove it to go on from an earlier one.") from error
 
@@ -105,4 +111,4 @@ def newest(folder: Path) -> tuple[Saved, Saved] | None:
     found = [Saved.read(path) for name in (CHECKED, LATEST) if (path := folder / FOLDER / name).is_file()]
     if not found:
         return None
-    return max(found, key=lambda saved: Standing.from_json(saved.standing).step), found[0]
+    return max(found, key=lambda saved: RunState.from_json(saved.state).step), found[0]

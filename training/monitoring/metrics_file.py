@@ -1,4 +1,4 @@
-"""The file metrics.jsonl of a run, which gets one line for each check."""
+"""The file metrics.jsonl of a run, which gets one line for each validation."""
 
 import json
 import math
@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
-from training.monitoring.watcher import Check
+from training.monitoring.watcher import Validation
 
 METRICS = "metrics.jsonl"
 
@@ -18,25 +18,25 @@ class MetricsFile:
     earlier: the validations before the moment a resumed run goes on from; what the file says beyond them is forgotten.
     """
 
-    def __init__(self, folder: Path, earlier: Sequence[Check] = ()) -> None:
+    def __init__(self, folder: Path, earlier: Sequence[Validation] = ()) -> None:
         self.path = folder / METRICS
         best, lines = math.inf, []
-        for check in earlier:
-            lines.append(_line(check, check.validation_bits < best))
-            best = min(best, check.validation_bits)
+        for validation in earlier:
+            lines.append(_line(validation, validation.validation_bits < best))
+            best = min(best, validation.validation_bits)
         self.path.write_text("".join(lines), "utf-8")
 
     def stepped(self, step: int, progress: float, characters_per_second: float, train_bits: float) -> None:
         """Nothing: a line per step would be a file as long as the corpus."""
 
-    def checked(self, check: Check, best: bool) -> None:
+    def validated(self, validation: Validation, best: bool) -> None:
         """Append one line; it is on disk when this returns. A full disk costs the line, not the run."""
         with suppress(OSError), self.path.open("a", encoding="utf-8") as file:
-            file.write(_line(check, best))
+            file.write(_line(validation, best))
 
     def told(self, note: str) -> None:
         """Nothing: the card and the report have what was told."""
 
 
-def _line(check: Check, best: bool) -> str:
-    return json.dumps(asdict(check) | {"best": best}, ensure_ascii=False) + "\n"
+def _line(validation: Validation, best: bool) -> str:
+    return json.dumps(asdict(validation) | {"best": best}, ensure_ascii=False) + "\n"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from model.errors import TrainingError, UnrollError
-from training.monitoring.watcher import Check
+from training.monitoring.watcher import Validation
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -53,16 +53,16 @@ class TensorBoardLog:
             values = {"bits/train": train_bits, "progress": progress, "characters per second": characters_per_second}
             self._write(step, values)
 
-    def checked(self, check: Check, best: bool) -> None:
+    def validated(self, validation: Validation, best: bool) -> None:
         """Add the figures and samples of a validation; they are on disk when this returns."""
         values = {
-            "bits/validation": check.validation_bits,
-            "learning rate": check.rate,
-            "gradient norm": check.gradient_norm,
+            "bits/validation": validation.validation_bits,
+            "learning rate": validation.rate,
+            "gradient norm": validation.gradient_norm,
         }
         if best:
-            values["bits/best validation"] = check.validation_bits
-        self._write(check.step, values, check.samples)
+            values["bits/best validation"] = validation.validation_bits
+        self._write(validation.step, values, validation.samples)
 
     def told(self, note: str) -> None:
         """Nothing: the terminal and the report say it."""

@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
-from training.monitoring.watcher import Check
+from training.monitoring.watcher import Validation
 
 SHOWN = "0.8"  # the temperature of the sample that is printed
 REDRAWN = 0.1  # seconds between two updates of the bar's figures
@@ -59,17 +59,18 @@ class TerminalWatcher:
             left=self._left(progress),
         )
 
-    def checked(self, check: Check, best: bool) -> None:
+    def validated(self, validation: Validation, best: bool) -> None:
         """Print the figures of a validation and the beginning of its sample."""
-        self._validation = f"{check.validation_bits:.3f}"
+        self._validation = f"{validation.validation_bits:.3f}"
         self.console.print(
-            f"{check.progress:4.0%}  step {check.step:,}  {check.characters_per_second:,.0f} characters/s  "
-            f"train {check.train_bits:.3f}  validation {check.validation_bits:.3f} bits per character"
-            f"{' (best)' if best else ''}  {self._left(check.progress)} left",
+            f"{validation.progress:4.0%}  step {validation.step:,}  "
+            f"{validation.characters_per_second:,.0f} characters/s  "
+            f"train {validation.train_bits:.3f}  validation {validation.validation_bits:.3f} bits per character"
+            f"{' (best)' if best else ''}  {self._left(validation.progress)} left",
             highlight=False,
             soft_wrap=True,
         )
-        sample = " ⏎ ".join(line for line in check.samples[SHOWN].split("\n") if line.strip())
+        sample = " ⏎ ".join(line for line in validation.samples[SHOWN].split("\n") if line.strip())
         line = Text("      " + sample, style="dim", end="")
         line.truncate(min(self.console.width, 120), overflow="ellipsis")
         self.console.print(line, no_wrap=True)

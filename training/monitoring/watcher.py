@@ -1,11 +1,11 @@
-"""The contract between the training loop and those who watch it: a check, and a watcher that is told of it."""
+"""The contract between the training loop and those who watch it: a validation, and a watcher that is told of it."""
 
 from dataclasses import dataclass
 from typing import Protocol
 
 
 @dataclass(frozen=True, kw_only=True)
-class Check:
+class Validation:
     """What a run looked like when it was last validated; a line of metrics.jsonl.
 
     gradient_norm: the running mean before clipping. samples: a text for each of the temperatures, by its name.
@@ -29,7 +29,7 @@ class Watcher(Protocol):
     def stepped(self, step: int, progress: float, characters_per_second: float, train_bits: float) -> None:
         """After every step. train_bits: the running mean."""
 
-    def checked(self, check: Check, best: bool) -> None:
+    def validated(self, validation: Validation, best: bool) -> None:
         """After every validation. best: whether it was the lowest so far."""
 
     def told(self, note: str) -> None:

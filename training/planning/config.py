@@ -1,5 +1,6 @@
 """Everything that fixes a training run, chosen or planned, as one value."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -8,20 +9,31 @@ from model.errors import ParameterError
 from training.planning.regularisation import Regularisation
 from training.planning.schedule import Decay
 
-Arithmetic = Literal["bf16", "fp32"]
+Precision = Literal["bf16", "fp32"]
 
 RANGES: dict[str, tuple[float, float, str]] = {
-    "lanes": (1, 4096, "a whole number from 1 to 4,096"),
-    "length": (2, 4096, "a whole number from 2 to 4,096"),
+    "batch_size": (1, 4096, "a whole number from 1 to 4,096"),
+    "sequence_length": (2, 4096, "a whole number from 2 to 4,096"),
     "jitter": (0, 1024, "a number from 0 to 1,024"),
-    "rate": (1e-9, 1, "a number above 0, up to 1"),
-    "warm_up": (0, 10**6, "a whole number from 0 to a million"),
+    "learning_rate": (1e-9, 1, "a number above 0, up to 1"),
+    "warmup_steps": (0, 10**6, "a whole number from 0 to a million"),
     "weight_decay": (0, 1, "a number from 0 to 1"),
-    "clip": (1e-9, 1e9, "a number above 0"),
+    "max_grad_norm": (1e-9, 1e9, "a number above 0"),
     "average": (0, 1, "a share from 0 to 1"),
     "patience": (0, 10**6, "a whole number from 0 to a million"),
     "seed": (0, 2**63 - 1, "a whole number from 0 to 2^63 - 1"),
 }
+
+FORMER_NAMES = {
+    "lanes": "batch_size",
+    "length": "sequence_length",
+    "rate": "learning_rate",
+    "warm_up": "warmup_steps",
+    "clip": "max_grad_norm",
+    "arithmetic": "precision",
+    "between_dropout": "layer_dropout",
+}
+"""Names of a plan as earlier versions stored them, in checkpoints and in folders of runs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,33 +41,33 @@ class TrainingConfig:
     """The plan of one run.
 
     network: the network to train. regularisation: what is left out by chance while it learns.
-    lanes, length: B sequences read in parallel, T characters per window; a step reads B × T characters.
-    jitter: standard deviation of a window's length in characters.
-    rate: the highest learning rate. warm_up, decay: how it gets there in steps, and how it falls to zero.
-    weight_decay: on matrices, decoupled (AdamW). clip: largest norm of the gradient over all weights.
+    batch_size, sequence_length: B sequences read in parallel, T characters of each; a step reads B × T characters.
+    jitter: standard deviation of a sequence's length in characters.
+    learning_rate: the highest. warmup_steps, decay: how it gets there in steps, and how it falls to zero.
+    weight_decay: on matrices, decoupled (AdamW). max_grad_norm: largest norm of the gradient over all weights.
     average: share of the run, its tail, over which the weights are averaged. 0 = none.
     fit_temperature: whether the logits are scaled at the end as fits the validation part best (Guo et al. 2017).
     patience: validations without a new best after which the run ends. 0 = never.
     seed: fixes the initial weights, the places read and the dropped values.
-    arithmetic: of the products: bf16 with fp32 sums and weights, or fp32.
+    precision: of the matrix products: bf16 with fp32 sums and weights, or fp32.
     epochs, minutes: the budget; with both, whichever ends first. minutes count from the start of the command.
     """
 
     network: NetworkConfig
     regularisation: Regularisation = field(default_factory=Regularisation)
-    lanes: int = 32
-    length: int = 64
+    batch_size: int = 32
+    sequence_length: int = 64
     jitter: float = 0.0
-    rate: float = 4e-3
-    warm_up: int = 50
+    learning_rate: float = 4e-3
+    warmup_steps: int = 50
     decay: Decay = "linear"
     weight_decay: float = 0.02
-    clip: float = 1.0
+    max_grad_norm: float = 1.0
     average: float = 0.0
     fit_temperature: bool = True
     patience: int = 0
     seed: int = 1
-    arithmetic: Arithmetic = "fp32"
+    precision: Precision = "fp32"
     epochs: float | None = None
     minutes: float | None = None
 
@@ -75,10 +87,16 @@ class TrainingConfig:
     @classmethod
     def from_json(cls, network: NetworkConfig, values: dict[str, Any]) -> "TrainingConfig":
         """Read what `to_json` wrote, of this version or an earlier one. Raises TypeError on an unknown name."""
-        shares = dict(values["regularisation"])
+        values = current_names(values)
+        shares = current_names(values["regularisation"])
         if shares.get("tied") is False:  # as versions had it that could tie weights
             del shares["tied"]
         return cls(network=network, **{**values, "regularisation": Regularisation(**shares)})
+
+
+def current_names(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a stored plan under the names of today."""
+    return {FORMER_NAMES.get(name, name): value for name, value in values.items()}
 
 
 def check_budget(epochs: float | None, minutes: float | None) -> None:

@@ -12,10 +12,10 @@ import torch.nn.functional as F
 from model.config import Cell, NetworkConfig, products
 from model.errors import ParameterError
 from model.network import Network
-from training.planning.config import Arithmetic
+from training.planning.config import Precision
 
 
-def faster_arithmetic(device: torch.device) -> Arithmetic:
+def faster_precision(device: torch.device) -> Precision:
     """bf16 where the processor multiplies it in hardware, which doubles the speed of a step; else fp32."""
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
@@ -23,12 +23,12 @@ def faster_arithmetic(device: torch.device) -> Arithmetic:
     return "bf16" if able.get("avx512_bf16") or able.get("amx_bf16") else "fp32"
 
 
-def check_arithmetic(cell: Cell, arithmetic: Arithmetic, device: torch.device) -> None:
-    """Raise ParameterError where this device has no kernel to train the cell in that arithmetic.
+def check_precision(cell: Cell, precision: Precision, device: torch.device) -> None:
+    """Raise ParameterError where this device has no kernel to train the cell in that precision.
 
     oneDNN has no bf16 LSTM for x86 processors without AVX-512; it says so only when a step is tried, so one is.
     """
-    if arithmetic == "fp32":
+    if precision == "fp32":
         return
     probe = NetworkConfig(cell=cell, layers=1, hidden=16, embedding=16, vocabulary=280)
     with torch.random.fork_rng(devices=[]):
@@ -38,10 +38,10 @@ def check_arithmetic(cell: Cell, arithmetic: Arithmetic, device: torch.device) -
                 network(torch.zeros((1, 1), dtype=torch.int64, device=device))
         except RuntimeError as error:
             message = f"This machine cannot train a network of cell {cell!r} in bf16; choose --arithmetic fp32 or auto."
-            raise ParameterError("arithmetic", message) from error
+            raise ParameterError("precision", message) from error
 
 
-def weights_per_second(probe: NetworkConfig, arithmetic: Arithmetic, device: torch.device) -> float:
+def weights_per_second(probe: NetworkConfig, precision: Precision, device: torch.device) -> float:
     """Weights × characters a second of training steps of a small network: forward, backward, no optimiser.
 
     Quick and rough: the best of a few steps. It leaves PyTorch's random state as it was.
@@ -52,7 +52,7 @@ def weights_per_second(probe: NetworkConfig, arithmetic: Arithmetic, device: tor
         best = math.inf
         for _ in range(4):
             start = time.perf_counter()
-            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=arithmetic == "bf16"):
+            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
                 logits, _ = network(ids)
             F.cross_entropy(logits.float().flatten(0, 1), ids.flatten()).backward()  # type: ignore[no-untyped-call]
             if device.type == "cuda":

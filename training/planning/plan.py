@@ -1,4 +1,4 @@
-"""Choose what was not chosen: sizes from the corpus and the budget, arithmetic from what this machine does faster."""
+"""Choose what was not chosen: sizes from the corpus and the budget, precision from what this machine does faster."""
 
 import math
 from dataclasses import dataclass, fields, replace
@@ -8,8 +8,8 @@ import torch
 
 from model.config import Cell, NetworkConfig, products
 from model.errors import ParameterError
-from training.planning.config import Arithmetic, TrainingConfig, check_budget
-from training.planning.machine import check_arithmetic, faster_arithmetic, weights_per_second
+from training.planning.config import Precision, TrainingConfig, check_budget
+from training.planning.machine import check_precision, faster_precision, weights_per_second
 from training.planning.regularisation import Regularisation
 from training.planning.schedule import Decay
 
@@ -33,11 +33,11 @@ MOST_PASSES = 60  # over the train part, where nothing else ends a run first
 # What is left out, by how often the text is read, in passes: nothing while every pass still brings much that is new.
 REGULARISATION = [
     (6, Regularisation()),
-    (12, Regularisation(input_dropout=0.05, between_dropout=0.15, output_dropout=0.2, drop_state=0.02)),
-    (20, Regularisation(input_dropout=0.075, between_dropout=0.3, output_dropout=0.3, drop_state=0.02)),
+    (12, Regularisation(input_dropout=0.05, layer_dropout=0.15, output_dropout=0.2, drop_state=0.02)),
+    (20, Regularisation(input_dropout=0.075, layer_dropout=0.3, output_dropout=0.3, drop_state=0.02)),
     (
         math.inf,
-        Regularisation(input_dropout=0.1, between_dropout=0.4, output_dropout=0.4, weight_drop=0.3, drop_state=0.02),
+        Regularisation(input_dropout=0.1, layer_dropout=0.4, output_dropout=0.4, weight_drop=0.3, drop_state=0.02),
     ),
 ]
 
@@ -45,12 +45,12 @@ REGULARISATION = [
 RATES: dict[Cell, float] = {"lstm": 6e-3, "gru": 3e-3, "rnn": 1e-3}
 DEEP = 0.67
 
-# Wishes that are parts of TrainingConfig under the same name, where its default is the plan.
-PLAIN = ("jitter", "warm_up", "decay", "weight_decay", "clip", "average", "fit_temperature", "patience")
+# PlanOverrides that are parts of TrainingConfig under the same name, where its default is the plan.
+PLAIN = ("jitter", "warmup_steps", "decay", "weight_decay", "max_grad_norm", "average", "fit_temperature", "patience")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wishes:
+class PlanOverrides:
     """What the user chose; None is left to the plan.
 
     dropout: between layers and before the output, a quarter of it on the embeddings; each of the three by itself goes
@@ -64,23 +64,23 @@ class Wishes:
     skip: bool | None = None
     dropout: float | None = None
     input_dropout: float | None = None
-    between_dropout: float | None = None
+    layer_dropout: float | None = None
     output_dropout: float | None = None
     locked: bool | None = None
     weight_drop: float | None = None
     drop_state: float | None = None
-    lanes: int | None = None
-    length: int | None = None
+    batch_size: int | None = None
+    sequence_length: int | None = None
     jitter: float | None = None
-    rate: float | None = None
-    warm_up: int | None = None
+    learning_rate: float | None = None
+    warmup_steps: int | None = None
     decay: Decay | None = None
     weight_decay: float | None = None
-    clip: float | None = None
+    max_grad_norm: float | None = None
     average: float | None = None
     fit_temperature: bool | None = None
     patience: int | None = None
-    arithmetic: Arithmetic | None = None
+    precision: Precision | None = None
     epochs: float | None = None
     minutes: float | None = None
     seed: int = 1
@@ -99,7 +99,7 @@ class Plan:
 
 
 def make_plan(
-    wishes: Wishes, vocabulary: int, characters: int, device: torch.device, base: NetworkConfig | None = None
+    overrides: PlanOverrides, vocabulary: int, characters: int, device: torch.device, base: NetworkConfig | None = None
 ) -> Plan:
     """The whole configuration for a train part of so many characters.
 
@@ -107,61 +107,63 @@ def make_plan(
     that the same command plans the same run everywhere.
     base: the network that is trained on, grown to this vocabulary; its sizes are not up for choice.
     """
-    check_budget(wishes.epochs, wishes.minutes)
-    arithmetic = wishes.arithmetic or faster_arithmetic(device)
-    check_arithmetic(base.cell if base else wishes.cell, arithmetic, device)
+    check_budget(overrides.epochs, overrides.minutes)
+    precision = overrides.precision or faster_precision(device)
+    check_precision(base.cell if base else overrides.cell, precision, device)
     speed = None
-    if wishes.minutes is not None:
-        cell, vocabulary = (base.cell, base.vocabulary) if base else (wishes.cell, vocabulary)
+    if overrides.minutes is not None:
+        cell, vocabulary = (base.cell, base.vocabulary) if base else (overrides.cell, vocabulary)
         probe = NetworkConfig(cell=cell, layers=1, hidden=512, embedding=128, vocabulary=vocabulary)
-        speed = weights_per_second(probe, arithmetic, device)
-    network = base or _network(wishes, vocabulary, characters, speed)
-    passes = _passes(wishes, network, characters, speed)
-    lanes, length = _window(wishes, characters)
+        speed = weights_per_second(probe, precision, device)
+    network = base or _network(overrides, vocabulary, characters, speed)
+    passes = _passes(overrides, network, characters, speed)
+    batch_size, sequence_length = _window(overrides, characters)
     rate = RATES[network.cell] * (1 if network.layers == 1 else DEEP)
-    chosen = {name: value for name in PLAIN if (value := getattr(wishes, name)) is not None}
+    chosen = {name: value for name in PLAIN if (value := getattr(overrides, name)) is not None}
     config = TrainingConfig(
         network=network,
-        regularisation=_regularisation(wishes, network, passes),
-        lanes=lanes,
-        length=length,
-        rate=_chosen(wishes.rate, round(rate, 6)),
-        arithmetic=arithmetic,
-        seed=wishes.seed,
-        epochs=float(MOST_PASSES) if wishes.epochs is None else wishes.epochs,
-        minutes=wishes.minutes,
+        regularisation=_regularisation(overrides, network, passes),
+        batch_size=batch_size,
+        sequence_length=sequence_length,
+        learning_rate=_chosen(overrides.learning_rate, round(rate, 6)),
+        precision=precision,
+        seed=overrides.seed,
+        epochs=float(MOST_PASSES) if overrides.epochs is None else overrides.epochs,
+        minutes=overrides.minutes,
         **chosen,
     )
     return Plan(config, passes, None if speed is None else speed / products(network))
 
 
-def _network(wishes: Wishes, vocabulary: int, characters: int, speed: float | None) -> NetworkConfig:
-    layers, hidden, embedding = _size(wishes, vocabulary, characters, speed)
-    return _shaped(wishes, vocabulary, layers, _chosen(wishes.hidden, hidden), _chosen(wishes.embedding, embedding))
+def _network(overrides: PlanOverrides, vocabulary: int, characters: int, speed: float | None) -> NetworkConfig:
+    layers, hidden, embedding = _size(overrides, vocabulary, characters, speed)
+    return _shaped(
+        overrides, vocabulary, layers, _chosen(overrides.hidden, hidden), _chosen(overrides.embedding, embedding)
+    )
 
 
-def _shaped(wishes: Wishes, vocabulary: int, layers: int, hidden: int, embedding: int) -> NetworkConfig:
-    layers = _chosen(wishes.layers, layers)
+def _shaped(overrides: PlanOverrides, vocabulary: int, layers: int, hidden: int, embedding: int) -> NetworkConfig:
+    layers = _chosen(overrides.layers, layers)
     return NetworkConfig(
-        cell=wishes.cell,
+        cell=overrides.cell,
         layers=layers,
         hidden=hidden,
         embedding=embedding,
         vocabulary=vocabulary,
-        skip=layers > 1 if wishes.skip is None else wishes.skip,
+        skip=layers > 1 if overrides.skip is None else overrides.skip,
     )
 
 
-def _regularisation(wishes: Wishes, network: NetworkConfig, passes: float) -> Regularisation:
+def _regularisation(overrides: PlanOverrides, network: NetworkConfig, passes: float) -> Regularisation:
     """What is left out, the more the more often the text is read."""
     planned = next(shares for limit, shares in REGULARISATION if passes <= limit)
     if network.skip:  # the output's dropout meets every layer already
-        planned = replace(planned, between_dropout=0.0)
-    if wishes.dropout is not None:
-        share = wishes.dropout
-        planned = replace(planned, input_dropout=share / 4, between_dropout=share, output_dropout=share)
+        planned = replace(planned, layer_dropout=0.0)
+    if overrides.dropout is not None:
+        share = overrides.dropout
+        planned = replace(planned, input_dropout=share / 4, layer_dropout=share, output_dropout=share)
     names = [field.name for field in fields(Regularisation)]
-    return replace(planned, **{name: value for name in names if (value := getattr(wishes, name)) is not None})
+    return replace(planned, **{name: value for name in names if (value := getattr(overrides, name)) is not None})
 
 
 Number = TypeVar("Number", int, float)
@@ -171,34 +173,35 @@ def _chosen(wish: Number | None, planned: Number) -> Number:
     return planned if wish is None else wish
 
 
-def _size(wishes: Wishes, vocabulary: int, characters: int, speed: float | None) -> tuple[int, int, int]:
+def _size(overrides: PlanOverrides, vocabulary: int, characters: int, speed: float | None) -> tuple[int, int, int]:
     """The largest size that the corpus and the budget can teach."""
     sizes = SIZES if vocabulary < LARGE_VOCABULARY else SIZES_OF_MANY
     best = sizes[0]
     for size in sizes:
-        network = _shaped(wishes, vocabulary, *size)
+        network = _shaped(overrides, vocabulary, *size)
         # The output's are left out: a large vocabulary does not make a network large.
         recurrent = products(network) - (network.output_width() + 1) * vocabulary
-        read = characters * _passes(wishes, network, characters, speed)
+        read = characters * _passes(overrides, network, characters, speed)
         if recurrent <= WEIGHTS_PER_CHARACTER * characters and read >= CHARACTERS_PER_WEIGHT * recurrent:
             best = size
     return best
 
 
-def _passes(wishes: Wishes, network: NetworkConfig, characters: int, speed: float | None) -> float:
+def _passes(overrides: PlanOverrides, network: NetworkConfig, characters: int, speed: float | None) -> float:
     """How often the train part is read within the budget."""
-    passes = wishes.epochs if wishes.epochs is not None else float(MOST_PASSES)
-    if wishes.minutes is not None and speed is not None:
-        passes = min(passes, wishes.minutes * 60 * speed / products(network) / characters)
+    passes = overrides.epochs if overrides.epochs is not None else float(MOST_PASSES)
+    if overrides.minutes is not None and speed is not None:
+        passes = min(passes, overrides.minutes * 60 * speed / products(network) / characters)
     return passes
 
 
-def _window(wishes: Wishes, characters: int) -> tuple[int, int]:
-    """Lanes and length, smaller where the text is too short to fill them a few times."""
-    length = _chosen(wishes.length, max(8, min(64, characters // 64)))
-    lanes = _chosen(wishes.lanes, max(1, min(32, characters // (4 * max(1, length)))))
-    if lanes * 4 > characters:
+def _window(overrides: PlanOverrides, characters: int) -> tuple[int, int]:
+    """Batches and sequence_length, smaller where the text is too short to fill them a few times."""
+    sequence_length = _chosen(overrides.sequence_length, max(8, min(64, characters // 64)))
+    batch_size = _chosen(overrides.batch_size, max(1, min(32, characters // (4 * max(1, sequence_length)))))
+    if batch_size * 4 > characters:
         raise ParameterError(
-            "lanes", f"lanes is {lanes:,}, but {characters:,} characters fill {characters // 4:,} at most."
+            "batch_size",
+            f"batch_size is {batch_size:,}, but {characters:,} characters fill {characters // 4:,} at most.",
         )
-    return lanes, min(length, characters // max(1, lanes) // 2)
+    return batch_size, min(sequence_length, characters // max(1, batch_size) // 2)

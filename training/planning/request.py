@@ -1,13 +1,13 @@
-"""What a user asks of a run: on which text, with which wishes, where to and on which device."""
+"""What a user asks of a run: on which text, with which overrides, where to and on which device."""
 
 import itertools
 from dataclasses import dataclass
 from pathlib import Path
 
-from model.checkpoint.checkpoint import Precision
+from model.checkpoint.checkpoint import WeightsDtype
 from model.errors import TrainingError
 from training.data.split import DEFAULT
-from training.planning.plan import Wishes
+from training.planning.plan import PlanOverrides
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,19 +17,19 @@ class Request:
     names: files, folders, "-"; none = the reference prose Python carries.
     out: the run's folder; None = one of its own below runs/, named after the corpus.
     overwrite: replace the checkpoints of an earlier run in it. base: a checkpoint to train on.
-    min_count: characters rarer than this are spelt in bytes. precision: of the weights on disk.
+    min_count: characters rarer than this are spelt in bytes. dtype: of the weights on disk.
     tensorboard: also write a TensorBoard log. command: the command line, for the card.
     """
 
     names: tuple[str, ...]
-    wishes: Wishes
+    overrides: PlanOverrides
     out: Path | None = None
     overwrite: bool = False
     base: Path | None = None
     encoding: str = "utf-8"
     min_count: int = 1
     scheme: str = DEFAULT
-    precision: Precision = "float32"
+    dtype: WeightsDtype = "float32"
     device: str = "auto"
     tensorboard: bool = False
     command: tuple[str, ...] = ("unroll", "train")

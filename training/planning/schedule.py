@@ -30,17 +30,21 @@ class Budget:
 class Schedule:
     """The learning rate over a run.
 
-    peak: the highest rate. warm_up: steps to it, linear. decay: how it falls from there to zero: along half a cosine
+    peak: the highest rate. warmup_steps: to it, linear. decay: how it falls from there to zero: along half a cosine
     (Loshchilov & Hutter 2017), a straight line, or not at all.
     """
 
     peak: float
-    warm_up: int
+    warmup_steps: int
     decay: Decay
 
     def rate(self, step: int, progress: float) -> float:
         """The rate of a step, counted from 0, at that share of the budget."""
-        warm = min(1.0, (step + 1) / self.warm_up, WARM_UP_SHARE + progress / WARM_UP_SHARE) if self.warm_up else 1.0
+        warm = (
+            min(1.0, (step + 1) / self.warmup_steps, WARM_UP_SHARE + progress / WARM_UP_SHARE)
+            if self.warmup_steps
+            else 1.0
+        )
         left = 1 - min(progress, 1.0)
         falls = {"cosine": 0.5 * (1 - math.cos(math.pi * left)), "linear": left, "constant": 1.0}
         return self.peak * warm * falls[self.decay]

@@ -19,8 +19,8 @@ HEADROOM = 0.06  # of the range of values, free above and below
 CURVES = "curves.svg"
 NAMESPACE = "http://www.w3.org/2000/svg"
 
-Check = Mapping[str, Any]
-"""A line of metrics.jsonl: `training.monitoring.watcher.Check` as JSON values."""
+MetricsLine = Mapping[str, Any]
+"""A line of metrics.jsonl: a `training.monitoring.watcher.Validation` as JSON values."""
 
 Point = tuple[float, float]
 
@@ -72,15 +72,15 @@ class Axis:
         return [(at * step, _written(at * step, decimals)) for at in range(first, last + 1)]
 
 
-def curves(checks: Sequence[Check], best_step: int) -> Markup:
+def curves(validations: Sequence[MetricsLine], best_step: int) -> Markup:
     """The charts of a run, and their values as a table; a sentence where there is nothing to draw.
 
     best_step: the step of the best checkpoint.
     """
-    if not checks:
+    if not validations:
         return element("p", "The run ended before it was ever validated, so there are no curves.")
-    best = _best(checks, best_step)
-    main, small = _charts(checks, best)
+    best = _best(validations, best_step)
+    main, small = _charts(validations, best)
     words = (
         "Lower is better. Train is the running mean over the steps before, with everything that makes learning harder "
         "on purpose, dropout and the like; validation is text that is never learnt from."
@@ -88,16 +88,16 @@ def curves(checks: Sequence[Check], best_step: int) -> Markup:
     wide, narrow = draw(main, WIDE, "wide"), draw(main, NARROW, "narrow")
     figure = element("figure", _legend(main.series, best), wide, narrow, element("figcaption", words))
     drawn = [element("figure", draw(chart, SMALL, "")) for chart in small]
-    return Markup(figure + element("div", *drawn, class_="small-charts") + _values(checks, best_step))
+    return Markup(figure + element("div", *drawn, class_="small-charts") + _values(validations, best_step))
 
 
-def curves_svg(checks: Sequence[Check], best_step: int) -> str:
+def curves_svg(validations: Sequence[MetricsLine], best_step: int) -> str:
     """The same charts as one SVG file that needs nothing else and has a ground of its own.
 
-    checks: one at least. best_step: the step of the best checkpoint.
+    validations: one at least. best_step: the step of the best checkpoint.
     """
-    best = _best(checks, best_step)
-    main, small = _charts(checks, best)
+    best = _best(validations, best_step)
+    main, small = _charts(validations, best)
     below = MARGIN + LEGEND + WIDE[1] + GAP
     parts = [*_legend_line(main.series, best), draw(main, WIDE, "wide", **_box(MARGIN, MARGIN + LEGEND, WIDE))]
     for at, chart in enumerate(small):
@@ -110,20 +110,20 @@ def curves_svg(checks: Sequence[Check], best_step: int) -> str:
     return element("svg", style, ground, *parts, **kind, width=width, height=height) + "\n"
 
 
-def _best(checks: Sequence[Check], best_step: int) -> Check | None:
-    return next((check for check in checks if check["step"] == best_step), None)
+def _best(validations: Sequence[MetricsLine], best_step: int) -> MetricsLine | None:
+    return next((validation for validation in validations if validation["step"] == best_step), None)
 
 
-def _charts(checks: Sequence[Check], best: Check | None) -> tuple[Chart, list[Chart]]:
+def _charts(validations: Sequence[MetricsLine], best: MetricsLine | None) -> tuple[Chart, list[Chart]]:
     """Bits per character, and the small charts for which there are values."""
-    unit, word = _unit(max(check["characters"] for check in checks))
+    unit, word = _unit(max(validation["characters"] for validation in validations))
     across = f"{word} characters read".strip()
     small = [
-        _small_chart(checks, unit, across, "rate", "learning rate"),
-        _small_chart(checks, unit, across, "characters_per_second", "characters per second"),
-        _small_chart(checks, unit, across, "gradient_norm", "norm of the gradient"),
+        _small_chart(validations, unit, across, "rate", "learning rate"),
+        _small_chart(validations, unit, across, "characters_per_second", "characters per second"),
+        _small_chart(validations, unit, across, "gradient_norm", "norm of the gradient"),
     ]
-    return _bits_chart(checks, best, unit, across), [chart for chart in small if chart.series[0].points]
+    return _bits_chart(validations, best, unit, across), [chart for chart in small if chart.series[0].points]
 
 
 def _box(x: int, y: int, size: tuple[int, int]) -> dict[str, Attribute]:
@@ -131,12 +131,12 @@ def _box(x: int, y: int, size: tuple[int, int]) -> dict[str, Attribute]:
     return {"x": x, "y": y, "width": size[0], "height": size[1]}
 
 
-def _bits_chart(checks: Sequence[Check], best: Check | None, unit: float, across: str) -> Chart:
+def _bits_chart(validations: Sequence[MetricsLine], best: MetricsLine | None, unit: float, across: str) -> Chart:
     series = [
-        Series(name, name, *_points(checks, f"{name}_bits", unit, f"{name} {{:.4f}} bits"))
+        Series(name, name, *_points(validations, f"{name}_bits", unit, f"{name} {{:.4f}} bits"))
         for name in ("train", "validation")
     ]
-    first, last = checks[0], checks[-1]
+    first, last = validations[0], validations[-1]
     ends = [
         f"{one.name} from {number(first[f'{one.name}_bits'], '.3f')} to {number(last[f'{one.name}_bits'], '.3f')}"
         for one in series
@@ -147,17 +147,17 @@ def _bits_chart(checks: Sequence[Check], best: Check | None, unit: float, across
     return Chart(summary, across, "bits per character", series, point)
 
 
-def _small_chart(checks: Sequence[Check], unit: float, across: str, key: str, name: str) -> Chart:
-    points, hints = _points(checks, key, unit, f"{name} {{:,.4g}}")
+def _small_chart(validations: Sequence[MetricsLine], unit: float, across: str, key: str, name: str) -> Chart:
+    points, hints = _points(validations, key, unit, f"{name} {{:,.4g}}")
     ends = f" from {points[0][1]:,.4g} to {points[-1][1]:,.4g}" if points else ""
     summary = f"{name.capitalize()}{ends}, over the characters read."
     return Chart(summary, across, name, [Series(name, "plain", points, hints)], from_zero=True)
 
 
-def _points(checks: Sequence[Check], key: str, unit: float, form: str) -> tuple[list[Point], list[str]]:
-    kept = [check for check in checks if _finite(check.get(key))]
-    points = [(check["characters"] / unit, float(check[key])) for check in kept]
-    return points, [f"step {check['step']:,}: {form.format(check[key])}" for check in kept]
+def _points(validations: Sequence[MetricsLine], key: str, unit: float, form: str) -> tuple[list[Point], list[str]]:
+    kept = [validation for validation in validations if _finite(validation.get(key))]
+    points = [(validation["characters"] / unit, float(validation[key])) for validation in kept]
+    return points, [f"step {validation['step']:,}: {form.format(validation[key])}" for validation in kept]
 
 
 def draw(chart: Chart, size: tuple[int, int], style: str, **box: Attribute) -> Markup:
@@ -209,7 +209,7 @@ def _line(series: Series, across: Axis, up: Axis) -> Markup:
     return element("g", line, *dots, class_=f"series {series.style}")
 
 
-def _legend(series: Sequence[Series], best: Check | None) -> Markup:
+def _legend(series: Sequence[Series], best: MetricsLine | None) -> Markup:
     """What the lines are, above the drawing, where no line can run through it."""
     line = [element("line", x1=0, x2=30, y1=7, y2=7, class_=f"series {one.style}") for one in series]
     items = [
@@ -223,7 +223,7 @@ def _legend(series: Sequence[Series], best: Check | None) -> Markup:
     return element("ul", *items, class_="legend")
 
 
-def _legend_line(series: Sequence[Series], best: Check | None) -> list[Markup]:
+def _legend_line(series: Sequence[Series], best: MetricsLine | None) -> list[Markup]:
     """The same within a drawing, as one line of it."""
     x, y, parts = MARGIN, MARGIN + 9, list[Markup]()
     for one in series:
@@ -236,7 +236,7 @@ def _legend_line(series: Sequence[Series], best: Check | None) -> list[Markup]:
     return parts
 
 
-def _best_words(best: Check | None) -> str:
+def _best_words(best: MetricsLine | None) -> str:
     return (
         ""
         if best is None
@@ -244,23 +244,23 @@ def _best_words(best: Check | None) -> str:
     )
 
 
-def _values(checks: Sequence[Check], best_step: int) -> Markup:
+def _values(validations: Sequence[MetricsLine], best_step: int) -> Markup:
     head = ("step", "characters", "minutes", "train", "validation", "rate", "characters/s", "gradient", "")
     rows = [
         (
-            number(check["step"]),
-            number(check["characters"]),
-            number(check["seconds"] / 60, ".2f"),
-            number(check["train_bits"], ".4f"),
-            number(check["validation_bits"], ".4f"),
-            number(check["rate"], ".3g"),
-            number(check["characters_per_second"]),
-            number(check.get("gradient_norm"), ".3g"),
-            "best" if check["step"] == best_step else "",
+            number(validation["step"]),
+            number(validation["characters"]),
+            number(validation["seconds"] / 60, ".2f"),
+            number(validation["train_bits"], ".4f"),
+            number(validation["validation_bits"], ".4f"),
+            number(validation["rate"], ".3g"),
+            number(validation["characters_per_second"]),
+            number(validation.get("gradient_norm"), ".3g"),
+            "best" if validation["step"] == best_step else "",
         )
-        for check in checks
+        for validation in validations
     ]
-    return folded(f"All {len(checks)} checks as a table", table(head, rows))
+    return folded(f"All {len(validations)} validations as a table", table(head, rows))
 
 
 def _range(values: Sequence[float], from_zero: bool) -> tuple[float, float]:

@@ -1,7 +1,7 @@
 """What a run's curves say, in plain sentences: whether the network learnt its corpus by heart, and what to change."""
 
 from training.loop.trainer import Trainer
-from training.monitoring.watcher import Check
+from training.monitoring.watcher import Validation
 
 RISEN = 0.02  # bits by which the validation figure ends above its best before it is called overfitting
 APART = 0.35  # bits between train, dropout on, and validation that say the same where the best is the last
@@ -10,25 +10,25 @@ BARELY = 0.03  # bits that the last quarter of a run still gained: it would have
 
 def verdict(trainer: Trainer) -> list[str]:
     """Sentences for a finished run; none where there is nothing to say."""
-    checks, standing, config = trainer.standing.checks, trainer.standing, trainer.config
+    validations, state, config = trainer.state.validations, trainer.state, trainer.config
     notes = []
-    if 0 < config.patience <= standing.stale and not trainer.stopped_early:
+    if 0 < config.patience <= state.stale and not trainer.stopped_early:
         notes.append(
             f"The run ended early: {config.patience} validations in a row brought nothing better (--patience)."
         )
-    best = min(checks, key=lambda check: check.validation_bits)
-    if (sentence := _overfits(checks, best)) is not None:
+    best = min(validations, key=lambda validation: validation.validation_bits)
+    if (sentence := _overfits(validations, best)) is not None:
         notes.append(sentence + _remedies(trainer))
-    elif len(checks) >= 8 and _gained(checks) > BARELY and not trainer.stopped_early:
+    elif len(validations) >= 8 and _gained(validations) > BARELY and not trainer.stopped_early:
         notes.append(
-            f"The network was still learning: the last quarter of the run gained {_gained(checks):.2f} bits; a longer "
-            "budget (--minutes, --epochs) would give a better one."
+            f"The network was still learning: the last quarter of the run gained {_gained(validations):.2f} bits; a "
+            "longer budget (--minutes, --epochs) would give a better one."
         )
     return notes
 
 
-def _overfits(checks: list[Check], best: Check) -> str | None:
-    last = checks[-1]
+def _overfits(validations: list[Validation], best: Validation) -> str | None:
+    last = validations[-1]
     if last.validation_bits - best.validation_bits > RISEN:
         return (
             f"The network overfits: it did best on held-out text at step {best.step:,} ({best.validation_bits:.3f} "
@@ -45,7 +45,7 @@ def _overfits(checks: list[Check], best: Check) -> str | None:
 def _remedies(trainer: Trainer) -> str:
     """What to change, the most telling first."""
     config = trainer.config
-    share = max(config.regularisation.between_dropout, config.regularisation.output_dropout)
+    share = max(config.regularisation.layer_dropout, config.regularisation.output_dropout)
     remedies = ["add more text"]
     if share < 0.6:
         remedies.append(f"raise --dropout (it was {share:g})")
@@ -55,6 +55,6 @@ def _remedies(trainer: Trainer) -> str:
     return f" To change that, {', '.join(remedies[:-1])}, or {remedies[-1]}."
 
 
-def _gained(checks: list[Check]) -> float:
+def _gained(validations: list[Validation]) -> float:
     """Bits of validation that the last quarter of a run brought."""
-    return checks[len(checks) * 3 // 4].validation_bits - checks[-1].validation_bits
+    return validations[len(validations) * 3 // 4].validation_bits - validations[-1].validation_bits

@@ -13,10 +13,10 @@ from typing import Any
 from model.config import NetworkConfig
 from model.errors import TrainingError
 from training.report.card_section import card_section, headline, summary
-from training.report.curves import curves
+from training.report.curves import MetricsLine, curves
 from training.report.elements import Markup, element, joined, quoted
 from training.report.held_out_page import Page, page_section
-from training.report.sample_texts import Check, CopiedText, copied_section, samples_section
+from training.report.sample_texts import CopiedText, copied_section, samples_section
 from training.report.style import STYLE
 
 REPORT = "report.html"
@@ -24,11 +24,11 @@ FLAG = re.compile(r"(--[a-z][a-z-]*)")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Story:
+class ReportData:
     """What a run's report tells.
 
     name: of the run. network: of the best checkpoint. training: its `training` table, as config.json has it.
-    checks: the lines of metrics.jsonl, oldest first: `training.monitoring.watcher.Check` as JSON values.
+    validations: the lines of metrics.jsonl, oldest first: `training.monitoring.watcher.Validation` as JSON values.
     page: held-out text with its surprise. copied: a sample held against the corpus. None leaves either out.
     notes: plain sentences on what happened: overfitting, a step back, an early stop, a resumption.
     """
@@ -36,18 +36,18 @@ class Story:
     name: str
     network: NetworkConfig
     training: Mapping[str, Any]
-    checks: Sequence[Check]
+    validations: Sequence[MetricsLine]
     page: Page | None = None
     copied: CopiedText | None = None
     notes: Sequence[str] = ()
 
 
-def write_report(story: Story, path: Path) -> None:
+def write_report(data: ReportData, path: Path) -> None:
     """Write the page, whole or not at all; equal stories give equal bytes.
 
     Raises TrainingError when the disk refuses; a report that was there before then still is.
     """
-    written = report(story).encode("utf-8")
+    written = report(data).encode("utf-8")
     temporary = path.with_name(f".{path.name}.new")
     try:
         try:
@@ -67,41 +67,41 @@ def write_report(story: Story, path: Path) -> None:
         ) from error
 
 
-def report(story: Story) -> str:
+def report(data: ReportData) -> str:
     """The page as HTML."""
-    sections = list(_sections(story))
+    sections = list(_sections(data))
     links = [element("li", element("a", title, href=f"#{name}")) for name, title, _ in sections]
-    kind = f"A character-level language model trained by Unroll: {summary(story.network)}."
+    kind = f"A character-level language model trained by Unroll: {summary(data.network)}."
     header = element(
-        "header", element("h1", quoted(story.name)), element("p", kind), headline(story.network, story.training)
+        "header", element("h1", quoted(data.name)), element("p", kind), headline(data.network, data.training)
     )
-    notes = element("ul", *(element("li", _with_flags(note)) for note in story.notes), class_="notes")
+    notes = element("ul", *(element("li", _with_flags(note)) for note in data.notes), class_="notes")
     main = [
         element("section", element("h2", title, id=f"{name}-title"), content, id=name, aria_labelledby=f"{name}-title")
         for name, title, content in sections
     ]
     body = [
         header,
-        *([notes] if story.notes else []),
+        *([notes] if data.notes else []),
         element("nav", element("ul", *links), aria_label="Parts of the report"),
         element("main", joined(["", *main, ""], "\n")),
-        element("footer", element("p", "The figures of the checks are also in metrics.jsonl beside this page.")),
+        element("footer", element("p", "The figures of the validations are also in metrics.jsonl beside this page.")),
     ]
-    page = element("html", _head(story.name), element("body", joined(["", *body, ""], "\n")), lang="en")
+    page = element("html", _head(data.name), element("body", joined(["", *body, ""], "\n")), lang="en")
     return f"<!DOCTYPE html>\n{page}\n"
 
 
-def _sections(story: Story) -> Iterator[tuple[str, str, Markup]]:
+def _sections(data: ReportData) -> Iterator[tuple[str, str, Markup]]:
     """Id, title and content of each part."""
-    best = _best_step(story)
-    yield "curves", "Curves", curves(story.checks, best)
-    yield "samples", "Samples", samples_section(story.checks, best)
-    if story.page is not None:
-        validation = story.training.get("figures", {}).get("validation", {})
-        yield "page", "A held-out page", page_section(story.page, validation.get("bits_per_character"))
-    if story.copied is not None:
-        yield "copied", "What was copied", copied_section(story.copied)
-    yield "card", "The card", card_section(story.network, story.training)
+    best = _best_step(data)
+    yield "curves", "Curves", curves(data.validations, best)
+    yield "samples", "Samples", samples_section(data.validations, best)
+    if data.page is not None:
+        validation = data.training.get("figures", {}).get("validation", {})
+        yield "page", "A held-out page", page_section(data.page, validation.get("bits_per_character"))
+    if data.copied is not None:
+        yield "copied", "What was copied", copied_section(data.copied)
+    yield "card", "The card", card_section(data.network, data.training)
 
 
 def _with_flags(note: str) -> Markup:
@@ -110,11 +110,11 @@ def _with_flags(note: str) -> Markup:
     return joined([element("code", piece) if at % 2 else piece for at, piece in enumerate(pieces)])
 
 
-def _best_step(story: Story) -> int:
-    """The step of the best checkpoint: what its table says, or else the check with the lowest validation figure."""
-    if isinstance(step := story.training.get("steps"), int):
+def _best_step(data: ReportData) -> int:
+    """The step of the best checkpoint: what its table says, or else the one with the lowest validation figure."""
+    if isinstance(step := data.training.get("steps"), int):
         return step
-    return min(story.checks, key=lambda check: check["validation_bits"], default={"step": 0})["step"]
+    return min(data.validations, key=lambda validation: validation["validation_bits"], default={"step": 0})["step"]
 
 
 def _head(name: str) -> Markup:

@@ -2,15 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from training.report.curves import MetricsLine
 from training.report.elements import Markup, element, folded, joined, number, passage, table
 
 LEAST = 16  # characters of a copied passage that is marked: some three words, which are rarely the same by chance
-PREVIEW = 160  # characters of a sample beside the figures of a check that is not open
-
-Check = Mapping[str, Any]
-"""A line of metrics.jsonl."""
+PREVIEW = 160  # characters of a sample beside the figures of a validation that is not open
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,36 +27,37 @@ class CopiedText:
     least: int = LEAST
 
 
-def samples_section(checks: Sequence[Check], best_step: int) -> Markup:
-    """Every check's samples behind a line with its figures and the beginning of one, the last open."""
-    if not checks:
+def samples_section(validations: Sequence[MetricsLine], best_step: int) -> Markup:
+    """Every validation's samples behind a line with its figures and the beginning of one, the last open."""
+    if not validations:
         return element("p", "The run ended before it was ever validated, so it wrote no samples.")
     words = (
-        "What the network wrote at each check, from nothing, without a prompt. A temperature below 1 sharpens the "
+        "What the network wrote at each validation, from nothing, without a prompt. A temperature below 1 sharpens the "
         "distribution it draws from: fewer mistakes, more repetition; at 1 it writes as it learnt."
     )
     every = [
-        _check(check, check["step"] == best_step, open_=at == len(checks) - 1) for at, check in enumerate(checks)
+        _samples_of(validation, validation["step"] == best_step, open_=at == len(validations) - 1)
+        for at, validation in enumerate(validations)
     ]  # fmt: skip
     return joined([element("p", words), *every], "\n")
 
 
-def _check(check: Check, best: bool, open_: bool) -> Markup:
+def _samples_of(validation: MetricsLine, best: bool, open_: bool) -> Markup:
     figures = (
-        f"{number(check['progress'], '.0%')} · step {number(check['step'])} · "
-        f"{number(check['validation_bits'], '.3f')} bits{' · best' if best else ''}"
+        f"{number(validation['progress'], '.0%')} · step {number(validation['step'])} · "
+        f"{number(validation['validation_bits'], '.3f')} bits{' · best' if best else ''}"
     )
-    beginning = " ⏎ ".join(line for line in _middle(check["samples"])[: 4 * PREVIEW].split("\n") if line.strip())
+    beginning = " ⏎ ".join(line for line in _middle(validation["samples"])[: 4 * PREVIEW].split("\n") if line.strip())
     preview = element("span", beginning[:PREVIEW], class_="preview", lang="", dir="auto", translate="no")
     columns = [
         element("figure", element("figcaption", f"temperature {temperature}"), passage(text))
-        for temperature, text in check["samples"].items()
+        for temperature, text in validation["samples"].items()
     ]
     return folded(joined([figures, preview]), element("div", *columns, class_="columns"), open_=open_)
 
 
 def _middle(samples: Mapping[str, str]) -> str:
-    """The sample that stands for all of a check: that at the temperature in the middle."""
+    """The sample that stands for all of a validation: that at the temperature in the middle."""
     texts = list(samples.values())
     return texts[len(texts) // 2] if texts else ""
 

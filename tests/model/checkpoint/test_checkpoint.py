@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.checkpoint import CARD, CONFIG, TOKENIZER, WEIGHTS, Checkpoint, load, save
-from model.checkpoint.checkpoint import Precision
+from model.checkpoint.checkpoint import WeightsDtype
 from model.checkpoint.saving import _replace
 from model.config import Cell, NetworkConfig
 from model.errors import CheckpointError
@@ -98,14 +98,14 @@ def test_a_checkpoint_that_uses_zoneout_or_tied_weights_is_refused(
     )
 
 
-@pytest.mark.parametrize("precision", ["float32", "float16"])
-def test_tied_weights_are_refused_where_only_the_weights_tell(precision: Precision, tmp_path: Path) -> None:
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_tied_weights_are_refused_where_only_the_weights_tell(dtype: WeightsDtype, tmp_path: Path) -> None:
     """A run that was killed left checkpoints without its plan; both matrices are in the file."""
     checkpoint = small_checkpoint(embedding=24)
-    save(checkpoint, tmp_path / "apart", precision)
+    save(checkpoint, tmp_path / "apart", dtype)
     load(tmp_path / "apart")
     tied = {**checkpoint.tensors, "out.weight": checkpoint.tensors["embedding.weight"]}
-    save(replace(checkpoint, tensors=tied), tmp_path / "tied", precision)
+    save(replace(checkpoint, tensors=tied), tmp_path / "tied", dtype)
     with pytest.raises(CheckpointError, match="uses tied weights, which this version of Unroll no longer has; train"):
         load(tmp_path / "tied")
 

@@ -60,7 +60,7 @@ def random_texts(count: int, longest: int) -> list[str]:
 def evaluated(reference: Reference, text: str) -> float:
     """Bits of all characters of a text but the first, as `unroll evaluate --reader int8` has them."""
     reader = decoder_reader(Decoder(reference.checkpoint, "int8", every_id=True))
-    return carried(reader, reference.checkpoint.tokenizer.encode(text), lanes=1).nats / math.log(2)
+    return carried(reader, reference.checkpoint.tokenizer.encode(text), batch_size=1).nats / math.log(2)
 
 
 def test_a_text_s_bits_are_those_the_trainer_evaluates(scorer: Running, reference: Reference) -> None:

@@ -16,7 +16,7 @@ from model.checkpoint import load
 from model.errors import TrainingError, UnrollError
 from tests.training.html_reader import read_html
 from training.commands.options import require
-from training.planning.plan import Wishes
+from training.planning.plan import PlanOverrides
 from training.planning.request import Request
 from training.planning.request import run_folder as choose
 from unroll import FORMER_FLAGS
@@ -136,7 +136,7 @@ def test_one_character_cannot_be_evaluated(run_folder: Path) -> None:
 def test_a_file_is_no_folder_for_a_run(run_folder: Path) -> None:
     corpus = str(run_folder.parent / "verse.txt")
     with pytest.raises(TrainingError, match="is a file, not a folder"):
-        choose(Request(names=(corpus,), wishes=Wishes(), out=Path(corpus)))
+        choose(Request(names=(corpus,), overrides=PlanOverrides(), out=Path(corpus)))
 
 
 def test_without_out_every_run_has_a_folder_named_after_its_corpus(
@@ -146,7 +146,7 @@ def test_without_out_every_run_has_a_folder_named_after_its_corpus(
     (tmp_path / "my.book.txt").touch()
     folders = []
     for names in (("my.book.txt",), ("my.book.txt", "x"), (".",), ("-",), ()):
-        folders.append(folder := choose(Request(names=names, wishes=Wishes())))
+        folders.append(folder := choose(Request(names=names, overrides=PlanOverrides())))
         folder.mkdir(parents=True)
     assert [str(folder) for folder in folders] == [
         "runs/my", "runs/my-2", f"runs/{tmp_path.name}", "runs/stdin", "runs/reference"
@@ -192,14 +192,14 @@ def test_a_signal_saves_and_stops_cleanly(tmp_path: Path, number: signal.Signals
         (b"too short", [], "2,000 are enough to start"),
         (VERSE.encode() * 60, ["--split", "7/7"], "split is '7/7'; choose nanogpt"),
         (VERSE.encode() * 60, ["--encoding", "klingon"], "'klingon' is not a text encoding"),
-        (VERSE.encode() * 60, ["--rate", "-1"], "rate is -1.0; choose"),
+        (VERSE.encode() * 60, ["--rate", "-1"], "learning_rate is -1.0; choose"),
         (VERSE.encode() * 60, ["--device", "tpu"], "device is 'tpu'; choose auto, or one this machine has: cpu"),
         (VERSE.encode() * 60, ["--seed", "-1"], "seed is -1; choose a whole number"),
         (VERSE.encode() * 60, ["--epochs", "nan"], "epochs is nan; choose a number above 0"),
-        (VERSE.encode() * 60, ["--lanes", "2000"], "lanes is 2,000, but"),
+        (VERSE.encode() * 60, ["--lanes", "2000"], "batch_size is 2,000, but"),
         ("詩".encode() * 700, [], "The corpus has 700 characters"),
-        (VERSE.encode() * 60, ["--lanes", "0"], "lanes is 0; choose"),
-        (VERSE.encode() * 60, ["--batch-size", "0"], "lanes is 0; choose"),
+        (VERSE.encode() * 60, ["--lanes", "0"], "batch_size is 0; choose"),
+        (VERSE.encode() * 60, ["--batch-size", "0"], "batch_size is 0; choose"),
     ],
 )
 def test_what_cannot_be_trained_is_a_sentence_before_anything_is_written(

@@ -1,4 +1,4 @@
-"""Splits, lanes and schedules: every character has its place, and every step its rate."""
+"""Splits, batches and schedules: every character has its place, and every step its rate."""
 
 import itertools
 import json
@@ -8,7 +8,7 @@ import pytest
 
 from model.errors import CorpusError, ParameterError
 from model.text.tokenizer import Tokenizer
-from training.data.batches import Lanes
+from training.data.batches import Batches
 from training.data.split import split
 from training.planning.schedule import Budget, Decay, Schedule
 
@@ -59,9 +59,9 @@ def test_a_corpus_too_small_is_told_what_is_enough() -> None:
 
 def test_a_pass_reads_every_character_once_and_the_next_pass_starts_elsewhere() -> None:
     ids = np.arange(1200)
-    lanes = Lanes(ids, lanes=4, length=50, seed=3)
-    assert lanes.ids_per_pass == 1200
-    windows = [lanes.next() for _ in range(12)]
+    batches = Batches(ids, batch_size=4, sequence_length=50, seed=3)
+    assert batches.ids_per_pass == 1200
+    windows = [batches.next() for _ in range(12)]
     first, second = windows[:6], windows[6:]
     for one_pass in (first, second):
         assert sorted(np.concatenate([w.inputs.ravel() for w in one_pass]).tolist()) == ids.tolist()
@@ -72,9 +72,9 @@ def test_a_pass_reads_every_character_once_and_the_next_pass_starts_elsewhere() 
 @pytest.mark.parametrize("jitter", [0.0, 6.0])
 def test_targets_are_one_character_on_and_windows_read_on(jitter: float) -> None:
     ids = np.arange(1200)
-    before, lanes = None, Lanes(ids, lanes=4, length=50, seed=0, jitter=jitter)
+    before, batches = None, Batches(ids, batch_size=4, sequence_length=50, seed=0, jitter=jitter)
     for _ in range(18):
-        window = lanes.next()
+        window = batches.next()
         assert window.targets.tolist() == ((window.inputs + 1) % 1200).tolist()
         if before is not None and not window.fresh:
             assert window.inputs[:, 0].tolist() == before.targets[:, -1].tolist()
@@ -83,16 +83,16 @@ def test_targets_are_one_character_on_and_windows_read_on(jitter: float) -> None
 
 def test_a_seed_fixes_the_places_read() -> None:
     def read(seed: int) -> list[int]:
-        lanes = Lanes(np.arange(999), lanes=3, length=20, seed=seed)
-        return [int(lanes.next().inputs[0, 0]) for _ in range(40)]
+        batches = Batches(np.arange(999), batch_size=3, sequence_length=20, seed=seed)
+        return [int(batches.next().inputs[0, 0]) for _ in range(40)]
 
     assert read(1) == read(1)
     assert read(1) != read(2)
 
 
 def test_lengths_vary_around_the_one_chosen_and_one_window_in_twenty_is_half_as_long() -> None:
-    lanes = Lanes(np.arange(100_000), lanes=2, length=64, seed=1, jitter=4.0)
-    lengths = np.array([lanes.next().inputs.shape[1] for _ in range(2000)])
+    batches = Batches(np.arange(100_000), batch_size=2, sequence_length=64, seed=1, jitter=4.0)
+    lengths = np.array([batches.next().inputs.shape[1] for _ in range(2000)])
     halved = lengths < 48
     assert 0.03 < halved.mean() < 0.07
     assert lengths[~halved].mean() == pytest.approx(64, abs=0.3)
@@ -101,14 +101,14 @@ def test_lengths_vary_around_the_one_chosen_and_one_window_in_twenty_is_half_as_
 
 
 @pytest.mark.parametrize("jitter", [0.0, 5.0])
-def test_lanes_read_on_from_a_place_that_was_kept(jitter: float) -> None:
+def test_batches_read_on_from_a_place_that_was_kept(jitter: float) -> None:
     ids = np.arange(3000)
-    whole, parts = (Lanes(ids, lanes=3, length=40, seed=5, jitter=jitter) for _ in range(2))
+    whole, parts = (Batches(ids, batch_size=3, sequence_length=40, seed=5, jitter=jitter) for _ in range(2))
     for _ in range(37):
         whole.next()
         parts.next()
     place = json.loads(json.dumps(parts.place()))
-    later = Lanes(ids, lanes=3, length=40, seed=99, jitter=jitter)
+    later = Batches(ids, batch_size=3, sequence_length=40, seed=99, jitter=jitter)
     later.go_to(place)
     for _ in range(60):
         expected, found = whole.next(), later.next()

@@ -48,7 +48,7 @@ def usual(network: Network) -> list[Tensor]:
 
 
 def by_the_formula(network: Network, usual: list[Tensor], ids: Ids, how: Adaptation) -> float:
-    """Summed nats of one lane, the update written as the paper has it, one weight after the other."""
+    """Summed nats of one sequence, the update written as the paper has it, one weight after the other."""
     copy = network_of(network.config.cell)
     copy.load_state_dict(network.state_dict())
     mean = sum(float(rms.mean()) for rms in usual) / len(usual)
@@ -81,11 +81,11 @@ def test_it_learns_by_the_formula(cell: Cell, how: Adaptation) -> None:
     assert found != pytest.approx(carried(network_reader(network), piece, 1).nats, rel=1e-3)
 
 
-@pytest.mark.parametrize("lanes", [1, 3])
-def test_without_a_rate_it_is_the_carried_state(network: Network, usual: list[Tensor], lanes: int) -> None:
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_without_a_rate_it_is_the_carried_state(network: Network, usual: list[Tensor], batch_size: int) -> None:
     still = adapting_reader(network, usual, Adaptation(0.0, 0.01))
-    expected = carried(network_reader(network), OTHER, lanes)
-    assert carried(still, OTHER, lanes, 50).nats == pytest.approx(expected.nats, rel=1e-6)
+    expected = carried(network_reader(network), OTHER, batch_size)
+    assert carried(still, OTHER, batch_size, 50).nats == pytest.approx(expected.nats, rel=1e-6)
 
 
 def test_the_first_segment_is_scored_before_anything_is_learnt(network: Network, usual: list[Tensor]) -> None:
@@ -130,7 +130,7 @@ def test_a_text_unlike_any_other_is_learnt_and_the_network_is_left_alone() -> No
         assert scores[name].characters == plain.characters
         assert scores[name].protocol == (
             f"dynamic evaluation, 50 ids a segment, rate {how.rate:g} and decay {how.decay:g} chosen on the first "
-            "700 ids of validation; carried state, one lane"
+            "700 ids of validation; carried state, one sequence"
         )
     assert network.training
     assert torch.equal(random, torch.random.get_rng_state())
@@ -143,15 +143,15 @@ def test_every_part_begins_with_the_trained_weights_and_validation_alone_chooses
     first = {"validation": OTHER[:700], "test": OTHER[700:]}
     noise = np.random.default_rng(1).integers(TOKENIZER.size, size=500)  # of which there is nothing to learn
     second = {"test": noise, "validation": OTHER[:700]}
-    how, scores = dynamic(network, TRAIN_IDS, first, "validation", lanes=2)
-    same, others = dynamic(network, TRAIN_IDS, second, "validation", lanes=2)
+    how, scores = dynamic(network, TRAIN_IDS, first, "validation", batch_size=2)
+    same, others = dynamic(network, TRAIN_IDS, second, "validation", batch_size=2)
     assert how == same
     assert scores["validation"] == others["validation"]
     usual = root_mean_squares(network, TRAIN_IDS, 2)
     assert choose(network, usual, noise, 2).rate < how.rate
     alone = carried(adapting_reader(network, usual, how), first["test"], 2, how.segment)
     assert scores["test"].nats == alone.nats
-    assert scores["test"].protocol.endswith("2 lanes of 289 characters")
+    assert scores["test"].protocol.endswith("2 sequences of 289 characters")
 
 
 def test_the_choice_is_the_best_of_those_tried(network: Network, usual: list[Tensor]) -> None:
@@ -166,11 +166,11 @@ def test_the_choice_is_the_best_of_those_tried(network: Network, usual: list[Ten
     assert nats(Adaptation(chosen.rate, DECAYS[1])) == min(nats(Adaptation(rate, DECAYS[1])) for rate in RATES)
 
 
-def test_a_long_text_is_read_in_lanes(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("training.evaluation.dynamic_evaluation.LANE", 400)
+def test_a_long_text_is_read_as_several_sequences(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("training.evaluation.dynamic_evaluation.SHORTEST_SEQUENCE", 400)
     parts = {"validation": OTHER[:900], "test": OTHER[900:]}
     _, scores = dynamic(network, TRAIN_IDS, parts, "validation")
     assert [score.protocol.rpartition("; ")[2] for score in scores.values()] == [
-        "carried state, 2 lanes of 449 characters",
-        "carried state, 2 lanes of 189 characters",
+        "carried state, 2 sequences of 449 characters",
+        "carried state, 2 sequences of 189 characters",
     ]

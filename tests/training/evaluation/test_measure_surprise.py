@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from model.checkpoint import BUNDLED, CARD, CONFIG, TOKENIZER, WEIGHTS, Checkpoint, load, save
-from model.checkpoint.checkpoint import Precision
+from model.checkpoint.checkpoint import WeightsDtype
 from model.decoding.decoder import Decoder
 from model.held_out_surprise import NAME, QUANTILES, HeldOutSurprise
 from tests.model.small import CHARACTERS, small_checkpoint
@@ -21,7 +21,7 @@ from training.data.split import split
 from training.evaluation.measure_surprise import PASSAGES, held_out_surprise
 from training.planning.config import TrainingConfig
 from training.report.card import CARD_LINE, card_line, rewrite
-from training.results import Origin, leave_results
+from training.results import Provenance, leave_results
 from unroll import program
 
 RANDOM = np.random.default_rng(5)
@@ -88,16 +88,16 @@ def test_it_is_put_into_a_checkpoint_once_and_nothing_else_changes(tmp_path: Pat
     assert HeldOutSurprise.of(load(tmp_path / "small").training) is not None
 
 
-@pytest.mark.parametrize("precision", ["float32", "float16"])
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_a_run_measures_it_on_its_validation_part_alone_and_of_what_it_keeps(
-    precision: Precision, tmp_path: Path
+    dtype: WeightsDtype, tmp_path: Path
 ) -> None:
     one = make_trainer(tmp_path, epochs=2, fit_temperature=True)
-    one.precision = precision
+    one.dtype = dtype
     one.run()
     config: TrainingConfig = one.config
     facts = CorpusFacts(names=("verse.txt",), characters=len(TEXT), encoding="utf-8", sha256="0" * 64)
-    leave_results(one, Origin(facts, "90/5/5", config, "a machine", "unroll train verse.txt"), 10_000)
+    leave_results(one, Provenance(facts, "90/5/5", config, "a machine", "unroll train verse.txt"), 10_000)
     best = load(tmp_path / "best")
     expected = held_out_surprise(best, one.split.validation)
     assert expected is not None

@@ -39,9 +39,9 @@ def checkpoint_of(network: Network) -> Checkpoint:
     return Checkpoint(config=network.config, tokenizer=TOKENIZER, tensors=to_tensors(network))
 
 
-@pytest.mark.parametrize("lanes", [1, 3, 16])
+@pytest.mark.parametrize("batch_size", [1, 3, 16])
 @pytest.mark.parametrize("length", [2, 100, 129, 1000, len(IDS)])
-def test_every_id_but_the_first_is_predicted_exactly_once(lanes: int, length: int) -> None:
+def test_every_id_but_the_first_is_predicted_exactly_once(batch_size: int, length: int) -> None:
     seen: list[int] = []
 
     def read(inputs: np.ndarray, targets: np.ndarray, _: object) -> tuple[float, object]:
@@ -50,22 +50,22 @@ def test_every_id_but_the_first_is_predicted_exactly_once(lanes: int, length: in
         return float(targets.size), [np.zeros((len(inputs), 1))]
 
     places = np.arange(length, dtype=np.uint32)
-    score = carried(read, places, lanes)
+    score = carried(read, places, batch_size)
     assert sorted(seen) == list(range(1, length))
     assert score.nats == length - 1
 
 
-def test_one_lane_equals_one_forward_pass_over_the_whole_text() -> None:
+def test_one_sequence_equals_one_forward_pass_over_the_whole_text() -> None:
     network = small()
     ids = torch.from_numpy(IDS.astype(np.int64))[None]
     with torch.no_grad():
         logits, _ = network(ids[:, :-1])
     nats = F.cross_entropy(logits[0], ids[0, 1:], reduction="sum").item()
-    score = carried(network_reader(network), IDS, lanes=1)
+    score = carried(network_reader(network), IDS, batch_size=1)
     assert score.nats == pytest.approx(nats, rel=1e-5)
     assert score.characters == len(TEXT) - 1
     assert score.bits_per_character == pytest.approx(nats / (len(TEXT) - 1) / math.log(2), rel=1e-5)
-    assert score.protocol == "carried state, one lane"
+    assert score.protocol == "carried state, one sequence"
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
@@ -139,7 +139,7 @@ def test_a_text_with_fewer_places_than_windows_has_each_read_once() -> None:
 def test_a_text_shorter_than_a_window_is_one_window(length: int) -> None:
     network = small()
     score = cold(network_reader(network), IDS[:length])
-    whole = carried(network_reader(network), IDS[:length], lanes=1)
+    whole = carried(network_reader(network), IDS[:length], batch_size=1)
     assert score.nats == pytest.approx(whole.nats)
     assert score.characters == whole.characters
     assert score.protocol == f"cold windows of {length - 1}, all 1, zero state"
@@ -152,7 +152,7 @@ def test_cold_windows_of_a_network_that_ignores_its_past_are_worth_the_carried_s
     for layer in network.layers:
         torch.nn.init.zeros_(layer.get_parameter("weight_hh_l0"))
     forgetful = cold(network_reader(network), ids, 500)
-    expected = carried(network_reader(network), ids[: 16 * 79 + 1], lanes=1)
+    expected = carried(network_reader(network), ids[: 16 * 79 + 1], batch_size=1)
     assert forgetful.nats_per_character == pytest.approx(expected.nats_per_character, rel=1e-5)
     assert past != pytest.approx(expected.nats_per_character, rel=1e-2)
 

@@ -16,7 +16,7 @@ from training.data.prepared_corpus import count_ids
 from training.data.split import split
 from training.evaluation.protocols import carried
 from training.evaluation.readers import network_reader
-from training.loop.initial_weights import Beginning, fits
+from training.loop.initial_weights import InitialWeights, fits
 from training.loop.run_state import newest
 
 FRENCH = "Tigre, tigre, feu et flamme,\nÀ travers la forêt, l'âme,\nQuelle main, quel œil immortel,\n" * 60
@@ -30,13 +30,13 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
     return load(folder / "best")
 
 
-def beginning(base: Checkpoint, text: str = FRENCH) -> Beginning:
-    return Beginning(count_ids(split(GROWN.encode(text)).train, GROWN.size), base)
+def initial_weights(base: Checkpoint, text: str = FRENCH) -> InitialWeights:
+    return InitialWeights(count_ids(split(GROWN.encode(text)).train, GROWN.size), base)
 
 
 def test_old_characters_keep_their_weights_and_new_ones_begin_as_often_as_they_occur(base: Checkpoint) -> None:
     network = Network(fits(base, GROWN))
-    started = beginning(base)
+    started = initial_weights(base)
     unseen = started.put_into(network)
     old = base.config.vocabulary
     known = base.seen()
@@ -58,7 +58,7 @@ def test_old_characters_keep_their_weights_and_new_ones_begin_as_often_as_they_o
 
 def test_a_network_trained_on_still_reads_the_old_text_before_its_first_step(base: Checkpoint) -> None:
     network = Network(fits(base, GROWN))
-    beginning(base).put_into(network)
+    initial_weights(base).put_into(network)
     grown, before = network_reader(network), network_reader(from_tensors(base.config, base.tensors))
     text = split(TOKENIZER.encode(TEXT)).validation
     # New characters take their share of the probability, and nothing else changes.
@@ -68,17 +68,19 @@ def test_a_network_trained_on_still_reads_the_old_text_before_its_first_step(bas
 def test_training_on_learns_a_new_text_faster_than_training_from_nothing(base: Checkpoint, tmp_path: Path) -> None:
     """Half of the new text's lines are the old one's, as far as a verse can be like a language."""
     figures, mixed = {}, FRENCH[: len(VERSE)] + TEXT[: len(VERSE)]
-    for name, start in (("on", beginning(base, mixed * 30)), ("anew", None)):
-        running = make_trainer(tmp_path / name, tokenizer=GROWN, text=mixed * 30, beginning=start, epochs=2)
-        figures[name] = running.run().checks[-1].validation_bits
+    for name, start in (("on", initial_weights(base, mixed * 30)), ("anew", None)):
+        running = make_trainer(tmp_path / name, tokenizer=GROWN, text=mixed * 30, initial_weights=start, epochs=2)
+        figures[name] = running.run().validations[-1].validation_bits
     assert figures["on"] < figures["anew"] - 0.2
 
 
 def test_training_on_resumes_to_the_bit_without_the_base(base: Checkpoint, tmp_path: Path) -> None:
-    whole = make_trainer(tmp_path / "whole", tokenizer=GROWN, text=FRENCH, beginning=beginning(base), epochs=2)
+    whole = make_trainer(
+        tmp_path / "whole", tokenizer=GROWN, text=FRENCH, initial_weights=initial_weights(base), epochs=2
+    )
     whole.run()
     first = make_trainer(
-        tmp_path / "parts", Recorder(5), tokenizer=GROWN, text=FRENCH, beginning=beginning(base), epochs=2
+        tmp_path / "parts", Recorder(5), tokenizer=GROWN, text=FRENCH, initial_weights=initial_weights(base), epochs=2
     )
     first.run()
     saved = newest(tmp_path / "parts")

@@ -11,7 +11,7 @@ from model.checkpoint import load
 from model.errors import TrainingError
 from tests.training.verse import Recorder, make_trainer
 from training.loop.trainer import ROLLED_BACK
-from training.monitoring.watcher import Check
+from training.monitoring.watcher import Validation
 from training.report.diagnosis import verdict
 
 
@@ -34,17 +34,17 @@ def test_a_run_that_is_lost_goes_back_to_the_last_good_step_and_on_with_half_the
     tmp_path: Path, factor: float, what: str
 ) -> None:
     recorder = Poisoner(factor, times=1)
-    standing = make_trainer(tmp_path, recorder, epochs=12).run()
-    assert standing.rolled_back == 1
-    assert standing.rate_factor == 0.5
+    state = make_trainer(tmp_path, recorder, epochs=12).run()
+    assert state.rolled_back == 1
+    assert state.rate_factor == 0.5
     assert len(recorder.notes) == 1
     assert f"The training loss {what}" in recorder.notes[0]
     assert "on from there with 0.5 of the learning rate" in recorder.notes[0]
-    assert standing.checks[-1].validation_bits < 1
-    steps = [check.step for check in standing.checks]
+    assert state.validations[-1].validation_bits < 1
+    steps = [check.step for check in state.validations]
     assert steps == sorted(steps)
     whole = make_trainer(tmp_path / "whole", epochs=12).run()
-    assert standing.step == whole.step  # the budget was not spent on what was undone
+    assert state.step == whole.step  # the budget was not spent on what was undone
 
 
 def test_a_run_that_is_lost_again_and_again_keeps_the_last_good_checkpoint_and_says_what_to_change(
@@ -69,7 +69,7 @@ def test_a_step_back_is_to_the_bit(tmp_path: Path) -> None:
         def told(self, note: str) -> None:
             super().told(note)
             assert self.trainer is not None
-            self.trainer.standing.rate_factor = 1.0
+            self.trainer.state.rate_factor = 1.0
 
     make_trainer(tmp_path / "poisoned", Restorer(float("nan"), times=2), epochs=3).run()
     make_trainer(tmp_path / "left alone", epochs=3).run()
@@ -78,16 +78,18 @@ def test_a_step_back_is_to_the_bit(tmp_path: Path) -> None:
 
 
 def test_a_run_ends_early_when_validations_bring_nothing_better(tmp_path: Path) -> None:
-    running = make_trainer(tmp_path, epochs=50, rate=1e-9, patience=3)  # it learns nothing worth a fourth digit
-    standing = running.run()
-    best = [check.step for check in standing.checks].index(standing.best_step)
-    assert len(standing.checks) == best + 1 + 3
+    running = make_trainer(
+        tmp_path, epochs=50, learning_rate=1e-9, patience=3
+    )  # it learns nothing worth a fourth digit
+    state = running.run()
+    best = [check.step for check in state.validations].index(state.best_step)
+    assert len(state.validations) == best + 1 + 3
     assert not running.stopped_early
     assert "3 validations in a row brought nothing better" in " ".join(verdict(running))
 
 
-def check(step: int, train: float, validation: float) -> Check:
-    return Check(
+def check(step: int, train: float, validation: float) -> Validation:
+    return Validation(
         step=step, characters=step * 100, seconds=1.0, progress=0.1, rate=1e-3, characters_per_second=1.0,
         train_bits=train, validation_bits=validation, gradient_norm=1.0, samples={},
     )  # fmt: skip
@@ -104,7 +106,7 @@ def check(step: int, train: float, validation: float) -> Check:
 )
 def test_curves_are_put_into_plain_sentences(tmp_path: Path, curve: list[Any], said: list[str]) -> None:
     running = make_trainer(tmp_path)
-    running.standing.checks = [check(step, *bits) for step, bits in enumerate(curve)]
+    running.state.validations = [check(step, *bits) for step, bits in enumerate(curve)]
     notes = " ".join(verdict(running))
     assert all(words in notes for words in said)
     assert bool(notes) == bool(said)

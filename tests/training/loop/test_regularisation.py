@@ -9,7 +9,7 @@ import torch
 from model.config import Cell, NetworkConfig
 from model.errors import ParameterError
 from model.network import Network, State
-from training.data.batches import Lanes
+from training.data.batches import Batches
 from training.loop.learner import Learner
 from training.loop.regularised_reader import RegularisedReader
 from training.planning.config import TrainingConfig
@@ -40,7 +40,7 @@ def test_with_nothing_left_out_it_reads_as_the_network_does(cell: Cell, skip: bo
     assert all(torch.equal(one, other) for one, other in zip(state, expected_state, strict=True))
 
 
-@pytest.mark.parametrize("share", ["input_dropout", "between_dropout", "output_dropout", "weight_drop"])
+@pytest.mark.parametrize("share", ["input_dropout", "layer_dropout", "output_dropout", "weight_drop"])
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
 def test_every_share_changes_what_is_learnt_and_a_seed_fixes_it(cell: Cell, share: str) -> None:
     network = make_network(cell)
@@ -77,7 +77,7 @@ def test_weight_drop_leaves_out_its_share_of_the_recurrent_weights_alone() -> No
     assert torch.allclose(w_hh.detach()[kept], whole[kept] / 0.75)
 
 
-def test_dropped_states_start_their_lanes_from_nothing() -> None:
+def test_dropped_states_start_their_sequences_from_nothing() -> None:
     network = make_network()
     _, state = network(IDS)
     carried, _ = read(network, {"drop_state": 0.5}, state, seed=4)
@@ -96,10 +96,10 @@ def test_dropped_states_start_their_lanes_from_nothing() -> None:
 def test_averaged_weights_are_the_mean_of_those_that_were_and_leave_the_others_alone() -> None:
     config = NetworkConfig(layers=1, hidden=16, embedding=8, vocabulary=300)
     learner = Learner(TrainingConfig(network=config, epochs=1), torch.device("cpu"))
-    lanes = Lanes(np.arange(3000) % 300, 4, 20, 1)
+    batches = Batches(np.arange(3000) % 300, 4, 20, 1)
     seen = []
     for _ in range(5):
-        learner.learn(lanes.next(), 1e-2)
+        learner.learn(batches.next(), 1e-2)
         learner.add_to_average()
         seen.append(learner.network.out.weight.detach().clone())
     with learner.best_weights() as network:
@@ -107,7 +107,7 @@ def test_averaged_weights_are_the_mean_of_those_that_were_and_leave_the_others_a
     assert torch.equal(learner.network.out.weight, seen[-1])
 
 
-@pytest.mark.parametrize("name", ["input_dropout", "between_dropout", "output_dropout", "weight_drop", "drop_state"])
+@pytest.mark.parametrize("name", ["input_dropout", "layer_dropout", "output_dropout", "weight_drop", "drop_state"])
 @pytest.mark.parametrize("value", [1.0, -0.1, float("nan")])
 def test_a_share_out_of_range_is_named(name: str, value: float) -> None:
     with pytest.raises(ParameterError, match=f"{name} is .*; choose a share from 0 to below 1"):

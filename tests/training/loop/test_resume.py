@@ -21,11 +21,11 @@ from model.config import Cell
 from model.errors import TrainingError
 from tests.training.verse import TEXT, Recorder, make_trainer
 from training.loop.run_record import RECORD, read_record
-from training.loop.run_state import CHECKED, FOLDER, LATEST, Saved, Standing, newest
+from training.loop.run_state import CHECKED, FOLDER, LATEST, RunState, Saved, newest
 from training.planning.regularisation import Regularisation
 
 EVERYTHING = Regularisation(
-    input_dropout=0.1, between_dropout=0.2, output_dropout=0.2, weight_drop=0.2, drop_state=0.1, locked=False
+    input_dropout=0.1, layer_dropout=0.2, output_dropout=0.2, weight_drop=0.2, drop_state=0.1, locked=False
 )
 QUICK = ["--layers", "1", "--hidden", "32", "--embedding", "8", "--seed", "3", "--arithmetic", "fp32", "--epochs", "12"]
 
@@ -35,15 +35,15 @@ def weights(folder: Path) -> dict[str, Any]:
 
 
 def assert_equal_runs(one: Path, other: Path) -> None:
-    """Weights, standing and moments of the optimiser agree to the bit."""
+    """Weights, state and moments of the optimiser agree to the bit."""
     for name in ("best", "last"):
         left, right = weights(one / name), weights(other / name)
         assert all(np.array_equal(left[tensor], right[tensor]) for tensor in left), name
     left_end, right_end = (Saved.read(run / FOLDER / LATEST) for run in (one, other))
     assert left_end.tensors.keys() == right_end.tensors.keys()
     assert all((left_end.tensors[name] == right_end.tensors[name]).all() for name in left_end.tensors)
-    left_standing, right_standing = (Standing.from_json(end.standing) for end in (left_end, right_end))
-    timeless = {"elapsed": 0.0, "seconds": 0.0, "checks": []}
+    left_standing, right_standing = (RunState.from_json(end.state) for end in (left_end, right_end))
+    timeless = {"elapsed": 0.0, "seconds": 0.0, "validations": []}
     assert dataclasses.replace(left_standing, **timeless) == dataclasses.replace(right_standing, **timeless)  # type: ignore[arg-type]
 
 
@@ -76,10 +76,10 @@ def test_steps_before_and_after_a_stop_equal_all_steps_at_once(tmp_path: Path, c
 
 def test_validating_and_saving_more_often_changes_no_weight(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_trainer(tmp_path / "often", regularisation=EVERYTHING).run()
-    monkeypatch.setattr("training.loop.trainer.CHECKS", 2)
+    monkeypatch.setattr("training.loop.trainer.VALIDATIONS", 2)
     monkeypatch.setattr("training.loop.trainer.SAVED_EVERY", 0.0)
     seldom = make_trainer(tmp_path / "seldom", regularisation=EVERYTHING)
-    assert len(seldom.run().checks) == 2
+    assert len(seldom.run().validations) == 2
     often, seldom_weights = weights(tmp_path / "often" / "last"), weights(tmp_path / "seldom" / "last")
     assert all(np.array_equal(often[name], seldom_weights[name]) for name in often)
 
@@ -127,7 +127,7 @@ def test_a_killed_process_goes_on_to_the_weights_of_one_that_was_left_alone(
     assert process.returncode == (-9 if number == signal.SIGKILL else 0)
     saved = newest(run)
     assert saved is not None
-    left = Standing.from_json(saved[0].standing).step
+    left = RunState.from_json(saved[0].state).step
     assert left < load(uninterrupted / "run" / "last").training["steps"]
     output = finish(start("--resume", str(run)))
     assert f"Resuming {run}" in output.replace("\n", "")
@@ -144,6 +144,27 @@ def test_a_finished_run_resumes_to_what_it_is(uninterrupted: Path) -> None:
     assert (run / "curves.svg").is_file()
     after = weights(run / "best")
     assert all(np.array_equal(before[name], after[name]) for name in before)
+
+
+def test_a_run_that_an_earlier_version_began_is_read_under_the_names_of_today(
+    uninterrupted: Path, tmp_path: Path
+) -> None:
+    former = {
+        "batch_size": "lanes", "sequence_length": "length", "learning_rate": "rate", "warmup_steps": "warm_up",
+        "max_grad_norm": "clip", "precision": "arithmetic",
+    }  # fmt: skip
+    shutil.copytree(uninterrupted / "run" / FOLDER, tmp_path / FOLDER)
+    path = tmp_path / FOLDER / RECORD
+    written = json.loads(path.read_text())
+    plan = {former.get(name, name): value for name, value in written["config"].items()}
+    shares = plan["regularisation"]
+    shares["between_dropout"] = shares.pop("layer_dropout")
+    dtype = written.pop("dtype")
+    path.write_text(json.dumps({**written, "precision": dtype, "config": plan}))
+    assert read_record(tmp_path) == read_record(uninterrupted / "run")
+    saved = newest(tmp_path)
+    assert saved is not None
+    assert {"checks", "next_check"} <= json.loads(saved[0].state).keys()  # as every version calls them there
 
 
 def test_a_full_disk_keeps_what_was_saved_and_says_so_and_the_run_goes_on_when_there_is_room(
@@ -175,14 +196,14 @@ def test_a_disk_that_fills_later_keeps_the_checkpoint_before(tmp_path: Path) -> 
     resume_folder = tmp_path / "run" / FOLDER
 
     class Blocker(Recorder):
-        def checked(self, check: Any, best: bool) -> None:  # noqa: ARG002
-            if check.step > 40 and not (resume_folder / f".{CHECKED}.new").exists():
+        def validated(self, validation: Any, best: bool) -> None:  # noqa: ARG002
+            if validation.step > 40 and not (resume_folder / f".{CHECKED}.new").exists():
                 (resume_folder / f".{CHECKED}.new").mkdir()  # the next saving cannot make its file
 
     running.watchers = [recorder, Blocker()]
-    standing = running.run()
-    kept = Standing.from_json(Saved.read(resume_folder / CHECKED).standing)
-    assert 40 < kept.step < standing.step
+    state = running.run()
+    kept = RunState.from_json(Saved.read(resume_folder / CHECKED).state)
+    assert 40 < kept.step < state.step
     assert any("could not be written" in note and "make room" in note for note in recorder.notes)
 
 

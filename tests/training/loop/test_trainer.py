@@ -18,10 +18,10 @@ from model.generate import generate
 from model.network import Network
 from model.sampling.parameters import SamplingParameters
 from tests.training.verse import TEXT, TOKENIZER, Recorder, make_trainer
-from training.loop.run_state import FOLDER, LATEST, Saved, Standing
+from training.loop.run_state import FOLDER, LATEST, RunState, Saved
 from training.loop.trainer import Trainer
 from training.planning.config import TrainingConfig
-from training.planning.plan import SIZES, Wishes, make_plan
+from training.planning.plan import SIZES, PlanOverrides, make_plan
 from training.planning.regularisation import Regularisation
 from training.planning.request import Request
 from training.planning.schedule import Budget
@@ -30,8 +30,8 @@ from training.run import run
 
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
 def test_every_cell_learns_a_verse_by_heart(tmp_path: Path, cell: Cell) -> None:
-    outcome = make_trainer(tmp_path, cell=cell, epochs=24, rate=8e-3).run()
-    first, last = outcome.checks[0], outcome.checks[-1]
+    outcome = make_trainer(tmp_path, cell=cell, epochs=24, learning_rate=8e-3).run()
+    first, last = outcome.validations[0], outcome.validations[-1]
     assert first.validation_bits > 2
     assert last.validation_bits < 0.5
     best = load(tmp_path / "best")
@@ -73,20 +73,20 @@ def bf16_trains(cell: Cell) -> bool:
 def test_bf16_learns_what_fp32_learns_or_is_refused(tmp_path: Path, cell: Cell) -> None:
     if not bf16_trains(cell):
         with pytest.raises(ParameterError, match="choose --arithmetic fp32 or auto"):
-            make_plan(Wishes(cell=cell, arithmetic="bf16", epochs=1), 280, 10_000, torch.device("cpu"))
+            make_plan(PlanOverrides(cell=cell, precision="bf16", epochs=1), 280, 10_000, torch.device("cpu"))
         return
-    fp32, bf16 = (make_trainer(tmp_path / name, cell=cell, epochs=6, arithmetic=name) for name in ("fp32", "bf16"))
-    exact, rounded = (running.run().checks[-1].validation_bits for running in (fp32, bf16))
+    fp32, bf16 = (make_trainer(tmp_path / name, cell=cell, epochs=6, precision=name) for name in ("fp32", "bf16"))
+    exact, rounded = (running.run().validations[-1].validation_bits for running in (fp32, bf16))
     assert rounded == pytest.approx(exact, abs=0.15)
 
 
 def test_checks_are_spread_over_the_budget_and_the_best_is_kept(tmp_path: Path) -> None:
     recorder = Recorder()
     outcome = make_trainer(tmp_path, recorder, epochs=6).run()
-    assert recorder.checks == outcome.checks
-    assert 20 <= len(outcome.checks) <= 21
-    assert outcome.checks[-1].step == outcome.step
-    best = min(outcome.checks, key=lambda check: check.validation_bits)
+    assert recorder.validations == outcome.validations
+    assert 20 <= len(outcome.validations) <= 21
+    assert outcome.validations[-1].step == outcome.step
+    best = min(outcome.validations, key=lambda check: check.validation_bits)
     assert outcome.best_step == best.step
     written = load(tmp_path / "best").training
     assert written["step"] == best.step
@@ -113,12 +113,12 @@ def test_a_budget_in_minutes_is_kept_from_the_start_of_the_command(tmp_path: Pat
     corpus = tmp_path / "verse.txt"
     corpus.write_text(TEXT)
     out = tmp_path / "run"
-    request = Request(names=(str(corpus),), out=out, wishes=Wishes(minutes=0.1, hidden=32, layers=1, seed=5))
+    request = Request(names=(str(corpus),), out=out, overrides=PlanOverrides(minutes=0.1, hidden=32, layers=1, seed=5))
     started = time.monotonic()
     with open(tmp_path / "log", "w") as log:
         outcome = run(request, Console(file=log), started)
-    assert outcome.checks[-1].progress > 0.5
-    kept = Standing.from_json(Saved.read(out / FOLDER / LATEST).standing)  # written when the last step was done
+    assert outcome.validations[-1].progress > 0.5
+    kept = RunState.from_json(Saved.read(out / FOLDER / LATEST).state)  # written when the last step was done
     assert kept.elapsed <= 6 + 100 * outcome.seconds / outcome.step
     assert {path.name for path in out.iterdir()} == {
         "best", "last", "metrics.jsonl", "curves.svg", "report.html", "resume",
@@ -126,34 +126,34 @@ def test_a_budget_in_minutes_is_kept_from_the_start_of_the_command(tmp_path: Pat
     for name in ("best", "last"):
         assert load(out / name).card.startswith("# run\n")
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in lines] == [check.step for check in outcome.checks]
+    assert [line["step"] for line in lines] == [check.step for check in outcome.validations]
 
 
 def test_a_plan_in_epochs_is_the_same_everywhere_and_grows_with_the_corpus() -> None:
     cpu = torch.device("cpu")
     sizes = []
     for characters in (2_000, 200_000, 1_000_000, 10_000_000):
-        plans = [make_plan(Wishes(epochs=10, arithmetic="fp32"), 321, characters, cpu) for _ in range(2)]
+        plans = [make_plan(PlanOverrides(epochs=10, precision="fp32"), 321, characters, cpu) for _ in range(2)]
         assert plans[0] == plans[1]
         network = plans[0].config.network
         sizes.append(SIZES.index((network.layers, network.hidden, network.embedding)))
-        assert plans[0].config.lanes * plans[0].config.length < characters
+        assert plans[0].config.batch_size * plans[0].config.sequence_length < characters
     assert sizes == sorted(sizes)
     assert sizes[0] == 0
     assert sizes[-1] == len(SIZES) - 1
 
 
-def planned(vocabulary: int = 321, **wishes: Any) -> TrainingConfig:
-    return make_plan(Wishes(**{"epochs": 10, **wishes}), vocabulary, 1_000_000, torch.device("cpu")).config
+def planned(vocabulary: int = 321, **overrides: Any) -> TrainingConfig:
+    return make_plan(PlanOverrides(**{"epochs": 10, **overrides}), vocabulary, 1_000_000, torch.device("cpu")).config
 
 
 def test_several_layers_all_reach_the_output_and_then_nothing_is_left_out_between_them() -> None:
     usual, plain = planned(), planned(skip=False)
     assert usual.network.layers == 2
     assert (usual.network.skip, plain.network.skip) == (True, False)
-    assert usual.regularisation.between_dropout == 0.0 < plain.regularisation.between_dropout
-    assert planned(between_dropout=0.25).regularisation.between_dropout == 0.25
-    assert planned(dropout=0.25).regularisation.between_dropout == 0.25
+    assert usual.regularisation.layer_dropout == 0.0 < plain.regularisation.layer_dropout
+    assert planned(layer_dropout=0.25).regularisation.layer_dropout == 0.25
+    assert planned(dropout=0.25).regularisation.layer_dropout == 0.25
 
 
 def test_a_plan_has_one_layer_where_it_was_asked_for_and_for_thousands_of_characters() -> None:
@@ -167,24 +167,26 @@ def test_a_plan_in_epochs_measures_nothing(monkeypatch: pytest.MonkeyPatch) -> N
         raise AssertionError("the speed of this machine was measured")
 
     monkeypatch.setattr("training.planning.plan.weights_per_second", measure)
-    make_plan(Wishes(epochs=10), 321, 100_000, torch.device("cpu"))
+    make_plan(PlanOverrides(epochs=10), 321, 100_000, torch.device("cpu"))
 
 
 def test_what_the_user_chose_is_not_planned() -> None:
-    wishes = Wishes(
+    overrides = PlanOverrides(
         cell="gru", layers=3, hidden=40, embedding=9, skip=True, dropout=0.4, output_dropout=0.2,
-        locked=False, weight_drop=0.3, drop_state=0.01, lanes=5, length=17, jitter=2.0, rate=0.1, warm_up=3,
-        decay="linear", weight_decay=0.2, clip=2.0, average=0.1, fit_temperature=False, patience=4, epochs=1.5,
-        arithmetic="fp32", seed=9,
+        locked=False, weight_drop=0.3, drop_state=0.01, batch_size=5, sequence_length=17, jitter=2.0,
+        learning_rate=0.1, warmup_steps=3,
+        decay="linear", weight_decay=0.2, max_grad_norm=2.0, average=0.1, fit_temperature=False, patience=4, epochs=1.5,
+        precision="fp32", seed=9,
     )  # fmt: skip
-    config = make_plan(wishes, 300, 50_000, torch.device("cpu")).config
+    config = make_plan(overrides, 300, 50_000, torch.device("cpu")).config
     assert config == TrainingConfig(
         network=NetworkConfig(cell="gru", layers=3, hidden=40, embedding=9, vocabulary=300, skip=True),
         regularisation=Regularisation(
-            input_dropout=0.1, between_dropout=0.4, output_dropout=0.2, locked=False, weight_drop=0.3, drop_state=0.01
+            input_dropout=0.1, layer_dropout=0.4, output_dropout=0.2, locked=False, weight_drop=0.3, drop_state=0.01
         ),
-        lanes=5, length=17, jitter=2.0, rate=0.1, warm_up=3, decay="linear", weight_decay=0.2, clip=2.0, average=0.1,
-        fit_temperature=False, patience=4, epochs=1.5, seed=9, arithmetic="fp32",
+        batch_size=5, sequence_length=17, jitter=2.0, learning_rate=0.1, warmup_steps=3,
+        decay="linear", weight_decay=0.2, max_grad_norm=2.0, average=0.1,
+        fit_temperature=False, patience=4, epochs=1.5, seed=9, precision="fp32",
     )  # fmt: skip
 
 
@@ -195,7 +197,7 @@ def test_a_checkpoint_saved_on_a_gpu_loads_on_a_cpu(tmp_path: Path) -> None:
         running.config, TOKENIZER, running.split, tmp_path / "gpu", [Recorder()], device=torch.device("cuda")
     )
     outcome = on_gpu.run()
-    assert outcome.checks[-1].validation_bits < outcome.checks[0].validation_bits
+    assert outcome.validations[-1].validation_bits < outcome.validations[0].validation_bits
     checkpoint = load(tmp_path / "gpu" / "best")
     state = Decoder(checkpoint).initial_state(1)
     logits, _ = Decoder(checkpoint).step(np.array([300]), state)

@@ -16,7 +16,7 @@ from tests.training.html_reader import Node, read_html
 from training.report.curves import WIDE, curves, curves_svg
 from training.report.elements import element, escape, table
 from training.report.held_out_page import held_out_page
-from training.report.report import Story, report, write_report
+from training.report.report import ReportData, report, write_report
 from training.report.sample_texts import CopiedText
 from training.report.style import DARK, LIGHT, SVG_STYLE
 
@@ -69,9 +69,9 @@ COPIED = CopiedText(
 NOTES = ["The network overfits <badly>. To change that, raise --dropout (it was 0.25)."]
 
 
-def story(**parts: Any) -> Story:
-    given: dict[str, Any] = {"name": "a <run>", "network": NETWORK, "training": TRAINING, "checks": CHECKS}
-    return Story(**{**given, "copied": COPIED, "notes": NOTES, **parts})
+def data(**parts: Any) -> ReportData:
+    given: dict[str, Any] = {"name": "a <run>", "network": NETWORK, "training": TRAINING, "validations": CHECKS}
+    return ReportData(**{**given, "copied": COPIED, "notes": NOTES, **parts})
 
 
 def visible(text: str) -> str:
@@ -83,7 +83,7 @@ def visible(text: str) -> str:
 def whole() -> str:
     """A report with everything in it."""
     page = held_out_page(CHECKPOINT, CHECKPOINT.tokenizer.encode(TEXT))
-    return report(story(page=page))
+    return report(data(page=page))
 
 
 @pytest.fixture(scope="module")
@@ -314,19 +314,19 @@ def test_what_was_copied_is_marked_and_nothing_else(tree: Node) -> None:
 
 def test_stretches_that_share_characters_are_marked_once() -> None:
     both = replace(COPIED, text="abcdefgh", stretches=[(1, 4), (3, 6), (6, 99)])
-    copied = read_html(report(story(copied=both))).identified("copied")
+    copied = read_html(report(data(copied=both))).identified("copied")
     assert copied.all("pre")[0].text == "abcdefgh"
     assert [node.text for node in copied.all("mark")] == ["bcd", "ef", "gh"]
 
 
 def test_a_sample_that_copies_nothing_says_so() -> None:
-    copied = read_html(report(story(copied=replace(COPIED, stretches=[])))).identified("copied")
+    copied = read_html(report(data(copied=replace(COPIED, stretches=[])))).identified("copied")
     assert not copied.all("mark")
     assert "No passage of 16 characters and more stands in the corpus" in copied.text
 
 
 def test_a_run_without_checks_page_or_sample_has_a_report(tmp_path: Path) -> None:
-    bare = Story(name="bare", network=NETWORK, training={}, checks=[])
+    bare = ReportData(name="bare", network=NETWORK, training={}, validations=[])
     write_report(bare, tmp_path / "report.html")
     tree = read_html((tmp_path / "report.html").read_text("utf-8"))
     assert [node.text for node in tree.all("h2")] == ["Curves", "Samples", "The card"]
@@ -335,7 +335,7 @@ def test_a_run_without_checks_page_or_sample_has_a_report(tmp_path: Path) -> Non
 
 def test_equal_stories_give_equal_bytes_below_a_megabyte(tmp_path: Path, whole: str) -> None:
     page = held_out_page(CHECKPOINT, CHECKPOINT.tokenizer.encode(TEXT))
-    write_report(story(page=page), tmp_path / "report.html")
+    write_report(data(page=page), tmp_path / "report.html")
     written = (tmp_path / "report.html").read_bytes()
     assert written == whole.encode("utf-8")
     assert len(page.text) == 3000
@@ -347,10 +347,10 @@ def test_a_disk_that_refuses_keeps_the_earlier_report(tmp_path: Path) -> None:
     (tmp_path / "report.html").mkdir()
     (tmp_path / "report.html" / "kept").write_text("")
     with pytest.raises(TrainingError, match=r"could not be written to .*report.html .*; the checkpoints were"):
-        write_report(story(), tmp_path / "report.html")
+        write_report(data(), tmp_path / "report.html")
     assert [path.name for path in tmp_path.rglob("*")] == ["report.html", "kept"]
     with pytest.raises(TrainingError, match="No such file"):
-        write_report(story(), tmp_path / "nowhere" / "report.html")
+        write_report(data(), tmp_path / "nowhere" / "report.html")
 
 
 def luminance(colour: str) -> float:
