@@ -1,4 +1,4 @@
-"""What the engine counts while it works, in plain numbers that anybody may read at any time."""
+"""What the engine counts while it works: plain numbers that any thread may read at any time."""
 
 import math
 from bisect import bisect_left
@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from typing import Literal, get_args
 
 Finish = Literal["stop", "length", "abort", "deadline", "error"]
-"""How a text ended: as asked for (the first two), given up by the client, out of time, or by a mistake or the end of
-the server."""
+"""How a text ended: as asked for (the first two), given up by the client, at the deadline, or because the server failed
+or stopped."""
 
 Refusal = Literal["queue_full", "prompts_held", "draining", "stopped"]
 """Why the engine did not take a request."""
@@ -19,9 +19,9 @@ SIZES = tuple(float(1 << bit) for bit in range(13))  # rows, up to the most that
 
 
 class Histogram:
-    """How many values lay at or below each upper bound and above the one before, and their sum.
+    """How many values were in each bucket, that is above the bound before and at most its own, and their sum.
 
-    bounds: ascending (b,). counts: (b + 1,), the last of what lies above all bounds.
+    bounds: ascending (b,). counts: (b + 1,), the last for values above all bounds.
     """
 
     __slots__ = ("bounds", "counts", "total")
@@ -32,26 +32,26 @@ class Histogram:
         self.total = 0.0
 
     def observe(self, value: float, times: int = 1) -> None:
-        """Count a value, or as many equal ones."""
+        """Count a value, `times` times."""
         self.counts[bisect_left(self.bounds, value)] += times
         self.total += value * times
 
     def add(self, other: "Histogram") -> None:
-        """Count all that another one with the same bounds has counted."""
+        """Add the counts of another histogram with the same bounds."""
         self.counts = [a + b for a, b in zip(self.counts, other.counts, strict=True)]
         self.total += other.total
 
 
 class WorkerCounters:
-    """What one thread that generates counts.
+    """The counts of one thread of the engine.
 
-    Written by that thread alone, without a lock, and read by others, who may find a turn half counted.
+    Written by that thread alone, without a lock, and read by others, which may see a turn half counted.
 
     tokens: ids drawn, up to the end of each text. failures: calls of the model that raised an exception.
     progressed: when the last turn ended, by `time.monotonic`, or when the thread woke if that is later; inf while it
         has nothing to do.
-    batch_size, step_seconds: rows and duration of each step that draws. inter_token: seconds between two ids of one
-        text, for each id but a text's first; the ids of one call share its time, that of reading before it included.
+    batch_size, step_seconds: rows and duration of each decode step. inter_token: seconds between two ids of one
+        text, for each id but a text's first; the ids of one call share its time, with the prefill before it.
     first_token: seconds from a request's arrival until the first id of each of its texts is drawn.
     queued: seconds from the submission of each prompt until it has a slot.
     """
@@ -65,14 +65,14 @@ class WorkerCounters:
         self.inter_token = Histogram(STEPS)
         self.first_token = Histogram(LATENCIES)
         self.queued = Histogram(LATENCIES)
-        self._decoded_at = 0.0  # when the last call that draws returned
+        self._decoded_at = 0.0  # when the last decode call returned
 
     def decoded(
         self, rows: int, steps: int, seconds: float, now: float, arrivals: Sequence[float], beyond: int
     ) -> None:
-        """Count a call that drew `steps` ids for each of `rows` rows in so many seconds, until `now`.
+        """Count a call that drew `steps` ids for each of `rows` rows in `seconds` and returned at `now`.
 
-        arrivals: of the requests of those rows that drew for the first time. beyond: ids drawn after texts' ends.
+        arrivals: of the requests of those rows that drew for the first time. beyond: ids drawn after the ends of texts.
         """
         self.tokens += rows * steps - beyond
         self.batch_size.observe(rows, steps)
@@ -87,11 +87,11 @@ class WorkerCounters:
 
 
 class Counters:
-    """What an engine has counted since it was made: WorkerCounters for each thread, the rest for the event loop's.
+    """What an engine has counted since it was made: WorkerCounters for each thread, and the event loop's own counts.
 
-    submitted: texts that were taken; finished: those that have ended, by how; the two are equal when nothing is left.
-    refused: requests that were not taken, by reason. prompt_tokens: ids of the prompts that were taken, once for all
-    texts of one; unseen: characters of theirs that never occurred in training.
+    submitted: texts that were taken; finished: texts that have ended, by how. The two are equal once none is left.
+    refused: requests that were not taken, by reason. prompt_tokens: ids of the prompts that were taken, counted once
+    for all texts of a prompt; unseen: characters of those prompts that never occurred in training.
     """
 
     def __init__(self, workers: Iterable[WorkerCounters]) -> None:

@@ -1,4 +1,4 @@
-"""The rows that draw: their ids in arrays until they are text, and which of them are due to be handed over."""
+"""The rows being decoded: their drawn ids in arrays until they become text, and which rows are due."""
 
 import math
 from typing import NamedTuple
@@ -12,7 +12,7 @@ from service.engine.output import Logprobs, Piece, join_logprobs
 from service.engine.sequence import Sequence
 from service.engine.turn_budget import MOST_STEPS
 
-CAPACITY = 512  # ids of a row that wait to be made text
+CAPACITY = 512  # ids of a row that wait to become text
 NO_LIMIT = 1 << 60
 
 
@@ -24,10 +24,10 @@ class Event(NamedTuple):
 
 
 class DecodeBatch:
-    """What rows have drawn, in a slot for each; only those that are due cost any work of their own.
+    """What rows have drawn, in a slot for each. Only rows that are due cost work one by one.
 
-    A row is due when its text ends, when its interval is over, and when its ids could be the beginning of a stop
-    string; then its ids are made text, and what is not to be shown yet is kept with the row.
+    A row is due when its text ends, when its interval is over, and when its ids could begin a stop string. Then its
+    ids are decoded to text; text that may not be handed over yet stays pending in the row.
 
     slots: how many there are; vocabulary: how many ids.
     """
@@ -35,8 +35,8 @@ class DecodeBatch:
     def __init__(self, slots: int, vocabulary: int) -> None:
         self.rows: list[Sequence] = []
         self.slots: NDArray[np.int32] = np.zeros(0, np.int32)  # of the rows, (B,)
-        self.largest_left = 0  # ids to go for the row that has most
-        self._at: NDArray[np.intp] = np.zeros(0, np.intp)  # the same, as numpy likes them best
+        self.largest_left = 0  # ids to go for the row that has the most left
+        self._at: NDArray[np.intp] = np.zeros(0, np.intp)  # the same in the type numpy indexes with
         self._by_slot: list[Sequence | None] = [None] * slots
         self._ids = np.zeros((slots, CAPACITY), np.int32)
         self._flat = self._ids.reshape(-1)
@@ -46,10 +46,10 @@ class DecodeBatch:
         self._limits = np.full(slots, NO_LIMIT)
         self._due = np.full(slots, math.inf)  # when each slot's next piece may be handed over
         self._starts = np.zeros((slots, vocabulary), np.bool_)  # ids that may begin a stop string
-        self._holding = np.zeros(slots, np.bool_)  # rows in the middle of what may be one
+        self._holding = np.zeros(slots, np.bool_)  # rows in the middle of what may be a stop string
         self._columns = np.arange(MOST_STEPS)
         self._watched = self._watched_slots = np.zeros(0, np.intp)  # rows that have stop strings
-        self._reporting: list[tuple[int, Sequence]] = []  # rows that tell how likely their ids were
+        self._reporting: list[tuple[int, Sequence]] = []  # rows that report log-probabilities
 
     def begin(self, row: Sequence) -> None:
         """Take in a row that has drawn nothing."""
@@ -65,7 +65,7 @@ class DecodeBatch:
         self._arrange()
 
     def end(self, rows: list[Sequence]) -> None:
-        """Release rows; rows that are not here are ignored."""
+        """Release rows; rows that are not in the batch are ignored."""
         leaving = [row for row in rows if row.slot >= 0 and self._by_slot[row.slot] is row]
         if not leaving:
             return
@@ -79,12 +79,12 @@ class DecodeBatch:
         self._arrange()
 
     def beyond(self, events: list[Event]) -> int:
-        """Ids that the call just accepted drew for texts after their ends."""
+        """Ids that the last call drew after the ends of texts."""
         ended = ((row.slot, piece) for row, piece in events if piece.finish_reason is not None)
         return sum(int(self._counts[slot]) - piece.tokens for slot, piece in ended)
 
     def accept(self, drawn: Drawn, now: float) -> list[Event]:
-        """Take what all rows have drawn; the pieces that are due. A piece that says why it ended is a row's last."""
+        """Take what all rows have drawn; returns the pieces that are due. A piece with a finish reason is a row's last."""
         steps = drawn.ids.shape[1]
         filled = self._filled[self._at]
         begins = self._begins[self._at] + filled
@@ -107,7 +107,7 @@ class DecodeBatch:
         return events
 
     def _piece(self, row: Sequence, slot: int, now: float) -> Piece | None:
-        """Make a row's waiting ids text; what may be handed over of it now."""
+        """Decode a row's waiting ids to text; returns the piece that may be handed over now, if any."""
         count = int(self._counts[slot])
         beyond = max(0, count - row.group.request.max_tokens)
         ids = self._ids[slot, : int(self._filled[slot]) - beyond].tolist()
@@ -135,7 +135,7 @@ class DecodeBatch:
         return Piece(text, reason, count, stop, logprobs)
 
     def _arrange(self) -> None:
-        """Bring what depends on which rows there are up to date."""
+        """Update what depends on which rows there are."""
         self.slots = np.array([row.slot for row in self.rows], np.int32)
         self._at = self.slots.astype(np.intp)
         left = self._limits[self._at] - self._counts[self._at]

@@ -1,29 +1,29 @@
-"""What turns brought on its way into the event loop, a few texts at a time, so that short questions come between."""
+"""Hands the results of turns to the event loop a few at a time, so that short requests are answered in between."""
 
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable
 
-# Pieces of news that are told in one pass of the loop. Each wakes who answers for a text, for about a tenth of a
-# millisecond; all 128 of a full engine at once kept a probe of its health waiting for more than ten of them.
+# Calls made in one pass of the event loop. Each wakes the task that answers for a text, which takes about 0.1 ms; all
+# 128 of a full engine at once kept a health probe waiting for more than 10 ms.
 AT_ONCE = 4
 
 
 class Delivery:
-    """News in a line, told first come, first served; used in the event loop's thread only."""
+    """A queue of calls to make, first in, first out; used in the event loop's thread only."""
 
     def __init__(self) -> None:
         self._line: deque[Callable[[], None]] = deque()
-        self._going = False  # whether a pass of the loop is asked for
+        self._going = False  # whether a pass of the loop is scheduled
 
     def add(self, loop: asyncio.AbstractEventLoop, calls: Iterable[Callable[[], None]]) -> None:
-        """Tell some news: the first at once, if none waits, the others in passes to come."""
+        """Add some calls: the first are made at once if none waits, the others in later passes."""
         self._line.extend(calls)
         if not self._going:
             self._next(loop)
 
     def finish(self) -> None:
-        """Tell all that waits now."""
+        """Make all waiting calls now."""
         while self._line:
             self._line.popleft()()
 

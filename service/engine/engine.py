@@ -29,11 +29,11 @@ logger = logging.getLogger(__name__)
 
 Status = Literal["ok", "draining", "failed"]
 
-# How much further back than the event loop a thread stands in the system's queue. It uses all the time it is given, so
-# where both share a core, the loop's answers to short questions would otherwise wait beside it.
+# How much lower the priority of a thread is than the event loop's (nice). A thread uses all the time it gets, so where
+# both share a core, short requests would otherwise wait for it.
 NICE = 10
-LOOK_SECONDS = 0.25  # between two looks at deadlines from outside the threads, which may hang
-STOP_SECONDS = 2.0  # for a turn to end; one that hangs must not keep the process
+LOOK_SECONDS = 0.25  # between two checks of deadlines outside the threads, which may hang
+STOP_SECONDS = 2.0  # for a turn to end; a turn that hangs must not keep the process alive
 
 UNTAKEN = ReaderTooSlow(
     "You have not read what was written for so long that it is given up; read faster, or ask for less."
@@ -46,8 +46,8 @@ class Engine:
 
     settings: how many threads, slots and requests, how long a request may take, how much the prefix cache may hold.
 
-    Methods are called from the event loop's thread and return at once. The lock guards the scheduler alone, and the
-    engine's threads hold it between two turns, never during one.
+    Methods are called from the event loop's thread and return at once. The lock guards only the
+    scheduler; the threads hold it between two turns, never during one.
     """
 
     def __init__(self, decoder: AnyDecoder, settings: Settings) -> None:
@@ -56,11 +56,11 @@ class Engine:
         timeout = settings.deadline_seconds or float("inf")
         self.cache = PrefixCache(settings.prefix_cache_bytes)
         self.counters = Counters([WorkerCounters() for _ in slots])
-        """What is counted."""
+        """What the engine has counted."""
         self.log_prompts = settings.log_prompts
-        """Whether what is asked may be logged."""
+        """Whether prompts may be logged."""
         self.died = False
-        """Whether a thread has ended that should not have."""
+        """Whether a thread has died."""
         self._scheduler: Scheduler[SequenceGroup, Sequence] = Scheduler(slots, settings.max_waiting, timeout)
         self._late = DeadlineExceeded(
             f"The text was not finished after {timeout:g} seconds; "
@@ -83,7 +83,7 @@ class Engine:
         ]
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Begin to take requests, whose text is handed to `loop`."""
+        """Start the threads and take requests; their text is handed over in `loop`."""
         self._loop = loop
         self._refusal = None
         for thread in self._threads:
@@ -91,7 +91,7 @@ class Engine:
         self._look()
 
     def stop(self) -> None:
-        """End the threads after the turns they are in. Requests that are not finished never will be."""
+        """End the threads after their current turns. Requests that have not finished never will."""
         self._refusal = EngineStopped("The server has stopped.")
         with self._work:
             self._stopping = True
@@ -103,10 +103,10 @@ class Engine:
                 thread.join(STOP_SECONDS)
 
     def submit(self, *groups: SequenceGroup) -> None:
-        """Let the texts of some requests be generated as soon as there are slots; they arrive in their outputs.
+        """Generate the texts of some groups as soon as there are slots; the texts arrive in the groups' outputs.
 
-        All are taken or none. Every submitted request has to be released. Raises Draining, EngineStopped, QueueFull,
-        and ParameterError for more texts than there can ever be slots.
+        Either all groups are taken or none. Every submitted group has to be released. Raises Draining, EngineStopped,
+        QueueFull, and ParameterError for more texts than the server ever holds.
         """
         if self._refusal is not None:
             raise self._refused("draining" if isinstance(self._refusal, Draining) else "stopped", self._refusal)
@@ -131,7 +131,7 @@ class Engine:
         self._deliver([], [Event(row, Piece("", "length")) for row in idle], [])
 
     def _take(self, groups: tuple[SequenceGroup, ...], held: int) -> None:
-        """Note that requests are here, and count them."""
+        """Add groups to those that are held, and count them."""
         self._groups.update(groups)
         self._held_ids += held
         self.counters.submitted += sum(len(group.sequences) for group in groups)
@@ -139,12 +139,12 @@ class Engine:
         self.counters.unseen += sum(group.unseen for group in groups)
 
     def _refused(self, reason: Refusal, error: ServiceError) -> ServiceError:
-        """Count a refusal, and say it."""
+        """Count a refusal, and return its error."""
         self.counters.refused[reason] += 1
         return error
 
     def release(self, *groups: SequenceGroup) -> None:
-        """Let requests go: free the slots of whatever has not finished, after the turn it is in."""
+        """Release groups: free the slots of texts that have not finished, after their current turn."""
         known = self._groups.intersection(groups)
         if not known:
             return
@@ -173,7 +173,7 @@ class Engine:
 
     @property
     def status(self) -> Status:
-        """ "ok" while requests are taken, "draining" while the last ones end, "failed" when no text comes any more."""
+        """ "ok" while requests are taken, "draining" while the last ones end, "failed" when none is taken any more."""
         if isinstance(self._refusal, Draining) and not self.died:
             return "draining"
         return "failed" if self._refusal else "ok"
@@ -190,9 +190,9 @@ class Engine:
 
     @property
     def progressed(self) -> float:
-        """When the thread that is furthest behind last ended a turn, by `time.monotonic`; now where nothing is to do.
+        """When the slowest thread last ended a turn, by `time.monotonic`; now if there is nothing to do.
 
-        A thread that wakes is behind from then on, and so are all while there is work and none of them has begun it.
+        For a thread that just woke it is when it woke; if there is work and every thread sleeps, when the work came.
         """
         oldest = min(worker.progressed for worker in self.counters.workers)
         if oldest < math.inf:
@@ -206,11 +206,11 @@ class Engine:
 
     @property
     def waiting(self) -> int:
-        """Texts that wait for a slot, or for another text of their request to have read the prompt."""
+        """Texts that wait for a slot, or for another text of their group to read the prompt."""
         return self._scheduler.waiting
 
     def _run(self, index: int, decoder: AnyDecoder, slots: int) -> None:
-        """A thread: a turn after the other while there are rows, sleep while there are none."""
+        """One thread: turn after turn while there are rows, asleep while there are none."""
         try:
             _stand_back()
             counters = self.counters.workers[index]
@@ -225,7 +225,7 @@ class Engine:
             self._loop.call_soon_threadsafe(self._die, error)
 
     def _next(self, index: int, worker: Worker) -> Changes[Sequence] | None:
-        """What has changed since the thread's last turn, once there is something to do; None when there never is."""
+        """Wait for something to do; returns what has changed since the thread's last turn, or None when it is to end."""
         with self._work:
             while not self._stopping:
                 changes = self._scheduler.changes(index)
@@ -236,7 +236,7 @@ class Engine:
         return None
 
     def _settle(self, turn: Turn, counters: WorkerCounters) -> None:
-        """Bring the scheduler up to date with a turn, and hand over what it brought, all at once."""
+        """Tell the scheduler what came of a turn, and hand its results to the event loop, all at once."""
         ended = [event.row for event in turn.events if event.piece.finish_reason is not None]
         counters.progressed = now = time.monotonic()
         with self._work:
@@ -255,7 +255,7 @@ class Engine:
             self._loop.call_soon_threadsafe(self._deliver, turn.scored, turn.events, errors)
 
     def _look(self) -> None:
-        """End what is late, also where no thread ends a turn."""
+        """End requests that are past their deadline, even if no thread ends a turn."""
         with self._work:
             late = self._scheduler.expire(time.monotonic())
         self._deliver([], [], [(group, self._late) for group in late])
@@ -272,7 +272,7 @@ class Engine:
         events: list[Event],
         errors: list[tuple[SequenceGroup, ServiceError]],
     ) -> None:
-        """Hand over what a turn brought; in the event loop's thread."""
+        """Hand over the results of a turn; in the event loop's thread."""
         news = [partial(self._score, group, slice_) for group, slice_ in scored]
         news += [partial(self._grow, row, piece) for row, piece in events]
         news += [partial(self._fail, group, error) for group, error in errors]
@@ -283,7 +283,7 @@ class Engine:
             group.scoring.on_scores(group.index, slice_)
 
     def _grow(self, row: Sequence, piece: Piece) -> None:
-        """A text has grown; count it if that was its end, and give it up if it grows unread."""
+        """Hand over a piece; count the text if it has ended, and give it up if too much of it is unread."""
         row.group.deliver(row.choice, piece)
         if piece.finish_reason is not None:
             self.counters.finished[piece.finish_reason] += row.group.end(1)
@@ -296,8 +296,8 @@ class Engine:
 
 
 def _stand_back() -> None:
-    """Let the event loop go before this thread, on Linux, which can tell threads of a process apart."""
+    """Lower the priority of this thread below the event loop's, on Linux, where each thread has one of its own."""
     if sys.platform == "linux":
         thread = threading.get_native_id()
-        with suppress(PermissionError):  # a sandbox may forbid even this; then it is only a little slower to answer
+        with suppress(PermissionError):  # a sandbox may forbid it; then short requests wait a little longer
             os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + NICE)

@@ -1,4 +1,4 @@
-"""The text of one request on its way from the engine to its reader."""
+"""The texts of one request on their way from the engine to the task that answers it."""
 
 import asyncio
 from io import StringIO
@@ -23,14 +23,14 @@ class Logprobs(NamedTuple):
     top_logprobs: NDArray[np.float32]
 
     def part(self, start: int, end: int) -> "Logprobs":
-        """Some of them alone."""
+        """Those from `start` up to `end`."""
         return Logprobs(
             self.ids[start:end], self.logprobs[start:end], self.top_ids[start:end], self.top_logprobs[start:end]
         )
 
 
 class Piece(NamedTuple):
-    """What a text grew by; the last piece, perhaps empty, says why it ended.
+    """What a text grew by; the last piece, which may be empty, says why the text ended.
 
     tokens: ids drawn so far, also those whose text is held back or belongs to a stop string.
     stop_reason: the stop string that ended the text. logprobs: of the ids since the piece before, if asked for.
@@ -47,7 +47,7 @@ class Output:
     """The texts of a request by their index; used in the event loop's thread only.
 
     texts: how many texts the request has.
-    every_piece: wake the reader for every piece; otherwise once, when all texts have ended.
+    every_piece: `take` returns for every piece; otherwise once, when all texts have ended.
     """
 
     def __init__(self, texts: int, every_piece: bool) -> None:
@@ -60,7 +60,7 @@ class Output:
         self._error: ServiceError | None = None
         self._arrived = asyncio.Event()
         self.held = 0
-        """What has arrived and was not taken, in characters; a number beside one counts as one."""
+        """What has arrived and was not taken, in characters; each reported number counts as one, too."""
         self.tokens = [0] * texts
         """Ids drawn for each text, as far as has arrived."""
 
@@ -79,7 +79,7 @@ class Output:
             self._arrived.set()
 
     def fail(self, error: ServiceError) -> None:
-        """Let the reader raise `error` after what has arrived; an error after the end is too late to matter."""
+        """Let `take` raise `error` after what has arrived; after the end of all texts an error has no effect."""
         self._error = error
         self._arrived.set()
 
@@ -91,10 +91,10 @@ class Output:
     async def take(self, timeout: float | None = None) -> list[tuple[int, Piece]]:
         """(index, piece) of each text that grew since the last call; waits until there is one.
 
-        timeout: after so many seconds without one there is none; None waits as long as it takes.
+        timeout: seconds after which it returns nothing; None waits for as long as it takes.
 
-        Whoever reads slowly gets longer pieces. Raises the ServiceError that `fail` was given, after the pieces of a
-        stream, and instead of unfinished texts.
+        A client that reads slowly gets longer pieces. Raises the ServiceError given to `fail`: in a stream after the
+        pieces that have arrived, otherwise in place of unfinished texts.
         """
         try:
             async with asyncio.timeout(timeout):
@@ -118,7 +118,7 @@ class Output:
 
 
 def join_logprobs(parts: list[Logprobs]) -> Logprobs:
-    """One after the other, at least one."""
+    """The parts in order as one; there is at least one part."""
     return Logprobs(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
 
 

@@ -1,4 +1,4 @@
-"""States after prompts that were read before, found by the longest prefix that a new prompt shares with one."""
+"""States after prompts that were read before, found by the longest prefix that a new prompt shares with them."""
 
 import hashlib
 import secrets
@@ -13,21 +13,21 @@ from numpy.typing import NDArray
 State = NDArray[np.float32]
 Keys = NDArray[np.uint64]
 
-ENTRY_BYTES = 384  # what an entry takes beside the numbers of its state; 352 measured with tracemalloc
+ENTRY_BYTES = 384  # an entry besides its state; 352 measured with tracemalloc
 DIGEST_BYTES = 16
-SHORT = 4096  # ids: of prompts up to this long a key is kept for every prefix, of longer ones for some
+SHORT = 4096  # ids; prompts up to this length have a key for every prefix, longer ones for some
 LEAST_STRIDE = 256  # ids between two states kept while one prompt is read
 MOST_MARKS = 64  # of one prompt
 MOST_CANDIDATES = 64  # prefixes of a long prompt that are remembered when it is prepared
 BLOCK = 1 << 16  # ids whose keys are computed at a time
-FILTER = 1 << 17  # counters of the filter that keeps most keys from being looked up at all
+FILTER = 1 << 17  # counters of the filter that saves most look-ups
 
 
 class Prefixes(NamedTuple):
     """The prefixes of one prompt that may be looked up or stored.
 
-    ids: what is read before the last id (n,). namespace: whose prompt it is; others' states are never found.
-    lengths: of the prefixes, ascending; keys: of each. digests: by length, those that are known already.
+    ids: the prompt without its last id (n,). namespace: states of other namespaces are never found.
+    lengths: of the prefixes, ascending; keys: one for each. digests: those computed already, by length.
     """
 
     namespace: bytes
@@ -38,7 +38,7 @@ class Prefixes(NamedTuple):
 
 
 class Hit(NamedTuple):
-    """A state, which is not to be written to, after so many ids."""
+    """The state after the first `length` ids of a prompt; it must not be written to."""
 
     length: int
     state: State
@@ -61,7 +61,7 @@ class _Entry(NamedTuple):
 
 
 def marks(length: int) -> list[int]:
-    """After how many ids of a prompt of `length` a state is kept: every so often, and at its end."""
+    """After how many ids of a prompt of `length` a state is stored: at equal distances, and at the end."""
     stride = LEAST_STRIDE
     while length > stride * MOST_MARKS:
         stride *= 2
@@ -69,11 +69,11 @@ def marks(length: int) -> list[int]:
 
 
 class PrefixCache:
-    """Keeps the states of the prompts used last, in at most so many bytes; 0 keeps none. For any thread.
+    """Stores the states of the prompts used last, in at most `capacity` bytes; 0 stores none. For any thread.
 
-    A prefix is known by a 64-bit sum in which each id counts with a coefficient of its position, so that one
-    cumulative sum gives the keys of all prefixes of a prompt. The coefficients are secret and new in each process,
-    and a key is only ever a hint: what is found by it has to have the keyed BLAKE2b of the very ids.
+    The key of a prefix is a 64-bit sum in which each id is weighted by a coefficient of its position, so that one
+    cumulative sum gives the keys of all prefixes of a prompt. The coefficients are secret and new in each process. A
+    key is only a hint: an entry found by its key must also have the keyed BLAKE2b digest of the same ids.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -94,7 +94,7 @@ class PrefixCache:
         )
 
     def prefixes(self, namespace: bytes, ids: NDArray[np.int32]) -> Prefixes | None:
-        """What has to be known of a prompt to look it up, None where nothing can be; long prompts take a while."""
+        """What is needed to look a prompt up; None if it has no prefix to look up. Long prompts take a while."""
         if not self.capacity or not len(ids):
             return None
         ends = marks(len(ids))
@@ -107,7 +107,7 @@ class PrefixCache:
         return Prefixes(namespace, ids, lengths, keys, self._digests(namespace, ids, ends))
 
     def find(self, prefixes: Prefixes) -> Hit | None:
-        """The state after the longest prefix that is kept."""
+        """The state after the longest prefix that is stored."""
         with self._lock:
             self._queries += 1
             found = self._candidates(prefixes.keys)[::-1]
@@ -124,7 +124,7 @@ class PrefixCache:
         return None
 
     def store(self, prefixes: Prefixes, length: int, state: State) -> None:
-        """Keep the state after the first `length` ids, one of `marks`; it must not be written to any more."""
+        """Store the state after the first `length` ids, one of `marks`; it must not be written to any more."""
         size = state.nbytes + ENTRY_BYTES
         if size > self.capacity:
             return
@@ -142,7 +142,7 @@ class PrefixCache:
                 self._evictions += 1
 
     def _candidates(self, keys: Keys) -> NDArray[np.intp]:
-        """Where there are keys that may have an entry."""
+        """Indices of the keys that may have an entry."""
         return np.flatnonzero(self._filter[(keys % np.uint64(FILTER)).astype(np.intp)])
 
     def _some(
@@ -178,7 +178,7 @@ class PrefixCache:
         return sums + carry
 
     def _salt(self, namespace: bytes) -> np.uint64:
-        """The key of nothing at all, another one for each namespace."""
+        """The key of the empty prefix, a different one for each namespace."""
         digest = hashlib.blake2b(namespace, digest_size=8, key=self._secret, person=b"salt").digest()
         return np.uint64(int.from_bytes(digest, "little"))
 

@@ -1,4 +1,4 @@
-"""How likely the ids of a prompt are: their scores on the way from the thread that reads to the client."""
+"""How likely the ids of a prompt are: their scores on the way from the thread that reads it to the client."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -7,9 +7,9 @@ from model.decoding.rows import Scored, empty_scored
 
 
 class Slice(NamedTuple):
-    """The scores of some ids of a prompt, the first of them its id number `start` ≥ 1; arrays (T,) and (T, N).
+    """The scores of T ids of a prompt from its id number `start` ≥ 1 on; arrays (T,) and (T, N).
 
-    The first id of a prompt has none: nothing stands before it.
+    The first id of a prompt has no score, as nothing stands before it.
     """
 
     start: int
@@ -21,11 +21,11 @@ OnScores = Callable[[int, Slice], None]
 
 
 class PromptScores:
-    """What of a prompt's scores is wanted, and those that are kept.
+    """Which scores of a prompt are wanted, and those that are kept.
 
-    top: report ranks, entropies and so many of the likeliest ids; None reports log-probabilities alone.
-    on_scores: takes the scores, which are then not kept here, so that a prompt of any length is scored in the memory of
-        its ids.
+    top: report ranks, entropies and this many of the likeliest ids; None reports log-probabilities alone.
+    on_scores: takes the scores, which are not kept here then, so that scoring a prompt of any length needs no memory
+        besides its ids.
     kept: the scores of all ids but the first, (n - 1,) and (n - 1, N), whole once the prompt is read.
     """
 
@@ -35,7 +35,7 @@ class PromptScores:
         self.kept = None if on_scores else scores_at(empty_scored(1, length - 1, top, vocabulary), 0, top)
 
     def keep(self, slice_: Slice) -> None:
-        """Enter the scores of some ids; in the thread that reads, which nobody looks at before the prompt is read."""
+        """Enter the scores of some ids; in the thread that reads; others look once the prompt is read."""
         assert self.kept is not None
         start = slice_.start - 1
         for kept, part in zip(self.kept, slice_.scored, strict=True):
@@ -44,7 +44,7 @@ class PromptScores:
 
 
 def scores_at(scored: Scored, row: int, top: int | None) -> Scored:
-    """The scores of one row as it asked for them, of several that were scored together."""
+    """The scores of one of several rows that were scored together, in the form it asked for."""
     if top is None:
         return Scored(scored.logprobs[row])
     assert scored.ranks is not None
@@ -56,6 +56,6 @@ def scores_at(scored: Scored, row: int, top: int | None) -> Scored:
 
 
 def most_wanted(tops: list[int | None]) -> int | None:
-    """What to report of rows that are scored together so that each has what it wants."""
+    """What to report for rows that are scored together, so that each gets what it wants."""
     numbers = [top for top in tops if top is not None]
     return max(numbers) if numbers else None

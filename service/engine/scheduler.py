@@ -23,11 +23,11 @@ class Row:
 
 
 AnyRow = TypeVar("AnyRow", bound=Row)
-Group = TypeVar("Group")  # the request that rows belong to: anything hashable
+Group = TypeVar("Group")  # what rows belong to: anything hashable
 
 
 class Changes(NamedTuple, Generic[AnyRow]):
-    """Rows that leave their slots, and then rows that begin in free ones."""
+    """Rows that leave their slots, and rows that then join in free slots."""
 
     leaving: list[AnyRow]
     joining: list[AnyRow]
@@ -45,9 +45,9 @@ class _WorkerSlots(Generic[AnyRow]):
 
 @dataclass(slots=True)
 class _Held(Generic[AnyRow]):
-    """A request until its last text has ended.
+    """A group until its last text has ended.
 
-    alive: its texts that have not ended; latent: those of them that wait for the first to have read the prompt.
+    alive: its texts that have not ended; latent: those of them that wait until the first has read the prompt.
     """
 
     deadline: float
@@ -56,14 +56,14 @@ class _Held(Generic[AnyRow]):
 
 
 class Scheduler(Generic[Group, AnyRow]):
-    """Slots for rows on one or several workers, and a queue for those that find none free.
+    """Slots for rows on one or several workers, and a queue for rows that wait for a free slot.
 
     slots: how many each worker has. max_waiting: texts that may wait beyond those that find a slot at once.
-    timeout: seconds after which a request that has not ended is given up.
+    timeout: seconds after which a group that has not ended expires.
 
-    A request enters as its first row alone, which reads the prompt; the others follow once it is read, before
-    everyone who came later. A worker applies its changes between two turns, so a row that leaves in the middle of
-    one is written to until its end, and nobody else is given what it writes.
+    A group enters with its first row alone, which reads the prompt. The other rows follow once it is read, before all
+    groups that came later. A worker applies changes between two turns, so a row that leaves during a turn is decoded
+    until the turn ends, and what it draws is dropped.
     """
 
     def __init__(self, slots: Sequence[int], max_waiting: int, timeout: float = float("inf")) -> None:
@@ -71,7 +71,7 @@ class Scheduler(Generic[Group, AnyRow]):
         self._most = sum(slots) + max_waiting
         self._timeout = timeout
         self._queue: OrderedDict[AnyRow, None] = OrderedDict()
-        self._held: dict[Group, _Held[AnyRow]] = {}  # in the order they came, which is that of their deadlines
+        self._held: dict[Group, _Held[AnyRow]] = {}  # in order of arrival, and so of deadline
         self._texts = 0
 
     @property
@@ -81,13 +81,13 @@ class Scheduler(Generic[Group, AnyRow]):
 
     @property
     def waiting(self) -> int:
-        """Rows that have none yet, also those whose prompt is being read by another."""
+        """Rows that have no slot yet, also those that wait until another row has read their prompt."""
         return self._texts - self.running
 
     def add(self, groups: Mapping[Group, Sequence[AnyRow]], now: float) -> None:
-        """Take in the rows of some requests, all or none.
+        """Take in the rows of some groups, all or none.
 
-        Raises QueueFull when they do not fit now, ParameterError when they never will.
+        Raises QueueFull if they do not fit now, ParameterError if they never will.
         """
         texts = sum(map(len, groups.values()))
         if texts > self._most:
@@ -105,7 +105,7 @@ class Scheduler(Generic[Group, AnyRow]):
         self._admit()
 
     def fork(self, group: Group) -> None:
-        """The prompt of a request is read: its other rows are the next to find a slot."""
+        """The prompt of a group is read: its other rows are the next to get a slot."""
         held = self._held.get(group)
         if held is None:
             return
@@ -127,7 +127,7 @@ class Scheduler(Generic[Group, AnyRow]):
         self._admit()
 
     def drop(self, group: Group) -> None:
-        """Take out the texts of a request that have not ended; a request that has left already is ignored."""
+        """Take out the texts of a group that have not ended; a group that has left already is ignored."""
         held = self._held.pop(group, None)
         if held is not None:
             for row in held.alive:
@@ -135,7 +135,7 @@ class Scheduler(Generic[Group, AnyRow]):
             self._admit()
 
     def expire(self, now: float) -> list[Group]:
-        """Take out the requests whose time is over."""
+        """Take out the groups whose time is over, and return them."""
         expired: list[Group] = []
         for group, held in self._held.items():
             if held.deadline > now:
@@ -166,7 +166,7 @@ class Scheduler(Generic[Group, AnyRow]):
         worker.free.append(row.slot)
 
     def _admit(self) -> None:
-        """Give free slots to those who wait longest, on the worker with the fewest rows."""
+        """Give free slots to the rows that have waited longest, on the worker with the fewest rows."""
         while self._queue:
             open_ = [(worker.running, at) for at, worker in enumerate(self._workers) if worker.free]
             if not open_:

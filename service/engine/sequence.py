@@ -21,7 +21,7 @@ class Sequence(Row):
     """One text being generated: a row of the running batch while it has a slot.
 
     group: the texts of its prompt; choice: which of them this is.
-    pending: text that is not handed over yet. emitted: ids that are; logprobs: of the ids after those.
+    pending: text that is not handed over yet. emitted: ids that were handed over; logprobs: of the ids after those.
     """
 
     __slots__ = ("choice", "emitted", "group", "logprobs", "pending", "sampling", "stream")
@@ -47,9 +47,9 @@ class SequenceGroup:
     cache: where the state after the prompt may be found; None for nowhere.
     Raises ParameterError on an id outside the vocabulary, and on a stop string that is empty or too long.
 
-    prompt: the ids read before the first draw (p,), p ≥ 1. read: how many of them `state`, or the state of the row
-    that reads, has seen; all but the last are read, and the first draw reads that one. cached: how many came from the
-    cache. submitted: when the engine took the group, by `time.monotonic`.
+    prompt: the ids read before the first draw (p,), p ≥ 1. read: how many of them have been read; the first draw
+    reads the last one, so prefill ends before it. state: after all ids that prefill reads. cached: ids whose state came
+    from the cache. submitted: when the engine took the group, by `time.monotonic`.
     unfinished: texts whose end the event loop's thread has not seen.
     """
 
@@ -95,18 +95,18 @@ class SequenceGroup:
         self._marks = marks(last) if self.prefixes is not None and not scored else [last]
 
     def deliver(self, choice: int, piece: Piece) -> None:
-        """Hand over what one of the texts grew by; in the event loop's thread."""
+        """Hand over a piece of one of the texts; in the event loop's thread."""
         self.output.put(self.index * len(self.sequences) + choice, piece)
 
     def end(self, texts: int) -> int:
-        """So many of its texts have ended, or as many as are left; how many that were."""
+        """Count up to `texts` more texts as ended; returns how many of them had not been counted yet."""
         ended = min(texts, self.unfinished)
         self.unfinished -= ended
         return ended
 
     @property
     def held(self) -> int:
-        """What the prompt takes in memory, in ids; the scores of one take about as much as one does for each number."""
+        """Memory of the prompt, in ids; each reported number of a score takes about as much as an id."""
         if self.scoring is None or self.scoring.kept is None:
             return len(self.prompt)
         return len(self.prompt) * (2 + (self.scoring.top or 0))
@@ -118,10 +118,10 @@ class SequenceGroup:
 
     @property
     def until_mark(self) -> int:
-        """How many of them to read before the state is worth keeping."""
+        """Ids to read until the next state that the cache stores, or the end."""
         return self._marks[bisect_right(self._marks, self.read)] - self.read
 
     @property
     def at_mark(self) -> bool:
-        """Whether the state after what is read is worth keeping."""
+        """Whether the cache stores the state after what is read."""
         return self.read in self._marks

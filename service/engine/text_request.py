@@ -1,4 +1,4 @@
-"""One request for texts, the same for every dialect, which the engine takes whole."""
+"""One request for texts: the record that every dialect makes and the engine takes whole."""
 
 import time
 from collections.abc import Sequence
@@ -13,24 +13,25 @@ TEXT_CHARACTERS = 200
 
 @dataclass(frozen=True, kw_only=True)
 class TextRequest:
-    """Prompts to be continued, scored, or both. Raises ParameterError where its fields do not go together.
+    """Prompts to be continued, scored, or both. Raises ParameterError if its fields contradict each other.
 
-    prompts: texts or ids, or some of each. parameters: how characters are drawn; the seed is every prompt's, so that
-        text j of a prompt is the same whichever prompts stand beside it.
-    max_tokens: ids to draw at most for each text; 0 draws none. n: texts of each prompt.
-    best_of: so many are drawn for each prompt, of which the n with the highest mean log-probability of their ids are
-        returned, highest first, the earlier one if equal; None = n. Not for a stream.
+    prompts: each a text or ids. parameters: how characters are drawn; all prompts have the same seed, so text j of a
+        prompt does not depend on the other prompts.
+    max_tokens: most ids to draw for each text; 0 draws none. n: texts of each prompt.
+    best_of: texts to draw for each prompt; the n with the highest mean log-probability of their ids are returned,
+        highest first, of equal ones the earlier first. None = n. Not for a stream.
     stop: strings that end a text. include_stop: they stay in the text, as its end.
-    min_tokens: ids of a text before a stop string is looked for.
-    logprobs: report the log-probability of each drawn id, among the ids that training showed, and of this number of the
-        likeliest ids; None reports nothing.
-    prompt_logprobs: score the prompts' ids, too, all but the first, among all ids, with rank, entropy and so many of
-        the likeliest. None scores nothing, or with `on_scores` reports log-probabilities alone.
-    on_scores: takes the scores as they come instead of their being kept; see `service.engine.prompt_scores`.
-    interval: seconds between two pieces of a text that is streamed; the first comes at once, 0 hands over whatever
-        there is. None makes one piece of each text.
-    unscored: with `on_scores`: so many ids of each prompt need no scores, and their state may come from the cache.
-    namespace: whose prompts the prefix cache may find these by; ids that are scored are always read anew.
+    min_tokens: ids to draw before stop strings are looked for.
+    logprobs: report the log-probability of each drawn id and of this many of the likeliest ids, among the ids that
+        occurred in training; None reports nothing.
+    prompt_logprobs: also score the prompts' ids, all but the first, among all ids: with rank, entropy and this many of
+        the likeliest ids. None scores nothing, or with `on_scores` reports log-probabilities alone.
+    on_scores: takes the scores as they come, which are not kept then; see `service.engine.prompt_scores`.
+    interval: seconds between two pieces of a streamed text; the first piece comes at once, and with 0 every turn
+        hands over what it drew. None does not stream: each text is one piece.
+    unscored: with `on_scores`: the first ids of each prompt that need no scores; the state after them may come from
+        the cache.
+    namespace: the prefix cache shares states only within a namespace. Ids that are scored are always read anew.
     arrived: when the request came, by `time.monotonic`; now if not given.
     """
 
@@ -66,7 +67,7 @@ class TextRequest:
 
     @property
     def drawn_logprobs(self) -> int | None:
-        """What is reported of each drawn id, as `logprobs`; choosing among more texts than n needs at least its own."""
+        """What the engine reports, as `logprobs`; to choose the best texts it needs log-probabilities in any case."""
         return 0 if self.logprobs is None and self.drawn > self.n else self.logprobs
 
     @property
@@ -75,14 +76,14 @@ class TextRequest:
         return self.prompt_logprobs is not None or self.on_scores is not None
 
     def work(self, echoes: int = 1) -> int:
-        """What is asked for, in characters: of the prompts, `echoes` times, and of the texts at most; each of them as
-        often as others are reported in its place, and once."""
+        """Most characters the answer has: of the prompts, `echoes` times, and of the texts; each counts once for
+        itself and once for each likeliest id reported beside it."""
         reported = max(self.logprobs or 0, self.prompt_logprobs or 0) + 1
         drawn = len(self.prompts) * self.drawn * self.max_tokens
         return (sum(map(len, self.prompts)) * echoes + drawn) * reported
 
     @property
     def effort(self) -> int:
-        """About how many characters' worth of work it is to prepare."""
+        """About how much work it is to prepare, in characters."""
         texts = len(self.prompts) * self.drawn
         return sum(map(len, self.prompts)) + texts * (TEXT_CHARACTERS + sum(map(len, self.stop)))

@@ -1,21 +1,21 @@
-"""How much one turn reads and draws: calls of about a millisecond, measured, so that nobody waits long for anybody."""
+"""How much one turn prefills and decodes: calls of about a measured millisecond, so that no text waits long."""
 
 from collections.abc import Sequence
 from typing import Protocol, TypeVar
 
-DECODE_SECONDS = 0.001  # a call that draws takes about this long: newcomers and cancellations wait no longer
-MOST_STEPS = 64  # of one such call
-PREFILL_SHARE = 0.5  # of a call that draws, for reading prompts beside it: text keeps two thirds of its pace
-PREFILL_ALONE_SECONDS = 0.004  # for reading while nothing draws
+DECODE_SECONDS = 0.001  # a decode call takes about this long, and new and cancelled requests wait no longer
+MOST_STEPS = 64  # of one decode call
+PREFILL_SHARE = 0.5  # time for prefill beside a decode call, as a share of it: texts keep two thirds of their pace
+PREFILL_ALONE_SECONDS = 0.004  # of a prefill call while nothing is decoded
 MOST_PREFILLED = 32  # prompts that advance side by side
-MOST_SCORED = 128  # the same of prompts that are scored while nothing draws: more rows go further in the same time
-UNKNOWN_SECONDS = 0.001  # a step is taken to last this long before any was measured
+MOST_SCORED = 128  # the same for scored prompts while nothing is decoded: more rows are more efficient
+UNKNOWN_SECONDS = 0.001  # assumed for a step before any was measured
 WEIGHT = 0.25  # of the latest call in the running mean
-OUTLIER = 4.0  # a call so many times longer than the mean was held up by something else and counts as this much
+OUTLIER = 4.0  # a call that took longer than this many times the mean counts as this much: it was interrupted
 
 
 class UnreadPrompt(Protocol):
-    """A row whose prompt is not read yet: ids left, and how many of them until it has to stop in between."""
+    """A prompt that is not read yet: ids left to read, and ids until the next mark, where its state is stored."""
 
     @property
     def unread(self) -> int: ...
@@ -28,13 +28,13 @@ AnyPrompt = TypeVar("AnyPrompt", bound=UnreadPrompt)
 
 
 class Cost:
-    """Seconds one step takes, by how many rows take part: a running mean of recent calls."""
+    """Seconds that one step takes for a number of rows: a running mean of recent calls."""
 
     def __init__(self) -> None:
-        self._seconds: dict[int, float] = {}  # by the bits of the number of rows
+        self._seconds: dict[int, float] = {}  # by the bit length of the number of rows
 
     def per_step(self, rows: int) -> float:
-        """An estimate for so many rows; where none was measured it errs towards too much."""
+        """An estimate for this many rows; rather too high where none was measured."""
         size = rows.bit_length()
         known = self._seconds.get(size)
         if known is not None:
@@ -52,13 +52,13 @@ class Cost:
 
 
 def decode_steps(rows: int, largest_left: int, cost: Cost) -> int:
-    """Steps of the next call that draws, for rows of which none has more than `largest_left` ids to go."""
+    """Steps of the next decode call, for rows of which none has more than `largest_left` ids to go."""
     affordable = int(DECODE_SECONDS / max(cost.per_step(rows), 1e-9))
     return max(1, min(affordable, MOST_STEPS, largest_left))
 
 
 def prefill_seconds(rows: int, largest_left: int, cost: Cost) -> float:
-    """Time to read in a turn in which so many rows draw."""
+    """Time for prefill in a turn that decodes this many rows."""
     if not rows:
         return PREFILL_ALONE_SECONDS
     return PREFILL_SHARE * decode_steps(rows, largest_left, cost) * cost.per_step(rows)
@@ -67,11 +67,10 @@ def prefill_seconds(rows: int, largest_left: int, cost: Cost) -> float:
 def prefill_chunk(
     prompts: Sequence[AnyPrompt], seconds: float, cost: Cost, most: int = MOST_PREFILLED
 ) -> tuple[list[AnyPrompt], int]:
-    """Which prompts advance in the next call that reads, and by how many ids each, in about so many seconds.
+    """Which prompts advance in the next prefill call of about `seconds`, and by how many ids each.
 
-    prompts: in the order they came. Of more than `most`, which may advance at once, one half are the oldest, so that
-    everybody's turn comes, and the other half those who have least to read, so that no short prompt waits for a long
-    one.
+    prompts: in the order they came. At most `most` advance at once: one half of them the oldest, so that every prompt
+    advances in the end, the other half those with the least left, so that no short prompt waits for a long one.
     """
     chosen = list(prompts)
     if len(chosen) > most:

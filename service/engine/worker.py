@@ -1,4 +1,4 @@
-"""One thread's share of the work: rows in slots, and the turns in which they read and draw."""
+"""One thread's share of the work: rows in slots, and the turns that prefill and decode them."""
 
 import logging
 from collections.abc import Callable, Set
@@ -24,9 +24,9 @@ logger = logging.getLogger(__name__)
 class Turn:
     """What came of one turn.
 
-    events: texts that have grown or ended. scored: scores of slices of prompts, for requests that ask for them.
-    read: requests whose prompt is read and whose other texts may begin.
-    failed: requests that took part in a call that raised an exception.
+    events: texts that have grown or ended. scored: scores of slices of prompts, for groups that ask for them.
+    read: groups whose prompt is read and whose other texts may begin.
+    failed: groups that took part in a call that raised an exception.
     """
 
     events: list[Event] = field(default_factory=list)
@@ -36,9 +36,9 @@ class Turn:
 
 
 class Worker:
-    """Reads prompts and draws text in `slots` slots of its own; for one thread.
+    """Prefills prompts and decodes texts in its own `slots` slots; for one thread.
 
-    clock: seconds that never go back. counters: of what is done.
+    clock: seconds that never go back. counters: what it counts in.
     """
 
     def __init__(
@@ -56,9 +56,9 @@ class Worker:
         self._counters = counters or WorkerCounters()
         self._rows = decoder.rows(slots)
         self._prefilling: list[SequenceGroup] = []
-        self._scoring: list[SequenceGroup] = []  # those that read and are told how likely it is
+        self._scoring: list[SequenceGroup] = []  # those whose prompt is read and scored
         self._decoding = DecodeBatch(slots, decoder.config.vocabulary)
-        self._begun: list[float] = []  # arrivals of the requests of rows that are to draw for the first time
+        self._begun: list[float] = []  # when the requests arrived whose rows draw for the first time
         self._prefill_cost = Cost()
         self._score_cost = Cost()
         self._decode_cost = Cost()
@@ -69,7 +69,7 @@ class Worker:
         return bool(self._prefilling or self._scoring or self._decoding.rows)
 
     def turn(self, changes: Changes[Sequence]) -> Turn:
-        """Let rows go and come, read a slice of the prompts, and draw some ids for every row whose prompt is read."""
+        """Apply changes, read a slice of the prompts, and draw some ids for every row whose prompt is read."""
         turn = Turn()
         if changes.leaving:
             leaving = {row.group for row in changes.leaving if row.choice == 0}
@@ -87,7 +87,7 @@ class Worker:
         return turn
 
     def _join(self, row: Sequence, turn: Turn) -> None:
-        """Put a row in its slot: with the state after its prompt if another has read it, or to read what is left."""
+        """Put a row in its slot: with the state after its prompt if another row has read it, else to read it."""
         group = row.group
         if row.choice:
             assert group.state is not None
@@ -97,7 +97,7 @@ class Worker:
         self._counters.queued.observe(self._clock() - group.submitted)
         hit = self._cache.find(group.prefixes) if group.prefixes is not None else None
         if group.scoring is not None:
-            group.prefixes = None  # a prompt that is scored may find its beginning, and leaves nothing to be found
+            group.prefixes = None  # a scored prompt may find its beginning in the cache, but is not stored there
         self._rows.state[row.slot] = 0 if hit is None else hit.state
         if hit is not None:
             group.read = group.cached = hit.length
@@ -107,7 +107,7 @@ class Worker:
             self._end_prompt(group, turn)
 
     def _prefill(self, turn: Turn) -> None:
-        """Read a slice of the prompts; those that are read to their end draw from now on."""
+        """Read a slice of the prompts; rows whose prompt is read to its end are decoded from now on."""
         rows, left = len(self._decoding.rows), self._decoding.largest_left
         seconds = prefill_seconds(rows, left, self._decode_cost)
         if self._prefilling and self._scoring:
@@ -122,7 +122,7 @@ class Worker:
             self._advance(chosen, count, turn)
 
     def _advance(self, chosen: list[SequenceGroup], count: int, turn: Turn) -> None:
-        """Read `count` ids of some prompts that are all scored, or all not."""
+        """Read `count` ids of some prompts, of which all are scored or none."""
         try:
             if chosen[0].scoring is None:
                 started = self._clock()
@@ -142,7 +142,7 @@ class Worker:
         self._forget({group for group in chosen if not group.unread})
 
     def _score(self, chosen: list[SequenceGroup], count: int, turn: Turn) -> None:
-        """Read ids of some prompts and note how likely those after them were."""
+        """Read ids of some prompts and score the ids after them."""
         started = self._clock()
         wanted = most_wanted([group.scoring.top for group in chosen if group.scoring is not None])
         scored = self._rows.score(_slots_of(chosen), _ids(chosen, 0, count), _ids(chosen, 1, count), wanted)
@@ -177,18 +177,18 @@ class Worker:
         self._begun = []
 
     def _end_prompt(self, group: SequenceGroup, turn: Turn) -> None:
-        """The prompt of a request is read: its first text draws from now on, and the others may follow."""
+        """The prompt of a group is read: its first text is decoded from now on, and the others may follow."""
         if not group.request.max_tokens:
             turn.events += [Event(row, Piece("", "length")) for row in group.sequences]
             return
         if len(group.sequences) > 1 or (group.prefixes is not None and group.read > group.cached):
             self._snapshot(group)
-        group.prefixes = None  # of no more use, and large
+        group.prefixes = None  # no longer needed, and large
         turn.read.append(group)
         self._begin(group.sequences[0])
 
     def _snapshot(self, group: SequenceGroup) -> None:
-        """Keep the state after what is read of a prompt, for other texts and other requests."""
+        """Copy the state after what is read of a prompt, for the other texts of the group and for the cache."""
         state = self._rows.state[group.sequences[0].slot].copy()
         state.setflags(write=False)
         if not group.unread:
@@ -202,19 +202,19 @@ class Worker:
         self._begun.append(row.group.request.arrived)
 
     def _fail(self, groups: list[SequenceGroup], turn: Turn) -> None:
-        """Note that a call raised: its requests have failed, and nobody else."""
+        """Log that a call raised an exception: the groups in it have failed, all others go on."""
         logger.exception("A call failed; the %d requests in it end with an error, the others go on.", len(groups))
         self._counters.failures += 1
         turn.failed += groups
 
     def _forget(self, groups: Set[SequenceGroup]) -> None:
-        """Read no more of some prompts."""
+        """Stop reading some prompts."""
         if groups:
             self._prefilling = [group for group in self._prefilling if group not in groups]
             self._scoring = [group for group in self._scoring if group not in groups]
 
     def _clean(self) -> None:
-        """Go on in rows of which no failed call knows anything, with the states of those that only read."""
+        """Go on with new rows, which no failed call has touched, and the states of prompts still being read."""
         rows = self._decoder.rows(self._slots)
         for group in [*self._prefilling, *self._scoring]:
             rows.state[group.sequences[0].slot] = self._rows.state[group.sequences[0].slot]
@@ -222,11 +222,11 @@ class Worker:
 
 
 def _slots_of(groups: list[SequenceGroup]) -> list[int]:
-    """Where the row is that reads each prompt."""
+    """The slots of the rows that read the prompts."""
     return [group.sequences[0].slot for group in groups]
 
 
 def _ids(groups: list[SequenceGroup], ahead: int, count: int) -> NDArray[np.int32]:
-    """The next ids of some prompts (B, count), or those that stand so many ids ahead of them."""
+    """The next ids of some prompts (B, count), or those `ahead` ids further on."""
     starts = [group.read + ahead for group in groups]
     return np.stack([group.prompt[at : at + count] for group, at in zip(groups, starts, strict=True)])
