@@ -1,4 +1,4 @@
-"""Why the service cannot take or finish a request, as kinds of ServiceError; what each means in HTTP is not said here.
+"""Why the service cannot take or finish a request, as kinds of ServiceError; service/api gives each an HTTP status.
 
 ServiceError (model/errors.py)
 ├── SettingsError     a setting lies outside its range, or the server cannot start with it
@@ -9,7 +9,7 @@ ServiceError (model/errors.py)
 ├── EngineStopped     a thread that generates text is not running
 ├── StepFailed        the call of the model that a request took part in raised an exception
 ├── DeadlineExceeded  a request took longer than the settings allow
-├── ReaderTooSlow     a stream has grown longer than may wait for its reader
+├── ReaderTooSlow     the client reads a stream too slowly
 ├── UnknownModel      the request names a model this server does not serve
 └── Disconnected      the client is gone
 """
@@ -50,7 +50,7 @@ class DeadlineExceeded(ServiceError):
 
 
 class ReaderTooSlow(ServiceError):
-    """More of a stream waits for its reader than the limit allows."""
+    """The client reads a stream too slowly: more of it waits to be sent than the limit allows."""
 
 
 class UnknownModel(ServiceError):
@@ -58,4 +58,4 @@ class UnknownModel(ServiceError):
 
 
 class Disconnected(ServiceError):
-    """Whoever asked for the text is gone; nobody reads this."""
+    """The client is gone, so that nobody reads this."""

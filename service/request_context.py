@@ -11,7 +11,7 @@ from service.process.ledger import Lease
 CONTEXT = "unroll.request"  # the record's name in an ASGI scope
 
 REQUEST_ID: ContextVar[str | None] = ContextVar("request_id", default=None)
-"""The id of the request being answered, for log messages, which are made anywhere; `RequestContext` is for the rest."""
+"""The id of the request being answered, for log messages, which any code may write; elsewhere, use RequestContext."""
 
 
 @dataclass(slots=True)

@@ -24,13 +24,13 @@ from service.errors import (
 )
 from service.request_context import request_context
 
-LONGEST_MESSAGE = 500  # characters; at six bytes each, as \u0000 has, the body still stays under 4 KiB
+LONGEST_MESSAGE = 500  # characters; even at six bytes each, as for \u0000, the body stays under 4 KiB
 
-MOST_PROBLEMS = 3  # of a request are named at once
+MOST_PROBLEMS = 3  # of a request that one answer names
 
 INVALID = "invalid_request_error"
 
-# Status, type and code of each kind of ServiceError; what is not listed is the server's own mistake.
+# Status, type and code of each kind of ServiceError; any other kind is a fault of the server.
 KINDS: dict[type[ServiceError], tuple[int, str, str]] = {
     UnknownModel: (404, INVALID, "model_not_found"),
     TooCostly: (413, INVALID, "too_costly"),
@@ -53,7 +53,7 @@ STATUS_CODES = {
     499: "disconnected",
 }
 
-# pydantic's own words where they do not name the remedy
+# In place of messages of pydantic that do not name the remedy
 SENTENCES = {
     "missing": "it is required",
     "none_required": "this server does not support it, leave it out",
@@ -64,7 +64,7 @@ SENTENCES = {
 
 
 class Failure(NamedTuple):
-    """An error before it has the shape of a dialect: a status, a sentence, and OpenAI's type, code and param."""
+    """An error, not yet in the shape of a dialect: a status, a sentence, and OpenAI's type, code and param."""
 
     status: int
     message: str
@@ -74,11 +74,11 @@ class Failure(NamedTuple):
 
 
 Shape = Callable[[Failure], tuple[int, Mapping[str, Any]]]
-"""Status and body of an error in some dialect; the message is short enough already."""
+"""Gives the status and body of an error in a dialect; its message has been shortened already."""
 
 
 def openai_shape(failure: Failure) -> tuple[int, dict[str, Any]]:
-    """Status and body in OpenAI's dialect, which every route speaks that has no other."""
+    """Status and body in OpenAI's dialect, the dialect of every route without another one."""
     detail = ErrorDetail(message=failure.message, type=failure.kind, param=failure.param, code=failure.code)
     return failure.status, ErrorBody(error=detail).model_dump()
 
@@ -91,7 +91,7 @@ def of_service_error(error: ServiceError) -> Failure:
 
 
 def respond(request: Request, failure: Failure, headers: Mapping[str, str] | None = None) -> JSONResponse:
-    """The answer in the dialect of the route, with advice on when to try again where that helps."""
+    """The answer in the dialect of the route, with Retry-After if trying again helps."""
     request_context(request.scope).failure = failure.code
     shape: Shape = request.app.state.error_shapes.get(request.scope["path"], openai_shape)
     status, content = shape(failure._replace(message=failure.message[:LONGEST_MESSAGE]))
@@ -105,13 +105,13 @@ async def on_service_error(request: Request, error: Any) -> JSONResponse:
 
 
 async def on_parameter_error(request: Request, error: Any) -> JSONResponse:
-    """A parameter only the model itself could judge."""
+    """A parameter that only the model could check."""
     param = error.parameter if isinstance(error, ParameterError) else "prompt"
     return respond(request, Failure(400, str(error), INVALID, "invalid_value", param))
 
 
 async def on_validation_error(request: Request, error: Any) -> JSONResponse:
-    """A body that is no JSON object, or has fields out of their limits; what was sent is not sent back."""
+    """A body that is not a JSON object, or has fields outside their limits; the answer does not repeat the body."""
     if isinstance(error.body, bytes):
         given = request.headers.get("content-type", "")[:100] or "nothing"
         message = f"The body is announced as {given}; send JSON with the header Content-Type: application/json."
@@ -123,7 +123,7 @@ async def on_validation_error(request: Request, error: Any) -> JSONResponse:
 
 def _problem(problem: Mapping[str, Any]) -> tuple[str | None, str]:
     """The field one validation error is about, if any, and what is wrong with it."""
-    _, *path = problem["loc"]  # the first says that it is in the body
+    _, *path = problem["loc"]  # the first part is "body"
     if not path and problem["type"] == "missing":
         return None, "The body is empty; send a JSON object"
     if problem["type"] in ("json_invalid", "model_type") or not path:
@@ -141,9 +141,9 @@ async def on_http_exception(request: Request, error: Any) -> JSONResponse:
         405: f"This route does not take {request.method[:20]}; the routes are listed at /docs.",
     }
     message = messages.get(error.status_code, str(error.detail))
-    if isinstance(error.__cause__, ServiceError):  # which FastAPI lets through only as an HTTPException
+    if isinstance(error.__cause__, ServiceError):  # FastAPI passes it on only as an HTTPException
         return respond(request, of_service_error(error.__cause__))
-    if isinstance(error.__cause__, MemoryError):  # which FastAPI takes for a body that cannot be read
+    if isinstance(error.__cause__, MemoryError):  # FastAPI takes it for a body that cannot be read
         message = "The server has no memory for this now; try again in a moment, or send less."
         return respond(request, Failure(503, message, "server_error", "out_of_memory"))
     code = STATUS_CODES.get(error.status_code, "invalid_value")
@@ -151,13 +151,13 @@ async def on_http_exception(request: Request, error: Any) -> JSONResponse:
 
 
 async def on_exception(request: Request, error: Exception) -> JSONResponse:  # noqa: ARG001
-    """A mistake of the server's own; the traceback goes to the log only."""
+    """A fault of the server; the traceback goes only to the log."""
     message = "The server failed; it has been logged. Try again."
     return respond(request, Failure(500, message, "server_error", "internal_error"))
 
 
 def install(app: FastAPI, shapes: Mapping[str, Shape]) -> None:
-    """Let the application answer every error in the shape of its path, and in OpenAI's everywhere else."""
+    """Make the application answer every error in the shape of its path, or OpenAI's where `shapes` has none."""
     app.state.error_shapes = shapes
     handlers: dict[type[Exception], Callable[[Request, Any], Any]] = {
         RequestValidationError: on_validation_error,

@@ -1,4 +1,4 @@
-"""The API's description as it is served: exact where FastAPI rounds, and with the limits of the model at hand."""
+"""The OpenAPI document as it is served: exact where FastAPI rounds, and with the limits of the served model."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -7,15 +7,15 @@ from pydantic import BaseModel
 
 from service.api.schemas import LARGEST_ID, ErrorBody
 
-EXACT = 2.0**53  # floats above it stand for several whole numbers
+EXACT = 2.0**53  # above it a float is not one exact whole number
 
 
 def described(
     describe: Callable[[], dict[str, Any]], vocabulary: int, only_in_streams: Sequence[type[BaseModel]] = ()
 ) -> Callable[[], dict[str, Any]]:
-    """A function that gives what `describe` gives, put right; FastAPI keeps the result and asks once.
+    """A function that returns the corrected document of `describe`; FastAPI calls it once and keeps the result.
 
-    only_in_streams: models that no route returns as its whole answer, so that FastAPI does not describe them.
+    only_in_streams: models that occur only in streams, which FastAPI does not describe by itself.
     """
 
     def exactly() -> dict[str, Any]:
@@ -32,7 +32,7 @@ def described(
 
 
 def _limits(part: Any, vocabulary: int) -> None:
-    """Make limits of whole numbers whole again, and those of ids the vocabulary's."""
+    """Make limits of integers integers again, and limits of ids the vocabulary's."""
     for inner in part.values() if isinstance(part, dict) else part if isinstance(part, list) else ():
         _limits(inner, vocabulary)
     if not isinstance(part, dict) or part.get("type") != "integer":
@@ -46,7 +46,7 @@ def _limits(part: Any, vocabulary: int) -> None:
 
 
 def _answers(responses: dict[str, Any]) -> None:
-    """Errors come as JSON also where texts come as events."""
+    """Document errors as JSON also where the answer is a stream of events."""
     for status, response in responses.items():
         content = response.get("content", {})
         if status != "200" and "text/event-stream" in content:
@@ -54,7 +54,7 @@ def _answers(responses: dict[str, Any]) -> None:
 
 
 def event_schema(description: str, *kinds: str) -> dict[str, Any]:
-    """The schema of each event of a stream in OpenAI's dialect: JSON of one of these kinds, and [DONE] at the end."""
+    """The schema of an event of a stream in OpenAI's dialect: JSON of one of these kinds, or [DONE] at the end."""
     content = {"anyOf": [{"$ref": f"#/components/schemas/{kind}"} for kind in kinds]}
     json = {"contentMediaType": "application/json", "contentSchema": content}
     data = {"type": "string", "anyOf": [{"const": "[DONE]"}, json]}

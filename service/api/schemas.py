@@ -10,7 +10,7 @@ from model.text.stop_strings import LARGEST_STOP
 from model.text.utf8_ids import BYTES
 
 LARGEST_MAX_TOKENS = 100_000
-LARGEST_ID = BYTES + 0x110000  # of any vocabulary of characters; the served description has the model's own
+LARGEST_ID = BYTES + 0x110000  # of any vocabulary of characters; the served OpenAPI document has the model's own
 LARGEST_N = 16
 MOST_STOPS = 16
 LONGEST_NAME = 1024
@@ -18,13 +18,13 @@ LONGEST_INTERVAL = 10_000  # milliseconds between two events of a stream
 MOST_PROMPTS = 128
 LEAST_LOGPROB = -9999.0  # in answers: JSON has no -Infinity
 
-PLAIN = SamplingParameters()  # the sampler's defaults are the wire's
+PLAIN = SamplingParameters()  # the defaults of requests are the sampler's
 NULL = {"type": "null"}
 A_STOP = {"type": "string", "minLength": 1, "maxLength": LARGEST_STOP}
 
 
 def whole_characters(text: str) -> str:
-    """The text, unless it has half of a surrogate pair, which is no Unicode and could not be answered."""
+    """The text; an error if it has half of a surrogate pair, which is not Unicode and cannot be encoded."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
@@ -39,7 +39,7 @@ Stop = Annotated[str, Field(min_length=1, max_length=LARGEST_STOP), AfterValidat
 
 
 def as_whole(value: Any, depth: int = 2) -> Any:
-    """A number such as 5.0 as 5, which JSON Schema calls an integer too; also in a list, and in lists in a list."""
+    """5.0 as 5, as both are integers in JSON Schema; also in lists, and in lists in lists."""
     if type(value) is float and value.is_integer():
         return int(value)
     if depth and type(value) is list and not {float, list}.isdisjoint(map(type, value)):
@@ -48,7 +48,7 @@ def as_whole(value: Any, depth: int = 2) -> Any:
 
 
 def sampling(name: str, description: str, above: float | None = None) -> Any:
-    """A field of SamplingParameters with its default and range, the least value left out where it is `above`."""
+    """A field of SamplingParameters with its default and range; with `above` the range excludes its least value."""
     least, most = RANGES[name]
     least_rule: dict[str, Any] = {"ge": least} if above is None else {"gt": above}
     return Field(default=getattr(PLAIN, name), **least_rule, le=most, description=description)
@@ -71,7 +71,7 @@ class Nullable(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def drop_nulls(cls, fields: Any) -> Any:
-        """The fields that say something, whole numbers as such."""
+        """The fields that are not null, with whole numbers as integers."""
         if type(fields) is not dict:
             return fields
         return {name: as_whole(value) for name, value in fields.items() if value is not None}
@@ -80,16 +80,16 @@ class Nullable(BaseModel):
 class PromptTokensDetails(BaseModel):
     """What the prompts were made of."""
 
-    cached_tokens: int = Field(ge=0, description="Tokens whose reading was spared by an earlier, alike prompt.")
+    cached_tokens: int = Field(ge=0, description="Tokens that were not read, as an earlier prompt began alike.")
     unseen_characters: int = Field(ge=0, description="Characters of the prompts that never occurred in training.")
 
 
 class Usage(BaseModel):
-    """What was read and written, in tokens: a character each, or a byte of one the vocabulary lacks."""
+    """Tokens read and written; each is a character, or a byte of a character that the vocabulary lacks."""
 
     prompt_tokens: int = Field(ge=0, description="Tokens of the prompts, each counted once for all its texts.")
     completion_tokens: int = Field(
-        ge=0, description="Tokens drawn for all texts, a stop string's and those of `best_of` included."
+        ge=0, description="Tokens drawn for all texts, with those of stop strings and of `best_of`."
     )
     total_tokens: int = Field(ge=0, description="Both together.")
     prompt_tokens_details: PromptTokensDetails

@@ -16,7 +16,7 @@ from service.errors import Disconnected
 from service.inference.texts import Texts
 
 KEEP_ALIVE = b": keep-alive\n\n"
-"""A comment, which readers of server-sent events skip: bytes that tell everybody on the way that the stream lives."""
+"""A comment, which clients skip: it shows proxies on the way that the stream is alive."""
 
 
 async def begin(texts: Texts, request: Request) -> Grown:
@@ -43,20 +43,20 @@ async def _listen(request: Request, texts: Texts) -> None:
 
 
 class LazyBytes(NamedTuple):
-    """Bytes of a stream that `write` makes; where `slow`, in another thread, as it may take some milliseconds."""
+    """Bytes of a stream that `write` makes when they are needed; in another thread if `slow`, as it may take long."""
 
     write: Callable[[], bytes]
     slow: bool = False
 
 
 class StreamWriter(Protocol):
-    """How a dialect writes a stream of events; each LazyBytes is written and sent before the next one is asked for."""
+    """How a dialect writes a stream of events; each LazyBytes is made and sent before the next one is asked for."""
 
     def grown(self, grown: Grown) -> Iterator[LazyBytes]:
         """The events of texts that have grown or ended."""
 
     def silence(self) -> bytes:
-        """What is sent when no text has grown for a while."""
+        """The bytes that are sent when no text has grown for a while."""
 
     def error(self, failure: Failure) -> Iterator[bytes]:
         """The last events of a stream that cannot go on."""
@@ -73,9 +73,10 @@ def openai_error(failure: Failure) -> Iterator[bytes]:
 
 
 async def events(texts: Texts, writer: StreamWriter, grown: Grown, silence_seconds: float) -> AsyncIterator[bytes]:
-    """The bytes of a stream, from the pieces that came first; an error in its middle becomes its last event.
+    """The bytes of a stream; an error in its middle becomes its last event.
 
-    silence_seconds: after so many without a piece `writer.silence` is sent; where there is no first piece, at once.
+    grown: the first pieces; without any the stream begins with `writer.silence`, which is also sent after every
+    `silence_seconds` in which no text grows.
     """
     try:
         while True:
@@ -114,7 +115,7 @@ class EventStream(StreamingResponse):
         self._texts = texts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the stream until it ends or its reader leaves."""
+        """Send the stream until it ends or the client leaves."""
         try:
             await super().__call__(scope, receive, send)
         finally:

@@ -84,7 +84,7 @@ class DecodeBatch:
         return sum(int(self._counts[slot]) - piece.tokens for slot, piece in ended)
 
     def accept(self, drawn: Drawn, now: float) -> list[Event]:
-        """Take what all rows have drawn; returns the pieces that are due. A piece with a finish reason is a row's last."""
+        """Take what all rows have drawn; returns the pieces that are due. One with a finish reason is a row's last."""
         steps = drawn.ids.shape[1]
         filled = self._filled[self._at]
         begins = self._begins[self._at] + filled

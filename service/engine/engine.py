@@ -225,7 +225,7 @@ class Engine:
             self._loop.call_soon_threadsafe(self._die, error)
 
     def _next(self, index: int, worker: Worker) -> Changes[Sequence] | None:
-        """Wait for something to do; returns what has changed since the thread's last turn, or None when it is to end."""
+        """Wait for something to do; returns what has changed since the thread's last turn, None when it is to end."""
         with self._work:
             while not self._stopping:
                 changes = self._scheduler.changes(index)

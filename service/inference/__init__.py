@@ -1,1 +1,1 @@
-"""One request of ours on a served model, without HTTP: what is asked, its limits, its texts as they come."""
+"""One request on a served model, without HTTP: its limits, its prompts, its texts as they come."""

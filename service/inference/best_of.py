@@ -7,7 +7,7 @@ from service.engine.text_request import TextRequest
 
 
 def mean_logprob(piece: Piece) -> float:
-    """The mean log-probability of the ids of a text; 0 of a text without any."""
+    """The mean log-probability of the ids of a text; 0 for a text without ids."""
     if piece.logprobs is None or not len(piece.logprobs.logprobs):
         return 0.0
     return float(piece.logprobs.logprobs.mean(dtype=np.float64))

@@ -6,9 +6,9 @@ from service.settings import Settings
 
 
 def check_limits(request: TextRequest, settings: Settings, echoes: int = 1) -> None:
-    """Raise ParameterError where a request asks for more than the settings allow.
+    """Raise ParameterError if a request asks for more than the settings allow.
 
-    echoes: how often the answer has each prompt.
+    echoes: how often the answer repeats each prompt.
     """
     longest = max(map(len, request.prompts))
     if longest > settings.max_prompt_characters:
@@ -17,7 +17,7 @@ def check_limits(request: TextRequest, settings: Settings, echoes: int = 1) -> N
     work = request.work(echoes)
     if work > settings.max_work:
         message = (
-            f"This may take {work:,} characters, of prompts and texts and of the likeliest ones reported for each; "
+            f"This may take {work:,} characters, counting prompts, texts and the likeliest ones reported for each; "
             f"this server's max_work is {settings.max_work:,}: ask for fewer prompts, texts, max_tokens or logprobs."
         )
         raise ParameterError("max_tokens" if len(request.prompts) == 1 else "prompt", message)

@@ -1,4 +1,4 @@
-"""The model a server serves, loaded once: its name, its vocabulary, and a decoder that steps it."""
+"""The model a server serves, loaded once: its name, its vocabulary and its decoder."""
 
 import hashlib
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ from service.settings import Settings
 
 @dataclass(frozen=True, kw_only=True)
 class ServedModel:
-    """What requests are answered with.
+    """The model that answers requests.
 
-    name: what it is asked for by; created: when its files were written, seconds since 1970.
-    parameters: how many numbers the network learnt.
-    fingerprint: of all that a seed's text depends on; as long as it is the same, so is the text.
-    held_out: how surprising text is to it that it was not trained on; None where the checkpoint does not say.
+    name: by which requests ask for it; created: when its files were written, seconds since 1970.
+    parameters: how many the network has.
+    fingerprint: of all that the text of a seed depends on; the same fingerprint means the same text.
+    held_out: how surprising text it was not trained on is to it; None if the checkpoint does not say.
     """
 
     name: str
@@ -59,7 +59,7 @@ def _fingerprint(folder: Path, where: str) -> str:
 
 
 def _on_gpu(checkpoint: Checkpoint) -> AnyDecoder:
-    """A decoder on the GPU. Raises SettingsError where PyTorch or the GPU is missing."""
+    """A decoder on the GPU. Raises SettingsError if PyTorch or the GPU is missing."""
     try:
         from model.decoding.cuda_decoder import CudaDecoder
     except ImportError as error:

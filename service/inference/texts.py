@@ -1,4 +1,4 @@
-"""A request of our own that every dialect translates to and from, and its texts as they come.
+"""The texts of one request as they come; every dialect translates its requests to it and its texts from it.
 
 How a dialect uses it, in the event loop's thread:
 
@@ -6,17 +6,17 @@ How a dialect uses it, in the event loop's thread:
     texts.submit()  # all prompts or none: raises QueueFull, Draining, EngineStopped, ParameterError
     try:
         while not texts.ended:
-            for index, piece in await texts.take():  # raises a ServiceError; an error before the first has a status
+            for index, piece in await texts.take():  # raises a ServiceError; before the first piece it has a status
                 ...  # text number `index` is text index % n of prompt index // n
         print(texts.usage())
     finally:
         texts.release()
 
-With `interval=None` the one `take` returns every text whole. `take(timeout)` returns nothing after so many seconds of
-silence, which is the moment for a comment line that keeps a stream alive. What is known of prompt number i is
-`texts.prompts[i]`, its `scores` included, which are there with the first piece of any of its own texts.
+With `interval=None` one `take` returns every text whole. `take(timeout)` returns nothing after that many seconds of
+silence, so that a stream can be kept alive. `texts.prompts[i]` is what is known of prompt number i; its `scores` are
+there with the first piece of any of its texts.
 
-Scores of a prompt of any length in flat memory: `on_scores` is called with (prompt's index, Slice) as slices are read.
+To score a prompt of any length in constant memory, `on_scores` is called with (prompt's index, Slice) as it is read.
 """
 
 import asyncio
@@ -38,16 +38,16 @@ from service.inference.served_model import ServedModel
 
 logger = logging.getLogger(__name__)
 
-# What the event loop's own thread prepares, in about a millisecond: characters, with those that a text counts as.
+# Characters that the event loop's own thread prepares, in about a millisecond; each text counts as some.
 INSTANT = 20_000
 
-# What is logged of a request where prompts are logged at all: enough to know them again.
+# How much of a request is logged, if prompts are logged at all: enough to recognise it.
 LOGGED_PROMPTS = 10
 LOGGED_CHARACTERS = 1_000
 
 
 class Usage(NamedTuple):
-    """What a request took, in ids; a prompt counts once however many texts it has, and every drawn text counts."""
+    """What a request took, in ids: each prompt once, and every drawn text."""
 
     prompt_tokens: int
     completion_tokens: int
@@ -58,7 +58,7 @@ class Usage(NamedTuple):
 class TextPrompt:
     """What is known of one prompt.
 
-    text: as it was given, or what its ids spell. ids: its own (tokens,), none for an empty one.
+    text: as it was given, or decoded from its ids. ids: (tokens,), none for an empty prompt.
     unseen: how many of its characters never occurred in training.
     """
 
@@ -70,14 +70,14 @@ class TextPrompt:
 
     @property
     def cached(self) -> int:
-        """Ids whose reading an earlier, alike prompt has spared."""
+        """Ids that need not be read, because the state after them came from the prefix cache."""
         return self._group.cached
 
     @property
     def scores(self) -> Scored | None:
-        """How likely its ids were, all but the first, (tokens - 1,), once it is read.
+        """How likely its ids were, all but the first, (tokens - 1,), once the prompt is read.
 
-        None where nobody asked or `on_scores` takes them.
+        None if the request does not ask for them, or `on_scores` takes them.
         """
         scoring = self._group.scoring
         return None if scoring is None or self._group.unread else scoring.kept
@@ -106,7 +106,7 @@ class Texts:
 
     @classmethod
     async def prepare(cls, model: ServedModel, engine: Engine, request: TextRequest) -> "Texts":
-        """The texts of a request; what would hold up everyone else's text is prepared in another thread.
+        """The texts of a request; a large request is prepared in another thread, so that no other text waits for it.
 
         Raises ParameterError on unknown ids and on stop strings, TokenizerError on text that is not Unicode.
         """
@@ -115,13 +115,13 @@ class Texts:
         return await asyncio.to_thread(cls, model, engine, request)
 
     def submit(self) -> None:
-        """Let the texts be written. See `Engine.submit` for what it raises; then there is nothing to release."""
+        """Have the texts generated. Raises what `Engine.submit` does; then there is nothing to release."""
         self._engine.submit(*self._groups)
         if self._engine.log_prompts:
             self._log()
 
     def release(self) -> None:
-        """Release the texts, whatever has become of them; calling it again does nothing."""
+        """Release the texts, finished or not; a second call does nothing."""
         self._engine.release(*self._groups)
 
     def fail(self, error: ServiceError) -> None:
@@ -139,7 +139,7 @@ class Texts:
         return best(grown, self.request, len(self.prompts)) if grown and self.request.drawn > self.request.n else grown
 
     def usage(self) -> Usage:
-        """What was read and written, as far as it has arrived."""
+        """Ids read and drawn, as far as they have arrived."""
         return Usage(
             sum(prompt.tokens for prompt in self.prompts),
             sum(self._output.tokens),
@@ -148,7 +148,7 @@ class Texts:
         )
 
     def _log(self) -> None:
-        """Log what was asked, as far as it is not too long."""
+        """Log the request, shortened if it is long."""
         request = self.request
         asked = {
             "prompts": [prompt.text[:LOGGED_CHARACTERS] for prompt in self.prompts[:LOGGED_PROMPTS]],
@@ -161,7 +161,7 @@ class Texts:
 
 
 def _drawable(request: TextRequest, ids: NDArray[np.int64]) -> TextRequest:
-    """The request without a bias on ids that are never drawn: each row goes through those that are left."""
+    """The request without a bias on ids that are never drawn: every row applies each bias that is left."""
     biases = request.parameters.logit_bias
     if not biases:
         return request

@@ -46,7 +46,7 @@ class Answer:
 
     @property
     def size(self) -> int:
-        """About how much JSON the whole answer is, in tokens and the likeliest in their places."""
+        """About how much JSON the whole answer is, in tokens and likeliest ones beside them."""
         return self._texts.request.work(self._n if self._echo else 0) if self._asked else 0
 
     def whole(self, ended: Grown) -> bytes:
@@ -129,9 +129,9 @@ class Answer:
 
 
 def characters(piece: Piece) -> Sequence[Piece]:
-    """A piece for each character of one; what the text ended with is said by the last.
+    """A piece for each character of a piece; the last has the finish reason.
 
-    Log-probabilities are shared out where each character is an id; where they are not, the piece stays whole.
+    Log-probabilities are divided among them if each character is one id; otherwise the piece stays whole.
     """
     if piece.logprobs is not None and len(piece.logprobs.ids) != len(piece.text):
         return [piece]

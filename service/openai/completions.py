@@ -1,4 +1,4 @@
-"""POST /v1/completions: translates OpenAI's request into one of ours and answers it."""
+"""POST /v1/completions: translates OpenAI's request into a TextRequest and answers it."""
 
 import asyncio
 from dataclasses import fields
@@ -22,7 +22,7 @@ from service.request_context import request_context
 from service.settings import Settings
 
 SAMPLING = {field.name for field in fields(SamplingParameters)} - {"logit_bias"}
-INSTANT = 5_000  # tokens, with the likeliest in their places, that the event loop's own thread makes JSON
+INSTANT = 5_000  # tokens and likeliest ones beside them that the event loop's own thread writes as JSON
 
 
 class Completions:

@@ -14,11 +14,11 @@ from service.api.sse import ENCODE
 from service.engine.output import Logprobs
 from service.inference.texts import TextPrompt
 
-BLOCK = 1024  # tokens made JSON at a time, so that no thread keeps the others waiting for long
+BLOCK = 1024  # tokens written as JSON at a time, so that other threads get their turn
 
 
 class Arrays(NamedTuple):
-    """The entries of the four arrays as JSON, without the brackets, so that they can be put one after the other."""
+    """The entries of the four arrays as JSON, without brackets, so that parts can be joined."""
 
     tokens: str = ""
     token_logprobs: str = ""
@@ -33,19 +33,19 @@ def together(*parts: Arrays) -> str:
 
 
 def token_names(tokenizer: Tokenizer) -> list[str]:
-    """What each id is called: its character, or a byte in the way OpenAI writes one."""
+    """The name of each id: its character, or a byte in the way OpenAI writes one."""
     return [f"bytes:\\x{byte:02x}" for byte in range(BYTES)] + list(tokenizer.characters)
 
 
 class Offsets:
-    """Where in a text its ids begin, in characters; the bytes of one character all where it begins."""
+    """Where in a text its ids begin, in characters; all bytes of a character have the offset of the character."""
 
     def __init__(self, tokenizer: Tokenizer, start: int) -> None:
         self._stream = TextStream(tokenizer)
         self._at = start
 
     def of(self, ids: Sequence[int]) -> list[int]:
-        """Those of the next ids."""
+        """The offsets of the next ids."""
         start = self._at
         if not self._stream.holding and (not ids or min(ids) >= BYTES):
             self._at += len(ids)
@@ -58,7 +58,7 @@ class Offsets:
 
 
 class ArraysWriter:
-    """Writes the arrays of one text; for several stretches of it in order.
+    """Writes the arrays of one text, one part of it after the other.
 
     names: as `token_names` has them. start: characters of the whole text before this one.
     """
@@ -107,7 +107,7 @@ class ArraysWriter:
     def _tops(
         self, ids: list[int], values: list[float], top_ids: NDArray[np.int32], top_logprobs: NDArray[np.float32]
     ) -> list[dict[str, float]]:
-        """For each place the likeliest tokens, likeliest first, and the one that is there."""
+        """For each position the likeliest tokens, likeliest first, and the token that is there."""
         names = self._names
         return [
             {**dict(zip([names[other] for other in others], theirs, strict=True)), names[token]: value}

@@ -34,7 +34,7 @@ STREAM = {
 
 
 class Information:
-    """Answers what is served."""
+    """Answers which models are served."""
 
     def __init__(self, model: ServedModel) -> None:
         self.card = ModelCard(id=model.name, created=model.created)
@@ -51,7 +51,7 @@ class Information:
 
 
 def router(model: ServedModel, engine: Engine, settings: Settings) -> APIRouter:
-    """All routes, answering with one model and its engine."""
+    """The routes of this dialect, for one model and its engine."""
     completions = Completions(model, engine, settings)
     information = Information(model)
     routes = APIRouter()

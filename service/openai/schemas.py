@@ -76,7 +76,7 @@ BIASES = {
 
 
 def prompts_of(prompt: Any) -> list[str | list[int]]:
-    """The prompts of a request, whichever of the four ways they were sent."""
+    """The prompts of a request, sent in any of four ways."""
     if isinstance(prompt, str):
         return [whole_characters(prompt)]
     kinds = set(map(type, prompt)) if isinstance(prompt, list) else set()
@@ -91,7 +91,7 @@ def prompts_of(prompt: Any) -> list[str | list[int]]:
 
 
 def no_suffix(suffix: str) -> str:
-    """Nothing, which is all that a suffix may say."""
+    """Only an empty suffix is accepted."""
     if suffix:
         message = "this model only continues text and fills no gaps; leave suffix out and send what comes before it"
         raise PydanticCustomError("suffix", message)
@@ -99,7 +99,7 @@ def no_suffix(suffix: str) -> str:
 
 
 def matching(pattern: str, remedy: str) -> AfterValidator:
-    """Lets text through that matches a pattern as a whole, and otherwise says what would."""
+    """A check that a text matches a pattern as a whole; its error names the `remedy`."""
 
     def check(text: str) -> str:
         if not re.fullmatch(pattern, text):
@@ -110,7 +110,7 @@ def matching(pattern: str, remedy: str) -> AfterValidator:
 
 
 def completion_schema(schema: dict[str, Any]) -> None:
-    """Say in the schema that optional fields may be null and which go together, and show some requests."""
+    """Add to the schema that optional fields may be null, which fields go together, and some examples."""
     null_is_absent(schema)
     schema["examples"] = EXAMPLES
     schema["if"] = {"properties": {"stream_options": {"type": "object"}}, "required": ["stream_options"]}
@@ -144,8 +144,8 @@ class CompletionRequest(Nullable):
 
     prompt: Annotated[list[str | list[int]], PlainValidator(prompts_of), WithJsonSchema(PROMPTS)] = Field(
         description=f"The text to continue; or up to {MOST_PROMPTS} of them; or one or up to {MOST_PROMPTS} as lists "
-        "of the ids that /tokenize has. Any Unicode: characters the training never showed are read as bytes. An empty "
-        "prompt begins a new line. Its length is limited, to 1,000,000 characters unless the server is set otherwise.",
+        "of ids, as /tokenize gives them. Any Unicode: characters unseen in training are read as bytes. An empty "
+        "prompt begins a new line. Its length is limited, to 1,000,000 characters by default.",
     )
     model: Name | None = Field(
         default=None, description="The model's name, as /v1/models lists it. Absent: the model that is served."
@@ -154,24 +154,25 @@ class CompletionRequest(Nullable):
         default=DEFAULT_MAX_TOKENS,
         ge=0,
         le=LARGEST_MAX_TOKENS,
-        description="How many characters to write at most. 0 writes none: with `echo` and `logprobs` it scores.",
+        description="Most characters to write. 0 writes none, and `echo` with `logprobs` scores the prompt.",
     )
     min_tokens: int = Field(
-        default=0, ge=0, le=LARGEST_MAX_TOKENS, description="So many characters are written before `stop` is looked at."
+        default=0, ge=0, le=LARGEST_MAX_TOKENS, description="Characters to write before `stop` is looked at."
     )
     temperature: float = sampling(
-        "temperature", "Divides the logits: below 1 likelier, above 1 wilder characters. 0 takes the likeliest always."
+        "temperature", "Divides the logits: below 1 likelier, above 1 rarer characters. 0 always takes the likeliest."
     )
     top_p: float = sampling(
-        "top_p", "Draw among the fewest characters that hold this share of the probability. 1 = all.", above=0
+        "top_p", "Draw among the fewest likeliest characters that have this share of the probability. 1 = all.", above=0
     )
     top_k: int = sampling("top_k", "Draw among this many of the likeliest characters. 0 = all.")
     min_p: float = sampling("min_p", "Leave out characters less likely than this share of the likeliest. 0 = none.")
     presence_penalty: float = sampling(
-        "presence_penalty", "Taken from the logit of every character the text has already. 0 = none."
+        "presence_penalty", "Subtracted from the logit of every character that the text has already. 0 = none."
     )
     frequency_penalty: float = sampling(
-        "frequency_penalty", "Taken from the logit of a character once for each time the text has it. 0 = none."
+        "frequency_penalty",
+        "Subtracted from the logit of a character once for each time it occurs in the text. 0 = none.",
     )
     repetition_penalty: float = sampling(
         "repetition_penalty", "Divides the logit, where positive, of every character of prompt and text. 1 = none."
@@ -179,8 +180,8 @@ class CompletionRequest(Nullable):
     logit_bias: Annotated[dict[Id, Bias], WithJsonSchema(BIASES)] = Field(
         default={},
         max_length=MOST_BIASES,
-        description=f"Added to the logits of ids, by id; -{LARGEST_BIAS} as good as bans one, {LARGEST_BIAS} as good "
-        "as wants no other.",
+        description=f"Added to the logits of ids, by id; -{LARGEST_BIAS} nearly bans an id, {LARGEST_BIAS} nearly "
+        "bans all others.",
     )
     seed: int | None = Field(
         default=None,
@@ -203,15 +204,15 @@ class CompletionRequest(Nullable):
         default=None,
         ge=1,
         le=LARGEST_N,
-        description="Write so many texts for each prompt and return the `n` whose characters are likeliest on average, "
+        description="Write this many texts of each prompt; return the `n` whose characters are likeliest on average, "
         "likeliest first. At least `n`; more than `n` only without `stream`. Absent: `n`.",
     )
-    echo: bool = Field(default=False, description="Begin each text with its prompt, its `logprobs` too.")
+    echo: bool = Field(default=False, description="Begin each text and its `logprobs` with those of its prompt.")
     logprobs: int | None = Field(
         default=None,
         ge=0,
         le=MOST_LOGPROBS,
-        description="Tell how likely each character was, and so many of the likeliest in its place, before temperature "
+        description="Report how likely each character was, and this many likeliest ones there, before temperature "
         "and penalties. Absent: nothing.",
     )
     stream: bool = Field(default=False, description="Send the text as server-sent events while it is written.")
@@ -223,7 +224,7 @@ class CompletionRequest(Nullable):
         description="Milliseconds between two events of a text in a stream; the first comes at once. 0 = every "
         "character is an event of its own. Absent: as the server is set.",
     )
-    user: Name | None = Field(default=None, description="Whom the text is for. Accepted and not used.")
+    user: Name | None = Field(default=None, description="The user that the text is for. Accepted and not used.")
     request_id: RequestId | None = Field(
         default=None,
         description="A name for the request: the answer's `id` is cmpl- and this, and X-Request-Id is this. Absent: "
@@ -242,7 +243,7 @@ class CompletionRequest(Nullable):
     @field_validator("stream_options")
     @classmethod
     def only_in_a_stream(cls, options: StreamOptions | None, info: ValidationInfo) -> StreamOptions | None:
-        """The options of a stream, where there is one."""
+        """The options of a stream; an error if the request does not ask for one."""
         if options is not None and info.data.get("stream") is False:
             raise PydanticCustomError("no_stream", "they say how to stream; send stream as true, or leave them out")
         return options
@@ -257,19 +258,21 @@ class CompletionRequest(Nullable):
 class Logprobs(BaseModel):
     """How likely the tokens of a text were, in arrays with an entry for each: a character, or a byte of one.
 
-    In a stream those of the tokens since the event before. Also those whose text is held back or left out, as a stop
-    string is, so the arrays may reach beyond the text.
+    In a stream of the tokens since the event before. Tokens whose text is held back or left out, as a stop string's is,
+    are among them, so the arrays may have more than the text.
     """
 
     tokens: list[str] = Field(description="The character, or as in bytes:\\xe9 the byte of one the vocabulary lacks.")
     token_logprobs: list[float | None] = Field(
-        description="ln of the probability of each; null for the first of the prompt, -9999 at least. Of the prompt's "
-        "tokens among all there are, of those written among those that the training showed and that may be written."
+        description="ln of the probability of each, at least -9999; null for the first token of the prompt. For tokens "
+        "of the prompt it is among all tokens, for written tokens among those that occurred in training."
     )
     top_logprobs: list[dict[str, float] | None] = Field(
-        description="The likeliest tokens in the place of each, as many as `logprobs` says, and the token itself."
+        description="For each token the likeliest ones there, as many as `logprobs` says, and the token itself."
     )
-    text_offset: list[int] = Field(description="Where in the text each begins, in characters, the prompt's if echoed.")
+    text_offset: list[int] = Field(
+        description="Where in the text each begins, in characters, an echoed prompt included."
+    )
 
 
 class Choice(BaseModel):
@@ -288,14 +291,14 @@ class Choice(BaseModel):
 class Completion(BaseModel):
     """The answer to a completion request; in a stream, each event's data."""
 
-    id: str = Field(description="A name of this answer, the same in all events of a stream.")
+    id: str = Field(description="The id of this answer, the same in all events of a stream.")
     object: Literal["text_completion"] = "text_completion"
     created: int = Field(description="When it was asked for, in seconds since 1970.")
     model: str = Field(description="The model that wrote the text.")
     system_fingerprint: str = Field(
-        description="What the model computes with: as long as it is the same, so is the text of a seed."
+        description="A hash of the model and its arithmetic: while it stays the same, so does the text of a seed."
     )
-    seed: int = Field(description="The seed of the draws; send it to have the same text again.")
+    seed: int = Field(description="The seed of the draws; send it to get the same text again.")
     choices: list[Choice] = Field(description="The texts in order; in a stream, one that grew, or none beside usage.")
     usage: Usage | None = Field(
         default=None, description="Null in a stream, except where `stream_options` asks for it."
