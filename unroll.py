@@ -117,6 +117,17 @@ def make_program() -> "Typer":
         def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002
             return mount(cmd_name) if cmd_name in VERBS else None
 
+        def invoke(self, ctx: Any) -> Any:
+            """Run a verb; what its command line has wrong is shown and not obeyed by the terminal."""
+            try:
+                return super().invoke(ctx)
+            except Exception as error:
+                if isinstance(message := getattr(error, "message", None), str):
+                    from model.terminal import for_terminal
+
+                    error.message = for_terminal(message)  # type: ignore[attr-defined]
+                raise
+
     def show_version(wanted: bool) -> None:
         """Print the version and end."""
         if wanted:
@@ -164,17 +175,32 @@ def __getattr__(name: str) -> "Typer":
 
 
 def main() -> None:
-    """Run the program; an error of ours is a sentence on standard error and exit code 1, never a traceback."""
+    """Run the program; an error of ours is a sentence on standard error and exit code 1, never a traceback.
+
+    So is an error of the system about a path: which it is, and what it says of it.
+    """
     hear_signals()
     from model.errors import UnrollError
 
     try:
         make_program()(prog_name="unroll")
     except UnrollError as error:
-        from rich.console import Console
+        refuse(str(error))
+    except OSError as error:
+        if not isinstance(error.filename, str | bytes):
+            raise
+        path = os.fsdecode(error.filename)
+        refuse(
+            f"{path[:200]}{'…' * (len(path) > 200)} cannot be used: {error.strerror}. Check the path, or name another."
+        )
 
-        Console(stderr=True, highlight=False).print(f"unroll: {error}", markup=False, style="red", soft_wrap=True)
-        sys.exit(1)
+
+def refuse(sentence: str) -> None:
+    """End with a sentence on standard error and exit code 1."""
+    from model.terminal import TerminalConsole
+
+    TerminalConsole(stderr=True).print(f"unroll: {sentence}", style="red", soft_wrap=True)
+    sys.exit(1)
 
 
 if __name__ == "__main__":

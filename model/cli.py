@@ -1,6 +1,5 @@
 """The verbs `unroll generate` and `unroll info`: what a checkpoint writes and what it is, for a terminal or as JSON."""
 
-import io
 import json
 import os
 import secrets
@@ -10,10 +9,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from model.errors import ParameterError
+from model.terminal import TerminalConsole, for_terminal, json_for_terminal, never_fail
 
 INTERRUPTED = 130  # the exit code of a program that Ctrl-C ended
 ONLY_WHERE_SET = ("network skip",)  # that many networks do without: no row of a table for a reader
@@ -187,7 +186,7 @@ def info(checkpoint: CheckpointArgument = None, as_json: JsonOption = False) -> 
         if name in ONLY_WHERE_SET and not value:
             continue
         table.add_row(plain(name.replace("_", " ")), plain(value))
-    Console(highlight=False, markup=False, emoji=False).print(table)
+    TerminalConsole().print(table)
 
 
 def describe(checkpoint: Any, folder: Path) -> dict[str, Any]:
@@ -233,35 +232,37 @@ def flatten(values: Mapping[str, Any], above: str = "") -> dict[str, Any]:
 
 
 def plain(value: Any) -> str:
-    """A JSON value as a reader likes it: digits in groups, and no character that would steer the terminal."""
+    """A JSON value as a reader likes it: digits in groups."""
     match value:
         case bool() | None:
-            text = {True: "yes", False: "no", None: "unknown"}[value]
+            return {True: "yes", False: "no", None: "unknown"}[value]
         case int():
-            text = f"{value:,}"
+            return f"{value:,}"
         case float():
-            text = f"{value:.6g}"
+            return f"{value:.6g}"
         case str():
-            text = value
+            return value
         case _:
-            text = json.dumps(value, ensure_ascii=False)
-    return "".join(character if character.isprintable() or character == "\n" else "\ufffd" for character in text)
+            return json.dumps(value, ensure_ascii=False)
 
 
 def write(text: str) -> None:
-    """Text as it is, at once; a character the terminal's encoding lacks becomes a question mark."""
-    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
-        sys.stdout.reconfigure(errors="replace")
-    sys.stdout.write(text)
+    """Text at once: as it is into a file or pipe, harmless on a terminal.
+
+    A character that the encoding lacks becomes a question mark.
+    """
+    never_fail(sys.stdout)
+    sys.stdout.write(for_terminal(text) if sys.stdout.isatty() else text)
     sys.stdout.flush()
 
 
 def print_json(value: Any) -> None:
     """One JSON object in UTF-8, as RFC 8259 wants it, whatever the terminal's encoding."""
-    sys.stdout.buffer.write((json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode("utf-8"))
+    written = json_for_terminal(json.dumps(value, indent=2, ensure_ascii=False))
+    sys.stdout.buffer.write(f"{written}\n".encode())
     sys.stdout.flush()
 
 
 def note(message: str) -> None:
     """One line on standard error."""
-    Console(stderr=True, highlight=False).print(f"note: {message}", markup=False, style="yellow", soft_wrap=True)
+    TerminalConsole(stderr=True).print(f"note: {message}", style="yellow", soft_wrap=True)

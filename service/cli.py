@@ -113,8 +113,8 @@ def _announce(app: Any, url: str) -> None:
 
 
 def _write(lines: Any) -> None:
-    from rich.console import Console
+    from model.terminal import TerminalConsole
 
-    console = Console(highlight=False, markup=False, soft_wrap=True)
+    console = TerminalConsole()
     for line in lines:
-        console.print(line)
+        console.print(line, soft_wrap=True)

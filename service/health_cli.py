@@ -47,7 +47,9 @@ def health(
       unroll health --port 9000 --live
     """
     settings = Settings(host=host, port=port, tls_certificate=tls_certificate)
-    typer.echo(ask(settings, LIVE if live else READY, timeout_seconds))
+    from model.terminal import in_a_line
+
+    typer.echo(in_a_line(ask(settings, LIVE if live else READY, timeout_seconds)))
 
 
 def ask(settings: Settings, path: str, timeout_seconds: float) -> str:
