@@ -46,11 +46,11 @@ ERROR_SHAPES: dict[str, Shape] = {**tgi_errors.ERROR_SHAPES}
 
 
 def create_app(settings: Settings, decoder: type[Decoder] = Decoder, keys: ApiKeys | None = None) -> FastAPI:
-    """An application that serves the checkpoint the settings name; its engine runs while the application does.
+    """An application that serves the checkpoint of the settings; its engine runs while the application does.
 
-    keys: who may use it; None = those of the settings.
+    keys: of those who may use it; None = the keys of the settings.
     `app.state` holds the `model`, `engine`, `ledger` and `metrics`, for the program that runs the application.
-    Raises CheckpointError and SettingsError, before anything is started, on what cannot be served.
+    Raises CheckpointError and SettingsError, before anything is started, if the checkpoint cannot be served.
     """
     model = ServedModel.load(settings, decoder)
     engine = Engine(model.decoder, settings)
@@ -103,17 +103,17 @@ def _answer(app: FastAPI, model: ServedModel, engine: Engine, settings: Settings
 
 
 def _guard(app: FastAPI, keys: ApiKeys, settings: Settings) -> None:
-    """What a request passes on its way in. The last that is added stands outermost."""
+    """The middleware. The last that is added is the outermost."""
     most, seconds = settings.max_body_bytes, settings.body_seconds
     app.add_middleware(BodyLimit, max_bytes=most, seconds=seconds, ledger=app.state.ledger)
     app.add_middleware(RateLimit, limiter=_limiter(settings))
     app.add_middleware(Auth, keys=keys, hosts=settings.hosts)
-    if settings.cors_origins is not None:  # a browser's question before a request needs no key
+    if settings.cors_origins is not None:  # a browser's preflight request has no key
         app.add_middleware(CORSMiddleware, **_cors(settings.cors_origins))
     stack = app.build_middleware_stack
 
     def seen() -> ASGIApp:
-        """Around Starlette's own outermost layer, so that the answer to a mistake of ours passes it, too."""
+        """Around Starlette's own outermost layer, so that answers to internal errors pass it, too."""
         secure = SecurityHeaders(stack(), settings.tls_certificate is not None)
         return AccessLog(secure, app.state.metrics, paths_of(app), settings.access_log)
 
@@ -125,7 +125,7 @@ def _limiter(settings: Settings) -> RateLimiter:
 
 
 def _cors(origins: str) -> dict[str, Any]:
-    """Pages of these origins may read answers; a key is theirs to have, as no cookie is ever believed."""
+    """Pages of these origins may read answers. They have to send a key themselves, as cookies are not used."""
     return {
         "allow_origins": listed(origins),
         "allow_methods": ["GET", "POST"],

@@ -1,4 +1,4 @@
-"""The verb `serve`: a flag and a variable for every setting, the first before the second."""
+"""The verb `serve`: a flag and an environment variable for every setting; the flag wins."""
 
 import inspect
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from service.settings import Settings, flag_of, variable_of
 
 
 def with_settings(verb: Callable[..., None]) -> Callable[..., None]:
-    """The verb with a parameter for each setting, for typer to read; it is called with them as `settings`."""
+    """The verb with a parameter for each setting, for typer to read; the verb gets them as `settings`."""
     types = get_type_hints(Settings)
     parameters = [
         inspect.Parameter(
@@ -38,7 +38,7 @@ def with_settings(verb: Callable[..., None]) -> Callable[..., None]:
 
 
 def _option(name: str, default: Any, about: Any) -> Any:
-    """A flag that its environment variable stands in for; the checkpoint is an argument."""
+    """A flag and its environment variable; the checkpoint is an argument."""
     described: dict[str, Any] = {"envvar": variable_of(name), "help": about["description"].replace("[", "\\[")}
     if name == "checkpoint":
         return typer.Argument(show_default="the Shakespeare model that comes with Unroll", **described)
@@ -81,7 +81,7 @@ def serve(
     run(settings, _announce)
 
 
-SOURCES = {"COMMANDLINE": "flag", "ENVIRONMENT": "environment"}  # of what typer calls them
+SOURCES = {"COMMANDLINE": "flag", "ENVIRONMENT": "environment"}  # by the names that typer has
 
 
 def _print(settings: Settings, context: typer.Context) -> None:

@@ -1,4 +1,4 @@
-"""What the environment says to the server: which variables are settings, and which a typing error would lose."""
+"""Environment variables of the server: which are settings, and which are misspelt ones."""
 
 import difflib
 import os
@@ -9,13 +9,13 @@ from dataclasses import fields
 from service.errors import SettingsError
 from service.settings import ENVIRONMENT, Settings, variable_of
 
-# Kubernetes tells every container of a service by the name of `unroll` in variables of these names.
+# Kubernetes sets variables of these names in every container, if a service is called `unroll`.
 KUBERNETES = re.compile(ENVIRONMENT + r"(SERVICE_(HOST|PORT\w*)|PORT_\d+_(TCP|UDP|SCTP)\w*)")
 KUBERNETES_PORT = re.compile(r"(tcp|udp|sctp)://.*")
 
 
 def check_environment(environment: Mapping[str, str] = os.environ) -> None:
-    """Raise SettingsError on a variable that looks like a setting and is none; names the one that was meant."""
+    """Raise SettingsError on a variable that looks like a setting but is not one; names the one probably meant."""
     known = [variable_of(one.name) for one in fields(Settings)]
     for name in sorted(environment):
         if name.startswith(ENVIRONMENT) and name not in known and not KUBERNETES.fullmatch(name):
@@ -27,5 +27,5 @@ def check_environment(environment: Mapping[str, str] = os.environ) -> None:
 
 
 def port_number(text: str) -> int:
-    """The port as a number; where a service is called `unroll`, Kubernetes puts a URL there, which is none of ours."""
+    """The port as a number; the default for a URL, which Kubernetes puts there if a service is called `unroll`."""
     return Settings.port if KUBERNETES_PORT.fullmatch(str(text)) else int(text)

@@ -1,4 +1,4 @@
-"""The verb `health`: asks the server beside it whether it is well, as a container's health check does."""
+"""The verb `health`: asks the server on this machine whether it is well, for the health check of a container."""
 
 import http.client
 import json
@@ -13,13 +13,13 @@ from service.errors import SettingsError
 from service.settings import Settings, flag_of, variable_of
 
 READY, LIVE = "/health/ready", "/health/live"
-ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # who listens on all addresses hears this one, too
-TIMEOUT_SECONDS = 3.0  # below the five the image's check is given, so that the sentence is ours
-MOST_BYTES = 65_536  # of an answer; another program on the port may send anything
+ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # a server on all addresses listens on these, too
+TIMEOUT_SECONDS = 3.0  # below the five of the image's health check, so that this program can say what is wrong
+MOST_BYTES = 65_536  # of an answer, as another program on the port may send anything
 
 
 def _like_the_server(name: str, **more: Any) -> Any:
-    """A flag that means what it means to `unroll serve`, and has the same variable."""
+    """A flag with the meaning and the environment variable it has for `unroll serve`."""
     return typer.Option(flag_of(name), envvar=variable_of(name), **more)
 
 
@@ -55,7 +55,7 @@ def health(
 def ask(settings: Settings, path: str, timeout_seconds: float) -> str:
     """What the server answers about itself, as a sentence.
 
-    Raises SettingsError where it is not well, does not answer in time, or something else answers.
+    Raises SettingsError if it is not well or does not answer in time, or if something else answers.
     """
     connection = _connection(settings, timeout_seconds)
     where = f"{connection.host} port {connection.port}"
@@ -82,8 +82,8 @@ def _connection(settings: Settings, timeout_seconds: float) -> http.client.HTTPC
     host = ANYWHERE.get(settings.host, settings.host)
     if settings.tls_certificate is None:
         return http.client.HTTPConnection(host, settings.port, timeout=timeout_seconds)
-    # Nothing secret is sent, and to this machine; the certificate names the public host, and may be newer on the disk
-    # than in the server, so it proves nothing here.
+    # Nothing secret is sent, and only to this machine. The certificate names the public host, and the file may be
+    # newer than what the server uses, so checking it proves nothing here.
     unverified = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     unverified.check_hostname = False
     unverified.verify_mode = ssl.CERT_NONE
@@ -91,7 +91,7 @@ def _connection(settings: Settings, timeout_seconds: float) -> http.client.HTTPC
 
 
 def _status(body: bytes) -> str | None:
-    """The word a health route answers with; None where it is no health route's answer."""
+    """The status in the answer of a health route; None for any other answer."""
     try:
         return str(json.loads(body)["status"])[:100]
     except (ValueError, KeyError, TypeError):

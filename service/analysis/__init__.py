@@ -1,1 +1,1 @@
-"""What can be asked about a text instead of its continuation: scores, ids and characters."""
+"""Facts about a text in place of its continuation: scores, ids and characters."""

@@ -1,4 +1,4 @@
-"""The answer of /v1/score, built while the texts are read."""
+"""The answer of /v1/score, made from scores that come while the texts are read."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -9,7 +9,7 @@ from service.analysis.score_schemas import ScoreRequest
 from service.analysis.score_tally import BITS, Tally, details
 from service.api.error_responses import Failure
 from service.api.sse import DONE, ENCODE, ServerSentEvent
-from service.api.streaming import LazyBytes, openai_error
+from service.api.streaming import StreamBytes, openai_error
 from service.engine.output import Grown
 from service.engine.prompt_scores import PromptScores, Slice
 from service.engine.text_request import TextRequest
@@ -26,7 +26,7 @@ WARM = " The texts were read after a context, the passages after none."
 class ScoreAnswer:
     """The answer to one request, whole or as a stream, from the scores that come while its texts are read.
 
-    prefix: what is read before each text: the context, or a line break. cached: ids of it that were read before.
+    prefix: read before each text: the context, or a line break. cached: ids of it that came from the prefix cache.
     texts: set before the first score comes.
     """
 
@@ -44,7 +44,7 @@ class ScoreAnswer:
         self.texts: Texts
 
     def request(self, namespace: bytes, arrived: float) -> TextRequest:
-        """What the engine is asked for."""
+        """The request to the engine."""
         return TextRequest(
             prompts=[self.prefix + text for text in self.body.texts],
             parameters=SamplingParameters(),
@@ -57,7 +57,7 @@ class ScoreAnswer:
         )
 
     def expect(self, texts: Texts) -> None:
-        """Make ready for the scores of these texts."""
+        """Prepare to take the scores of these texts."""
         self.texts = texts
         size = self.model.tokenizer.size
         for prompt in texts.prompts:
@@ -68,7 +68,7 @@ class ScoreAnswer:
         """Take some scores of one text."""
         self.tallies[index].take(slice_)
 
-    def grown(self, grown: Grown) -> Iterator[LazyBytes]:  # noqa: ARG002
+    def grown(self, grown: Grown) -> Iterator[StreamBytes]:  # noqa: ARG002
         """Nothing: no text is generated, and the scores come through `take`."""
         return iter(())
 
@@ -85,10 +85,13 @@ class ScoreAnswer:
         """The error as an event, and the end."""
         return openai_error(failure)
 
-    def end(self) -> Iterator[LazyBytes]:
+    def end(self) -> Iterator[StreamBytes]:
         """The scores, and the end."""
-        yield LazyBytes(lambda: ServerSentEvent(self.json()).encode(), self.slow)
-        yield LazyBytes(DONE.encode)
+        yield self._event if self.slow else self._event()
+        yield DONE.encode()
+
+    def _event(self) -> bytes:
+        return ServerSentEvent(self.json()).encode()
 
     @property
     def slow(self) -> bool:
@@ -96,7 +99,7 @@ class ScoreAnswer:
         return self.top is not None or sum(map(len, self.body.texts)) > INSTANT
 
     def json(self) -> str:
-        """The answer as JSON, once all is read."""
+        """The answer as JSON, once all texts are read."""
         results = [self._result(index) for index in range(len(self.tallies))]
         indices = range(len(results))
         held_out, tokens = self.model.held_out, self.context_tokens + sum(result["tokens"] for result in results)

@@ -19,7 +19,7 @@ from service.inference.texts import INSTANT, Texts
 from service.request_context import request_context
 from service.settings import Settings
 
-WORTH_KEEPING = 64  # tokens of a context that is read once for all texts; a shorter one is read with each
+WORTH_KEEPING = 64  # tokens; a context of at least this many is read once for all texts, a shorter one with each text
 PROGRESS_SECONDS = 0.5  # between two events of a stream while texts are read
 
 STREAM_EXAMPLE = """\
@@ -36,8 +36,8 @@ data: [DONE]
 """
 STREAM = {
     "schema": event_schema(
-        "The data of each event is a Progress as JSON, of the last but one the Scores, of the last [DONE]. An error in "
-        "the middle is an event whose data is an ErrorBody.",
+        "The data of each event is a Progress as JSON; then come the Scores, and [DONE] at the end. An error in the "
+        "middle is an event whose data is an ErrorBody.",
         "Progress",
         "Scores",
         "ErrorBody",
@@ -55,11 +55,11 @@ class ScoreRoutes:
         self.most_work = settings.max_work
 
     async def score(self, body: ScoreRequest, request: Request) -> Response:
-        """Tell how likely texts are: bits per character, which is the likeliest, and how odd each is for this model.
+        """Score how likely texts are: bits per character, which is the likeliest, and how unusual each is.
 
-        A text's score depends on the text and the context alone: not on those beside it, nor on who else is served.
-        Texts are read side by side, one of any length in constant memory. Fields that are not known are named in the
-        header X-Unroll-Ignored-Fields.
+        A text's score depends only on the text and the context: not on other texts, nor on other requests.
+        Texts are read side by side, and a text of any length in constant memory. Fields that are not known are named in
+        the header X-Unroll-Ignored-Fields.
         """
         check_model(body.model, self.model)
         self._check(body)
@@ -81,7 +81,7 @@ class ScoreRoutes:
         return Response(content, headers=headers, media_type="application/json")
 
     async def _read_context(self, answer: ScoreAnswer, request: Request) -> None:
-        """Let the context be read once: the texts then find the state after it in the prefix cache."""
+        """Read the context once; the texts then find the state after it in the prefix cache."""
         wanted = TextRequest(
             prompts=[answer.prefix],
             parameters=SamplingParameters(),
@@ -95,7 +95,7 @@ class ScoreRoutes:
         answer.cached = context.usage().cached_tokens
 
     def _check(self, body: ScoreRequest) -> None:
-        """What depends on several fields together."""
+        """Check what depends on several fields together."""
         characters, context = sum(map(len, body.texts)), len(body.context or "")
         if len(body.texts) > self.most_texts:
             message = f"These are {len(body.texts)} texts; this server holds {self.most_texts} at once, send fewer."
@@ -105,15 +105,15 @@ class ScoreRoutes:
             if characters > most:
                 raise ParameterError(
                     "details",
-                    f"These are details of {characters:,} characters; ask for those of at most {most:,} at a time with "
-                    f"top_logprobs {body.top_logprobs}, the rest in requests of their own that have what stands "
-                    "before as `context`; or leave out `details`.",
+                    f"These are details of {characters:,} characters; with top_logprobs {body.top_logprobs} ask for "
+                    f"those of at most {most:,} at a time, and for the rest in other requests with the text before as "
+                    "`context`; or leave out `details`.",
                 )
         work = characters + context * len(body.texts)
         if work > self.most_work:
             raise ParameterError(
                 "context" if context * len(body.texts) > characters else "texts",
-                f"This is to read {work:,} characters, the context with every text; this server's max_work is "
+                f"This would read {work:,} characters, the context with every text; this server's max_work is "
                 f"{self.most_work:,}: send fewer texts at a time, or a shorter context.",
             )
 

@@ -1,4 +1,4 @@
-"""The scores of some texts as they come from the engine: added up in constant memory, or kept for every character."""
+"""The scores of texts as they come from the engine: added up in constant memory, or kept for every character."""
 
 import math
 from typing import Any
@@ -10,14 +10,14 @@ from model.text.tokenizer import Tokenizer
 from model.text.utf8_ids import Ids, begins_character
 from service.engine.prompt_scores import PromptScores, Slice
 
-BLOCK = 4096  # scores added up at a time: the sum is the same however the engine cuts the text
+BLOCK = 4096  # scores added up at a time, so that the sum does not depend on how the engine cuts the text
 BITS = 1 / math.log(2)  # in a nat
 
 
 class Tally:
     """Takes slices of a prompt's scores, in order, and adds up those after the first `skip` ids.
 
-    scores: keeps them as well, where it is given. read: ids of the prompt whose score has come.
+    scores: also keeps them, if given. read: ids of the prompt whose scores have come.
     """
 
     def __init__(self, skip: int, scores: PromptScores | None = None) -> None:
@@ -45,14 +45,14 @@ class Tally:
 
     @property
     def nats(self) -> float:
-        """-ln of the probability of what was added up; exact sums of blocks, so it depends on the text alone."""
+        """-ln of the probability of the ids added up: exact sums of blocks, so that it depends only on the text."""
         return math.fsum([self._nats, *(-self._block[: self._filled]).tolist()])
 
 
 def details(tokenizer: Tokenizer, text: str, ids: Ids, kept: Scored) -> list[dict[str, Any]]:
     """Every character of a text with its score, as `CharacterScore` has it.
 
-    ids: of the text (T,). kept: what is kept of a prompt that ends with it, (P,) and (P, N) with P ≥ T.
+    ids: of the text (T,). kept: the scores of a prompt that ends with the text, (P,) and (P, N) with P ≥ T.
     """
     parts: list[Any] = [part if part is None else part[len(part) - len(ids) :] for part in kept]
     scores = Scored(*parts)

@@ -28,7 +28,7 @@ from service.inference.served_model import ServedModel
 from service.inference.texts import INSTANT
 from service.settings import Settings
 
-BLOCK = 16_384  # characters or ids made JSON at a time, so that no thread keeps the others waiting for long
+BLOCK = 16_384  # characters or ids written as JSON at a time, so that other threads get their turn
 
 
 class TokenRoutes:
@@ -41,10 +41,10 @@ class TokenRoutes:
         self.spelled = [ENCODE(model.tokenizer.piece(token)) for token in range(model.tokenizer.size)]
 
     async def tokenize(self, body: TokenizeRequest) -> Response:
-        """Make a text ids. All ids of a text spell it again: nothing is added, cut off or normalised."""
+        """Encode a text as ids. The ids decode to the same text: nothing is added, cut off or normalised."""
         check_model(body.model, self.model)
         if (body.prompt is None) == (body.inputs is None):
-            raise ParameterError("prompt", "Send one text: as `prompt`, or as `inputs` for the place of each id.")
+            raise ParameterError("prompt", "Send one text: as `prompt`, or as `inputs` for the position of each id.")
         name, text = ("prompt", body.prompt) if body.prompt is not None else ("inputs", body.inputs or "")
         if len(text) > self.most_characters:
             message = f"The text has {len(text):,} characters; send at most {self.most_characters:,} at a time."
@@ -55,14 +55,14 @@ class TokenRoutes:
         return Response(content, media_type="application/json")
 
     async def detokenize(self, body: DetokenizeRequest) -> Response:
-        """Make ids text. Several bytes make one character; bytes that make none become U+FFFD."""
+        """Decode ids to text. Several bytes may make one character; bytes that are not UTF-8 become U+FFFD."""
         check_model(body.model, self.model)
         ids = body.tokens
         content = self._text(ids) if len(ids) <= INSTANT else await asyncio.to_thread(self._text, ids)
         return Response(content, media_type="application/json")
 
     async def info(self) -> TokenizerInfo:
-        """Tell what the tokenizer is, as lm-eval asks for it."""
+        """Describe the tokenizer, in the shape that lm-eval reads."""
         tokenizer = self.model.tokenizer
         between = tokenizer.piece(tokenizer.start_id)
         return TokenizerInfo(
@@ -74,7 +74,7 @@ class TokenRoutes:
         )
 
     async def version(self) -> Version:
-        """Tell which Unroll this is."""
+        """Tell the version of Unroll."""
         return Version(version=version("unroll"))
 
     def _ids(self, text: str, strings: bool = False) -> str:
@@ -98,15 +98,15 @@ class TokenRoutes:
     def _text(self, ids: list[int]) -> str:
         """The answer to /detokenize, as JSON."""
         size = self.model.tokenizer.size
-        for position, token in enumerate(ids):
+        for at, token in enumerate(ids):
             if token >= size:
-                message = f"Id {token} at place {position:,} is not in the vocabulary; send ids from 0 to {size - 1:,}."
+                message = f"Id {token} at place {at:,} is not in the vocabulary; send ids from 0 to {size - 1:,}."
                 raise ParameterError("tokens", message)
         return ENCODE({"prompt": self.model.tokenizer.decode(ids)})
 
 
 def positions(tokenizer: Tokenizer, text: str) -> Iterator[tuple[int, int, int]]:
-    """Each id of a text with how many characters are whole before it, and after it."""
+    """Each id of a text with the number of complete characters before it, and after it."""
     for before in range(0, len(text), BLOCK):
         ids = tokenizer.encode(text[before : before + BLOCK])
         whole = ends_character(ids)
@@ -115,7 +115,7 @@ def positions(tokenizer: Tokenizer, text: str) -> Iterator[tuple[int, int, int]]
 
 
 def ends_character(ids: Ids) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
-    """Whether (1 or 0) each id of a whole text is the last of its character: no further byte of it comes next."""
+    """Whether (1 or 0) each id of a whole text is the last one of its character."""
     following = np.append(ids[1:], 0)
     return ((ids >= BYTES) | begins_character(following)).astype(np.int64)
 
@@ -129,15 +129,15 @@ def router(model: ServedModel, settings: Settings) -> APIRouter:
         "/tokenize",
         answers.tokenize,
         methods=["POST"],
-        summary="Make a text ids",
+        summary="Encode a text as ids",
         response_model=Tokens | list[PlacedToken],
-        responses={200: {"description": "The ids of `prompt`, or the ids of `inputs` with their places."}, **faults},
+        responses={200: {"description": "The ids of `prompt`, or the ids of `inputs` with their positions."}, **faults},
     )
     routes.add_api_route(
         "/detokenize",
         answers.detokenize,
         methods=["POST"],
-        summary="Make ids text",
+        summary="Decode ids to text",
         response_model=Detokenized,
         responses={200: {"description": "The text."}, **faults},
     )

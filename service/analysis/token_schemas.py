@@ -14,20 +14,20 @@ PROMPT_OR_INPUTS = [
 
 
 def one_text(schema: dict[str, Any]) -> None:
-    """Say in the schema that exactly one of the two texts is sent, and show a request."""
+    """Add to the schema that exactly one of the two texts is sent, and an example."""
     null_is_absent(schema)
     schema["oneOf"] = PROMPT_OR_INPUTS
     schema["examples"] = [{"prompt": "To be", "return_token_strs": True}]
 
 
 def some_ids(schema: dict[str, Any]) -> None:
-    """Show a request whose ids every vocabulary has: bytes."""
+    """Add an example whose ids every vocabulary has: bytes."""
     null_is_absent(schema)
     schema["examples"] = [{"tokens": [104, 105]}]
 
 
 class TokenizeRequest(Nullable):
-    """A text to be made ids. Send either `prompt`, as to vLLM, or `inputs`, as to text-generation-inference."""
+    """A text to encode. Send either `prompt`, as to vLLM, or `inputs`, as to text-generation-inference."""
 
     model_config = ConfigDict(json_schema_extra=one_text)
 
@@ -35,7 +35,7 @@ class TokenizeRequest(Nullable):
         default=None, description="The text; the answer has its ids. As long as a prompt to be continued may be."
     )
     inputs: Text | None = Field(
-        default=None, description="The text; the answer is a list with the place of each id in it."
+        default=None, description="The text; the answer is a list with the position of each id in it."
     )
     model: Name | None = Field(default=None, description="The model's name. Absent: the model that is served.")
     add_special_tokens: bool = Field(default=False, description="Makes no difference: there are no special tokens.")
@@ -52,16 +52,16 @@ class Tokens(BaseModel):
 
 
 class PlacedToken(BaseModel):
-    """One id of a text and its place there."""
+    """One id of a text and its position there."""
 
     id: int = Field(ge=0, description="The id.")
     text: str = Field(description="Its character; empty for a byte that is not the last of its character.")
-    start: int = Field(ge=0, description="The characters before it.")
-    stop: int = Field(ge=0, description="The characters up to and with it.")
+    start: int = Field(ge=0, description="Characters before it.")
+    stop: int = Field(ge=0, description="Characters up to its end.")
 
 
 class DetokenizeRequest(Nullable):
-    """Ids to be made text."""
+    """Ids to decode."""
 
     model_config = ConfigDict(json_schema_extra=some_ids)
 
@@ -74,22 +74,22 @@ class DetokenizeRequest(Nullable):
 class Detokenized(BaseModel):
     """The text of some ids."""
 
-    prompt: str = Field(description="The text; bytes that are not UTF-8 became U+FFFD.")
+    prompt: str = Field(description="The text; bytes that are not UTF-8 are U+FFFD.")
 
 
 class TokenizerInfo(BaseModel):
-    """What a client has to know of the tokenizer; `tokenizer.json` in the checkpoint is the tokenizer itself."""
+    """What a client needs to know about the tokenizer; `tokenizer.json` in the checkpoint is the tokenizer itself."""
 
     tokenizer_class: str = Field(description="What Hugging Face's library calls such a tokenizer.")
     vocab_size: int = Field(ge=BYTES + 1, description="Ids: 256 bytes, and the characters after them.")
     model_max_length: int = Field(ge=1, description="The most ids of a prompt and its continuation together.")
-    eos_token: str = Field(description="What stands between two texts: a line break where the model knows it.")
-    bos_token: str = Field(description="What an empty prompt is read as: the same.")
+    eos_token: str = Field(description="The separator of two texts: a line break, if the vocabulary has it.")
+    bos_token: str = Field(description="What is read for an empty prompt: the same.")
     pad_token: None = Field(default=None, description="Always null: nothing is padded.")
     chat_template: None = Field(default=None, description="Always null: the model knows no conversations.")
 
 
 class Version(BaseModel):
-    """Which Unroll this is."""
+    """The version of Unroll."""
 
     version: str = Field(description="As pip names it.")

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from fastapi import Request
 from starlette.responses import StreamingResponse
@@ -42,17 +42,14 @@ async def _listen(request: Request, texts: Texts) -> None:
     texts.fail(Disconnected("The request was given up."))
 
 
-class LazyBytes(NamedTuple):
-    """Bytes of a stream that `write` makes when they are needed; in another thread if `slow`, as it may take long."""
-
-    write: Callable[[], bytes]
-    slow: bool = False
+StreamBytes = bytes | Callable[[], bytes]
+"""Some bytes of a stream, or a function that may take long to make them and so is called in another thread."""
 
 
 class StreamWriter(Protocol):
-    """How a dialect writes a stream of events; each LazyBytes is made and sent before the next one is asked for."""
+    """How a dialect writes a stream of events; each part is sent before the next one is asked for."""
 
-    def grown(self, grown: Grown) -> Iterator[LazyBytes]:
+    def grown(self, grown: Grown) -> Iterator[StreamBytes]:
         """The events of texts that have grown or ended."""
 
     def silence(self) -> bytes:
@@ -61,7 +58,7 @@ class StreamWriter(Protocol):
     def error(self, failure: Failure) -> Iterator[bytes]:
         """The last events of a stream that cannot go on."""
 
-    def end(self) -> Iterator[LazyBytes]:
+    def end(self) -> Iterator[StreamBytes]:
         """The last events of a stream whose texts have all ended."""
 
 
@@ -83,13 +80,13 @@ async def events(texts: Texts, writer: StreamWriter, grown: Grown, silence_secon
             if not grown:
                 yield writer.silence()
             for part in writer.grown(grown):
-                yield await asyncio.to_thread(part.write) if part.slow else part.write()
+                yield part if isinstance(part, bytes) else await asyncio.to_thread(part)
             if texts.ended:
                 break
             grown = await texts.take(silence_seconds)
         texts.release()
         for part in writer.end():
-            yield await asyncio.to_thread(part.write) if part.slow else part.write()
+            yield part if isinstance(part, bytes) else await asyncio.to_thread(part)
     except ServiceError as error:
         for event in writer.error(of_service_error(error)):
             yield event

@@ -1,4 +1,4 @@
-"""ASGI middleware around all others that names each request, counts it, and logs how it was answered."""
+"""ASGI middleware around all others that gives each request an id, counts it, and logs its answer."""
 
 import logging
 import re
@@ -16,17 +16,17 @@ from service.request_context import REQUEST_ID, RequestContext, begin_request
 logger = logging.getLogger("service.access")
 
 HEADER = b"x-request-id"
-ACCEPTABLE = re.compile(rb"[A-Za-z0-9._-]{1,128}")  # of a name that a client gives
+ACCEPTABLE = re.compile(rb"[A-Za-z0-9._-]{1,128}")  # as an id given by a client
 LONGEST_PATH = 200  # characters of a path in the log
-PROBES = ("/health", "/metrics")  # not logged while all is well: they come every few seconds
-OTHER = "other"  # the route of whatever has none, so that no client can make up a label
-GONE = 499  # the status of an answer that was never begun, for want of a client
+PROBES = ("/health", "/metrics")  # not logged if they succeed: they come every few seconds
+OTHER = "other"  # the label of requests without a route, so that no client can invent labels
+GONE = 499  # the status of an answer that was never begun, as the client was gone
 
 
 class Exchange:
     """One request and its answer, watched as it is sent.
 
-    context: of the request; an answer with an id of its own changes the id. status: of the answer, None until it
+    context: of the request; takes over the id of an answer that has one. status: of the answer, None until it
     begins. sent: bytes of its body. complete: whether its last byte is sent.
     """
 
@@ -40,7 +40,7 @@ class Exchange:
         self._send = send
 
     def send(self, message: Message) -> Awaitable[None]:
-        """Pass a message on; no coroutine of its own, because a stream has many."""
+        """Pass a message on; not a coroutine of its own, because a stream has many messages."""
         if message["type"] == "http.response.body":
             self.sent += len(message.get("body", b""))
             self.complete = not message.get("more_body", False)
@@ -59,13 +59,12 @@ class Exchange:
 
 
 class AccessLog:
-    """Around the application and all other middleware, so that no answer goes by unseen.
+    """Around the application and all other middleware, so that it sees every answer.
 
-    Starlette turns exceptions into answers outside of all middleware that is added to it, so this has to stand around
-    what `build_middleware_stack` builds. `receive` is passed on as it is: who waits for a client to go hears of it as
-    before.
+    Starlette turns exceptions into answers outside of all added middleware, so this stands around the whole stack that
+    `build_middleware_stack` builds. `receive` is passed on unchanged, so that routes still notice a client that leaves.
 
-    paths: the routes' templates. access_log: log each answer.
+    paths: the templates of the routes. access_log: whether to log each answer.
     """
 
     def __init__(self, app: ASGIApp, metrics: Metrics, paths: Collection[str], access_log: bool) -> None:
@@ -75,7 +74,7 @@ class AccessLog:
         self._paths = frozenset(paths)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Run the application and note what came of it; its exceptions go on to the server, which logs them."""
+        """Run the application and record the answer; exceptions go on to the server, which logs them."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -88,7 +87,7 @@ class AccessLog:
             self._note(scope, exchange, time.monotonic() - context.arrived)
 
     def _note(self, scope: Scope, exchange: Exchange, seconds: float) -> None:
-        """Count and log an answer that has ended, or never will."""
+        """Count and log an answer that has ended, was cut off, or never began."""
         status = exchange.status or GONE
         route = self._route(scope)
         self._metrics.answered(route, status, seconds, exchange.context.failure)
@@ -120,7 +119,7 @@ class AccessLog:
         )
 
     def _route(self, scope: Scope) -> str:
-        """The template of the route, also where the request was refused before it was found."""
+        """The template of the route, even if the request was refused before routing."""
         path = getattr(scope.get("route"), "path", None) or scope["path"]
         return path if path in self._paths else OTHER
 

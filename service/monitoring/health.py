@@ -1,4 +1,4 @@
-"""How the server is, for those who look after it: alive, ready for more, and in detail."""
+"""The health of the server for its operators: whether it is alive, whether it is ready, and details."""
 
 import time
 from typing import Literal
@@ -15,20 +15,20 @@ from service.settings import Settings
 
 Word = Literal["ok", "draining", "stalled", "failed"]
 
-# A stall so many times as long as one that ends the readiness ends the server's life, where somebody looks: a step of
-# the slowest network is over long before, so the thread hangs, and only a restart helps.
+# After a stall this many times as long as one that ends readiness, the server no longer counts as alive: even the
+# slowest network makes a step long before, so the thread hangs, and only a restart helps.
 HOPELESS = 6
 
 
 class PrefixCacheCounts(BaseModel):
-    """How much the states kept after earlier prompts have helped since the server started."""
+    """The prefix cache since the server started."""
 
     queries: int = Field(ge=0, description="Prompts that were looked up.")
-    hits: int = Field(ge=0, description="Those of which a beginning was found.")
+    hits: int = Field(ge=0, description="Prompts of which a beginning was found.")
     cached_tokens: int = Field(ge=0, description="Tokens that were not read again.")
-    evictions: int = Field(ge=0, description="States given up to make room.")
-    entries: int = Field(ge=0, description="States kept now.")
-    bytes: int = Field(ge=0, description="The memory they take.")
+    evictions: int = Field(ge=0, description="States removed to make room.")
+    entries: int = Field(ge=0, description="States stored now.")
+    bytes: int = Field(ge=0, description="Memory of these states.")
 
 
 class MemoryCounts(BaseModel):
@@ -40,7 +40,7 @@ class MemoryCounts(BaseModel):
 
 
 class State(BaseModel):
-    """How the server is, in a word."""
+    """The condition of the server, in a word."""
 
     status: Literal[Word, "loading"] = Field(
         description="Anything but ok, or of a live server any word, comes with 503."
@@ -51,20 +51,20 @@ class Health(State):
     """Whether the server can write text, and how busy it is."""
 
     model: str = Field(description="The name of the model that is served.")
-    running: int = Field(ge=0, description="Texts being written, side by side.")
-    waiting: int = Field(ge=0, description="Texts waiting for a slot, or for their prompt to be read by another.")
-    still_seconds: float = Field(ge=0, description="How long work has waited for the step before the next.")
+    running: int = Field(ge=0, description="Texts being written.")
+    waiting: int = Field(ge=0, description="Texts waiting for a slot, or for another text to read their prompt.")
+    still_seconds: float = Field(ge=0, description="How long there has been work without a step being made.")
     failures: int = Field(ge=0, description="Calls of the model that failed since the server started.")
     prefix_cache: PrefixCacheCounts | None = Field(
-        default=None, description="Not without a key where the server needs one: it tells of other people's prompts."
+        default=None, description="Only with a key if the server needs one, as it tells about prompts of others."
     )
     memory: MemoryCounts | None = Field(
-        default=None, description="Not without a key where the server needs one: it tells of other people's requests."
+        default=None, description="Only with a key if the server needs one, as it tells about requests of others."
     )
 
 
 class Condition:
-    """What the engine's condition is called.
+    """Decides whether the engine is well, ready and alive.
 
     stall_seconds: how long work may wait for a step until the engine counts as stalled.
     """
@@ -75,12 +75,12 @@ class Condition:
 
     @property
     def still_seconds(self) -> float:
-        """How long there has been work and no thread has ended a turn of it; 0 where there is no work."""
+        """Seconds for which there has been work and no thread has ended a turn; 0 if there is no work."""
         return max(0.0, time.monotonic() - self._engine.progressed)
 
     @property
     def word(self) -> Word:
-        """What keeps the server from working, if anything does."""
+        """What keeps the server from working, if anything."""
         status = self._engine.status
         return "stalled" if status != "failed" and self.still_seconds > self._stall_seconds else status
 
@@ -96,7 +96,7 @@ class Condition:
 
 
 class Reports:
-    """Answers how the server is; none of them waits for anything."""
+    """Answers the health routes; no answer waits for anything."""
 
     def __init__(self, name: str, engine: Engine, ledger: Ledger, settings: Settings) -> None:
         self._name = name
@@ -106,7 +106,7 @@ class Reports:
         self.condition = Condition(engine, settings.stall_seconds)
 
     async def live(self) -> JSONResponse:
-        """Whether the server runs. Also while it stops, and while it waits; 503 is a reason to restart it."""
+        """Whether the server runs, which it does also while it stops or is busy; 503 is a reason to restart it."""
         return _answer(State(status=self.condition.word), self.condition.live)
 
     async def ready(self) -> JSONResponse:
@@ -136,7 +136,7 @@ def _answer(body: State, well: bool) -> JSONResponse:
 
 
 def router(reports: Reports) -> APIRouter:
-    """The routes that tell how the server is."""
+    """The health routes."""
     routes = APIRouter()
     for path, answer, body, summary in (
         ("/health", reports.health, Health, "Tell how the server is"),

@@ -1,4 +1,4 @@
-"""Logs: a line of text or a JSON object for each message, whatever is in it, and never in anybody's way."""
+"""Logs: a line of text or a JSON object for each message, safe for any content, written without blocking."""
 
 import contextlib
 import json
@@ -14,14 +14,14 @@ from typing import Any
 from service.request_context import REQUEST_ID
 from service.settings import Settings
 
-QUEUED = 2_000  # lines that may wait to be written; more are dropped and counted, for a full disk must stop nobody
-LONGEST = 8_192  # characters of a message, and as many of a traceback, its end
-FLUSH_SECONDS = 1.0  # for what waits to be written when the program ends
+QUEUED = 2_000  # lines that may wait to be written; more are dropped and counted, so that a full disk blocks nothing
+LONGEST = 8_192  # characters of a message, and of the end of a traceback
+FLUSH_SECONDS = 1.0  # to write what waits when the program ends
 
 
 class JsonFormatter(logging.Formatter):
-    """A JSON object on one line: time (RFC 3339, UTC, milliseconds), level, logger, message, and what there is of
-    request_id, exception and the record's own `fields`. All ASCII, so no character in it can end the line."""
+    """A JSON object on one line: time (RFC 3339, UTC, milliseconds), level, logger, message, and if
+    there are any, request_id, exception and the record's own `fields`. All ASCII, so no character can end the line."""
 
     def format(self, record: logging.LogRecord) -> str:
         """The line, without its end."""
@@ -40,8 +40,8 @@ class JsonFormatter(logging.Formatter):
 
 
 class TextFormatter(logging.Formatter):
-    """A line for people; a traceback follows it on lines of its own, which are indented, so that none of them can pass
-    for a message. What cannot be printed is written as an escape sequence."""
+    """A line for people. A traceback follows on indented lines, so that none of them looks like a message. Characters
+    that cannot be printed are written as escape sequences."""
 
     def format(self, record: logging.LogRecord) -> str:
         """The lines, without their end."""
@@ -58,8 +58,8 @@ def timestamp(seconds: float) -> str:
 
 
 def printable(text: str) -> str:
-    """The text on one line that a terminal shows as it is: control characters, line separators, characters that turn
-    the direction of others and halves of surrogate pairs as \\x1b, \\u2028 and so on."""
+    """The text as one line that a terminal shows as it is: control characters, line separators, characters that change
+    the direction of text, and halves of surrogate pairs become \\x1b, \\u2028 and so on."""
     if text.isprintable():
         return text
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
@@ -73,21 +73,21 @@ def _trace(formatter: logging.Formatter, record: logging.LogRecord) -> str:
 class LogHandler(logging.Handler):
     """Writes lines to a file descriptor from a thread of its own, so that logging never waits.
 
-    A line that cannot be written, on a full disk or into a pipe that nobody reads, is lost, and counted in `failures`.
+    A line that cannot be written, as on a full disk or into a pipe nobody reads, is lost and counted in `failures`.
     """
 
     def __init__(self, descriptor: int, formatter: logging.Formatter) -> None:
         super().__init__()
         self.setFormatter(formatter)
-        self._dropped = 0  # counted where lines are made, under the handler's lock
+        self._dropped = 0  # counted where lines are formatted, under the handler's lock
         self._unwritten = 0  # counted by the thread that writes
         self._torn = False  # whether the last line was written in part
         self._lines: Queue[bytes | None] = Queue(QUEUED)
         try:
-            # A number of our own: once the one given is closed, the next connection would have it, and get the log.
+            # A copy: if the given descriptor were closed, the next connection would get its number, and the log.
             self._descriptor = os.dup(descriptor)
         except OSError:
-            self._descriptor = -1  # every line is counted as lost
+            self._descriptor = -1  # every line will count as lost
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
         self._thread.start()
 
@@ -97,10 +97,10 @@ class LogHandler(logging.Handler):
         return self._dropped + self._unwritten
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Let a message be written soon."""
+        """Queue a message to be written."""
         try:
             self._lines.put_nowait(self.format(record).encode("utf-8", "backslashreplace") + b"\n")
-        except Exception:  # whatever is wrong with a message, it must not end what it tells of
+        except Exception:  # a message that cannot be formatted must not end the code that logs it
             self._dropped += 1
 
     def flush(self) -> None:
@@ -127,7 +127,7 @@ class LogHandler(logging.Handler):
         self._lines.task_done()
 
     def _write(self, line: bytes) -> bool:
-        """Write a line; whether it is written. After one that was written in part it begins a line of its own."""
+        """Write a line, and return whether that worked. After a line that was written in part, it begins a new line."""
         left = memoryview(b"\n" + line if self._torn else line)
         try:
             while left:
@@ -139,8 +139,8 @@ class LogHandler(logging.Handler):
 
 
 def configure(settings: Settings) -> LogHandler:
-    """Let everything that is logged in this process, Uvicorn's messages and Python's warnings included, go to standard
-    error as the settings say; what was set up here before is replaced."""
+    """Send everything that this process logs, with Uvicorn's messages and Python's warnings, to standard error in the
+    format of the settings; replaces the handler of an earlier call."""
     root = logging.getLogger()
     for handler in list(root.handlers):
         if isinstance(handler, LogHandler):

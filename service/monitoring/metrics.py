@@ -1,4 +1,4 @@
-"""GET /metrics: what the engine and the server have counted, as Prometheus reads it."""
+"""GET /metrics: what the engine and the server have counted, in the format of Prometheus."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -20,8 +20,8 @@ from service.process.ledger import Ledger
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
-# Why a request was refused, by the code of its error. What the engine refuses it counts itself; every other code is
-# that of a request that was taken.
+# Why a request was refused, by the code of its error. The engine counts its own refusals; an error with any other code
+# happened to a request that was taken.
 BY_CODE = {
     "rate_limit_exceeded": "rate",
     "too_many_open_requests": "concurrency",
@@ -44,9 +44,9 @@ BY_CODE = {
 
 
 class Metrics:
-    """What is known of one application, for one Prometheus registry of its own; for the event loop's thread.
+    """The metrics of one application, in a Prometheus registry of its own; for the event loop's thread.
 
-    ready: whether the server calls itself ready. connections: how many are open; None where nobody knows.
+    ready: whether the server calls itself ready. connections: how many are open; None if unknown.
     """
 
     def __init__(self, model: ServedModel, engine: Engine, ledger: Ledger, ready: Callable[[], bool]) -> None:
@@ -72,7 +72,7 @@ class Metrics:
     def answered(self, route: str, status: int, seconds: float, code: str | None = None) -> None:
         """Count an answer that has ended, `seconds` after its request arrived.
 
-        code: of its error, where it is one.
+        code: of its error, if it is one.
         """
         self.requests[route, status] = self.requests.get((route, status), 0) + 1
         if route not in self.seconds:
@@ -82,21 +82,21 @@ class Metrics:
             self.refused(code)
 
     def refused(self, code: str) -> None:
-        """Count a refusal by the code of its error, also of what never became a request; other errors are none."""
+        """Count a refusal by the code of its error, also of a connection without a request; ignores other codes."""
         reason = BY_CODE.get(code)
         if reason is not None:
             self.rejected[reason] += 1
 
     def render(self) -> bytes:
-        """Everything in Prometheus' text format 0.0.4."""
+        """All metrics in Prometheus' text format 0.0.4."""
         return generate_latest(self._registry)
 
     async def show(self) -> PlainTextResponse:
-        """Tell Prometheus what was counted; the names begin with unroll_, process_ and python_."""
+        """Metrics for Prometheus; their names begin with unroll_, process_ and python_."""
         return PlainTextResponse(self.render(), headers={"Content-Type": CONTENT_TYPE})
 
     def collect(self) -> Iterator[Metric]:
-        """Every metric of ours as it is now."""
+        """Every metric of Unroll as it is now."""
         yield from self._gauges()
         yield from self._http()
         yield from _of_texts(self._engine.counters)
@@ -109,7 +109,7 @@ class Metrics:
         yield _gauge("memory_budget_bytes", "Bytes all requests together may hold.", ledger.budget)
         yield _gauge("memory_held_bytes", "Bytes they are charged for now.", ledger.held)
         yield _gauge("memory_most_held_bytes", "The most they were ever charged for at once.", ledger.most)
-        yield _counter("memory_refusals", "Charges refused for want of memory.", ledger.refused)
+        yield _counter("memory_refusals", "Charges refused because memory was short.", ledger.refused)
         yield _counter("log_failures", "Lines of the log that could not be written.", logs.failures())
 
     def _gauges(self) -> Iterator[Metric]:
@@ -117,7 +117,7 @@ class Metrics:
         yield InfoMetricFamily("unroll_model", "The model that is served.", self._model)
         yield _gauge("ready", "1 while the server calls itself ready, else 0.", float(self._ready()))
         yield _gauge("requests_running", "Texts that have a slot.", engine.running)
-        yield _gauge("requests_waiting", "Texts that wait for one.", engine.waiting)
+        yield _gauge("requests_waiting", "Texts that wait for a slot.", engine.waiting)
         yield _gauge("threads", "Threads that generate and are alive.", engine.threads)
         progressed = time.time() - (time.monotonic() - engine.progressed)
         about = "Unix time of the last turn of the engine's slowest thread; now while there is nothing to do."
@@ -138,12 +138,12 @@ class Metrics:
 
 
 def _of_texts(counters: Counters) -> Iterator[Metric]:
-    """What became of the texts."""
+    """How the texts have ended."""
     about = "Texts that have ended, by how; their sum is the number of texts that were taken once all have ended."
     yield _counters("request_finished", about, "reason", counters.finished)
     yield _counter("texts_submitted", "Texts that were taken.", counters.submitted)
     yield _counter("prompt_tokens", "Characters of the prompts that were taken.", counters.prompt_tokens)
-    about = "Characters drawn, up to each text's end; of a text that was given up, those until its slot was free."
+    about = "Characters drawn, up to each text's end; of a text that was given up, until its slot was free."
     yield _counter("generation_tokens", about, counters.tokens)
     about = "Characters of prompts that never occurred in training."
     yield _counter("oov_characters", about, counters.unseen)
@@ -151,14 +151,14 @@ def _of_texts(counters: Counters) -> Iterator[Metric]:
 
 def _of_steps(counters: Counters) -> Iterator[Metric]:
     """How fast the texts are written."""
-    about = "Seconds from a request's arrival, its body's included, until the first character of each text is drawn."
+    about = "Seconds from a request's arrival, before its body, until the first character of each text is drawn."
     yield _histogram("time_to_first_token_seconds", about, counters.histogram("first_token"))
     about = "Seconds between two characters of one text as they are drawn."
     yield _histogram("inter_token_latency_seconds", about, counters.histogram("inter_token"))
     about = "Seconds from a prompt's submission until it has a slot."
     yield _histogram("request_queue_seconds", about, counters.histogram("queued"))
-    yield _histogram("batch_size", "Texts that draw in each step.", counters.histogram("batch_size"))
-    yield _histogram("step_seconds", "Seconds of each step that draws.", counters.histogram("step_seconds"))
+    yield _histogram("batch_size", "Texts in each decode step.", counters.histogram("batch_size"))
+    yield _histogram("step_seconds", "Seconds of each decode step.", counters.histogram("step_seconds"))
     yield _counter("step_failures", "Calls of the model that failed.", counters.failures)
 
 

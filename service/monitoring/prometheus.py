@@ -38,7 +38,7 @@ def _histograms(name: str, about: str, by_route: Mapping[str, Histogram]) -> Met
 
 
 def _buckets(histogram: Histogram) -> tuple[list[tuple[str, float]], float]:
-    """Prometheus' buckets: how many values lie at or below each bound; and the sum of all."""
+    """Prometheus' buckets, which count the values at or below each bound, and the sum of all values."""
     buckets, below = [], 0
     for bound, count in zip((*histogram.bounds, math.inf), list(histogram.counts), strict=True):
         below += count

@@ -7,7 +7,7 @@ from typing import Any
 
 from service.api.error_responses import Failure
 from service.api.sse import DONE, ENCODE, ServerSentEvent
-from service.api.streaming import KEEP_ALIVE, LazyBytes, openai_error
+from service.api.streaming import KEEP_ALIVE, StreamBytes, openai_error
 from service.engine.output import Grown, Logprobs, Piece
 from service.inference.served_model import ServedModel
 from service.inference.texts import Texts
@@ -55,13 +55,13 @@ class Answer:
         usage = ENCODE(self._usage(self._texts.usage().completion_tokens))
         return f'{self._begin}{choices}],"usage":{usage}}}'.encode()
 
-    def grown(self, grown: Grown) -> Iterator[LazyBytes]:
+    def grown(self, grown: Grown) -> Iterator[StreamBytes]:
         """The events of prompts to be echoed, one at a time, and then those of the texts, all at once."""
         if self._unechoed:
             for index in [index for index, _ in grown if index in self._unechoed]:
-                yield LazyBytes(partial(self._echo_event, index), slow=True)
+                yield partial(self._echo_event, index)
         if grown:
-            yield LazyBytes(partial(self._events, grown))
+            yield self._events(grown)
 
     def silence(self) -> bytes:
         """A comment that keeps the stream alive."""
@@ -71,12 +71,12 @@ class Answer:
         """The error as an event, and the end."""
         return openai_error(failure)
 
-    def end(self) -> Iterator[LazyBytes]:
+    def end(self) -> Iterator[StreamBytes]:
         """The usage, if asked for, and the end."""
         if self._options.include_usage:
             usage = self._usage(self._texts.usage().completion_tokens)
-            yield LazyBytes(ServerSentEvent.of_json({**self._head, "choices": [], "usage": usage}).encode)
-        yield LazyBytes(DONE.encode)
+            yield ServerSentEvent.of_json({**self._head, "choices": [], "usage": usage}).encode()
+        yield DONE.encode()
 
     def _events(self, grown: Grown) -> bytes:
         """An event for each text that grew, or for each character it grew by."""

@@ -1,13 +1,12 @@
-"""The answers and events of text-generation-inference, made from our texts."""
+"""The answers and events of text-generation-inference, made from the texts of a request."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 from model.text.tokenizer import Tokenizer
 from service.api.error_responses import Failure
 from service.api.sse import ENCODE
-from service.api.streaming import KEEP_ALIVE, LazyBytes
+from service.api.streaming import KEEP_ALIVE, StreamBytes
 from service.engine.output import Grown, Logprobs, Piece
 from service.inference.best_of import mean_logprob
 from service.inference.texts import TextPrompt
@@ -15,7 +14,7 @@ from service.tgi.errors import tgi_shape
 from service.tgi.schemas import Parameters
 from service.tgi.tokens import TokenWriter, prefill_json
 
-BLOCK = 500  # tokens made events at a time, in some milliseconds
+BLOCK = 500  # tokens written as events at a time, in some milliseconds
 REASONS = {"stop": "stop_sequence", "length": "length"}
 
 
@@ -23,7 +22,7 @@ REASONS = {"stop": "stop_sequence", "length": "length"}
 class Answer:
     """The answer to one request that is not streamed.
 
-    given: its parameters; before: what every text begins with. seed: of the draws, None where nothing was drawn.
+    given: its parameters. before: what every text begins with. seed: of the draws, None if nothing was drawn.
     """
 
     tokenizer: Tokenizer
@@ -32,7 +31,7 @@ class Answer:
     seed: int | None
 
     def json(self, pieces: Sequence[Piece], prompt: TextPrompt) -> tuple[str, Piece]:
-        """The body, of every text that was written, and the best of them."""
+        """The body with all the texts, and the best of them."""
         ranked = sorted(pieces, key=mean_logprob, reverse=True) if len(pieces) > 1 else list(pieces)
         best, *others = ranked
         details = "null"
@@ -56,13 +55,13 @@ class Answer:
 
 
 def ending_json(piece: Piece, seed: int | None) -> str:
-    """Why and after how many tokens a text ended, and what it was drawn with."""
+    """Why a text ended, after how many tokens, and its seed."""
     reason = REASONS[piece.finish_reason or "length"]
     return f'"finish_reason":"{reason}","generated_tokens":{piece.tokens},"seed":{ENCODE(seed)}'
 
 
 class EventWriter:
-    """Writes the events of one streamed text: one for each token, the last with the whole text."""
+    """Writes the events of one streamed text: one for each token, and with the last token the whole text."""
 
     def __init__(self, answer: Answer, input_length: int) -> None:
         self._answer = answer
@@ -70,7 +69,7 @@ class EventWriter:
         self._tokens = TokenWriter(answer.tokenizer, answer.given.top_n_tokens)
         self._text: list[str] = []
 
-    def grown(self, grown: Grown) -> Iterator[LazyBytes]:
+    def grown(self, grown: Grown) -> Iterator[StreamBytes]:
         """The events of what the text grew by, some at a time."""
         for _, piece in grown:
             self._text.append(piece.text)
@@ -79,7 +78,7 @@ class EventWriter:
                 ids = len(piece.logprobs.ids)
                 for start in range(0, ids, BLOCK):
                     last = start + BLOCK >= ids
-                    yield LazyBytes(partial(self._block, part(piece.logprobs, start), piece, whole if last else None))
+                    yield self._block(part(piece.logprobs, start), piece, whole if last else None)
 
     def silence(self) -> bytes:
         """A comment that keeps the stream alive."""
@@ -90,12 +89,12 @@ class EventWriter:
         _, body = tgi_shape(failure)
         yield f"data:{ENCODE(body)}\n\n".encode()
 
-    def end(self) -> Iterator[LazyBytes]:
-        """Nothing: the last token's event has the whole text."""
+    def end(self) -> Iterator[StreamBytes]:
+        """Nothing, as the event of the last token has the whole text."""
         return iter(())
 
     def _block(self, logprobs: Logprobs, piece: Piece, whole: str | None) -> bytes:
-        """The events of some tokens, with the `whole` text in the last of all."""
+        """The events of some tokens; the last has the `whole` text, if given."""
         first = self._tokens.written + 1
         tokens = self._tokens.tokens(logprobs, whole)
         rests = ['"generated_text":null,"details":null'] * len(tokens)
@@ -111,7 +110,7 @@ class EventWriter:
 
 
 def part(logprobs: Logprobs, start: int) -> Logprobs:
-    """Those of one block of tokens."""
+    """The log-probabilities of one block of tokens."""
     block = slice(start, start + BLOCK)
     return Logprobs(
         logprobs.ids[block], logprobs.logprobs[block], logprobs.top_ids[block], logprobs.top_logprobs[block]

@@ -1,4 +1,4 @@
-"""Errors in the dialect of text-generation-inference: status, error_type, and how the API's description shows them."""
+"""Errors in the dialect of text-generation-inference: status, error_type, and how the OpenAPI document shows them."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,7 +7,7 @@ from service.api.error_responses import Failure, Shape
 
 REF = "#/components/schemas/"
 
-# Status and error_type of each status of ours; the others keep their status and are about the request.
+# Status and error_type for each status; a status that is not listed stays as it is, with "validation".
 STATUSES: dict[int, tuple[int, str]] = {
     400: (422, "validation"),
     429: (429, "overloaded"),
@@ -38,7 +38,7 @@ def tgi_shape(failure: Failure) -> tuple[int, Mapping[str, Any]]:
 
 
 ERROR_SHAPES: dict[str, Shape] = dict.fromkeys(("/", "/generate", "/generate_stream", "/info"), tgi_shape)
-"""The paths of this dialect, each with how its errors look."""
+"""The paths of this dialect, each with the shape of its errors."""
 
 
 def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:

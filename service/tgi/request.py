@@ -1,4 +1,4 @@
-"""Translates the fields of a text-generation-inference request into one request of ours."""
+"""Translates the fields of a text-generation-inference request into a TextRequest."""
 
 from model.sampling.parameters import SamplingParameters
 from model.text.tokenizer import Tokenizer
@@ -8,12 +8,12 @@ from service.tgi.schemas import Parameters
 
 
 def draws(given: Parameters) -> bool:
-    """Whether characters are drawn: if told so, and by every parameter that would make no difference otherwise."""
+    """Whether characters are drawn: with `do_sample`, and with any parameter that would have no effect otherwise."""
     return given.do_sample or any(value is not None for value in (given.temperature, given.top_k, given.top_p))
 
 
 def sampling(given: Parameters) -> SamplingParameters:
-    """How the characters are drawn; a seed that nobody sent is made here."""
+    """How the characters are drawn; a missing seed is made here."""
     temperature = given.temperature or 1.0
     return SamplingParameters(
         temperature=temperature if draws(given) else 0.0,
@@ -34,7 +34,7 @@ def text_request(
     namespace: bytes,
     arrived: float,
 ) -> TextRequest:
-    """The same as a request of ours; `interval` is None where the text is not streamed."""
+    """The TextRequest for these fields; `interval` is None if the text is not streamed."""
     reported = interval is not None or given.details or given.decoder_input_details or given.best_of > 1
     return TextRequest(
         prompts=[truncated(tokenizer, inputs, given.truncate)],
@@ -52,7 +52,7 @@ def text_request(
 
 
 def truncated(tokenizer: Tokenizer, inputs: str, most: int | None) -> str | list[int]:
-    """The inputs, or the last of their ids where there are more than asked for."""
+    """The inputs, or their last `most` ids if they have more."""
     if most is None:
         return inputs
     ids = tokenizer.encode(inputs)

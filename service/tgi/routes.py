@@ -1,4 +1,4 @@
-"""The dialect of text-generation-inference: its routes, headers and errors, over one request of ours."""
+"""The dialect of text-generation-inference: its handlers, routes and headers."""
 
 import asyncio
 import time
@@ -54,7 +54,7 @@ STREAM = {
     },
     "example": STREAM_EXAMPLE,
 }
-STREAMED = "an event for each token, whose data is a StreamEvent, or a TgiError where the text cannot go on."
+STREAMED = "an event for each token, whose data is a StreamEvent, or a TgiError if the text cannot go on."
 
 HEADERS = {
     "x-compute-type": "What computes: cpu or cuda.",
@@ -139,7 +139,7 @@ class Generator:
         return EventStream(texts, writer, first, self.settings.keep_alive_seconds, self._headers(body))
 
     async def _prepare(self, body: GenerateRequest, request: Request, interval: float | None) -> tuple[Texts, Answer]:
-        """The texts of a request, ready to be submitted, and how they are answered."""
+        """The texts of a request, ready to be submitted, and the answer to write them with."""
         given, tokenizer = body.parameters, self.model.tokenizer
         ask = partial(
             text_request,

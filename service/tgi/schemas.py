@@ -15,7 +15,7 @@ LONGEST_TRUNCATE = 100_000_000
 
 
 def only(wanted: Any, why: str) -> AfterValidator:
-    """Refuses every other value, rather than ignoring it."""
+    """Refuses every other value instead of ignoring it."""
 
     def check(given: Any) -> Any:
         if given != wanted:
@@ -42,25 +42,25 @@ class Parameters(Nullable):
         default=1,
         ge=1,
         le=LARGEST_N,
-        description="Write so many texts and answer the one whose tokens are likeliest on average; not in a stream.",
+        description="Write this many texts and answer the one whose tokens are likeliest on average; not in a stream.",
     )
     decoder_input_details: bool = Field(
-        default=False, description="Also tell how likely each token of the inputs is; not in a stream."
+        default=False, description="Also report how likely each token of the inputs is; not in a stream."
     )
-    details: bool = Field(default=False, description="Also tell why the text ended, and each of its tokens.")
+    details: bool = Field(default=False, description="Also report why the text ended, and each of its tokens.")
     do_sample: bool = Field(
         default=False,
-        description="Draw. Otherwise the likeliest character always, unless temperature, top_k or top_p is given.",
+        description="Draw each character. Otherwise take the likeliest, unless temperature, top_k or top_p is given.",
     )
     frequency_penalty: float = Field(
         default=0.0,
         ge=-2,
         le=2,
-        description="Taken from a character's logit for every time the text has it already. 0 = none.",
+        description="Subtracted from a character's logit for every time the text has it already. 0 = none.",
     )
     grammar: None = Field(default=None, description="Not supported: refused rather than ignored.")
     max_new_tokens: int = Field(
-        default=DEFAULT_MAX_NEW_TOKENS, ge=1, le=LARGEST_MAX_TOKENS, description="How many tokens to write at most."
+        default=DEFAULT_MAX_NEW_TOKENS, ge=1, le=LARGEST_MAX_TOKENS, description="Most tokens to write."
     )
     repetition_penalty: float = Field(
         default=1.0,
@@ -85,7 +85,7 @@ class Parameters(Nullable):
         default=None,
         gt=0,
         le=RANGES["temperature"][1],
-        description="Divides the logits: below 1 likelier, above 1 wilder characters. Absent: 1.",
+        description="Divides the logits: below 1 likelier, above 1 rarer characters. Absent: 1.",
     )
     top_k: int | None = Field(
         default=None,
@@ -94,16 +94,16 @@ class Parameters(Nullable):
         description="Draw among this many of the likeliest characters. Absent: all.",
     )
     top_n_tokens: int = Field(
-        default=0, ge=0, le=MOST_TOP_TOKENS, description="Tell so many of the likeliest tokens at every place."
+        default=0, ge=0, le=MOST_TOP_TOKENS, description="Report this many of the likeliest tokens at every position."
     )
     top_p: float | None = Field(
         default=None,
         gt=0,
         le=1,
-        description="Draw among the fewest characters that hold this share of the probability. Absent: all.",
+        description="Draw among the fewest likeliest characters that have this share of the probability. Absent: all.",
     )
     truncate: int | None = Field(
-        default=None, ge=1, le=LONGEST_TRUNCATE, description="Read only so many tokens, the last of the inputs."
+        default=None, ge=1, le=LONGEST_TRUNCATE, description="Read only this many tokens, the last ones of the inputs."
     )
     typical_p: AllOfIt = Field(default=1.0, description="Not supported: has to be 1.")
     watermark: Never = Field(default=False, description="Not supported: has to be false.")
@@ -111,9 +111,9 @@ class Parameters(Nullable):
 
 
 class StreamParameters(Parameters):
-    """How to continue a text that is streamed: a single one, and without the inputs' own tokens."""
+    """How to continue a text that is streamed: one text, without the tokens of the inputs."""
 
-    best_of: OneText = Field(default=1, description="A stream is of one text.")
+    best_of: OneText = Field(default=1, description="A stream has one text.")
     decoder_input_details: NoPrefill = Field(default=False, description="Not in a stream.")
 
 
@@ -121,7 +121,7 @@ EXAMPLE = {"inputs": "To be, or not to be", "parameters": {"max_new_tokens": 40,
 
 
 def with_example(schema: dict[str, Any]) -> None:
-    """Say in the schema that null is absent, and show a request to begin with."""
+    """Add to the schema that null means absent, and an example."""
     null_is_absent(schema)
     schema["examples"] = [EXAMPLE]
 
@@ -132,8 +132,8 @@ class GenerateRequest(Nullable):
     model_config = ConfigDict(extra="allow", json_schema_extra=with_example)
 
     inputs: Text = Field(
-        description="The text to continue. Any Unicode: characters the training never showed are read as bytes. Its "
-        "length is limited, to 1,000,000 characters unless the server is set otherwise."
+        description="The text to continue. Any Unicode: characters unseen in training are read as bytes. Its "
+        "length is limited, to 1,000,000 characters by default."
     )
     parameters: Parameters = Field(default=Parameters(), description="Absent: one text, the likeliest.")
 
@@ -150,7 +150,7 @@ class GenerateStreamRequest(GenerateRequest):
 
 
 def stream_or_not(schema: dict[str, Any]) -> None:
-    """The same, and say what a stream cannot have."""
+    """The same, and which fields a stream cannot have."""
     with_example(schema)
     schema["if"] = {"properties": {"stream": {"const": True}}, "required": ["stream"]}
     streamed = {"anyOf": [{"$ref": "#/components/schemas/StreamParameters"}, {"type": "null"}]}
@@ -172,9 +172,9 @@ class PrefillToken(BaseModel):
     """One token of the inputs."""
 
     id: int = Field(ge=0, description="Its id.")
-    text: str = Field(description="What it adds to the text: nothing while its character is not whole.")
+    text: str = Field(description="What it adds to the text: nothing while its character is not complete.")
     logprob: float | None = Field(
-        description="The logarithm of its probability; null for the first, with no text before."
+        description="The logarithm of its probability; null for the first token, which has no text before it."
     )
 
 
@@ -182,32 +182,32 @@ class Token(BaseModel):
     """One token of the text."""
 
     id: int = Field(ge=0, description="Its id.")
-    text: str = Field(description="What it adds to the text: nothing while its character is not whole.")
+    text: str = Field(description="What it adds to the text: nothing while its character is not complete.")
     logprob: float = Field(description="The logarithm of its probability, before temperature and penalties.")
     special: bool = Field(default=False, description="Always false: there are no special tokens.")
 
 
 class Sequence(BaseModel):
-    """One text of several, of which another was better."""
+    """One of several texts, but not the best."""
 
     generated_text: str = Field(description="The text.")
-    finish_reason: FinishReason = Field(description="length: `max_new_tokens` are written. stop_sequence: one came.")
+    finish_reason: FinishReason = Field(description="length: `max_new_tokens` were written. stop_sequence: it had one.")
     generated_tokens: int = Field(ge=0, description="Tokens of the text.")
-    seed: int | None = Field(description="The seed of the draws; null where nothing was drawn.")
+    seed: int | None = Field(description="The seed of the draws; null if nothing was drawn.")
     prefill: list[PrefillToken] = Field(description="The tokens of the inputs, if asked for.")
     tokens: list[Token] = Field(description="The tokens of the text.")
-    top_tokens: list[list[Token]] | None = Field(description="The likeliest at each place, if asked for.")
+    top_tokens: list[list[Token]] | None = Field(description="The likeliest tokens at each position, if asked for.")
 
 
 class Details(BaseModel):
-    """How a text came about."""
+    """How a text was written."""
 
-    finish_reason: FinishReason = Field(description="length: `max_new_tokens` are written. stop_sequence: one came.")
+    finish_reason: FinishReason = Field(description="length: `max_new_tokens` were written. stop_sequence: it had one.")
     generated_tokens: int = Field(ge=0, description="Tokens of the text.")
-    seed: int | None = Field(description="The seed of the draws; null where nothing was drawn.")
+    seed: int | None = Field(description="The seed of the draws; null if nothing was drawn.")
     prefill: list[PrefillToken] = Field(description="The tokens of the inputs, if asked for.")
     tokens: list[Token] = Field(description="The tokens of the text.")
-    top_tokens: list[list[Token]] | None = Field(description="The likeliest at each place, if asked for.")
+    top_tokens: list[list[Token]] | None = Field(description="The likeliest tokens at each position, if asked for.")
     best_of_sequences: list[Sequence] | None = Field(description="The other texts, if there are any.")
 
 
@@ -219,20 +219,20 @@ class Generated(BaseModel):
 
 
 class StreamDetails(BaseModel):
-    """How a streamed text came about."""
+    """How a streamed text was written."""
 
-    finish_reason: FinishReason = Field(description="length: `max_new_tokens` are written. stop_sequence: one came.")
+    finish_reason: FinishReason = Field(description="length: `max_new_tokens` were written. stop_sequence: it had one.")
     generated_tokens: int = Field(ge=0, description="Tokens of the text.")
     input_length: int = Field(ge=0, description="Tokens of the inputs that were read.")
-    seed: int | None = Field(description="The seed of the draws; null where nothing was drawn.")
+    seed: int | None = Field(description="The seed of the draws; null if nothing was drawn.")
 
 
 class StreamEvent(BaseModel):
-    """The data of one event: one token, and with the last of them the whole text."""
+    """The data of one event: one token; for the last token also the whole text."""
 
     index: int = Field(ge=1, description="Which token of the text this is, from 1.")
     token: Token
-    top_tokens: list[Token] | None = Field(default=None, description="The likeliest in its place, if asked for.")
+    top_tokens: list[Token] | None = Field(default=None, description="The likeliest tokens there, if asked for.")
     generated_text: str | None = Field(default=None, description="The whole text, with its last token.")
     details: StreamDetails | None = Field(default=None, description="With the last token, if asked for.")
 
@@ -252,15 +252,15 @@ class TgiInfo(BaseModel):
 
     model_id: str = Field(description="The model's name.")
     model_sha: str = Field(description="A hash of the model's files and of the arithmetic, as `system_fingerprint` is.")
-    model_dtype: str = Field(description="The arithmetic of the network.")
+    model_dtype: str = Field(description="The number format the network computes in.")
     model_device_type: str = Field(description="Where it runs.")
     model_pipeline_tag: Literal["text-generation"] = "text-generation"
-    max_concurrent_requests: int = Field(ge=1, description="Texts that may run and wait at a time.")
+    max_concurrent_requests: int = Field(ge=1, description="Texts that may run or wait at a time.")
     max_best_of: int = Field(ge=1, description="Largest `best_of`.")
     max_stop_sequences: int = Field(ge=0, description="Most strings in `stop`.")
-    max_input_tokens: int = Field(ge=1, description="Characters of the longest inputs.")
-    max_total_tokens: int = Field(ge=1, description="The same and the largest `max_new_tokens` together.")
-    max_client_batch_size: int = Field(ge=1, description="Texts of one request to /v1/completions.")
+    max_input_tokens: int = Field(ge=1, description="Most characters of the inputs.")
+    max_total_tokens: int = Field(ge=1, description="The sum of `max_input_tokens` and the largest `max_new_tokens`.")
+    max_client_batch_size: int = Field(ge=1, description="Most prompts of one request to /v1/completions.")
     router: Literal["unroll"] = "unroll"
     version: str = Field(description="The version of Unroll.")
     sha: None = Field(default=None, description="Always null.")

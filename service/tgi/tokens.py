@@ -13,8 +13,8 @@ from service.inference.texts import TextPrompt
 class TokenWriter:
     """Writes the tokens of one text as JSON; their texts joined are the text.
 
-    top: how many of the likeliest are written beside each. written: how many tokens there are so far; length: how many
-    characters they spell.
+    top: how many of the likeliest tokens are written beside each. written: tokens so far; length: characters of their
+    text.
     """
 
     def __init__(self, tokenizer: Tokenizer, top: int = 0) -> None:
@@ -25,7 +25,7 @@ class TokenWriter:
         self.length = 0
 
     def spell(self, ids: Sequence[int]) -> Iterator[tuple[int, str]]:
-        """Each id with what it adds to the text: nothing while its character is not whole."""
+        """Each id with what it adds to the text: nothing while its character is not complete."""
         for token in ids:
             text = self._stream.feed([token])
             self.written += 1
@@ -33,9 +33,9 @@ class TokenWriter:
             yield token, text
 
     def tokens(self, logprobs: Logprobs, whole: str | None = None) -> list[tuple[str, str]]:
-        """Each drawn id, and the likeliest in its place, both as JSON. `whole` is the text that the last one ends."""
+        """Each drawn id, and the likeliest at its position, both as JSON. whole: the text, if the last id ends it."""
         spelled = list(self.spell(logprobs.ids.tolist()))
-        if whole is not None and spelled:  # of an id that spells two characters the text may have but the first
+        if whole is not None and spelled:  # the text may end within what the last id spells
             token, text = spelled[-1]
             spelled[-1] = (token, whole[self.length - len(text) :])
         tops = self._tops(logprobs)
