@@ -250,10 +250,11 @@ print([name for name in {heavy} if name in sys.modules])
         assert python(code) == "[]", arguments
 
 
-def test_generating_does_not_load_torch_or_onnx(checkpoint_folder: Path) -> None:
+@pytest.mark.parametrize("verb", ["generate {} --max-tokens 3", "evaluate {} README.md --reader int8"])
+def test_a_model_generates_and_scores_without_torch_or_onnx(verb: str, checkpoint_folder: Path) -> None:
     code = f"""
 import runpy, sys
-sys.argv = ["unroll", "generate", {str(checkpoint_folder)!r}, "--max-tokens", "3"]
+sys.argv = ["unroll", *{[word.format(checkpoint_folder) for word in verb.split()]!r}]
 try:
     runpy.run_module("unroll", run_name="__main__")
 except SystemExit as end:

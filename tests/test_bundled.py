@@ -43,7 +43,7 @@ def test_as_served_it_predicts_the_last_tenth_of_shakespeare_as_well_as_promised
 ) -> None:
     """At most 1.42 nats per character on text it was not trained on, in int8, and hardly more than in fp32."""
 
-    read = decoder_reader(Decoder(bundled, "int8", every_id=True))
+    read = decoder_reader(Decoder(bundled, "int8"))
     int8 = carried(read, shakespeare.validation) + carried(read, shakespeare.test)
     assert int8.nats_per_character <= 1.42
     expected = bundled.training["figures"]["validation and test"]["nats_per_character"]
@@ -52,8 +52,5 @@ def test_as_served_it_predicts_the_last_tenth_of_shakespeare_as_well_as_promised
 
 def test_eight_bits_cost_at_most_five_thousandths_of_a_bit(bundled: Checkpoint, shakespeare: Split) -> None:
     piece = shakespeare.test[:30_000]
-    int8, fp32 = (
-        carried(decoder_reader(Decoder(bundled, arithmetic, every_id=True)), piece, 32)
-        for arithmetic in ("int8", "fp32")
-    )
+    int8, fp32 = (carried(decoder_reader(Decoder(bundled, arithmetic)), piece, 32) for arithmetic in ("int8", "fp32"))
     assert abs(int8.bits_per_character - fp32.bits_per_character) <= 0.005

@@ -21,8 +21,9 @@ from training.data.split import Split
 from training.evaluation.calibration import MOST_IDS, fit_temperature, scale_output
 from training.evaluation.measure_surprise import held_out_surprise
 from training.evaluation.memorisation import Copied, copied, describe, draw, in_text
+from training.evaluation.network_reader import network_reader
 from training.evaluation.protocols import SHORTEST_SEQUENCE, WINDOW, carried, cold_parts
-from training.evaluation.readers import Reader, network_reader
+from training.evaluation.readers import Reader
 from training.evaluation.score import Score
 from training.loop.trainer import Trainer
 from training.planning.config import TrainingConfig

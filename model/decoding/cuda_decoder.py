@@ -226,31 +226,20 @@ class CudaDecoder:
     """A checkpoint ready to step on a GPU, used as `model.decoding.decoder.Decoder` is.
 
     Its rows are the same to the bit whoever stands beside them, on the same GPU and with the same number of slots;
-    a step by itself, and another GPU or number, may differ in the last bits.
+    another GPU or number may differ in the last bits.
     Raises ParameterError where PyTorch finds no GPU.
     """
 
     where = "fp32 on a CUDA GPU"
 
-    def __init__(self, checkpoint: Checkpoint, every_id: bool = False, device: str = "cuda") -> None:
+    def __init__(self, checkpoint: Checkpoint, device: str = "cuda") -> None:
         if device == "cuda" and not torch.cuda.is_available():
             raise ParameterError("device", "PyTorch finds no CUDA GPU here; choose the CPU, or install its driver.")
         torch.set_float32_matmul_precision("highest")  # no TF32; PyTorch's default, should anyone have changed it
         self.config = checkpoint.config
-        self.ids = np.arange(self.config.vocabulary) if every_id else checkpoint.seen()
-        """The id of each column of the logits, (S,)."""
+        self.ids = checkpoint.seen()
+        """The ids that text is drawn from, (S,): those seen in training."""
         self._network = CudaNetwork(checkpoint, self.ids, torch.device(device))
-
-    def initial_state(self, rows: int) -> Array:
-        """The state before the first character: zeros (rows, P, H), on the host."""
-        return np.zeros((rows, self._network.parts, self.config.hidden), np.float32)
-
-    def step(self, ids: NDArray[np.integer[Any]], state: Array) -> tuple[Array, Array]:
-        """Read one character per row: ids (B,), state (B, P, H); the logits (B, S) and the next state, on the host."""
-        device = self._network.device
-        read = torch.from_numpy(self._network.known(ids)).to(device)
-        after = self._network.after(read, torch.from_numpy(np.array(state, np.float32)).to(device))
-        return self._network.logits(after).cpu().numpy(), after.cpu().numpy()
 
     def rows(self, slots: int) -> CudaRows:
         """Slots for the rows of a running batch, all in the initial state; for one thread at a time."""

@@ -88,38 +88,6 @@ class Workspace:
         return self._address
 
 
-class CompiledStep:
-    """A step as `model.decoding.numpy_step.NumpyStep` has it, by the kernel; for one thread at a time."""
-
-    def __init__(self, weights: KernelWeights) -> None:
-        self._workspace = Workspace(weights)
-        self._network = byref(weights.struct)
-        self._columns = weights.struct.columns
-        self._floats = weights.floats
-        self._read = read_function(weights)
-
-    def step(self, ids: NDArray[np.int32], state: Array) -> Array:
-        """Read one id (B,) per row into the state (B, P, H), in place; the logits (B, S) after it."""
-        rows = len(ids)
-        if ids.ndim != 1 or state.shape[0] != rows or state[:1].size != min(rows, 1) * self._floats:
-            raise IndexError(f"ids of shape {ids.shape} cannot be read into states of shape {state.shape}")
-        logits = np.empty((rows, self._columns), np.float32)
-        slots = np.arange(rows, dtype=np.int32)
-        wrong = self._read(
-            self._network,
-            rows,
-            1,
-            ids.ctypes.data,
-            slots.ctypes.data,
-            state.ctypes.data,
-            self._floats,
-            logits.ctypes.data,
-            self._workspace.address(rows, 1),
-        )
-        refuse_unknown(wrong)
-        return logits
-
-
 class KernelRows:
     """Rows by the kernel; see `model.decoding.rows.Rows`. state: the initial states (slots, P, H), then theirs."""
 
@@ -130,7 +98,7 @@ class KernelRows:
         self._table = np.zeros(len(state), SLOT)
         self._sampling: dict[int, RowSampling] = {}
         self._network = byref(weights.struct)
-        self._read = read_function(weights)
+        self._read = function(f"read_{weights.processor}", *READ_ARGUMENTS)
         self._draw = function(f"draw_{weights.processor}", *DRAW_ARGUMENTS)
         self._judge = function(f"score_{weights.processor}", *SCORE_ARGUMENTS)
         self._floats, self._vocabulary = weights.floats, weights.struct.vocabulary
@@ -173,7 +141,6 @@ class KernelRows:
                 at.ctypes.data,
                 self._address,
                 self._floats,
-                None,
                 self._workspace.address(len(at), piece.shape[1]),
             )
             refuse_unknown(wrong)
@@ -264,7 +231,7 @@ def _addresses(drawn: Drawn) -> DrawnStruct:
 
 
 READ_ARGUMENTS: tuple[Any, ...] = (
-    *(POINTER(NetworkStruct), c_int32, c_int32, c_void_p, c_void_p, c_void_p, c_int64, c_void_p, c_void_p),
+    *(POINTER(NetworkStruct), c_int32, c_int32, c_void_p, c_void_p, c_void_p, c_int64, c_void_p),
 )
 DRAW_ARGUMENTS: tuple[Any, ...] = (
     *(POINTER(NetworkStruct), c_int32, c_int32, c_void_p, c_void_p, c_void_p, c_int64),
@@ -274,11 +241,6 @@ SCORE_ARGUMENTS: tuple[Any, ...] = (
     *(POINTER(NetworkStruct), c_int32, c_int32, c_void_p, c_void_p, c_void_p, c_void_p, c_int64),
     *(POINTER(ScoredStruct), c_void_p),
 )
-
-
-def read_function(weights: KernelWeights) -> Any:
-    """`read` of entry.h."""
-    return function(f"read_{weights.processor}", *READ_ARGUMENTS)
 
 
 def refuse_unknown(wrong: int) -> None:

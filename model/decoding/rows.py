@@ -76,9 +76,6 @@ class AnyDecoder(Protocol):
     def where(self) -> str:
         """The quantization and what it runs on, in words."""
 
-    def initial_state(self, rows: int) -> Array:
-        """The state before the first character: zeros (rows, P, H)."""
-
     def rows(self, slots: int) -> Rows:
         """Slots for the rows of a running batch, all in the initial state; for one thread at a time."""
 

@@ -47,22 +47,15 @@ static int known(const network *net, const int32_t *ids, int64_t count) {
     return !wrong;
 }
 
-/* Read ids (B, T) into the states of `slots`; with `logits`, those after the last of them (B, S). 0, or -1 for an
-   id the network does not know, with nothing changed. */
+/* Read ids (B, T) into the states of `slots`. 0, or -1 for an id the network does not know, with nothing changed. */
 int ENTRY(read)(const network *net, int rows, int steps, const int32_t *ids, const int32_t *slots, float *state,
-                int64_t slot_floats, float *logits, char *memory) {
+                int64_t slot_floats, char *memory) {
     scratch s;
     draft d;
-    float *padded_logits;
-    cut(net, rows, steps, 0, memory, &s, &padded_logits, &d);
+    float *logits;
+    cut(net, rows, steps, 0, memory, &s, &logits, &d);
     if (!known(net, ids, (int64_t)rows * steps)) return -1;
     advance(net, rows, steps, ids, slots, state, slot_floats, &s);
-    if (logits) {
-        logits_of(net, &net->out, (steps - 1) * rows, rows, padded_logits, &s);
-        for (int r = 0; r < rows; r++)
-            memcpy(logits + (int64_t)r * net->columns, padded_logits + (int64_t)r * net->out.outputs,
-                   net->columns * sizeof(float));
-    }
     return 0;
 }
 

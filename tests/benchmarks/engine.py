@@ -18,7 +18,7 @@ from service.engine.prefix_cache import PrefixCache
 from service.engine.sequence import SequenceGroup
 from service.engine.text_request import TextRequest
 from service.settings import Settings
-from tests.benchmarks.decoding import BareStep, timed
+from tests.benchmarks.decoding import bare_step, timed
 from tests.benchmarks.figures import Figure, counted
 from tests.benchmarks.timing import ratio, side_by_side
 from tests.benchmarks.tutorial import one_torch_thread, tutorial_step
@@ -136,7 +136,7 @@ def against_bare(checkpoint: Checkpoint, alone: EngineAlone) -> list[Figure]:
     figures = []
     for rows, characters, target in ((1, 4000, 1.3), (32, 1000, 1.15), (128, 500, 1.1)):
         per_step = per_step_of(alone, rows, characters)
-        ours, bare = side_by_side([per_step, timed(BareStep(checkpoint, rows))], 9)
+        ours, bare = side_by_side([per_step, timed(bare_step(checkpoint, rows))], 9)
         name = f"engine step with sampling against the bare decoder step, {counted(rows, 'row')}"
         figures.append(Figure(name, ratio(ours, bare), "× time", target, "most"))
     return figures

@@ -13,8 +13,8 @@ from training.data.corpus import Corpus
 from training.data.prepared_corpus import count_ids
 from training.data.sources import TextSource
 from training.data.split import split
+from training.evaluation.network_reader import network_reader
 from training.evaluation.protocols import carried
-from training.evaluation.readers import network_reader
 from training.loop.allocator import keep_buffers
 from training.loop.initial_weights import InitialWeights, fits
 from training.loop.trainer import Trainer

@@ -16,8 +16,8 @@ from tests.benchmarks.figures import Figure
 from training.data.corpus import Corpus
 from training.data.sources import FileSource
 from training.data.split import Split, split
+from training.evaluation.network_reader import network_reader
 from training.evaluation.protocols import carried
-from training.evaluation.readers import network_reader
 from training.loop.allocator import keep_buffers
 from training.loop.trainer import Trainer
 from training.planning.machine import faster_precision

@@ -10,8 +10,9 @@ from tests.benchmarks.figures import Figure
 from training.data.corpus import Corpus
 from training.data.sources import FileSource
 from training.data.split import split
+from training.evaluation.network_reader import network_reader
 from training.evaluation.protocols import carried
-from training.evaluation.readers import decoder_reader, network_reader
+from training.evaluation.readers import decoder_reader
 
 SHAKESPEARE = Path(os.environ.get("BENCHMARK_SHAKESPEARE", "../shared/corpora/tinyshakespeare.txt"))
 
@@ -25,8 +26,8 @@ def measure() -> list[Figure]:
     read = network_reader(from_tensors(checkpoint.config, checkpoint.tensors))
     validation, test = carried(read, parts.validation), carried(read, parts.test)
     held_out = validation + test
-    exact = carried(decoder_reader(Decoder(checkpoint, "fp32", every_id=True)), parts.test)
-    rounded = carried(decoder_reader(Decoder(checkpoint, "int8", every_id=True)), parts.test)
+    exact = carried(decoder_reader(Decoder(checkpoint, "fp32")), parts.test)
+    rounded = carried(decoder_reader(Decoder(checkpoint, "int8")), parts.test)
     cost = rounded.bits_per_character - exact.bits_per_character
     return [
         Figure("bundled model, last tenth", held_out.nats_per_character, "nats per character", 1.42, "most"),

@@ -10,6 +10,7 @@ from model.generate import Piece, TokenLogprobs, generate
 from model.sampling.parameters import SamplingParameters
 from model.text.prompt import Prompt, count_unseen
 from model.text.utf8_ids import BYTES
+from tests.model.plain import PlainReader
 from tests.model.small import CELLS, small_checkpoint
 
 SMALL = small_checkpoint()
@@ -49,13 +50,13 @@ def test_the_prompt_is_read_and_matters() -> None:
 
 def test_drawing_by_hand_gives_the_same_text() -> None:
     """The loop spelt out with temperature 0: read the prompt, then take the likeliest and read it."""
-    state, shown = DECODER.initial_state(1), ""
-    for token in SMALL.tokenizer.encode("the "):
-        logits, state = DECODER.step(np.array([token], np.int64), state)
+    reader, shown = PlainReader(SMALL), ""
+    for token in SMALL.tokenizer.encode("the ").tolist():
+        reader.read(token)
     for _ in range(30):
-        token = DECODER.ids[logits.argmax(axis=1)]
-        shown += SMALL.tokenizer.decode(token.tolist())
-        logits, state = DECODER.step(token, state)
+        token = int(reader.ids[reader.logits().argmax()])
+        shown += SMALL.tokenizer.decode([token])
+        reader.read(token)
     assert text_of(max_tokens=30, parameters=SamplingParameters(temperature=0)) == shown
 
 
@@ -160,17 +161,17 @@ def test_log_probabilities_are_of_the_model_s_own_distribution() -> None:
     """Spelt out: read the prompt and every drawn id, and take the softmax of what the decoder says."""
     odd = SamplingParameters(seed=1, temperature=3, top_k=9, repetition_penalty=2)
     found = entries_of(pieces_of(max_tokens=30, parameters=odd, logprobs=3))
-    state = DECODER.initial_state(1)
-    for token in SMALL.tokenizer.encode("the "):
-        logits, state = DECODER.step(np.array([token], np.int64), state)
+    reader = PlainReader(SMALL)
+    for token in SMALL.tokenizer.encode("the ").tolist():
+        reader.read(token)
     for token, logprob, top in found:
-        wide = logits[0].astype(np.float64)
+        wide = reader.logits()[0].astype(np.float64)
         expected = dict(zip(DECODER.ids.tolist(), wide - np.log(np.exp(wide).sum()), strict=True))
         assert logprob == pytest.approx(expected[token], abs=1e-5)
         best = sorted(expected, key=lambda one: -expected[one])[:3]
         assert [one for one, _ in top] == best
         assert [chance for _, chance in top] == pytest.approx([expected[one] for one in best], abs=1e-5)
-        logits, state = DECODER.step(np.array([token]), state)
+        reader.read(token)
     assert len(found) == 30
 
 

@@ -94,9 +94,9 @@ def evaluate(
     chosen = protocol or [Protocol.CARRIED]
     wanted = [name for name in PROTOCOLS if name in chosen or Protocol.ALL in chosen]
     _check(split, reader, wanted, fit_temperature, write_surprise)
-    require("torch")
+    if reader == "network" or fit_temperature:
+        require("torch")
     from model.checkpoint import load
-    from training.report.card import card_line, rewrite
 
     model = load(checkpoint)
     how = _Reading(model, _parts(model, corpus, encoding, split), reader, batch_size, windows)
@@ -106,13 +106,20 @@ def evaluate(
             status.update(f"Scoring, {name} …")
             scores[name] = how.scores(name)
         tempered = how.tempered() if fit_temperature else None
-    surprise = rewrite(checkpoint, how.parts["validation"]) if write_surprise else None
+    line = _write_surprise(checkpoint, how.parts["validation"]) if write_surprise else None
     if as_json:
         typer.echo(json.dumps({"split": split, "reader": reader, **_to_json(scores, tempered)}))
         return
     _show(scores.values(), tempered, reader)
-    if surprise is not None:
-        Console().print(f"{card_line(surprise)}\nKept in {checkpoint}.", highlight=False, markup=False, soft_wrap=True)
+    if line is not None:
+        Console().print(f"{line}\nKept in {checkpoint}.", highlight=False, markup=False, soft_wrap=True)
+
+
+def _write_surprise(checkpoint: Path, validation: "Ids") -> str:
+    """Keep in a checkpoint how surprising passages of the validation part are; what its card says of it."""
+    from training.report.card import card_line, rewrite
+
+    return card_line(rewrite(checkpoint, validation))
 
 
 def _check(split: str, reader: ReaderName, wanted: Iterable[Protocol], temperature: bool, surprise: bool) -> None:
@@ -162,14 +169,15 @@ class _Reading:
 
     def scores(self, protocol: Protocol) -> "dict[str, Score]":
         """The score of the whole; or of validation, test and both."""
-        from model.network import from_tensors
-        from training.evaluation.dynamic_evaluation import dynamic
         from training.evaluation.protocols import carried, cold_parts
 
         scored = {name: part for name, part in self.parts.items() if name != "train"}
         if protocol is Protocol.COLD:
             return cold_parts(self._read(self.model), scored, windows=self.windows)
         if protocol is Protocol.DYNAMIC:
+            from model.network import from_tensors
+            from training.evaluation.dynamic_evaluation import dynamic
+
             network = from_tensors(self.model.config, self.model.tensors)
             return _with_both(dynamic(network, self.parts["train"], scored, "validation", self.batch_size)[1])
         return _with_both(
@@ -189,13 +197,15 @@ class _Reading:
         return temperature, {n: replace(s, protocol=f"{s.protocol}, {words}") for n, s in found.items()}
 
     def _read(self, model: "Checkpoint") -> "Reader":
-        from model.decoding.decoder import Decoder
-        from model.network import from_tensors
-        from training.evaluation.readers import decoder_reader, network_reader
-
         if self.reader == "network":
+            from model.network import from_tensors
+            from training.evaluation.network_reader import network_reader
+
             return network_reader(from_tensors(model.config, model.tensors))
-        return decoder_reader(Decoder(model, self.reader, every_id=True))
+        from model.decoding.decoder import Decoder
+        from training.evaluation.readers import decoder_reader
+
+        return decoder_reader(Decoder(model, self.reader))
 
 
 def _with_both(scores: "dict[str, Score]") -> "dict[str, Score]":

@@ -17,8 +17,8 @@ from model.text.tokenizer import Tokenizer
 from training.data.batches import Batches
 from training.data.prepared_corpus import count_ids, spelt
 from training.data.split import Split
+from training.evaluation.network_reader import network_reader
 from training.evaluation.protocols import carried
-from training.evaluation.readers import network_reader
 from training.evaluation.score import Score
 from training.loop.initial_weights import InitialWeights
 from training.loop.learner import Learner

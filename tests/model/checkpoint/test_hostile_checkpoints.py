@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from model.checkpoint import CARD, CONFIG, TOKENIZER, WEIGHTS, load, save
 from model.checkpoint.weights_file import LARGEST_WEIGHT
@@ -55,14 +56,23 @@ def with_header(folder: Path, header: bytes) -> None:
     (folder / WEIGHTS).write_bytes(struct.pack("<Q", len(header)) + header + numbers)
 
 
+def steps_to_numbers(decoder: Decoder, ids: NDArray[np.int32], following: NDArray[np.int32]) -> None:
+    """Two rows read ids (2, T) to states and log-probabilities of all ids that are numbers."""
+    rows = decoder.rows(2)
+    scored = rows.score([0, 1], ids, following, decoder.config.vocabulary)
+    assert scored.top_logprobs is not None
+    assert scored.top_logprobs.shape == (*ids.shape, decoder.config.vocabulary)
+    assert np.isfinite(scored.top_logprobs).all()
+    assert np.isfinite(rows.state).all()
+
+
 def works(folder: Path) -> None:
     """What loads is a decoder that steps, whose numbers are numbers, and a record that can be asked."""
     loaded = load(folder)
     decoder = Decoder(loaded)
-    logits, state = decoder.step(np.array([loaded.tokenizer.start_id, 0]), decoder.initial_state(2))
-    assert logits.shape == (2, len(decoder.ids))
-    assert np.isfinite(logits).all()
-    assert np.isfinite(state).all()
+    assert 0 < len(decoder.ids) <= loaded.config.vocabulary
+    ids = np.array([[loaded.tokenizer.start_id], [0]], np.int32)
+    steps_to_numbers(decoder, ids, ids[::-1])
     assert loaded.tokenizer.decode(loaded.tokenizer.encode("aé😀x").tolist()) == "aé😀x"
     held_out = HeldOutSurprise.of(loaded.training)
     assert held_out is None or 0 <= held_out.percentile(2.0, 100) <= 100
@@ -300,11 +310,8 @@ def test_the_largest_and_the_least_weights_that_load_make_a_decoder_of_numbers(
     made = small_checkpoint(cell)
     save(replace(made, tensors={name: np.full_like(tensor, value) for name, tensor in made.tensors.items()}), tmp_path)
     decoder = Decoder(load(tmp_path), quantization, processor=processor)
-    state = decoder.initial_state(2)
-    for at in range(20):
-        logits, state = decoder.step(np.array([at, 256 + at]), state)
-        assert np.isfinite(logits).all()
-        assert np.isfinite(state).all()
+    ids = np.array([range(20), range(256, 276)], np.int32)
+    steps_to_numbers(decoder, ids, ids[::-1])
 
 
 # Anything

@@ -12,6 +12,7 @@ from model.decoding.decoder import Decoder
 from model.errors import ParameterError
 from model.sampling.parameters import SamplingParameters
 from model.sampling.sampler import RowSampling
+from tests.model.plain import PlainReader
 from tests.model.small import CELLS, OPTIONS, small_checkpoint
 
 SLOTS, STEPS = 6, 60
@@ -24,22 +25,19 @@ pytestmark = [pytest.mark.usefixtures("one_torch_thread"), pytest.mark.parametri
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 @pytest.mark.parametrize("layers", [1, 2, 3])
 @pytest.mark.parametrize("cell", CELLS)
-def test_rows_and_steps_are_the_decoder_s_but_for_rounding(
-    cell: Cell, layers: int, options: dict[str, Any], device: str
-) -> None:
+def test_rows_are_the_decoder_s_but_for_rounding(cell: Cell, layers: int, options: dict[str, Any], device: str) -> None:
     checkpoint = small_checkpoint(cell, layers, **options)
     exact, decoder = Decoder(checkpoint, "fp32"), CudaDecoder(checkpoint, device=device)
     assert np.array_equal(decoder.ids, exact.ids)
     ids = np.random.default_rng(7).integers(0, checkpoint.config.vocabulary, (3, STEPS)).astype(np.int32)
     rows, slots = decoder.rows(SLOTS), [4, 0, 3]
-    rows.read(slots, ids)
-    expected, state = exact.initial_state(3), decoder.initial_state(3)
-    for at in range(STEPS):
-        wanted, expected = exact.step(ids[:, at], expected)
-        logits, state = decoder.step(ids[:, at], state)
-    np.testing.assert_allclose(logits, wanted, rtol=0, atol=5e-5)
-    np.testing.assert_allclose(state, expected, rtol=0, atol=5e-5)
-    np.testing.assert_allclose(np.array(rows.state)[slots], expected, rtol=0, atol=5e-5)
+    rows.read(slots, ids[:, :-1])
+    expected = exact.rows(3)
+    expected.read(range(3), ids[:, :-1])
+    found, wanted = rows.score(slots, ids[:, -1:], ids[:, :1]), expected.score(range(3), ids[:, -1:], ids[:, :1])
+    np.testing.assert_allclose(found.logprobs, wanted.logprobs, rtol=0, atol=5e-5)
+    np.testing.assert_allclose(np.array(rows.state)[slots], expected.state, rtol=0, atol=5e-5)
+    assert decoder.where == "fp32 on a CUDA GPU"
 
 
 @pytest.mark.parametrize("cell", CELLS)
@@ -51,14 +49,14 @@ def test_what_rows_report_of_their_draws_is_what_the_decoder_thinks_of_them(cell
         rows.set(slot, sampling, 256 + slot)
     drawn = rows.draw(range(SLOTS), STEPS)
     assert drawn.logprobs is not None
-    ids, state = np.arange(256, 256 + SLOTS, dtype=np.int32), exact.initial_state(SLOTS)
-    for at in range(STEPS):
-        logits, state = exact.step(ids, state)
-        ids = drawn.ids[:, at]
-        wide = logits.astype(np.float64)
-        thought = wide - np.log(np.exp(wide).sum(axis=1, keepdims=True))
-        columns = np.searchsorted(exact.ids, ids)
-        np.testing.assert_allclose(drawn.logprobs[:, at], thought[np.arange(SLOTS), columns], rtol=0, atol=1e-4)
+    for slot in range(SLOTS):
+        reader, last = PlainReader(checkpoint, "fp32"), 256 + slot
+        for at in range(STEPS):
+            reader.read(last)
+            last = int(drawn.ids[slot, at])
+            wide = reader.logits()[0].astype(np.float64)
+            thought = wide[np.searchsorted(exact.ids, last)] - np.log(np.exp(wide).sum())
+            assert drawn.logprobs[slot, at] == pytest.approx(thought, abs=1e-4)
 
 
 @pytest.mark.parametrize("cell", CELLS)
@@ -75,8 +73,9 @@ def test_a_slot_holds_the_same_to_the_bit_whoever_runs_beside_it(cell: Cell, dev
 
 def test_a_state_is_used_as_an_array_is(device: str) -> None:
     decoder = CudaDecoder(small_checkpoint(), device=device)
-    rows, shape = decoder.rows(SLOTS), decoder.initial_state(1).shape[1:]
+    rows = decoder.rows(SLOTS)
     state: Any = rows.state
+    shape = (len(decoder.config.state_names()), decoder.config.hidden)
     assert (len(state), state.shape, state[2].shape) == (SLOTS, (SLOTS, *shape), shape)
     value = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     state[2] = value
@@ -96,25 +95,12 @@ def test_a_state_is_used_as_an_array_is(device: str) -> None:
         np.asarray(state, copy=False)
 
 
-def test_a_decoder_may_have_a_column_for_every_id(device: str) -> None:
-    checkpoint = small_checkpoint()
-    every = CudaDecoder(checkpoint, every_id=True, device=device)
-    some = CudaDecoder(checkpoint, device=device)
-    ids = np.array([257, 280])
-    (many, _), (few, _) = (one.step(ids, one.initial_state(2)) for one in (every, some))
-    assert many.shape == (2, checkpoint.config.vocabulary)
-    np.testing.assert_allclose(many[:, some.ids], few, rtol=0, atol=1e-5)
-    assert every.where == "fp32 on a CUDA GPU"
-
-
 def test_an_id_the_network_does_not_have_is_refused_before_it_reaches_the_device(device: str) -> None:
     decoder = CudaDecoder(small_checkpoint(), device=device)
     rows = decoder.rows(2)
     for wrong in (-1, decoder.config.vocabulary):
         with pytest.raises(IndexError, match="not one of the network's"):
             rows.read([1], np.array([[wrong]], np.int32))
-        with pytest.raises(IndexError, match="not one of the network's"):
-            decoder.step(np.array([wrong]), decoder.initial_state(1))
     assert not np.array(rows.state).any()
 
 

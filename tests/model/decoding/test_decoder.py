@@ -1,4 +1,4 @@
-"""The CPU decoder: the same network as PyTorch runs, a step at a time, each row alone."""
+"""The CPU decoder: the same network as PyTorch runs, each row alone."""
 
 from dataclasses import replace
 from typing import Any
@@ -8,13 +8,16 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from model.arithmetic import Array
 from model.checkpoint import Checkpoint
 from model.config import Cell
-from model.decoding.decoder import NUMPY, Decoder, State
+from model.decoding.decoder import NUMPY, Decoder
 from model.decoding.kernel_library import processors
 from model.decoding.step_weights import Quantization
 from model.errors import ParameterError
 from model.network import from_tensors
+from model.sampling.parameters import SamplingParameters
+from model.sampling.sampler import RowSampling
 from tests.model.small import CELLS, OPTIONS, SIZE, small_checkpoint
 
 ROWS, STEPS = 4, 120
@@ -28,20 +31,30 @@ def random_ids(checkpoint: Checkpoint, *shape: int) -> NDArray[np.int64]:
     return np.random.default_rng(7).integers(0, checkpoint.config.vocabulary, shape)
 
 
-def run(decoder: Decoder, ids: NDArray[np.int64]) -> tuple[NDArray[np.float32], State]:
-    """Logits (B, T, S) and the last state of ids (B, T) read from the initial state."""
-    state = decoder.initial_state(len(ids))
-    steps = []
-    for at in range(ids.shape[1]):
-        logits, state = decoder.step(ids[:, at], state)
-        steps.append(logits)
-    return np.stack(steps, axis=1), state
+def run(decoder: Decoder, ids: NDArray[np.int64]) -> tuple[Array, Array]:
+    """ln p (B, T, V) of every id after each of ids (B, T), and the last state, read from the initial one."""
+    rows, vocabulary, read = decoder.rows(len(ids)), decoder.config.vocabulary, ids.astype(np.int32)
+    scored = rows.score(range(len(ids)), read, read, vocabulary)
+    assert scored.top_ids is not None
+    assert scored.top_logprobs is not None
+    logprobs = np.empty((*ids.shape, vocabulary), np.float32)
+    np.put_along_axis(logprobs, scored.top_ids.astype(np.int64), scored.top_logprobs, axis=2)
+    return logprobs, rows.state
 
 
-def run_network(checkpoint: Checkpoint, ids: NDArray[np.int64]) -> tuple[NDArray[np.float32], State]:
+def run_network(checkpoint: Checkpoint, ids: NDArray[np.int64]) -> tuple[Array, Array]:
+    """The same by PyTorch."""
     with torch.no_grad():
         logits, state = from_tensors(checkpoint.config, checkpoint.tensors)(torch.from_numpy(ids))
-    return logits.numpy(), torch.stack(state, dim=1).numpy()
+    return logits.log_softmax(dim=2).numpy(), torch.stack(state, dim=1).numpy()
+
+
+def after(decoder: Decoder, ids: NDArray[np.int64], state: Array) -> Array:
+    """The state after ids (B,) are read in a state."""
+    rows = decoder.rows(len(ids))
+    rows.state[:] = state
+    rows.read(range(len(ids)), ids[:, None].astype(np.int32))
+    return rows.state
 
 
 @pytest.mark.parametrize("processor", PROCESSORS)
@@ -58,9 +71,9 @@ def test_fp32_steps_equal_the_network_over_a_long_sequence(
     tolerance = 1e-4 if (cell, layers) == ("rnn", 3) else 3e-5
     checkpoint = small_checkpoint(cell, layers, **options)
     ids = random_ids(checkpoint, ROWS, STEPS)
-    logits, state = run(Decoder(checkpoint, "fp32", every_id=True, processor=processor), ids)
+    logprobs, state = run(Decoder(checkpoint, "fp32", processor=processor), ids)
     expected, last = run_network(checkpoint, ids)
-    np.testing.assert_allclose(logits, expected, rtol=0, atol=tolerance)
+    np.testing.assert_allclose(logprobs, expected, rtol=0, atol=tolerance)
     np.testing.assert_allclose(state, last, rtol=0, atol=tolerance)
 
 
@@ -79,9 +92,9 @@ def test_int8_steps_stay_close_to_the_network_over_a_long_sequence(
     """
     checkpoint = small_checkpoint(cell, layers, **options)
     ids = random_ids(checkpoint, ROWS, STEPS)
-    logits, state = run(Decoder(checkpoint, "int8", every_id=True, processor=processor), ids)
+    logprobs, state = run(Decoder(checkpoint, "int8", processor=processor), ids)
     expected, last = run_network(checkpoint, ids)
-    assert np.abs(logits - expected).mean() < 0.03 * expected.std()
+    assert np.abs(logprobs - expected).mean() < 0.03 * expected.std()
     np.testing.assert_allclose(state, last, rtol=0, atol=0.15)
 
 
@@ -98,7 +111,7 @@ def test_int8_rounds_nothing_that_is_exact_in_eight_bits() -> None:
     hidden = (random.integers(-127, 128, (ROWS, checkpoint.config.hidden)) / 127).astype(np.float32)
     state = np.stack([hidden, np.zeros_like(hidden)], axis=1)
     ids = random_ids(checkpoint, ROWS)
-    (_, rounded), (_, kept) = (Decoder(checkpoint, quantization).step(ids, state) for quantization in QUANTIZATIONS)
+    rounded, kept = (after(Decoder(checkpoint, quantization), ids, state) for quantization in QUANTIZATIONS)
     np.testing.assert_allclose(rounded, kept, rtol=0, atol=2e-6)
 
 
@@ -109,8 +122,8 @@ def test_an_int8_product_errs_by_at_most_half_a_step_per_weight() -> None:
     ids = random_ids(checkpoint, ROWS)
     sums = []
     for quantization in QUANTIZATIONS:
-        _, after = Decoder(checkpoint, quantization).step(ids, hidden[:, None])
-        sums.append(np.arctanh(after[:, 0].astype(np.float64)))
+        found = after(Decoder(checkpoint, quantization), ids, hidden[:, None])
+        sums.append(np.arctanh(found[:, 0].astype(np.float64)))
     steps = np.abs(checkpoint.tensors["layers.0.weight_hh_l0"]).max(axis=1) / 127
     settled = np.abs(sums[1]) < 2  # beyond, tanh is too flat to be undone in fp32
     assert settled.mean() > 0.5
@@ -132,10 +145,10 @@ def test_a_skip_connection_of_weight_zero_is_as_good_as_none(
         checkpoint, config=replace(checkpoint.config, skip=True), tensors={**checkpoint.tensors, "out.weight": wide}
     )
     ids = random_ids(checkpoint, ROWS, 20)
-    (logits, state), (expected, last) = (
+    (logprobs, state), (expected, last) = (
         run(Decoder(one, quantization, processor=processor), ids) for one in (skipping, checkpoint)
     )
-    np.testing.assert_allclose(logits, expected, rtol=0, atol=0 if quantization == "int8" else 1e-6)
+    np.testing.assert_allclose(logprobs, expected, rtol=0, atol=0 if quantization == "int8" else 1e-6)
     assert state.tobytes() == last.tobytes()
 
 
@@ -151,51 +164,40 @@ def test_a_row_is_the_same_to_the_bit_whatever_stands_beside_it(
     ids = random_ids(checkpoint, 63, 6)
     alone = [run(decoder, ids[row : row + 1]) for row in range(63)]
     for rows in (1, 2, 3, 5, 8, 13, 31, 32, 63):
-        logits, state = run(decoder, ids[-rows:])
+        logprobs, state = run(decoder, ids[-rows:])
         expected = [np.concatenate(parts).tobytes() for parts in zip(*alone[-rows:], strict=True)]
-        assert [logits.tobytes(), state.tobytes()] == expected
+        assert [logprobs.tobytes(), state.tobytes()] == expected
 
 
 @pytest.mark.parametrize("quantization", QUANTIZATIONS)
-def test_the_columns_are_the_ids_that_training_saw(quantization: Quantization) -> None:
+def test_text_is_drawn_from_the_ids_that_training_saw(quantization: Quantization) -> None:
+    """What a draw reports of them is what a score says of all ids, but for the share of those that are left out."""
     checkpoint = small_checkpoint(unseen=np.array([0, 5, 6, 258, SIZE - 1]))
-    some, every = Decoder(checkpoint, quantization), Decoder(checkpoint, quantization, every_id=True)
-    assert set(range(checkpoint.config.vocabulary)) - set(some.ids.tolist()) == {0, 5, 6, 258, SIZE - 1}
-    assert every.ids.tolist() == list(range(checkpoint.config.vocabulary))
-    ids = random_ids(checkpoint, ROWS, 5)
-    few, _ = run(some, ids)
-    all_of_them, _ = run(every, ids)
-    assert few.shape == (ROWS, 5, len(some.ids))
-    np.testing.assert_allclose(few, all_of_them[..., some.ids], rtol=0, atol=1e-5)
+    decoder = Decoder(checkpoint, quantization)
+    seen = decoder.ids
+    assert set(range(checkpoint.config.vocabulary)) - set(seen.tolist()) == {0, 5, 6, 258, SIZE - 1}
+    rows, last = decoder.rows(1), np.array([[270]])
+    rows.set(0, RowSampling(SamplingParameters(), seen, last[0], logprobs=len(seen)), 270)
+    drawn = rows.draw([0], 1)
+    assert drawn.top_ids is not None
+    assert drawn.top_logprobs is not None
+    assert sorted(drawn.top_ids[0, 0].tolist()) == seen.tolist()
+    every = run(decoder, last)[0][0, 0].astype(np.float64)
+    among_seen = every - np.log(np.exp(every[seen]).sum())
+    np.testing.assert_allclose(drawn.top_logprobs[0, 0], among_seen[drawn.top_ids[0, 0]], rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_a_step_leaves_the_state_it_was_given_and_returns_arrays_of_its_own(cell: Cell) -> None:
+def test_rows_begin_in_a_state_of_zeros_every_part_of_which_a_step_moves(cell: Cell) -> None:
     checkpoint = small_checkpoint(cell)
-    decoder = Decoder(checkpoint)
-    state = decoder.initial_state(ROWS)
-    assert state.shape == (ROWS, len(checkpoint.config.state_names()), checkpoint.config.hidden)
-    logits, after = decoder.step(random_ids(checkpoint, ROWS), state)
-    assert not state.any()
-    kept = logits.copy(), after.copy()
-    decoder.step(random_ids(checkpoint, ROWS), after)
-    assert np.array_equal(logits, kept[0])
-    assert np.array_equal(after, kept[1])
-    assert after.any(axis=(0, 2)).all()
+    rows = Decoder(checkpoint).rows(ROWS)
+    assert rows.state.shape == (ROWS, len(checkpoint.config.state_names()), checkpoint.config.hidden)
+    assert not rows.state.any()
+    rows.read(range(ROWS), random_ids(checkpoint, ROWS, 1).astype(np.int32))
+    assert rows.state.any(axis=(0, 2)).all()
 
 
-def test_a_state_in_another_order_of_memory_is_read_as_it_is() -> None:
-    checkpoint = small_checkpoint()
-    decoder = Decoder(checkpoint)
-    ids = random_ids(checkpoint, ROWS)
-    _, state = decoder.step(ids, decoder.initial_state(ROWS))
-    expected = decoder.step(ids, state)
-    for same in (np.asfortranarray(state), np.stack([state, state], axis=1)[:, 1], state.astype(np.float64)):
-        found = decoder.step(ids.astype(np.uint16), same)  # type: ignore[arg-type]
-        assert [part.tobytes() for part in found] == [part.tobytes() for part in expected]
-
-
-def test_another_arithmetic_is_refused() -> None:
+def test_another_quantization_is_refused() -> None:
     with pytest.raises(ParameterError, match="choose int8 or fp32") as caught:
         Decoder(small_checkpoint(), "int4")  # type: ignore[arg-type]
     assert caught.value.parameter == "quantization"

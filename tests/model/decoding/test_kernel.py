@@ -40,6 +40,17 @@ def start(rows: Rows, decoder: Decoder, parameters: list[SamplingParameters], lo
         rows.set(slot, RowSampling(one, decoder.ids, prompt, slot, logprobs), int(prompt[-1]))
 
 
+def assert_same_scores(ours: Rows, theirs: Rows, ids: NDArray[np.int32]) -> None:
+    """All rows read ids (B, T) to the same states, and to the same log-probabilities of all ids."""
+    slots, every = range(len(ids)), 10_000
+    found, expected = ours.score(slots, ids, ids, every), theirs.score(slots, ids, ids, every)
+    for one, other in zip(found, expected, strict=True):
+        assert one is not None
+        assert other is not None
+        assert one.tobytes() == other.tobytes()
+    assert ours.state.tobytes() == theirs.state.tobytes()
+
+
 def test_kernels_come_best_first() -> None:
     assert [name for name in PROCESSORS if name in COMPILED] == COMPILED
 
@@ -67,12 +78,9 @@ def test_a_step_is_the_same_to_the_bit(cell: Cell, layers: int, options: dict[st
     for hidden, rows in ((1, 3), (24, 1), (33, 7), (64, 13)):
         compiled, plain = pair(processor, cell, layers, hidden=hidden, **options)
         ids = random_ids(plain, 20, rows)
-        state, expected = compiled.initial_state(rows), plain.initial_state(rows)
-        for column in ids:
-            logits, state = compiled.step(column, state)
-            wanted, expected = plain.step(column, expected)
-            assert logits.tobytes() == wanted.tobytes()
-            assert state.tobytes() == expected.tobytes()
+        ours, theirs = compiled.rows(rows), plain.rows(rows)
+        for column in ids[:, :, None]:
+            assert_same_scores(ours, theirs, column)
 
 
 @pytest.mark.parametrize("processor", COMPILED)
@@ -83,9 +91,9 @@ def test_sums_longer_than_floats_hold_are_exact(layers: int, hidden: int, skip: 
     for tensor in checkpoint.tensors.values():  # so large that the state stays at its largest
         tensor[...] = np.random.default_rng(1).uniform(0.95, 1, tensor.shape)
     compiled, plain = Decoder(checkpoint, processor=processor), Decoder(checkpoint, processor=NUMPY)
-    state = np.ones((1, layers, hidden), np.float32)
-    ids = random_ids(plain, 1)
-    assert compiled.step(ids, state)[0].tobytes() == plain.step(ids, state)[0].tobytes()
+    ours, theirs = compiled.rows(1), plain.rows(1)
+    ours.state[:] = theirs.state[:] = 1
+    assert_same_scores(ours, theirs, random_ids(plain, 1, 1))
 
 
 @pytest.mark.parametrize("processor", COMPILED)

@@ -16,6 +16,7 @@ from model.decoding.decoder import Decoder
 from model.held_out_surprise import NAME, QUANTILES, HeldOutSurprise
 from service.analysis.score_schemas import MOST_DETAILS, MOST_TEXTS, Progress, Scores
 from service.settings import Settings
+from tests.model.plain import distributions
 from tests.model.small import CHARACTERS, small_checkpoint
 from tests.service.serving import Reference, Running, SlowDecoder, eventually, serving
 from tests.service.sse_client import events
@@ -59,7 +60,7 @@ def random_texts(count: int, longest: int) -> list[str]:
 
 def evaluated(reference: Reference, text: str) -> float:
     """Bits of all characters of a text but the first, as `unroll evaluate --reader int8` has them."""
-    reader = decoder_reader(Decoder(reference.checkpoint, "int8", every_id=True))
+    reader = decoder_reader(Decoder(reference.checkpoint, "int8"))
     return carried(reader, reference.checkpoint.tokenizer.encode(text), batch_size=1).nats / math.log(2)
 
 
@@ -108,24 +109,21 @@ def test_a_context_is_read_once_and_found_again(scorer: Running, scorer_folder: 
 
 def test_details_tell_what_each_character_was_worth(scorer: Running, reference: Reference) -> None:
     answer = score(scorer, STRANGE, details=True, top_logprobs=3)["results"][0]
-    tokenizer, decoder = reference.checkpoint.tokenizer, Decoder(reference.checkpoint, every_id=True)
+    tokenizer = reference.checkpoint.tokenizer
     assert "".join(one["character"] for one in answer["details"]) == STRANGE
     assert sum(one["bits"] for one in answer["details"]) == pytest.approx(answer["bits"])
-    state, last = decoder.initial_state(1), tokenizer.start_id
+    expected = distributions(reference.checkpoint, STRANGE)
     for one in answer["details"]:
         bits = 0.0
-        for at, token in enumerate(tokenizer.encode(one["character"]).tolist()):
-            logits, state = decoder.step(np.array([last]), state)
-            logprobs = logits[0] - logits[0].max()
-            logprobs = logprobs - math.log(np.exp(logprobs.astype(np.float64)).sum())
+        for at in range(len(tokenizer.encode(one["character"]))):
+            token, logprobs = next(expected)
             bits -= float(logprobs[token]) / math.log(2)
-            last = token
             if at:
                 continue
-            assert one["rank"] == 1 + (logits[0] > logits[0, token]).sum()
+            assert one["rank"] == 1 + (logprobs > logprobs[token]).sum()
             entropy = -(np.exp(logprobs) * logprobs).sum() / math.log(2)
             assert one["entropy_bits"] == pytest.approx(float(entropy), rel=1e-4)
-            likeliest = np.argsort(-logits[0], kind="stable")[:3]
+            likeliest = np.argsort(-logprobs, kind="stable")[:3]
             assert [found["character"] for found in one["alternatives"]] == list(map(tokenizer.piece, likeliest))
             shares = [found["probability"] for found in one["alternatives"]]
             assert shares == pytest.approx(np.exp(logprobs[likeliest]).tolist(), rel=1e-4)

@@ -9,8 +9,8 @@ from model.config import NetworkConfig
 from model.network import Network, from_tensors, to_tensors
 from model.text.tokenizer import Tokenizer
 from training.evaluation.calibration import MOST, fit_temperature, scale_output
+from training.evaluation.network_reader import network_reader
 from training.evaluation.protocols import carried
-from training.evaluation.readers import network_reader
 
 TEXT = "She sells sea shells by the sea shore; the shells she sells are surely sea shells. 詩\n" * 30
 TOKENIZER = Tokenizer.learn([TEXT])

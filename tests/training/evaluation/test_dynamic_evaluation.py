@@ -22,8 +22,8 @@ from training.evaluation.dynamic_evaluation import (
     dynamic,
     root_mean_squares,
 )
+from training.evaluation.network_reader import network_reader
 from training.evaluation.protocols import carried
-from training.evaluation.readers import network_reader
 
 TRAIN = "The quick brown fox jumps over the lazy dog, and the dog is not amused.\n" * 80
 TOKENIZER = Tokenizer.learn([TRAIN])

@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 
 from model.checkpoint import BUNDLED, CARD, CONFIG, TOKENIZER, WEIGHTS, Checkpoint, load, save
 from model.checkpoint.checkpoint import WeightsDtype
-from model.decoding.decoder import Decoder
 from model.held_out_surprise import NAME, QUANTILES, HeldOutSurprise
+from tests.model.plain import distributions
 from tests.model.small import CHARACTERS, small_checkpoint
 from tests.training.verse import TEXT, make_trainer
 from training.data.corpus import CorpusFacts
@@ -31,13 +31,7 @@ LINES = "\n".join("".join(RANDOM.choice(list("abc é明"), RANDOM.integers(0, 30
 
 def plain_bits(checkpoint: Checkpoint, text: str) -> float:
     """Bits per character of a text after a line break, a step at a time."""
-    decoder = Decoder(checkpoint, every_id=True)
-    state, last, nats = decoder.initial_state(1), checkpoint.tokenizer.start_id, 0.0
-    for token in checkpoint.tokenizer.encode(text).tolist():
-        logits, state = decoder.step(np.array([last]), state)
-        wide = logits[0].astype(np.float64)
-        nats -= wide[token] - wide.max() - math.log(np.exp(wide - wide.max()).sum())
-        last = token
+    nats = -sum(float(logprobs[token]) for token, logprobs in distributions(checkpoint, text))
     return nats / math.log(2) / len(text)
 
 

@@ -17,8 +17,9 @@ from model.errors import ParameterError
 from model.network import Network, to_tensors
 from model.text.tokenizer import Tokenizer
 from training.data.split import split
+from training.evaluation.network_reader import network_reader
 from training.evaluation.protocols import carried, cold, cold_parts, together
-from training.evaluation.readers import Reader, decoder_reader, network_reader
+from training.evaluation.readers import Reader, decoder_reader
 from training.evaluation.score import Score
 from unroll import program
 
@@ -73,8 +74,8 @@ def test_the_decoder_scores_what_the_network_scores(cell: Cell) -> None:
     network = small(cell)
     checkpoint = checkpoint_of(network)
     expected = carried(network_reader(network), IDS)
-    exact = carried(decoder_reader(Decoder(checkpoint, "fp32", every_id=True)), IDS)
-    rounded = carried(decoder_reader(Decoder(checkpoint, "int8", every_id=True)), IDS)
+    exact = carried(decoder_reader(Decoder(checkpoint, "fp32")), IDS)
+    rounded = carried(decoder_reader(Decoder(checkpoint, "int8")), IDS)
     assert exact.nats == pytest.approx(expected.nats, rel=1e-5)
     # Eight bits cost something on random weights, far less than a character's worth.
     assert rounded.bits_per_character == pytest.approx(expected.bits_per_character, abs=0.02)
@@ -161,7 +162,7 @@ def test_the_decoder_scores_the_windows_the_network_scores() -> None:
     network = small()
     ids = IDS[:600]
     expected = cold(network_reader(network), ids, 16)
-    found = cold(decoder_reader(Decoder(checkpoint_of(network), "fp32", every_id=True)), ids, 16)
+    found = cold(decoder_reader(Decoder(checkpoint_of(network), "fp32")), ids, 16)
     assert found.nats == pytest.approx(expected.nats, rel=1e-5)
     assert found.characters == expected.characters
 

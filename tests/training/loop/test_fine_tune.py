@@ -14,8 +14,8 @@ from model.text.tokenizer import Tokenizer
 from tests.training.verse import TEXT, TOKENIZER, VERSE, Recorder, make_trainer
 from training.data.prepared_corpus import count_ids
 from training.data.split import split
+from training.evaluation.network_reader import network_reader
 from training.evaluation.protocols import carried
-from training.evaluation.readers import network_reader
 from training.loop.initial_weights import InitialWeights, fits
 from training.loop.run_state import newest
 

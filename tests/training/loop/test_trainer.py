@@ -199,6 +199,5 @@ def test_a_checkpoint_saved_on_a_gpu_loads_on_a_cpu(tmp_path: Path) -> None:
     outcome = on_gpu.run()
     assert outcome.validations[-1].validation_bits < outcome.validations[0].validation_bits
     checkpoint = load(tmp_path / "gpu" / "best")
-    state = Decoder(checkpoint).initial_state(1)
-    logits, _ = Decoder(checkpoint).step(np.array([300]), state)
-    assert np.isfinite(logits).all()
+    ids = np.array([[300]], np.int32)
+    assert np.isfinite(Decoder(checkpoint).rows(1).score([0], ids, ids).logprobs).all()

@@ -8,10 +8,12 @@ import pytest
 
 from model.checkpoint import Checkpoint
 from model.decoding.decoder import Decoder
+from model.decoding.step_weights import Quantization
 from model.errors import CorpusError
 from model.generate import generate
 from model.sampling.parameters import SamplingParameters
 from model.text.utf8_ids import BYTES
+from tests.model.plain import distributions
 from tests.model.small import CHARACTERS, SIZE, small_checkpoint
 from tests.training.html_reader import Node, read_html
 from training.report.held_out_page import LEVELS, WARM, Page, held_out_page, level, page_section
@@ -36,18 +38,6 @@ def spans(page: Page) -> list[Node]:
     return text.all("span")
 
 
-def distributions(checkpoint: Checkpoint, text: str, quantization: str) -> list[tuple[int, np.ndarray]]:
-    """For each id of a text after a line break, the log-probabilities of all ids there; numpy, a step at a time."""
-    decoder = Decoder(checkpoint, quantization, every_id=True, processor="numpy")  # type: ignore[arg-type]
-    state, last, found = decoder.initial_state(1), checkpoint.tokenizer.start_id, []
-    for token in checkpoint.tokenizer.encode(text).tolist():
-        logits, state = decoder.step(np.array([last]), state)
-        wide = logits[0].astype(np.float64)
-        found.append((token, wide - wide.max() - math.log(np.exp(wide - wide.max()).sum())))
-        last = token
-    return found
-
-
 def test_the_page_is_the_text_from_the_first_line_after_the_warm_up() -> None:
     checkpoint = small_checkpoint()
     page = held_out_page(checkpoint, checkpoint.tokenizer.encode(LINES), 500)
@@ -59,10 +49,10 @@ def test_the_page_is_the_text_from_the_first_line_after_the_warm_up() -> None:
 
 
 @pytest.mark.parametrize(("quantization", "within"), [("int8", 1e-5), ("fp32", 0.1)])
-def test_surprise_is_the_network_s_own_log_probability(quantization: str, within: float) -> None:
+def test_surprise_is_the_network_s_own_log_probability(quantization: Quantization, within: float) -> None:
     checkpoint = small_checkpoint()
     page = held_out_page(checkpoint, checkpoint.tokenizer.encode(LINES), 300)
-    every = distributions(checkpoint, LINES[: page.before + 300], quantization)
+    every = list(distributions(checkpoint, LINES[: page.before + 300], quantization))
     expected, place = [], 0
     for character in LINES[: page.before + 300]:
         count = len(checkpoint.tokenizer.encode(character))
@@ -76,7 +66,7 @@ def test_surprise_is_the_network_s_own_log_probability(quantization: str, within
 def test_choices_and_alternatives_are_those_of_the_distribution() -> None:
     checkpoint = small_checkpoint()
     page = held_out_page(checkpoint, checkpoint.tokenizer.encode("abc de\n" * 20), 100)
-    every = distributions(checkpoint, "abc de\n" * 20, "int8")[page.before :]
+    every = list(distributions(checkpoint, "abc de\n" * 20, "int8"))[page.before :]
     names = {" ": "space", "\n": "line break"}
     for at, (token, logprobs) in enumerate(every[:100]):
         order = np.lexsort((np.arange(len(logprobs)), -logprobs))
@@ -141,7 +131,7 @@ def test_a_short_part_is_shown_whole(text: str) -> None:
     checkpoint = small_checkpoint()
     page = held_out_page(checkpoint, checkpoint.tokenizer.encode(text), 3000)
     assert (page.text, page.before) == (text, 0)
-    every = distributions(checkpoint, text[:1], "int8")
+    every = list(distributions(checkpoint, text[:1], "int8"))
     first = -sum(logprobs[token] for token, logprobs in every) / math.log(2)
     assert page.bits[0] == pytest.approx(first, abs=1e-4)
 
