@@ -1,4 +1,4 @@
-"""ASGI middleware that lets in who may: a name the server answers to, and a key on every route but the public ones."""
+"""ASGI middleware that checks the Host header of a request, and its key on every route but the public ones."""
 
 from fastapi import Request
 from starlette.datastructures import Headers
@@ -10,8 +10,8 @@ from service.security.api_keys import ApiKey, ApiKeys
 from service.security.callers import caller_of
 
 PUBLIC = frozenset({"/health", "/health/live", "/health/ready"})
-"""Paths that need no key, for those who look after the server. A path is public when it is one of these exactly; all
-others are not, whether there is a route or none, so that no new route is open because somebody forgot to close it."""
+"""Paths that need no key, for the operators of the server. A path is public only if it is exactly one of these, so that
+no new route is open because it was forgotten."""
 
 KEY_NEEDED = Failure(
     401,
@@ -23,9 +23,9 @@ CHALLENGE = {"WWW-Authenticate": 'Bearer realm="unroll"'}
 
 
 class Auth:
-    """Lets requests through that name the server in their Host header and have a key where one is needed.
+    """Passes on requests that name the server in their Host header and have a key if one is needed.
 
-    keys: those that count; none at all opens every route. hosts: names to answer to, in lower case; None = any.
+    keys: the valid ones; without any, every route is open. hosts: names to answer to, in lower case; None = any.
     The label and the digest of a request's key go into its RequestContext, also where none is needed, and who is
     charged for the request.
     """
@@ -52,7 +52,7 @@ class Auth:
             context = request_context(scope)
             context.key, context.holder = key.label, key.digest
         if scope["path"] in PUBLIC and scope["method"] in ("GET", "HEAD"):
-            return None, {}  # probes of a container ask by its address
+            return None, {}  # health probes use the address of a container
         if self.hosts is not None and host_name(headers.get("host", "")) not in self.hosts:
             message = "The server does not answer to this name; --allowed-hosts lists those that it answers to."
             return Failure(421, message, INVALID, "unknown_host"), {}

@@ -1,4 +1,4 @@
-"""ASGI middleware that limits the requests of each key, or of each address where there are no keys."""
+"""ASGI middleware that limits the requests of each key, or of each address if there are no keys."""
 
 import math
 from collections import OrderedDict
@@ -11,20 +11,20 @@ from service.api.error_responses import Failure, respond
 from service.request_context import request_context
 from service.security.auth import PUBLIC
 
-# Callers that are remembered. One that is forgotten has its full allowance again; as all keys fit many times over, this
-# bounds only how many addresses are counted where there are no keys.
+# Callers that are remembered. One that is forgotten has its full allowance again. All keys fit many times over, so that
+# only addresses are ever forgotten.
 MOST_CALLERS = 65_536
 
 
 class RateLimiter:
-    """Counts what each caller asks for.
+    """Counts the requests of each caller.
 
-    per_minute: requests a caller may make in a minute, at once or spread, and as many again in each minute after;
-        0 = any number. at_once: requests of one caller that are open; 0 = any number.
+    per_minute: requests a caller may make in each minute, at once or spread; 0 = any number.
+    at_once: most open requests of one caller; 0 = any number.
     clock: seconds that never go back.
 
-    The rate is the generic cell rate algorithm (ITU-T I.371): one number a caller, the time at which what was asked for
-    so far would have been earned.
+    The rate is the generic cell rate algorithm (ITU-T I.371): one number for each caller: when its requests so far
+    would have been earned.
     """
 
     def __init__(self, per_minute: float, at_once: int, clock: Callable[[], float]) -> None:
@@ -36,13 +36,13 @@ class RateLimiter:
         self._open: dict[Hashable, int] = {}
 
     def wait(self, caller: Hashable) -> int:
-        """Count a request; 0 when it may be made, else the whole seconds after which one may."""
+        """Count a request; 0 if it may be made, else the whole seconds after which it may."""
         if not self._period:
             return 0
         now = self._clock()
         earned = max(now, self._earned.get(caller, now)) + self._period
         late = earned - now - self._credit
-        if late > 1e-9:  # a rounding is no request
+        if late > 1e-9:  # more than an error of rounding
             return math.ceil(late)
         self._earned[caller] = earned
         self._earned.move_to_end(caller)
@@ -51,7 +51,7 @@ class RateLimiter:
         return 0
 
     def enter(self, caller: Hashable) -> bool:
-        """Count a request as open, unless the caller has as many as it may; what entered has to leave."""
+        """Count a request as open, unless the caller has as many as it may; each that enters has to leave."""
         count = self._open.get(caller, 0)
         if self._at_once and count >= self._at_once:
             return False
@@ -59,7 +59,7 @@ class RateLimiter:
         return True
 
     def leave(self, caller: Hashable) -> None:
-        """A request is answered."""
+        """Count a request as answered."""
         self._open[caller] -= 1
         if not self._open[caller]:
             del self._open[caller]
@@ -69,7 +69,7 @@ LIMITED = "rate_limit_error"
 
 
 class RateLimit:
-    """Lets requests through as `limiter` says; it stands behind Auth, which says who calls."""
+    """Passes on the requests that `limiter` allows; it stands behind Auth, which says who calls."""
 
     def __init__(self, app: ASGIApp, limiter: RateLimiter) -> None:
         self.app = app

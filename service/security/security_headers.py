@@ -1,4 +1,4 @@
-"""ASGI middleware that tells browsers to do no more with an answer than it is for."""
+"""ASGI middleware that adds headers which restrict what browsers may do with an answer."""
 
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -8,9 +8,9 @@ HEADERS = {
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "no-referrer",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-    "Cache-Control": "no-store",  # an answer may hold what was asked
+    "Cache-Control": "no-store",  # an answer may repeat the prompt
 }
-# The page of the API's documentation runs scripts of its own and calls the server.
+# The documentation page runs its own scripts and calls the server.
 DOCUMENTED = {
     **HEADERS,
     "Content-Security-Policy": (
@@ -25,7 +25,7 @@ ONLY_TLS = {"Strict-Transport-Security": "max-age=31536000"}  # a year
 class SecurityHeaders:
     """Adds the headers that an answer does not have yet.
 
-    tls: whether the server is reached by https, and should not be by anything else from now on.
+    tls: whether the server is reached by https, so that browsers shall use nothing else for it.
     """
 
     def __init__(self, app: ASGIApp, tls: bool) -> None:

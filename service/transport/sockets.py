@@ -7,16 +7,16 @@ import socket
 
 logger = logging.getLogger(__name__)
 
-DESCRIPTORS = 64  # of this process for all but connections: listener, event loop, logs, checkpoint
-KERNEL_BUFFER = 131_072  # bytes, which Linux doubles; by itself it takes up to 4 MiB for a reader who takes nothing
+DESCRIPTORS = 64  # for everything but connections: listener, event loop, logs, checkpoint
+KERNEL_BUFFER = 131_072  # bytes, which Linux doubles; its default is up to 4 MiB for a client that reads nothing
 
-# Seconds of silence until the kernel asks whether the peer still is there, between two such questions, and how many
-# may stay unanswered: one that vanished without a word is gone after half a minute, not after Linux's two hours.
+# Keep-alive probes of the kernel: seconds of silence before the first, seconds between two, and how many may stay
+# unanswered. So a vanished peer is noticed after half a minute, and not after the two hours of Linux's default.
 QUIET_SECONDS, ASK_SECONDS, ASK_TIMES = 15, 5, 3
 
 
 def fitting(connections: int, beside: int) -> int:
-    """How many of so many connections the process may open, and some `beside`; raises its soft limit for them."""
+    """How many of `connections` the process may open besides others; raises its soft limit for them."""
     wanted = connections + beside + DESCRIPTORS
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     unlimited = resource.RLIM_INFINITY
@@ -34,7 +34,7 @@ def fitting(connections: int, beside: int) -> int:
 
 
 def watch_peer(transport: asyncio.BaseTransport, send_seconds: float) -> None:
-    """Let the kernel find out by itself when a peer has vanished, or takes nothing, and bound what it holds for it."""
+    """Make the kernel notice a peer that has vanished or reads nothing, and bound what it buffers for it."""
     peer: socket.socket | None = transport.get_extra_info("socket")
     if peer is None or peer.family not in (socket.AF_INET, socket.AF_INET6):
         return
@@ -44,7 +44,7 @@ def watch_peer(transport: asyncio.BaseTransport, send_seconds: float) -> None:
         "TCP_KEEPIDLE": QUIET_SECONDS,
         "TCP_KEEPINTVL": ASK_SECONDS,
         "TCP_KEEPCNT": ASK_TIMES,
-        # Also ends who has shut the window on what was written, which asyncio cannot see (RFC 5482).
+        # Also ends connections whose peer acknowledges nothing more, which asyncio cannot see (RFC 5482).
         "TCP_USER_TIMEOUT": int(send_seconds * 1000),
     }
     for name, value in options.items():

@@ -1,17 +1,17 @@
-"""A transport that closes in bounded time, whatever its peer does."""
+"""A transport that closes in bounded time even if its peer does nothing."""
 
 import asyncio
 from collections.abc import Callable
 from typing import Any
 
-LINGER_SECONDS = 1.0  # for a client to read why it is refused, before bytes it still sends would reset the connection
+LINGER_SECONDS = 1.0  # for a client to read why it is refused, before bytes that it still sends reset the connection
 
 
 class StagedTransport(asyncio.Transport):
-    """A transport whose `close` ends in bounded time, and lets who still sends read the answer first.
+    """A transport whose `close` ends in bounded time, and lets a client that still sends read the answer first.
 
     Closing a socket with unread bytes resets the connection, and the reset may overtake the answer (RFC 9112, section
-    9.6); so where `sending` says that the client may still send, first only this side is closed, and what comes is read
+    9.6); so if `sending` says that the client may still send, first only this side is closed, and what comes is read
     and dropped for a moment.
     """
 
@@ -58,12 +58,12 @@ class StagedTransport(asyncio.Transport):
             self._close()
 
     def _close(self) -> None:
-        """Close once all is written; asyncio would wait for a reader who takes nothing for ever."""
+        """Close once everything is written; asyncio would wait for ever for a client that reads nothing."""
         self._transport.close()
         self._timer = asyncio.get_running_loop().call_later(self._send_seconds, self._transport.abort)
 
     def lost(self) -> None:
-        """Nothing is left to end."""
+        """The connection is gone, so nothing is left to close."""
         self._closing = True
         if self._timer is not None:
             self._timer.cancel()

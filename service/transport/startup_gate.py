@@ -1,4 +1,4 @@
-"""The application's door, open from the first moment: it tells that a model is being loaded until the model is."""
+"""Answers from the first moment that the model is being loaded, until the application takes over."""
 
 import asyncio
 from collections.abc import Callable
@@ -15,10 +15,10 @@ WAITS = {"Retry-After": "1"}
 
 
 class Gate:
-    """An ASGI application that loads another and then is that other.
+    """An ASGI application that loads another one and then passes everything on to it.
 
-    load: makes it, in a thread, which may take long.
-    app: the other, once it answers. error: what `load` raised; the gate never opens then.
+    load: makes the other one, in a thread, as it may take long.
+    app: the other one, once it answers. error: what `load` raised; the gate never opens then.
     """
 
     def __init__(self, load: Callable[[], FastAPI]) -> None:
@@ -29,11 +29,11 @@ class Gate:
         self._closing = asyncio.Event()
 
     def when_open(self, call: Callable[[FastAPI], None]) -> None:
-        """Have something done once the other application answers."""
+        """Have `call` called with the application once it answers."""
         self._then.append(call)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Be the other application, or say that there is none yet."""
+        """Pass on to the application, or answer that it is being loaded."""
         if scope["type"] == "lifespan":
             await self._live(receive, send)
         elif self.app is not None:
@@ -42,7 +42,7 @@ class Gate:
             await _while_loading(scope)(scope, receive, send)
 
     async def _live(self, receive: Receive, send: Send) -> None:
-        """Load beside serving, and end the application when the server ends."""
+        """Load while the server answers already, and end the application when the server ends."""
         await receive()
         running = asyncio.create_task(self._run())
         await send({"type": "lifespan.startup.complete"})
@@ -52,7 +52,7 @@ class Gate:
         await send({"type": "lifespan.shutdown.complete"})
 
     async def _run(self) -> None:
-        """Raises nothing: what goes wrong while loading is the server's to tell."""
+        """Raises nothing; the server reports `error`."""
         try:
             app = await asyncio.to_thread(self._load)
             async with app.router.lifespan_context(app):
@@ -65,7 +65,7 @@ class Gate:
 
 
 def _while_loading(scope: Scope) -> JSONResponse:
-    """Alive, and not ready."""
+    """The answer while loading: alive, but not ready."""
     if scope["path"] in PUBLIC:
         return JSONResponse({"status": "loading"}, 200 if scope["path"] == "/health/live" else 503, WAITS)
     status, body = openai_shape(LOADING)
