@@ -215,7 +215,7 @@ def describe(checkpoint: Any, folder: Path) -> dict[str, Any]:
         },
         "weights": parse_json(read_text(folder, CONFIG, LARGEST))["weights"],
         "bytes_on_disk": sum(path.stat().st_size for path in folder.iterdir() if path.is_file()),
-        "state_bytes_per_stream": 4 * config.hidden * len(config.state_names()),
+        "state_bytes_per_stream": 4 * config.state_layout().floats,
         "training": dict(checkpoint.training),
     }
 

@@ -2,18 +2,11 @@
 
 from dataclasses import asdict, dataclass, fields
 from reprlib import repr as brief
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
+from model.cells.spec import CELLS, Cell
+from model.cells.state_layout import StateLayout
 from model.errors import ParameterError
-
-Cell = Literal["lstm", "gru", "rnn"]
-
-# How many blocks of `hidden` rows the weights of one layer stack, in PyTorch's order:
-# LSTM input, forget, cell, output; GRU reset, update, new; simple RNN one.
-GATES: dict[Cell, int] = {"lstm": 4, "gru": 3, "rnn": 1}
-
-# What one layer carries from one character to the next: hidden state h, and an LSTM's cell state c.
-STATE_PARTS: dict[Cell, str] = {"lstm": "hc", "gru": "h", "rnn": "h"}
 
 # Bounds that refuse a typing error or a hostile file, far above what a character model needs.
 LIMITS = {"layers": (1, 16), "hidden": (1, 8192), "embedding": (1, 8192), "vocabulary": (257, 1_114_368)}
@@ -84,13 +77,17 @@ class NetworkConfig:
         """The configuration as JSON values."""
         return asdict(self)
 
-    def state_names(self) -> list[str]:
-        """What a row carries between characters, in order: h0, c0, h1, c1, … (h0, h1, … without a cell state)."""
-        return [f"{part}{layer}" for layer in range(self.layers) for part in STATE_PARTS[self.cell]]
+    def layer_state(self, layer: int) -> list[str]:
+        """The parts of a row's state that one layer carries, its hidden state first: h0, c0 of an LSTM's layer 0."""
+        return [f"{part}{layer}" for part in CELLS[self.cell].state]
+
+    def state_layout(self) -> StateLayout:
+        """What a row carries between characters: the parts of each layer, from the lowest up."""
+        return StateLayout({name: self.hidden for layer in range(self.layers) for name in self.layer_state(layer)})
 
     def tensor_shapes(self) -> dict[str, tuple[int, ...]]:
         """Name and shape of every weight; the names are those of the PyTorch network's state_dict."""
-        rows = GATES[self.cell] * self.hidden
+        rows = CELLS[self.cell].gates * self.hidden
         shapes: dict[str, tuple[int, ...]] = {"embedding.weight": (self.vocabulary, self.embedding)}
         for layer in range(self.layers):
             below = self.hidden if layer else self.embedding

@@ -1,24 +1,6 @@
-"""The recurrent network in PyTorch: ids (B, T) and a state in, logits (B, T, V) and the next state out.
+"""The recurrent network in PyTorch: ids (B, T) and a state in, logits (B, T, V) and the next state out."""
 
-The equations, with x_t the input, h_t the hidden and c_t the cell state, σ the logistic function and ⊙ the
-product by element:
-
-Simple RNN (Elman 1990, "Finding structure in time", eq. of section 3):
-    h_t = tanh(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh)
-
-LSTM (Hochreiter & Schmidhuber 1997; with the forget gate of Gers, Schmidhuber & Cummins 2000):
-    i, f, o = σ(W x_t + U h_{t-1} + b), each with weights of its own
-    g = tanh(W_g x_t + U_g h_{t-1} + b_g)
-    c_t = f ⊙ c_{t-1} + i ⊙ g
-    h_t = o ⊙ tanh(c_t)
-
-GRU (Cho et al. 2014, eq. 5-8; the reset gate after the product, as cuDNN and PyTorch have it):
-    r, z = σ(W x_t + U h_{t-1} + b), each with weights of its own
-    n = tanh(W_n x_t + b_in + r ⊙ (U_n h_{t-1} + b_hn))
-    h_t = (1 - z) ⊙ n + z ⊙ h_{t-1}
-"""
-
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,13 +8,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from model.config import GATES, STATE_PARTS, Cell, NetworkConfig
+from model.cells.spec import CELLS
+from model.cells.torch_cells import TORCH_CELLS
+from model.config import NetworkConfig
 
 State = list[Tensor]
-"""What rows carry between characters: (B, H) each, in the order of `NetworkConfig.state_names`."""
+"""What rows carry between characters: a tensor (B, width) for each part of `NetworkConfig.state_layout`."""
 
-MODULES: dict[Cell, Callable[[int, int], nn.RNNBase]] = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
-FUSED: dict[Cell, Callable[..., Any]] = {"lstm": torch._VF.lstm, "gru": torch._VF.gru, "rnn": torch._VF.rnn_tanh}
 WEIGHTS = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
 
 
@@ -44,17 +26,17 @@ class Network(nn.Module):
         self.config = config
         self.embedding = nn.Embedding(config.vocabulary, config.embedding)
         widths = [config.embedding] + [config.hidden] * (config.layers - 1)
-        self.layers = nn.ModuleList(MODULES[config.cell](width, config.hidden) for width in widths)
+        self.layers = nn.ModuleList(TORCH_CELLS[config.cell].module(width, config.hidden) for width in widths)
         self.out = nn.Linear(config.output_width(), config.vocabulary)
         for layer in self.layers:
             initialise(layer, config)
 
     def initial_state(self, rows: int) -> State:
-        """The state before the first character: zeros (rows, H)."""
+        """The state before the first character: zeros."""
         weight = self.out.weight
         return [
-            torch.zeros(rows, self.config.hidden, dtype=torch.float32, device=weight.device)
-            for _ in self.config.state_names()
+            torch.zeros(rows, width, dtype=torch.float32, device=weight.device)
+            for width in self.config.state_layout().widths.values()
         ]
 
     def forward(self, ids: Tensor, state: State | None = None) -> tuple[Tensor, State]:
@@ -80,7 +62,7 @@ class Network(nn.Module):
 
 def layer_state(config: NetworkConfig, state: State, number: int) -> State:
     """The parts of a state that belong to one layer: h, and an LSTM's c."""
-    parts = len(STATE_PARTS[config.cell])
+    parts = len(CELLS[config.cell].state)
     return state[number * parts : (number + 1) * parts]
 
 
@@ -91,7 +73,8 @@ def read_layer(config: NetworkConfig, x: Tensor, weights: Sequence[Tensor], stat
     """
     before = [part.to(x.dtype).unsqueeze(0) for part in state]
     hidden = tuple(before) if len(before) == 2 else before[0]
-    x, *last = FUSED[config.cell](x, hidden, list(weights), True, 1, 0.0, torch.is_grad_enabled(), False, False)
+    read = TORCH_CELLS[config.cell].fused
+    x, *last = read(x, hidden, list(weights), True, 1, 0.0, torch.is_grad_enabled(), False, False)
     return x, [part.squeeze(0).float() for part in last]
 
 
@@ -101,15 +84,15 @@ def initialise(layer: nn.Module, config: NetworkConfig) -> None:
     Sources: Saxe et al. 2014 (orthogonal); Glorot & Bengio 2010; Gers et al. 2000 and Jozefowicz et al. 2015
     (forget bias, put into one of PyTorch's two bias vectors so that their sum is 1).
     """
-    parameters = dict(layer.named_parameters())
+    parameters, cell = dict(layer.named_parameters()), CELLS[config.cell]
     with torch.no_grad():
-        for gate in parameters["weight_hh_l0"].chunk(GATES[config.cell]):
+        for gate in parameters["weight_hh_l0"].chunk(cell.gates):
             nn.init.orthogonal_(gate)
         nn.init.xavier_uniform_(parameters["weight_ih_l0"])
         parameters["bias_ih_l0"].zero_()
         parameters["bias_hh_l0"].zero_()
-        if config.cell == "lstm":
-            parameters["bias_ih_l0"][config.hidden : 2 * config.hidden] = 1.0
+        if cell.forget_gate is not None:
+            parameters["bias_ih_l0"].chunk(cell.gates)[cell.forget_gate].fill_(1.0)
 
 
 def detach(state: State) -> State:

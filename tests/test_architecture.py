@@ -20,14 +20,15 @@ SPEAKS_HTTP = tuple(
     f"service/{name}"
     for name in ("analysis", "api", "monitoring", "openai", "security", "tgi", "transport", "app.py", "server.py")
 )
-TORCH = {"model/network.py", "model/decoding/cuda_decoder.py"}  # beside all of training
+TORCH = {"model/network.py", "model/cells/torch_cells.py", "model/decoding/cuda_decoder.py"}  # beside all of training
 ONNX = {"onnx", "onnxruntime"}
 
 MAY_IMPORT: dict[str, set[str]] = {
     "model/text": {"strict_json", "errors"},
+    "model/cells": {"arithmetic"},
     "model/checkpoint": {"text", "strict_json", "config", "errors"},
     "model/sampling": {"arithmetic", "errors"},
-    "model/decoding": {"checkpoint", "sampling", "config", "arithmetic", "errors"},
+    "model/decoding": {"checkpoint", "sampling", "cells", "config", "arithmetic", "errors"},
     "service/process": {"errors"},
     "service/engine": {"process", "settings", "errors"},
     "service/inference": {"process", "engine", "settings", "errors"},

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from model.arithmetic import Array
+from model.cells.torch_cells import TORCH_CELLS
 from model.checkpoint import Checkpoint
-from model.config import Cell
 from model.decoding.step_weights import Product, StepWeights
 from model.decoding.stepped_rows import SteppedRows
 from model.errors import ParameterError
@@ -38,7 +38,9 @@ class CudaNetwork:
 
     def __init__(self, checkpoint: Checkpoint, ids: NDArray[np.int64], device: torch.device) -> None:
         self.config, self.device, self.columns = checkpoint.config, device, len(ids)
-        self.parts = len(checkpoint.config.state_names())
+        layout = self.config.state_layout()
+        self.floats = layout.floats
+        self._state = [[layout[name] for name in self.config.layer_state(at)] for at in range(self.config.layers)]
         weights = StepWeights.of(checkpoint, ids, "fp32")
         self._table, self._nothing = torch.tensor(weights.table, device=device), torch.zeros((), device=device)
         self._layers = [
@@ -59,21 +61,24 @@ class CudaNetwork:
         return ids.astype(np.int64)
 
     def after(self, ids: Tensor, state: Tensor) -> Tensor:
-        """The state (B, P, H) after reading ids (B,) in a state (B, P, H)."""
-        cell, parts = _CELLS[self.config.cell], self.parts // self.config.layers
-        after: list[Tensor] = []
+        """The state (B, floats) after reading ids (B,) in a state (B, floats)."""
+        cell, after, below = TORCH_CELLS[self.config.cell], list[Tensor](), state
         for at, (own_input, recurrent, joined) in enumerate(self._layers):
-            own = state[:, at * parts : (at + 1) * parts].unbind(1)
+            own = [state[:, part] for part in self._state[at]]
             if at == 0:
                 x = self._table[ids]
+            elif own_input is None:
+                x = self._nothing
             else:
-                x = self._nothing if own_input is None else F.linear(after[-parts], *own_input)
-            h = torch.cat([after[-parts], own[0]], dim=1) if joined else own[0]
-            after += cell(own, F.linear(h, *recurrent), x)
-        return torch.stack(after, dim=1)
+                x = F.linear(below, *own_input)
+            h = torch.cat([below, own[0]], dim=1) if joined else own[0]
+            own = cell.step(own, F.linear(h, *recurrent), x)
+            below = own[0]
+            after += own
+        return torch.cat(after, dim=1)
 
     def logits(self, state: Tensor) -> Tensor:
-        """The logits (B, S) of rows in a state (B, P, H)."""
+        """The logits (B, S) of rows in a state (B, floats)."""
         return F.linear(self._heard(state), *self._out)
 
     def every_logits(self, state: Tensor) -> Tensor:
@@ -82,38 +87,12 @@ class CudaNetwork:
 
     def _heard(self, state: Tensor) -> Tensor:
         """What the output reads: the last hidden state (B, H), or with skip connections all of them (B, L·H)."""
-        hidden = state[:, :: self.parts // self.config.layers]
-        return hidden.flatten(1) if self.config.skip else hidden[:, -1]
-
-
-def _lstm(own: tuple[Tensor, ...], past: Tensor, x: Tensor) -> list[Tensor]:
-    """c ← f ⊙ c + i ⊙ g, h ← o ⊙ tanh(c) (Hochreiter & Schmidhuber 1997; Gers et al. 2000)."""
-    i, f, g, o = (past + x).chunk(4, dim=1)
-    c = f.sigmoid() * own[1] + i.sigmoid() * g.tanh()
-    return [o.sigmoid() * c.tanh(), c]
-
-
-def _gru(own: tuple[Tensor, ...], past: Tensor, x: Tensor) -> list[Tensor]:
-    """h ← (1 - z) ⊙ n + z ⊙ h with n = tanh(x_n + r ⊙ h_n) (Cho et al. 2014), with one product less."""
-    (x_r, x_z, x_n), (h_r, h_z, h_n) = x.chunk(3, dim=1), past.chunk(3, dim=1)
-    n = (x_n + (x_r + h_r).sigmoid() * h_n).tanh()
-    return [n + (x_z + h_z).sigmoid() * (own[0] - n)]
-
-
-def _rnn(_: tuple[Tensor, ...], past: Tensor, x: Tensor) -> list[Tensor]:
-    """h ← tanh(W x + U h + b) (Elman 1990)."""
-    return [(past + x).tanh()]
-
-
-_CELLS: dict[Cell, Callable[[tuple[Tensor, ...], Tensor, Tensor], list[Tensor]]] = {
-    "lstm": _lstm,
-    "gru": _gru,
-    "rnn": _rnn,
-}
+        hidden = [state[:, own[0]] for own in self._state]
+        return torch.cat(hidden, dim=1) if self.config.skip else hidden[-1]
 
 
 class DeviceState:
-    """The state (slots, P, H) of a running batch on a device, used as a numpy array of that shape is.
+    """The state (slots, floats) of a running batch on a device, used as a numpy array of that shape is.
 
     An index gives the slots themselves, no copy; assigning to them copies from other slots or from an array, and
     `copy` brings them to the host.
@@ -161,14 +140,14 @@ class CudaStep:
         device = network.device
         self._network = network
         self._ids = torch.full((slots,), NO_ID, dtype=torch.int64, device=device)
-        self._states = torch.zeros(slots, network.parts, network.config.hidden, device=device)
+        self._states = torch.zeros(slots, network.floats, device=device)
         self._logits = torch.zeros(slots, network.columns, device=device)
         self._host = torch.zeros(slots, network.columns, pin_memory=device.type == "cuda")
         self._run_advance, self._run_logits = self._captured(self._advance), self._captured(self._compute_logits)
         self.state = DeviceState(self._states)
 
     def advance(self, ids: NDArray[np.integer[Any]], state: Any) -> None:
-        """Read one id (B,) per row into the slots `state` (B, P, H) stands for."""
+        """Read one id (B,) per row into the slots `state` (B, floats) stands for."""
         every = np.full(len(self._ids), NO_ID, np.int64)
         every[state.slots] = self._network.known(ids)
         self._ids.copy_(torch.from_numpy(every))
@@ -190,7 +169,7 @@ class CudaStep:
 
     def _advance(self) -> None:
         after = self._network.after(self._ids.clamp(min=0), self._states)
-        self._states.copy_(torch.where(self._ids[:, None, None] == NO_ID, self._states, after))
+        self._states.copy_(torch.where(self._ids[:, None] == NO_ID, self._states, after))
 
     def _compute_logits(self) -> None:
         self._logits.copy_(self._network.logits(self._states))

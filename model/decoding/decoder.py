@@ -42,7 +42,7 @@ class Decoder:
         """Whose kernel steps: "avx512", "avx2", "neon", or "numpy" for none."""
         weights = StepWeights.of(checkpoint, self.ids, quantization)
         if self.processor == NUMPY:
-            self._numpy_step, self._kernel_weights = NumpyStep(self.config.cell, weights), None
+            self._numpy_step, self._kernel_weights = NumpyStep(self.config, weights), None
         else:
             self._kernel_weights = KernelWeights(self.config, weights, self.ids, self.processor)
 
@@ -53,7 +53,7 @@ class Decoder:
 
     def rows(self, slots: int) -> Rows:
         """Slots for the rows of a running batch, all in the initial state; for one thread at a time."""
-        state = np.zeros((slots, len(self.config.state_names()), self.config.hidden), np.float32)
+        state = np.zeros((slots, self.config.state_layout().floats), np.float32)
         if self._kernel_weights is not None:
             return KernelRows(self._kernel_weights, state)
         return SteppedRows(self._numpy_step, self.ids, state)

@@ -89,7 +89,7 @@ class Workspace:
 
 
 class KernelRows:
-    """Rows by the kernel; see `model.decoding.rows.Rows`. state: the initial states (slots, P, H), then theirs."""
+    """Rows by the kernel; see `model.decoding.rows.Rows`. state: the initial states (slots, floats), then theirs."""
 
     def __init__(self, weights: KernelWeights, state: Array) -> None:
         self.state: Final = state  # the kernel writes to this very memory
@@ -101,7 +101,7 @@ class KernelRows:
         self._read = function(f"read_{weights.processor}", *READ_ARGUMENTS)
         self._draw = function(f"draw_{weights.processor}", *DRAW_ARGUMENTS)
         self._judge = function(f"score_{weights.processor}", *SCORE_ARGUMENTS)
-        self._floats, self._vocabulary = weights.floats, weights.struct.vocabulary
+        self._vocabulary = weights.struct.vocabulary
 
     def set(self, slot: int, sampling: RowSampling, last_id: int) -> None:
         """See `Rows.set`."""
@@ -140,7 +140,6 @@ class KernelRows:
                 piece.ctypes.data,
                 at.ctypes.data,
                 self._address,
-                self._floats,
                 self._workspace.address(len(at), piece.shape[1]),
             )
             refuse_unknown(wrong)
@@ -158,7 +157,6 @@ class KernelRows:
             at.ctypes.data,
             self._table.ctypes.data,
             self._address,
-            self._floats,
             byref(_addresses(drawn)),
             self._workspace.address(len(at), 1),
         )
@@ -196,7 +194,6 @@ class KernelRows:
             following.ctypes.data,
             at.ctypes.data,
             self._address,
-            self._floats,
             byref(ScoredStruct(*addresses, 0 if scored.top_ids is None else scored.top_ids.shape[2])),
             self._workspace.address(rows, steps, rows * steps),
         )
@@ -230,15 +227,13 @@ def _addresses(drawn: Drawn) -> DrawnStruct:
     )
 
 
-READ_ARGUMENTS: tuple[Any, ...] = (
-    *(POINTER(NetworkStruct), c_int32, c_int32, c_void_p, c_void_p, c_void_p, c_int64, c_void_p),
-)
+READ_ARGUMENTS: tuple[Any, ...] = (*(POINTER(NetworkStruct), c_int32, c_int32, c_void_p, c_void_p, c_void_p, c_void_p),)
 DRAW_ARGUMENTS: tuple[Any, ...] = (
-    *(POINTER(NetworkStruct), c_int32, c_int32, c_void_p, c_void_p, c_void_p, c_int64),
+    *(POINTER(NetworkStruct), c_int32, c_int32, c_void_p, c_void_p, c_void_p),
     *(POINTER(DrawnStruct), c_void_p),
 )
 SCORE_ARGUMENTS: tuple[Any, ...] = (
-    *(POINTER(NetworkStruct), c_int32, c_int32, c_void_p, c_void_p, c_void_p, c_void_p, c_int64),
+    *(POINTER(NetworkStruct), c_int32, c_int32, c_void_p, c_void_p, c_void_p, c_void_p),
     *(POINTER(ScoredStruct), c_void_p),
 )
 

@@ -6,11 +6,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model.config import Cell, NetworkConfig
+from model.cells.spec import CELLS
+from model.config import NetworkConfig
 from model.decoding.kernel_library import PROCESSORS
 from model.decoding.step_weights import Layer, Product, StepWeights
 
-CELLS: dict[Cell, int] = {"lstm": 0, "gru": 1, "rnn": 2}
+MOST_PARTS = 4  # of the state of a layer
 PANEL, COLUMNS, GROUP = 64, 16, 4  # columns packed together; columns and rows are padded to whole multiples
 
 
@@ -30,7 +31,12 @@ class ProductStruct(Structure):
 class LayerStruct(Structure):
     """`layer` of kernel.h."""
 
-    _fields_ = (("joined", c_int32), ("input", ProductStruct), ("recurrent", ProductStruct))
+    _fields_ = (
+        ("joined", c_int32),
+        ("state", c_int32 * MOST_PARTS),
+        ("input", ProductStruct),
+        ("recurrent", ProductStruct),
+    )
 
 
 class NetworkStruct(Structure):
@@ -42,6 +48,7 @@ class NetworkStruct(Structure):
         ("hidden", c_int32),
         ("vocabulary", c_int32),
         ("columns", c_int32),
+        ("floats", c_int32),
         ("whole", c_int32),
         ("table", c_void_p),
         ("layer", POINTER(LayerStruct)),
@@ -61,17 +68,23 @@ class KernelWeights:
     def __init__(self, config: NetworkConfig, weights: StepWeights, ids: NDArray[np.int64], processor: str) -> None:
         self.processor = processor
         self._offset = PROCESSORS[processor]
-        self.floats = len(config.state_names()) * config.hidden  # that a row carries
         self._kept: list[Any] = []
         whole = weights.out.scale is not None
-        layers = (LayerStruct * config.layers)(*(self._layer(layer, config.hidden) for layer in weights.layers))
+        layout = config.state_layout()
+        layers = (LayerStruct * config.layers)(
+            *(
+                self._layer(layer, [layout[name].start for name in config.layer_state(at)], config.hidden)
+                for at, layer in enumerate(weights.layers)
+            )
+        )
         out = self._product(weights.out, config.hidden)
         self.struct = NetworkStruct(
-            cell=CELLS[config.cell],
+            cell=list(CELLS).index(config.cell),
             layers=config.layers,
             hidden=config.hidden,
             vocabulary=config.vocabulary,
             columns=len(ids),
+            floats=layout.floats,
             whole=whole,
             table=self._keep(weights.table),
             layer=layers,
@@ -81,9 +94,10 @@ class KernelWeights:
             skip=weights.skip,
         )
 
-    def _layer(self, layer: Layer, hidden: int) -> LayerStruct:
+    def _layer(self, layer: Layer, state: list[int], hidden: int) -> LayerStruct:
+        """state: where each part of the layer's state begins."""
         below = ProductStruct() if layer.input is None else self._product(layer.input, hidden)
-        return LayerStruct(layer.joined, below, self._product(layer.recurrent, hidden))
+        return LayerStruct(layer.joined, (c_int32 * MOST_PARTS)(*state), below, self._product(layer.recurrent, hidden))
 
     def _product(self, product: Product, hidden: int) -> ProductStruct:
         """Pad each `hidden` inputs to whole groups and the outputs to whole vectors, and lay them in panels."""

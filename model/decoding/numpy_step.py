@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model.arithmetic import levels, sigmoid, tanh
-from model.config import STATE_PARTS, Cell
+from model.arithmetic import levels
+from model.cells.numpy_cells import NUMPY_CELLS
+from model.config import NetworkConfig
 from model.decoding.step_weights import Product, StepWeights
 
 Array = NDArray[np.float32]
@@ -21,11 +22,13 @@ EXACT_TERMS = 1024  # products of two numbers up to 127 whose sum float32 holds 
 class NumpyStep:
     """Steps rows of a network; see `model.decoding.decoder.Decoder` for what it is part of.
 
-    cell: which of the three. weights: as `StepWeights.of` made them, in whole numbers or in floats.
+    config: the network's. weights: as `StepWeights.of` made them, in whole numbers or in floats.
     """
 
-    def __init__(self, cell: Cell, weights: StepWeights) -> None:
-        self._cell, self._parts, self._table = cell, len(STATE_PARTS[cell]), weights.table
+    def __init__(self, config: NetworkConfig, weights: StepWeights) -> None:
+        layout = config.state_layout()
+        self._cell, self._table = NUMPY_CELLS[config.cell], weights.table
+        self._state = [[layout[name] for name in config.layer_state(layer)] for layer in range(config.layers)]
         self._int8 = weights.out.scale is not None
         self._layers = [(layer, _transposed(layer.input), _transposed(layer.recurrent)) for layer in weights.layers]
         self._out = weights.out, _transposed(weights.out)
@@ -33,12 +36,11 @@ class NumpyStep:
         self._skip = weights.skip
 
     def advance(self, ids: NDArray[np.integer[Any]], state: Array) -> None:
-        """Read one id (B,) per row into the state (B, P, H), in place."""
+        """Read one id (B,) per row into the state (B, floats), in place."""
         below = np.zeros((0, 0), np.float32)
-        parts = self._parts
         for at, (layer, input_matrix, recurrent_matrix) in enumerate(self._layers):
-            own = state[:, at * parts : (at + 1) * parts]
-            h = self._hidden(own[:, 0])
+            own = [state[:, part] for part in self._state[at]]
+            h = self._hidden(own[0])
             if layer.joined:
                 h = np.concatenate([below, h], axis=1)
             past = self._multiply(h, layer.recurrent, recurrent_matrix)
@@ -48,11 +50,11 @@ class NumpyStep:
                 x = self._multiply(below, layer.input, input_matrix)
             else:
                 x = None
-            _CELLS[self._cell](own, past, x)
-            below = self._hidden(own[:, 0])
+            self._cell(own, past, x)
+            below = self._hidden(own[0])
 
     def logits(self, state: Array) -> Array:
-        """The logits (B, S) of rows in a state (B, P, H)."""
+        """The logits (B, S) of rows in a state (B, floats)."""
         return self._multiply(self._heard(state), *self._out)
 
     def every_logits(self, state: Array) -> Array:
@@ -61,8 +63,8 @@ class NumpyStep:
 
     def _heard(self, state: Array) -> Array:
         """What the output reads: the last hidden state (B, H), or with skip connections all of them (B, L·H)."""
-        hidden = state[:, :: self._parts]
-        return self._hidden(hidden.reshape(len(state), -1) if self._skip else hidden[:, -1])
+        hidden = [state[:, own[0]] for own in self._state]
+        return self._hidden(np.concatenate(hidden, axis=1) if self._skip else hidden[-1])
 
     def _hidden(self, h: Array) -> Array:
         return levels(h) if self._int8 else np.ascontiguousarray(h)
@@ -86,27 +88,3 @@ def _transposed(product: Product | None) -> Array:
     if product is None:
         return np.zeros((0, 0), np.float32)
     return np.ascontiguousarray(product.matrix.T, np.float32)
-
-
-def _lstm(own: Array, past: Array, x: Array | None) -> None:
-    """c ← f ⊙ c + i ⊙ g, h ← o ⊙ tanh(c) (Hochreiter & Schmidhuber 1997; Gers et al. 2000)."""
-    i, f, g, o = np.split(past if x is None else past + x, 4, axis=1)
-    own[:, 1] = sigmoid(f) * own[:, 1] + sigmoid(i) * tanh(g)
-    own[:, 0] = sigmoid(o) * tanh(own[:, 1])
-
-
-def _gru(own: Array, past: Array, x: Array | None) -> None:
-    """h ← (1 - z) ⊙ n + z ⊙ h with n = tanh(x_n + r ⊙ h_n) (Cho et al. 2014), with one product less."""
-    assert x is not None
-    (x_r, x_z, x_n), (h_r, h_z, h_n) = np.split(x, 3, axis=1), np.split(past, 3, axis=1)
-    r, z = sigmoid(x_r + h_r), sigmoid(x_z + h_z)
-    n = tanh(x_n + r * h_n)
-    own[:, 0] = n + z * (own[:, 0] - n)
-
-
-def _rnn(own: Array, past: Array, x: Array | None) -> None:
-    """h ← tanh(W x + U h + b) (Elman 1990)."""
-    own[:, 0] = tanh(past if x is None else past + x)
-
-
-_CELLS = {"lstm": _lstm, "gru": _gru, "rnn": _rnn}

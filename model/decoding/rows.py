@@ -46,7 +46,8 @@ class Rows(Protocol):
 
     @property
     def state(self) -> Array:
-        """What each slot carries, (slots, P, H); its numbers may be read and written between calls."""
+        """What each slot carries, (slots, floats), as `NetworkConfig.state_layout` lays it; its numbers may be read and
+        written between calls."""
 
     def set(self, slot: int, sampling: RowSampling, last_id: int) -> None:
         """Let a slot draw as `sampling` says from now on, after it has read `last_id`; its state stays as it is."""
@@ -84,10 +85,10 @@ class Step(Protocol):
     """One step of a network; see `model.decoding.numpy_step.NumpyStep`."""
 
     def advance(self, ids: NDArray[np.int32], state: Array) -> None:
-        """Read one id (B,) per row into the state (B, P, H), in place."""
+        """Read one id (B,) per row into the state (B, floats), in place."""
 
     def logits(self, state: Array) -> Array:
-        """The logits (B, S) of rows in a state (B, P, H)."""
+        """The logits (B, S) of rows in a state (B, floats)."""
 
     def every_logits(self, state: Array) -> Array:
         """The logits of every id (B, V)."""

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.arithmetic import LEVELS
+from model.cells.spec import CELLS
 from model.checkpoint import Checkpoint
 from model.decoding.kernel_library import function, library
 
@@ -70,20 +71,20 @@ class StepWeights:
         """Round a checkpoint's weights; ids (S,): those with a column of logits."""
         config, tensors = checkpoint.config, checkpoint.tensors
         int8 = quantization == "int8"
-        gru = config.cell == "gru"
+        joined = CELLS[config.cell].joined
         layers = []
         for layer in range(config.layers):
             w_ih, w_hh, b_ih, b_hh = (
                 tensors[f"layers.{layer}.{name}_l0"] for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
             )
-            bias = b_ih if gru else b_ih + b_hh
+            bias = b_ih + b_hh if joined else b_ih
             if layer == 0:
                 table = input_table(tensors["embedding.weight"], w_ih, bias)
-                layers.append(Layer(None, _product(w_hh, b_hh if gru else None, int8), False))
-            elif gru:
-                layers.append(Layer(_product(w_ih, b_ih, int8), _product(w_hh, b_hh, int8), False))
-            else:
+                layers.append(Layer(None, _product(w_hh, None if joined else b_hh, int8), False))
+            elif joined:
                 layers.append(Layer(None, _product(np.concatenate([w_ih, w_hh], axis=1), bias, int8), True))
+            else:
+                layers.append(Layer(_product(w_ih, b_ih, int8), _product(w_hh, b_hh, int8), False))
         every = _product(tensors["out.weight"], tensors["out.bias"], int8)
         out = every if len(ids) == config.vocabulary else _of_ids(every, ids)
         return cls(table, layers, out, every, config.skip)

@@ -12,7 +12,7 @@ from model.sampling.sampler import RowSampling, Sampler
 class SteppedRows:
     """Rows on top of a step and the sampler in numpy, a step at a time; what any faster `Rows` must equal.
 
-    ids: the id of each column of logits (S,). state: the initial states (slots, P, H), the rows' from now on.
+    ids: the id of each column of logits (S,). state: the initial states (slots, floats), the rows' from now on.
     """
 
     def __init__(self, step: Step, ids: NDArray[np.int64], state: Array) -> None:

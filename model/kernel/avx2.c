@@ -7,6 +7,7 @@
 #include "target.h"
 BEGIN_TARGET("avx2,fma")
 #include "elements.h"
+#include "cells.h"
 
 #define PROCESSOR avx2
 #define LANES 8

@@ -7,6 +7,7 @@
 #include "target.h"
 BEGIN_TARGET("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma")
 #include "elements.h"
+#include "cells.h"
 
 #define PROCESSOR avx512
 #define LANES 16

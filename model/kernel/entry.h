@@ -12,17 +12,18 @@ INLINE int64_t padded(int64_t bytes) {
    from, and for draws; the bytes it takes. */
 static int64_t cut(const network *net, int rows, int steps, int judged, char *memory, scratch *s, float **logits,
                    draft *d) {
-    int gates = net->cell == LSTM ? 4 : net->cell == GRU ? 3 : 1;
+    int apart = 0; /* whether a layer has a product of its input alone */
+    for (int l = 1; l < net->layers; l++) apart |= !net->layer[l].joined;
     int64_t hidden = (net->hidden + 3) / 4 * 4, at = 0;
     s->row_bytes = hidden * (net->whole ? 1 : 4);
     s->heard_bytes = s->row_bytes * (net->skip ? net->layers : 1);
-    s->width = (gates * (int64_t)net->hidden + 15) / 16 * 16;
+    s->width = (CELLS[net->cell].gates * (int64_t)net->hidden + 15) / 16 * 16;
     int64_t both = (int64_t)rows * steps, columns = judged ? net->every.outputs : net->out.outputs;
 #define CUT(name, bytes) name = (void *)(memory + at), at += padded(bytes)
     CUT(s->heard, both * s->heard_bytes);
     CUT(s->own, rows * s->row_bytes);
     CUT(s->past, both * s->width * 4);
-    CUT(s->input, net->cell == GRU ? both * s->width * 4 : 0);
+    CUT(s->input, apart ? both * s->width * 4 : 0);
     CUT(*logits, (judged ? judged : rows) * columns * 4);
     CUT(d->logits, columns * 4);
     CUT(d->weights, columns * 4);
@@ -49,19 +50,19 @@ static int known(const network *net, const int32_t *ids, int64_t count) {
 
 /* Read ids (B, T) into the states of `slots`. 0, or -1 for an id the network does not know, with nothing changed. */
 int ENTRY(read)(const network *net, int rows, int steps, const int32_t *ids, const int32_t *slots, float *state,
-                int64_t slot_floats, char *memory) {
+                char *memory) {
     scratch s;
     draft d;
     float *logits;
     cut(net, rows, steps, 0, memory, &s, &logits, &d);
     if (!known(net, ids, (int64_t)rows * steps)) return -1;
-    advance(net, rows, steps, ids, slots, state, slot_floats, &s);
+    advance(net, rows, steps, ids, slots, state, &s);
     return 0;
 }
 
 /* Draw `steps` ids for each of `rows` slots of `table`, each step reading what the one before drew. */
 int ENTRY(draw)(const network *net, int rows, int steps, const int32_t *slots, slot *table, float *state,
-                int64_t slot_floats, const drawn *to, char *memory) {
+                const drawn *to, char *memory) {
     scratch s;
     draft d;
     float *logits;
@@ -69,7 +70,7 @@ int ENTRY(draw)(const network *net, int rows, int steps, const int32_t *slots, s
     for (int r = 0; r < rows; r++) d.last[r] = table[slots[r]].last;
     if (!known(net, d.last, rows)) return -1;
     for (int t = 0; t < steps; t++) {
-        advance(net, rows, 1, d.last, slots, state, slot_floats, &s);
+        advance(net, rows, 1, d.last, slots, state, &s);
         logits_of(net, &net->out, 0, rows, logits, &s);
         for (int r = 0; r < rows; r++) {
             slot *p = &table[slots[r]];
@@ -87,13 +88,13 @@ int ENTRY(draw)(const network *net, int rows, int steps, const int32_t *slots, s
 /* Read ids (B, T) into the states of `slots`, and judge how likely the ids `next` (B, T) were after each of them.
    0, or -1 for an id the network does not know, with nothing changed. */
 int ENTRY(score)(const network *net, int rows, int steps, const int32_t *ids, const int32_t *next,
-                 const int32_t *slots, float *state, int64_t slot_floats, const scored *to, char *memory) {
+                 const int32_t *slots, float *state, const scored *to, char *memory) {
     scratch s;
     draft d;
     float *logits;
     cut(net, rows, steps, rows * steps, memory, &s, &logits, &d);
     if (!known(net, ids, (int64_t)rows * steps) || !known(net, next, (int64_t)rows * steps)) return -1;
-    advance(net, rows, steps, ids, slots, state, slot_floats, &s);
+    advance(net, rows, steps, ids, slots, state, &s);
     logits_of(net, &net->every, 0, rows * steps, logits, &s);
     for (int t = 0; t < steps; t++)
         for (int r = 0; r < rows; r++) {

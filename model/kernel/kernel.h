@@ -7,7 +7,7 @@
 #include <stdint.h>
 #include <string.h>
 
-enum cell { LSTM, GRU, RNN };
+#define MOST_PARTS 4 /* of the state of a layer */
 
 /* One product of a step, x (B, K) -> x Wᵀ · scale + bias (B, N), its weights packed
    as `pack` in model/decoding/kernel_weights.py lays them. */
@@ -22,12 +22,16 @@ typedef struct {
 
 typedef struct {
     int32_t joined;    /* whether `recurrent` also takes the hidden state below, as its first half */
+    int32_t state[MOST_PARTS]; /* where in a slot's state each part of the layer's begins, the hidden state first */
     product input;     /* of the hidden state below where it is not joined; no weights in the first layer */
     product recurrent;
 } layer;
 
 typedef struct {
-    int32_t cell, layers, hidden, vocabulary, columns, whole; /* whole: products in whole numbers, not in floats */
+    int32_t cell; /* its number in cells.h */
+    int32_t layers, hidden, vocabulary, columns;
+    int32_t floats; /* of a slot's state */
+    int32_t whole;  /* products in whole numbers, not in floats */
     const float *table;  /* (V, G·H) what each id adds to the gates of the first layer */
     const layer *layer;
     const int32_t *ids;  /* (S,) the id of each column of logits */

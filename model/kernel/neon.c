@@ -11,6 +11,7 @@ BEGIN_TARGET("dotprod")
 BEGIN_TARGET("+dotprod")
 #endif
 #include "elements.h"
+#include "cells.h"
 
 #define PROCESSOR neon
 #define LANES 4

@@ -1,4 +1,4 @@
-/* The network's step: hidden states to levels, products, cells. Included once for each processor, after its vectors. */
+/* The network's step: hidden states to levels, products, cells (cells.h). Included once for each processor, after its vectors. */
 
 #define PANEL 64   /* columns */
 #define AHEAD 2048 /* bytes */
@@ -127,42 +127,6 @@ static void keep_levels(const network *net, void *to, const float *h) {
     }
 }
 
-/* The cells: gates `past` (G·H) of the recurrent product, `x` of the input where it is apart, state h and c in place. */
-INLINE void lstm(int width, const float *restrict past, const float *restrict x, float *restrict h, float *restrict c) {
-    for (int j = 0; j < width; j++) {
-        float i = past[j], f = past[j + width], g = past[j + 2 * width], o = past[j + 3 * width];
-        if (x) i = i + x[j], f = f + x[j + width], g = g + x[j + 2 * width], o = o + x[j + 3 * width];
-        c[j] = sigmoid(f) * c[j] + sigmoid(i) * hyperbolic_tangent(g);
-        h[j] = sigmoid(o) * hyperbolic_tangent(c[j]);
-    }
-}
-
-INLINE void gru(int width, const float *restrict past, const float *restrict x, float *restrict h) {
-    for (int j = 0; j < width; j++) {
-        float r = sigmoid(x[j] + past[j]), z = sigmoid(x[j + width] + past[j + width]);
-        float n = hyperbolic_tangent(x[j + 2 * width] + r * past[j + 2 * width]);
-        h[j] = n + z * (h[j] - n);
-    }
-}
-
-INLINE void rnn(int width, const float *restrict past, const float *restrict x, float *restrict h) {
-    for (int j = 0; j < width; j++) h[j] = hyperbolic_tangent(x ? past[j] + x[j] : past[j]);
-}
-
-static void cell_step(const network *net, const float *past, const float *x, float *state) {
-    int width = net->hidden;
-    if (net->cell == LSTM) {
-        if (x) lstm(width, past, x, state, state + width);
-        else lstm(width, past, 0, state, state + width);
-    } else if (net->cell == GRU) {
-        gru(width, past, x, state);
-    } else if (x) {
-        rnn(width, past, x, state);
-    } else {
-        rnn(width, past, 0, state);
-    }
-}
-
 /* Scratch of a call: `heard` (T·B) levels, `heard_bytes` apart, of the layer below and then of this one, or with skip
    connections of all layers side by side; `own` (B, H) levels; the products. */
 typedef struct {
@@ -176,12 +140,16 @@ static char *heard_of(const network *net, int at, const scratch *s) {
     return s->heard + (net->skip ? at * s->row_bytes : 0);
 }
 
+static float *slot_state(const network *net, float *state, int32_t slot) {
+    return state + (int64_t)slot * net->floats;
+}
+
 /* One layer over `steps` steps of `rows` rows, its input half for all steps at once where there are several. */
 static void layer_steps(const network *net, int at, int rows, int steps, const int32_t *ids, const int32_t *slots,
-                        float *state, int64_t slot_floats, scratch *s) {
+                        float *state, scratch *s) {
     const layer *l = &net->layer[at];
-    int parts = net->cell == LSTM ? 2 : 1, groups = (int)(s->row_bytes / (net->whole ? 4 : 16));
-    int gates = net->cell == LSTM ? 4 : net->cell == GRU ? 3 : 1;
+    const cell *kind = &CELLS[net->cell];
+    int groups = (int)(s->row_bytes / (net->whole ? 4 : 16));
     const stretch none = {s->own, 0, 0}, below = {at ? heard_of(net, at - 1, s) : 0, s->heard_bytes, groups};
     int apart = at > 0 && (!l->joined || steps > 1);
     if (apart) {
@@ -190,7 +158,7 @@ static void layer_steps(const network *net, int at, int rows, int steps, const i
         else multiply_rows(net->whole, x, rows * steps, &l->input, s->input, s->width, WHOLE_CALL);
     }
     for (int r = 0; r < rows; r++)
-        keep_levels(net, s->own + r * s->row_bytes, state + slots[r] * slot_floats + at * parts * net->hidden);
+        keep_levels(net, s->own + r * s->row_bytes, slot_state(net, state, slots[r]) + l->state[0]);
     for (int t = 0; t < steps; t++) {
         float *past = s->past + (apart && l->joined ? t * rows * s->width : 0);
         stretch own = {s->own, s->row_bytes, groups};
@@ -198,20 +166,20 @@ static void layer_steps(const network *net, int at, int rows, int steps, const i
         multiply_rows(net->whole, both, rows, &l->recurrent, past, s->width,
                       apart && l->joined ? SECOND_HALF : WHOLE_CALL);
         for (int r = 0; r < rows; r++) {
-            float *h = state + slots[r] * slot_floats + at * parts * net->hidden;
-            const float *x = at == 0 ? net->table + (int64_t)ids[r * steps + t] * gates * net->hidden
+            float *own_state[MOST_PARTS];
+            for (int p = 0; p < kind->parts; p++) own_state[p] = slot_state(net, state, slots[r]) + l->state[p];
+            const float *x = at == 0 ? net->table + (int64_t)ids[r * steps + t] * kind->gates * net->hidden
                              : l->joined ? 0 : s->input + (t * rows + r) * s->width;
-            cell_step(net, past + r * s->width, x, h);
-            keep_levels(net, s->own + r * s->row_bytes, h);
+            kind->step(net->hidden, past + r * s->width, x, own_state);
+            keep_levels(net, s->own + r * s->row_bytes, own_state[0]);
             memcpy(heard_of(net, at, s) + (t * rows + r) * s->heard_bytes, s->own + r * s->row_bytes, s->row_bytes);
         }
     }
 }
 
 static void advance(const network *net, int rows, int steps, const int32_t *ids, const int32_t *slots, float *state,
-                    int64_t slot_floats, scratch *s) {
-    for (int at = 0; at < net->layers; at++)
-        layer_steps(net, at, rows, steps, ids, slots, state, slot_floats, s);
+                    scratch *s) {
+    for (int at = 0; at < net->layers; at++) layer_steps(net, at, rows, steps, ids, slots, state, s);
 }
 
 /* logits (rows, width) after `advance`, of what was heard from the `first` on, of T·B step by step. */

@@ -66,7 +66,7 @@ class Graph:
 
 def onnx_step(checkpoint: Checkpoint, rows: int) -> Callable[[], object]:
     """One step of an LSTM of `rows` rows with int8 products: logits and the next state, no sampling."""
-    session, names = _step_session(checkpoint), checkpoint.config.state_names()
+    session, names = _step_session(checkpoint), list(checkpoint.config.state_layout().widths)
     feed: dict[str, NDArray[Any]] = {name: np.zeros((rows, checkpoint.config.hidden), np.float32) for name in names}
     feed["ids"] = np.full(rows, checkpoint.seen()[-1])
     outputs = ["logits", *(f"new_{name}" for name in names)]
@@ -104,7 +104,7 @@ def _step_session(checkpoint: Checkpoint) -> ort.InferenceSession:
         every.append(below)
     heard = graph.op("Concat", *every, axis=1) if config.skip else below
     graph.product(heard, tensors["out.weight"][ids], graph.constant(tensors["out.bias"][ids]), output="logits")
-    names, float32 = config.state_names(), TensorProto.FLOAT
+    names, float32 = list(config.state_layout().widths), TensorProto.FLOAT
     inputs = [helper.make_tensor_value_info("ids", TensorProto.INT64, ["B"])]
     inputs += [helper.make_tensor_value_info(name, float32, ["B", config.hidden]) for name in names]
     outputs = [helper.make_tensor_value_info("logits", float32, ["B", len(ids)])]

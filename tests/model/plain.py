@@ -22,8 +22,8 @@ class PlainReader:
 
     def __init__(self, checkpoint: Checkpoint, quantization: Quantization = "int8") -> None:
         config, self.ids = checkpoint.config, checkpoint.seen()
-        self._step = NumpyStep(config.cell, StepWeights.of(checkpoint, self.ids, quantization))
-        self._state = np.zeros((1, len(config.state_names()), config.hidden), np.float32)
+        self._step = NumpyStep(config, StepWeights.of(checkpoint, self.ids, quantization))
+        self._state = np.zeros((1, config.state_layout().floats), np.float32)
 
     def read(self, token: int) -> None:
         """Read one id."""

@@ -5,8 +5,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from model.cells.spec import Cell
 from model.checkpoint import Checkpoint
-from model.config import Cell, NetworkConfig
+from model.config import NetworkConfig
 from model.text.tokenizer import Tokenizer
 from model.text.utf8_ids import BYTES
 

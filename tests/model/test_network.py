@@ -7,8 +7,10 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from model.cells.spec import CELLS as SPECS
+from model.cells.spec import Cell
 from model.checkpoint import Checkpoint
-from model.config import GATES, Cell, NetworkConfig
+from model.config import NetworkConfig
 from model.errors import ParameterError
 from model.network import Network, detach, from_tensors, to_tensors
 from tests.model.small import CELLS, OPTIONS, small_checkpoint
@@ -34,7 +36,7 @@ def sigmoid(x: NDArray[np.float64]) -> NDArray[np.float64]:
 def after_by_hand(cell: Cell, x: Any, h: Any, c: Any, weights: list[NDArray[np.float64]]) -> tuple[Any, Any]:
     """The h and c (H,) after an input x (E,), by the equations of the module's text."""
     w_ih, w_hh, b_ih, b_hh = weights
-    own, past = np.split(w_ih @ x + b_ih, GATES[cell]), np.split(w_hh @ h + b_hh, GATES[cell])
+    own, past = np.split(w_ih @ x + b_ih, SPECS[cell].gates), np.split(w_hh @ h + b_hh, SPECS[cell].gates)
     if cell == "rnn":
         return np.tanh(own[0] + past[0]), c
     if cell == "gru":
@@ -106,7 +108,7 @@ def test_a_sequence_may_be_cut_anywhere_when_the_state_is_carried(cell: Cell, op
 def test_shapes_follow_the_contract(cell: Cell, names: str) -> None:
     net = network(cell)
     logits, state = net(random_ids())
-    assert net.config.state_names() == names.split()
+    assert list(net.config.state_layout().widths) == names.split()
     assert logits.shape == (ROWS, TIME, 260)
     assert [part.shape for part in state] == [(ROWS, 16)] * len(names.split())
     assert [part.shape for part in net.initial_state(ROWS)] == [part.shape for part in state]
@@ -134,7 +136,7 @@ def test_the_forget_gate_starts_with_a_bias_of_exactly_one_and_every_other_with_
 def test_every_recurrent_gate_starts_orthogonal(cell: Cell) -> None:
     weights = network(cell).state_dict()
     for layer in (0, 1):
-        gates = weights[f"layers.{layer}.weight_hh_l0"].chunk(GATES[cell])
+        gates = weights[f"layers.{layer}.weight_hh_l0"].chunk(SPECS[cell].gates)
         assert len(gates) == {"lstm": 4, "gru": 3, "rnn": 1}[cell]
         for gate in gates:
             torch.testing.assert_close(gate @ gate.T, torch.eye(16), rtol=0, atol=1e-5)

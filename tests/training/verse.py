@@ -5,7 +5,8 @@ from typing import Any
 
 import torch
 
-from model.config import Cell, NetworkConfig
+from model.cells.spec import Cell
+from model.config import NetworkConfig
 from model.text.tokenizer import Tokenizer
 from training.data.split import split
 from training.loop.initial_weights import InitialWeights

@@ -9,7 +9,8 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from model.config import Cell, NetworkConfig, products
+from model.cells.spec import Cell
+from model.config import NetworkConfig, products
 from model.errors import ParameterError
 from model.network import Network
 from training.planning.config import Precision

@@ -6,7 +6,8 @@ from typing import TypeVar
 
 import torch
 
-from model.config import Cell, NetworkConfig, products
+from model.cells.spec import CELLS, Cell
+from model.config import NetworkConfig, products
 from model.errors import ParameterError
 from training.planning.config import Precision, TrainingConfig, check_budget
 from training.planning.machine import check_precision, faster_precision, weights_per_second
@@ -41,9 +42,7 @@ REGULARISATION = [
     ),
 ]
 
-# The highest learning rate of one layer, and what of it several take.
-RATES: dict[Cell, float] = {"lstm": 6e-3, "gru": 3e-3, "rnn": 1e-3}
-DEEP = 0.67
+DEEP = 0.67  # of the highest learning rate of one layer, what several take
 
 # PlanOverrides that are parts of TrainingConfig under the same name, where its default is the plan.
 PLAIN = ("jitter", "warmup_steps", "decay", "weight_decay", "max_grad_norm", "average", "fit_temperature", "patience")
@@ -118,7 +117,7 @@ def make_plan(
     network = base or _network(overrides, vocabulary, characters, speed)
     passes = _passes(overrides, network, characters, speed)
     batch_size, sequence_length = _window(overrides, characters)
-    rate = RATES[network.cell] * (1 if network.layers == 1 else DEEP)
+    rate = CELLS[network.cell].learning_rate * (1 if network.layers == 1 else DEEP)
     chosen = {name: value for name in PLAIN if (value := getattr(overrides, name)) is not None}
     config = TrainingConfig(
         network=network,

@@ -17,9 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from model.cells.spec import Cell
 from model.checkpoint import CARD, CONFIG, TOKENIZER, WEIGHTS, load, save
 from model.checkpoint.weights_file import LARGEST_WEIGHT
-from model.config import Cell, NetworkConfig
+from model.config import NetworkConfig
 from model.decoding.decoder import NUMPY, Decoder
 from model.decoding.step_weights import Quantization
 from model.errors import CheckpointError, ParameterError

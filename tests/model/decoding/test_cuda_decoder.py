@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from model.config import Cell
+from model.cells.spec import Cell
 from model.decoding.cuda_decoder import CudaDecoder
 from model.decoding.decoder import Decoder
 from model.errors import ParameterError
@@ -75,7 +75,7 @@ def test_a_state_is_used_as_an_array_is(device: str) -> None:
     decoder = CudaDecoder(small_checkpoint(), device=device)
     rows = decoder.rows(SLOTS)
     state: Any = rows.state
-    shape = (len(decoder.config.state_names()), decoder.config.hidden)
+    shape = (decoder.config.state_layout().floats,)
     assert (len(state), state.shape, state[2].shape) == (SLOTS, (SLOTS, *shape), shape)
     value = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     state[2] = value

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from model.config import Cell
+from model.cells.spec import Cell
 from model.decoding.decoder import NUMPY, Decoder
 from model.decoding.kernel_library import PROCESSORS, processors
 from model.decoding.rows import Rows
@@ -109,7 +109,7 @@ def test_prompts_are_read_the_same_in_any_slices(cell: Cell, options: dict[str, 
     expected.read([4, 0, 7], ids)
     assert whole.state.tobytes() == expected.state.tobytes()
     assert sliced.state.tobytes() == expected.state.tobytes()
-    assert np.flatnonzero(whole.state.any(axis=(1, 2))).tolist() == [0, 4, 7]
+    assert np.flatnonzero(whole.state.any(axis=1)).tolist() == [0, 4, 7]
 
 
 PARAMETERS = st.builds(

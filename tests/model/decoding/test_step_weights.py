@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from model.config import GATES, Cell
+from model.cells.spec import CELLS as SPECS
+from model.cells.spec import Cell
 from model.decoding.step_weights import TABLE_ROWS, Product, Quantization, StepWeights, input_table
 from tests.model.small import CELLS, SIZE, small_checkpoint
 
@@ -62,7 +63,7 @@ def test_a_layer_above_the_first_multiplies_both_hidden_states_at_once_unless_a_
     checkpoint = small_checkpoint(cell, layers=2)
     tensors, hidden = checkpoint.tensors, checkpoint.config.hidden
     first, second = StepWeights.of(checkpoint, IDS, "fp32").layers
-    gates = GATES[cell] * hidden
+    gates = SPECS[cell].gates * hidden
     w_ih, w_hh, b_ih, b_hh = (
         tensors[f"layers.1.{name}_l0"] for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
     )

@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from model.config import Cell, NetworkConfig
+from model.cells.spec import Cell
+from model.config import NetworkConfig
 from model.network import Network, detach
 from model.text.tokenizer import Tokenizer
 from model.text.utf8_ids import Ids

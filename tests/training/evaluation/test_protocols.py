@@ -10,8 +10,9 @@ import torch
 import torch.nn.functional as F
 from typer.testing import CliRunner
 
+from model.cells.spec import Cell
 from model.checkpoint import Checkpoint, save
-from model.config import Cell, NetworkConfig
+from model.config import NetworkConfig
 from model.decoding.decoder import Decoder
 from model.errors import ParameterError
 from model.network import Network, to_tensors

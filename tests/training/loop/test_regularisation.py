@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from model.config import Cell, NetworkConfig
+from model.cells.spec import Cell
+from model.config import NetworkConfig
 from model.errors import ParameterError
 from model.network import Network, State
 from training.data.batches import Batches

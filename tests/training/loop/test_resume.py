@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from model.cells.spec import Cell
 from model.checkpoint import load
-from model.config import Cell
 from model.errors import TrainingError
 from tests.training.verse import TEXT, Recorder, make_trainer
 from training.loop.run_record import RECORD, read_record

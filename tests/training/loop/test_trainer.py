@@ -10,8 +10,9 @@ import pytest
 import torch
 from rich.console import Console
 
+from model.cells.spec import Cell
 from model.checkpoint import load
-from model.config import Cell, NetworkConfig
+from model.config import NetworkConfig
 from model.decoding.decoder import Decoder
 from model.errors import ParameterError, TrainingError
 from model.generate import generate
