@@ -62,7 +62,7 @@ COPY training training
 COPY service service
 RUN python -m pip install --no-deps --root /code . \
     && ls /code/opt/unroll/lib/python*/site-packages/model/_kernel*.so \
-    && strip --strip-debug /code/opt/unroll/lib/python*/site-packages/model/_kernel*.so \
+    && find /code/opt/unroll/lib -name '*.so' -exec strip --strip-debug {} + \
     && python -m compileall -q -s /code --invalidation-mode unchecked-hash /code/opt/unroll/lib
 
 # What both images have: the dependencies, and the program on top.

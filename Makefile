@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 # What is installed anew when it changes; the kernel among it, since one of another day would misread its structures.
-BUILT_FROM := pyproject.toml setup.py constraints.txt $(wildcard model/kernel/*)
+BUILT_FROM := pyproject.toml setup.py constraints.txt $(wildcard model/kernel/*) $(wildcard training/evaluation/*.c)
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
 
 TARGET ?= serving
@@ -80,7 +80,7 @@ build/sbom/bin/cyclonedx-py:
 
 # Remove everything that was installed or built here.
 clean:
-	rm -rf .venv build *.egg-info model/_kernel*
+	rm -rf .venv build *.egg-info model/_kernel* training/evaluation/_matches*
 
 .venv/serving: $(BUILT_FROM) | .venv/bin/python
 	$(INSTALL) .

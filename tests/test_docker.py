@@ -29,7 +29,14 @@ FINAL = ("serving", "train")
 HUB = "huggingface-hub"
 SECRET_OR_LARGE = (
     *(".git/config", ".venv/bin/python", ".env", "runs/book/best/config.json", "docker/secrets/api-keys"),
-    *("tests/conftest.py", "build/lib/unroll.py", "model/_kernel.so", "model/__pycache__/a.pyc", "service/b/c.pyc"),
+    *(
+        "tests/conftest.py",
+        "build/lib/unroll.py",
+        "model/_kernel.so",
+        "training/evaluation/_matches.so",
+        "model/__pycache__/a.pyc",
+        "service/b/c.pyc",
+    ),
 )
 
 
@@ -123,10 +130,15 @@ def test_the_context_has_what_is_copied_and_nothing_else() -> None:
 
 
 def test_the_kernel_is_compiled_for_every_processor_of_its_kind() -> None:
-    [kernel] = PROJECT["tool"]["setuptools"]["ext-modules"]
-    flags = [*kernel["extra-compile-args"], *(one.text for stage in STAGES for one in stage.instructions)]
+    kernel, matches = PROJECT["tool"]["setuptools"]["ext-modules"]
+    flags = [
+        *kernel["extra-compile-args"],
+        *matches["extra-compile-args"],
+        *(one.text for stage in STAGES for one in stage.instructions),
+    ]
     assert [flag for flag in flags if re.search(r"-m(arch|tune|cpu|avx|native)", flag)] == []
     assert {"model/kernel/avx2.c", "model/kernel/avx512.c", "model/kernel/neon.c"} <= set(kernel["sources"])
+    assert all(source.startswith("model/kernel/") for source in kernel["sources"])
 
 
 def test_no_registry_s_host_is_written() -> None:

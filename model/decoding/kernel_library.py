@@ -13,15 +13,20 @@ numpy, whose matrix products know it, is faster than C without its instructions.
 
 
 @cache
-def library() -> ctypes.CDLL | None:
-    """The kernel's library; None where it was not compiled."""
+def load_library(folder: Path, name: str) -> ctypes.CDLL | None:
+    """The library that was compiled into a folder under a name; None where it was not."""
     for suffix in EXTENSION_SUFFIXES:
-        if (path := Path(__file__).parents[1] / ("_kernel" + suffix)).is_file():
+        if (path := folder / (name + suffix)).is_file():
             try:
                 return ctypes.CDLL(str(path))
             except OSError:  # of another system, or damaged: as good as none
                 return None
     return None
+
+
+def library() -> ctypes.CDLL | None:
+    """The kernel's library; None where it was not compiled."""
+    return load_library(Path(__file__).parents[1], "_kernel")
 
 
 @cache
@@ -34,7 +39,11 @@ def processors() -> list[str]:
 
 
 def function(name: str, *arguments: Any, result: Any = c_int32) -> Any:
-    """A function of the library, its types told. There has to be a library."""
-    found = getattr(library(), name)
-    found.argtypes, found.restype = arguments, result
-    return found
+    """A function of the kernel with its types. There has to be a kernel."""
+    return typed(getattr(library(), name), *arguments, result=result)
+
+
+def typed(function: Any, *arguments: Any, result: Any) -> Any:
+    """A function of a library, told its types."""
+    function.argtypes, function.restype = arguments, result
+    return function

@@ -1,19 +1,23 @@
 """The suffix automaton of a sample, and how far a long text agrees with it, read once and a block at a time.
 
 The automaton: Blumer et al. 1985, "The smallest automaton recognizing the subwords of a text". Reading a text through
-it yields, at every place of the text, the longest string that ends there and stands in the sample: the matching
+it yields, at every position of the text, the longest string that ends there and stands in the sample: the matching
 statistics of Chang and Lawler 1994, "Sublinear approximate string matching and biological applications". Both take
 time linear in what they read, whatever repeats itself there.
 """
 
 from collections.abc import Sequence
-from ctypes import c_int32, c_int64, c_void_p
+from ctypes import CDLL, c_int32, c_int64, c_void_p
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from model.decoding.kernel_library import function, library
+from model.decoding.kernel_library import load_library, typed
 from model.text.utf8_ids import Ids
+
+LIBRARY = load_library(Path(__file__).parent, "_matches")
+"""matches.c, compiled; None where it was not."""
 
 BLOCK = 1 << 16  # ids of the text read at a time: bounds the working memory, and fits a core's cache
 
@@ -21,8 +25,8 @@ BLOCK = 1 << 16  # ids of the text read at a time: bounds the working memory, an
 class SuffixAutomaton:
     """A machine whose paths from the root spell exactly the strings that stand in a sequence (n,).
 
-    A state stands for the strings that end at the same places of the sequence. Arrays over the S < 2 n + 1 states, of
-    which the root, 0, stands for the empty string:
+    A state stands for the strings that end at the same positions of the sequence. Arrays over the S < 2 n + 1 states;
+    state 0, the root, stands for the empty string:
 
     link: the state of the longest end of these strings that also ends elsewhere; -1 for the root.
     longest: the length of the longest of these strings; the shortest is one longer than the link's longest.
@@ -70,7 +74,7 @@ class SuffixAutomaton:
 class Agreement:
     """What of a sample (n,) stands in a text that is read in blocks of any size, one after the other.
 
-    compiled: whether the kernel reads; the same in Python takes some twenty times as long. None: where there is one.
+    compiled: whether matches.c reads; the same in Python takes some twenty times as long. None: where it was compiled.
     """
 
     def __init__(self, sample: Ids, compiled: bool | None = None) -> None:
@@ -83,8 +87,8 @@ class Agreement:
         self._where = np.zeros(len(self._best), np.int64)
         self._now = np.zeros(2, np.int32)
         self._read = 0
-        in_c = library() is not None if compiled is None else compiled
-        self._follow = CompiledEdges(self._automaton).follow if in_c else self._follow_plainly
+        in_c = LIBRARY if compiled is not False else None
+        self._follow = self._follow_plainly if in_c is None else CompiledEdges(self._automaton, in_c).follow
 
     def read(self, text: Ids) -> None:
         """Read ids (m,) that follow on those read before."""
@@ -104,7 +108,7 @@ class Agreement:
         """What matches.c defines, and explains."""
         link, longest, edges = self._automaton.link, self._automaton.longest, self._automaton.edges
         state, length = now.tolist()
-        for place, symbol in enumerate(symbols.tolist(), before + 1):
+        for position, symbol in enumerate(symbols.tolist(), before + 1):
             if not symbol:
                 state = length = 0
                 continue
@@ -114,7 +118,7 @@ class Agreement:
             state = edges[state][symbol]
             length += 1
             if length > best[state]:
-                best[state], where[state] = length, place
+                best[state], where[state] = length, position
         now[:] = state, length
 
     def depths(self) -> NDArray[np.int32]:
@@ -131,7 +135,7 @@ class Agreement:
     def first(self, end: int, length: int) -> int:
         """Where in the text sample[end - length : end] first begins.
 
-        It has to be the longest of all passages of the sample that stand there: of a shorter one, any place is kept.
+        It has to be the longest of all passages of the sample that stand there: of a shorter one, any position is kept.
         """
         state = self._automaton.prefixes[end - 1]
         while self._automaton.longest[self._automaton.link[state]] >= length:
@@ -140,19 +144,19 @@ class Agreement:
 
 
 class CompiledEdges:
-    """The transitions of an automaton as the kernel's table; see matches.c."""
+    """The transitions of an automaton as the table of matches.c."""
 
-    def __init__(self, automaton: SuffixAutomaton) -> None:
+    def __init__(self, automaton: SuffixAutomaton, library: CDLL) -> None:
         edges = np.array(
             [(state, *edge) for state, leading in enumerate(automaton.edges) for edge in leading.items()], np.int32
         ).reshape(-1, 3)
         self._bits = max(1, (2 * len(edges)).bit_length())  # from a quarter to half full: few searches go on
         self._table = np.zeros((1 << self._bits, 3), np.int32)
         self._link, self._longest = np.array(automaton.link, np.int32), np.array(automaton.longest, np.int32)
-        place = function("place_edges", c_int64, c_void_p, c_int32, c_void_p, result=None)
-        place(len(edges), edges.ctypes.data, self._bits, self._table.ctypes.data)
+        enter = typed(library.enter_edges, c_int64, c_void_p, c_int32, c_void_p, result=None)
+        enter(len(edges), edges.ctypes.data, self._bits, self._table.ctypes.data)
         types = (c_void_p, c_int32, c_void_p, c_void_p, c_void_p, c_int64, c_int64, c_void_p, c_void_p, c_void_p)
-        self._function = function("follow_edges", *types, result=None)
+        self._function = typed(library.follow_edges, *types, result=None)
 
     def follow(
         self,

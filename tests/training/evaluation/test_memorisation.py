@@ -14,17 +14,16 @@ from hypothesis import strategies as st
 
 from model.checkpoint import BUNDLED, load
 from model.decoding.decoder import Decoder
-from model.decoding.kernel_library import library
 from model.errors import ParameterError
 from model.generate import generate
 from model.sampling.parameters import SamplingParameters
 from model.text.tokenizer import Tokenizer
 from model.text.utf8_ids import Ids
 from training.evaluation.memorisation import Copied, copied, describe, draw, in_text
-from training.evaluation.suffix_automaton import BLOCK, Agreement
+from training.evaluation.suffix_automaton import BLOCK, LIBRARY, Agreement
 
-NEEDS_KERNEL = pytest.param(True, marks=pytest.mark.skipif(library() is None, reason="no kernel was compiled"))
-READERS = pytest.mark.parametrize("compiled", [NEEDS_KERNEL, False])
+NEEDS_COMPILER = pytest.param(True, marks=pytest.mark.skipif(LIBRARY is None, reason="matches.c was not compiled"))
+READERS = pytest.mark.parametrize("compiled", [NEEDS_COMPILER, False])
 PLANTED = "It was a bright cold day in April, and the clocks were striking thirteen."
 LETTERS = Tokenizer("abcdefghijklmnopqrstuvwxyz .,I\n")
 
@@ -90,9 +89,9 @@ def test_every_figure_is_that_of_a_search(sample: str, corpus: str, least: int) 
     assert found.stretches(least) == sorted(longest_first(sample, corpus, least))
 
 
-@pytest.mark.skipif(library() is None, reason="no kernel was compiled")
+@pytest.mark.skipif(LIBRARY is None, reason="matches.c was not compiled")
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.uint32, np.int64])
-def test_the_kernel_reads_as_python_does(dtype: type[np.unsignedinteger]) -> None:
+def test_matches_in_c_reads_as_python_does(dtype: type[np.unsignedinteger]) -> None:
     """Many symbols and few, of which the sample knows some, over more than one block; every place and every best."""
     chance = np.random.default_rng(1)
     for size, alphabet in ((2000, 4), (300, 200), (40, 250), (1, 3), (50, 1)):

@@ -1,16 +1,16 @@
-/* How long a text agrees with a sample, by the sample's suffix automaton; what copied_automaton.py says in Python.
+/* How long a text agrees with a sample, by the sample's suffix automaton; what suffix_automaton.py says in Python.
    Once for all processors: it waits for memory, not for arithmetic. */
 
 #include <stdint.h>
 
-/* One transition; symbols are numbered from 1, so symbol 0 marks an empty place of a table. */
+/* One transition; symbols are numbered from 1, so symbol 0 marks an empty entry of a table. */
 typedef struct {
     int32_t state, symbol, target;
 } edge;
 
-/* Where a transition stands in a table of 2^bits places, or the empty place where it would: Fibonacci hashing, then
-   the next free place. A table is never full, so the search ends. */
-static edge *place_of(edge *table, int32_t bits, int32_t state, int32_t symbol) {
+/* Where a transition stands in a table of 2^bits entries, or the empty entry where it would: Fibonacci hashing, then
+   the next free entry. A table is never full, so the search ends. */
+static edge *entry_of(edge *table, int32_t bits, int32_t state, int32_t symbol) {
     const uint64_t last = ((uint64_t)1 << bits) - 1;
     uint64_t at = (((uint64_t)(uint32_t)state << 32 | (uint32_t)symbol) * 0x9E3779B97F4A7C15u) >> (64 - bits);
     while (table[at].symbol && (table[at].symbol != symbol || table[at].state != state)) at = (at + 1) & last;
@@ -18,8 +18,8 @@ static edge *place_of(edge *table, int32_t bits, int32_t state, int32_t symbol) 
 }
 
 /* Put transitions (E,) into an empty table; bits is at least 1, and 2^bits is above E. */
-void place_edges(int64_t count, const edge *edges, int32_t bits, edge *table) {
-    for (int64_t e = 0; e < count; e++) *place_of(table, bits, edges[e].state, edges[e].symbol) = edges[e];
+void enter_edges(int64_t count, const edge *edges, int32_t bits, edge *table) {
+    for (int64_t e = 0; e < count; e++) *entry_of(table, bits, edges[e].state, edges[e].symbol) = edges[e];
 }
 
 /* Read symbols (n,), 0 for one the sample does not have, of which `before` were read earlier.
@@ -36,7 +36,7 @@ void follow_edges(edge *table, int32_t bits, const int32_t *link, const int32_t 
             continue;
         }
         const edge *next;
-        while (!(next = place_of(table, bits, state, symbol))->symbol) { /* from the root every symbol leads on */
+        while (!(next = entry_of(table, bits, state, symbol))->symbol) { /* from the root every symbol leads on */
             state = link[state];
             length = longest[state];
         }
