@@ -197,7 +197,7 @@ def main() -> None:
 
 def refuse(sentence: str) -> None:
     """End with a sentence on standard error and exit code 1."""
-    from model.terminal import TerminalConsole
+    from model.console import TerminalConsole
 
     TerminalConsole(stderr=True).print(f"unroll: {sentence}", style="red", soft_wrap=True)
     sys.exit(1)

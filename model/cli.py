@@ -10,9 +10,11 @@ from typing import Annotated, Any, Literal
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
+from model.console import TerminalConsole
 from model.errors import ParameterError
-from model.terminal import TerminalConsole, for_terminal, json_for_terminal, never_fail
+from model.terminal import for_terminal, in_a_line, json_for_terminal, never_fail, shell_word
 
 INTERRUPTED = 130  # the exit code of a program that Ctrl-C ended
 ONLY_WHERE_SET = ("network skip",)  # that many networks do without: no row of a table for a reader
@@ -76,7 +78,7 @@ def generate(
 
       cat chapter.txt | unroll generate --prompt-file - --max-tokens 2000
     """
-    from model.checkpoint import BUNDLED, load
+    from model.checkpoint import load, named_checkpoint
     from model.decoding.decoder import Decoder
     from model.sampling.parameters import SamplingParameters
     from model.text.prompt import Prompt
@@ -93,7 +95,7 @@ def generate(
         seed=seed,
     )
     text = prompt if prompt_file is None else read_prompt(prompt_file, prompt)
-    loaded = load(checkpoint or BUNDLED)
+    loaded = load(named_checkpoint(checkpoint))
     decoder = Decoder(loaded, arithmetic)
     read = Prompt(loaded.tokenizer, decoder.ids, text)
     settings = {"max_tokens": max_tokens, "parameters": parameters, "stop": stop or []}
@@ -164,23 +166,33 @@ def collect_choices(
     return choices, drawn
 
 
-def info(checkpoint: CheckpointArgument = None, as_json: JsonOption = False) -> None:
-    """Show what a checkpoint is: its network, its vocabulary, its size, and how it was trained.
+def info(
+    checkpoint: CheckpointArgument = None,
+    everything: Annotated[bool, typer.Option("--all", help="Show every value it has.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what a checkpoint is: its network, its vocabulary, its size, how it was trained and how good it is.
 
     Examples:
 
       unroll info
 
+      unroll info runs/book --all
+
       unroll info runs/book/best --json
     """
-    from model.checkpoint import BUNDLED, load
+    from model.checkpoint import load, named_checkpoint
 
-    folder = checkpoint or BUNDLED
+    folder = named_checkpoint(checkpoint)
     facts = describe(load(folder), folder)
     if as_json:
         print_json({"model": str(checkpoint or "bundled"), **facts})
         return
-    table = Table("name", "value", title=plain(str(folder)), show_header=False, title_justify="left")
+    if not everything:
+        rows = {"checkpoint": str(folder), **summary(facts), "more": f"unroll info {shell_word(folder)} --all"}
+        print_rows({name: in_a_line(value) for name, value in rows.items()})
+        return
+    table = Table("name", "value", title=str(folder), show_header=False, title_justify="left")
     table.columns[1].overflow = "fold"
     for name, value in flatten(facts).items():
         if name in ONLY_WHERE_SET and not value:
@@ -218,6 +230,51 @@ def describe(checkpoint: Any, folder: Path) -> dict[str, Any]:
         "state_bytes_per_stream": 4 * config.state_layout().floats,
         "training": dict(checkpoint.training),
     }
+
+
+def summary(facts: Mapping[str, Any]) -> dict[str, str]:
+    """The same in ten lines at most, by name; what a checkpoint does not say of its training has none."""
+    network, vocabulary, training = facts["network"], facts["vocabulary"], facts["training"]
+    skip = ", skip connections" if network["skip"] else ""
+    rows = {
+        "network": f"{network['layers']} × {network['hidden']} {network['cell'].upper()}{skip}, embedding "
+        f"{network['embedding']}, {network['parameters']:,} parameters",
+        "vocabulary": f"{vocabulary['characters']:,} characters, others in UTF-8 bytes",
+        "size": f"{facts['bytes_on_disk'] / 1e6:.1f} MB in {facts['weights']}, "
+        f"{facts['state_bytes_per_stream']:,} bytes of state per stream",
+    }
+    files, characters = within(training, "corpus", "files"), within(training, "corpus", "characters")
+    if isinstance(files, list) and files:
+        more = f" and {len(files) - 2:,} more" if len(files) > 2 else ""
+        rows["corpus"] = (
+            f"{', '.join(map(str, files[:2]))}{more}: {plain(characters)} characters, split {training.get('split')}"
+        )
+    if isinstance(steps := training.get("steps"), int):
+        rows["training"] = f"{steps:,} steps, {plain(training.get('characters_read'))} characters read"
+    for part in ("validation", "test"):
+        if isinstance(bits := within(training, "figures", part, "bits_per_character"), int | float):
+            rows[part] = f"{bits:.4f} bits per character"
+    if isinstance(command := training.get("command"), str):
+        rows["command"] = command
+    return rows
+
+
+def print_rows(rows: Mapping[str, str]) -> None:
+    """A line for each, its value in a column; on a terminal what is too long for the line ends in an ellipsis."""
+    console = TerminalConsole()
+    width = max(map(len, rows)) + 2
+    for name, value in rows.items():
+        line = Text(f"{name:{width}}{value}")
+        if console.is_terminal:
+            line.truncate(console.width, overflow="ellipsis")
+        console.print(line, soft_wrap=True)
+
+
+def within(values: Any, *names: str) -> Any:
+    """What stands in nested tables under some names, one below the other; None where nothing does."""
+    for name in names:
+        values = values.get(name) if isinstance(values, dict) else None
+    return values
 
 
 def flatten(values: Mapping[str, Any], above: str = "") -> dict[str, Any]:

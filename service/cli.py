@@ -96,16 +96,20 @@ def _print(settings: Settings, context: typer.Context) -> None:
     _write(f"{line:{width}}  # {source}" for line, source in lines)
 
 
+PROMPT = "Once upon a time"
+
+
 def _announce(app: Any, url: str) -> None:
     """Tell a person what is served and what to try."""
     model = app.state.model
+    prompt = PROMPT if model.knows(PROMPT) else ""  # of a Chinese model, none of its letters
     _write(
         (
             f"Serving {model.name}, {model.parameters:,} parameters in {model.decoder.where}, at {url}",
             f"Read about it at {url}/docs, or try it:",
             "",
             f"  curl -N {url}/v1/completions -H 'Content-Type: application/json' "
-            '-d \'{"prompt": "Once upon a time", "max_tokens": 400, "stream": true}\'',
+            f'-d \'{{"prompt": "{prompt}", "max_tokens": 400, "stream": true}}\'',
             "",
             "Press Ctrl+C to stop.",
         )
@@ -113,7 +117,7 @@ def _announce(app: Any, url: str) -> None:
 
 
 def _write(lines: Any) -> None:
-    from model.terminal import TerminalConsole
+    from model.console import TerminalConsole
 
     console = TerminalConsole()
     for line in lines:

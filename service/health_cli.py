@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from model.terminal import in_a_line
 from service.environment import port_number
 from service.errors import SettingsError
 from service.settings import Settings, flag_of, variable_of
@@ -35,6 +36,7 @@ def health(
         bool, typer.Option("--live", help="Ask only whether it answers, not whether it takes work.")
     ] = False,
     timeout_seconds: Annotated[float, typer.Option(help="Seconds to wait.", min=0.01)] = TIMEOUT_SECONDS,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead, well or not.")] = False,
 ) -> None:
     """Ask the server on this machine how it is: exit code 0 when it is well, 1 with a sentence when not.
 
@@ -45,11 +47,21 @@ def health(
       unroll health
 
       unroll health --port 9000 --live
+
+      unroll health --json
     """
     settings = Settings(host=host, port=port, tls_certificate=tls_certificate)
-    from model.terminal import in_a_line
-
-    typer.echo(in_a_line(ask(settings, LIVE if live else READY, timeout_seconds)))
+    path = LIVE if live else READY
+    if not as_json:
+        typer.echo(in_a_line(ask(settings, path, timeout_seconds)))
+        return
+    answer: dict[str, Any] = {"well": True, "host": host, "port": port, "path": path}
+    try:
+        answer["message"] = ask(settings, path, timeout_seconds)
+    except SettingsError as error:
+        answer |= {"well": False, "message": str(error)}
+    typer.echo(json.dumps(answer))
+    raise typer.Exit(0 if answer["well"] else 1)
 
 
 def ask(settings: Settings, path: str, timeout_seconds: float) -> str:

@@ -14,6 +14,7 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
+from model.checkpoint import check, named_checkpoint
 from model.decoding.kernel_library import processors
 from service.app import create_app
 from service.engine.engine import Engine
@@ -166,7 +167,8 @@ def run(settings: Settings, announce: Callable[[FastAPI, str], None]) -> None:
             "texts; there are kernels for x86-64 with AVX2 and for Arm: install a C compiler and then Unroll again."
         )
     keys = ApiKeys(settings)
-    tls_context(settings)  # what is wrong with it is told before the port is open
+    tls_context(settings)  # what is wrong with it, or with the checkpoint, is told before the port is open
+    check(named_checkpoint(settings.checkpoint))
     listener = listen(settings.host, settings.port)
     host, port = listener.getsockname()[:2]
     scheme = "http" if settings.tls_certificate is None else "https"

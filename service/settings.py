@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from model.terminal import in_a_line
 from service.errors import SettingsError
 
 Arithmetic = Literal["int8", "fp32"]
@@ -214,7 +215,8 @@ class Settings:
         if self.checkpoint is None:
             return BUNDLED_NAME
         folder = self.checkpoint.resolve()
-        return (folder.parent.name if folder.name in PLACES_IN_A_RUN else "") or folder.name or BUNDLED_NAME
+        name = (folder.parent.name if folder.name in PLACES_IN_A_RUN else "") or folder.name or BUNDLED_NAME
+        return in_a_line(name)  # of a folder, which may be no Unicode
 
     @property
     def hosts(self) -> tuple[str, ...] | None:

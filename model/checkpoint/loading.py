@@ -8,7 +8,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model.checkpoint.checkpoint import CARD, CONFIG, FORMAT, STORED, TOKENIZER, VERSION, WEIGHTS, Checkpoint, _aside
+from model.checkpoint.checkpoint import (
+    BUNDLED,
+    CARD,
+    CONFIG,
+    FORMAT,
+    STORED,
+    TOKENIZER,
+    VERSION,
+    WEIGHTS,
+    Checkpoint,
+    _aside,
+)
 from model.checkpoint.untrusted_files import open_inside, read_text
 from model.checkpoint.weights_file import WeightsFile
 from model.config import REMOVED, NetworkConfig, removed
@@ -23,6 +34,14 @@ LARGEST_TOKENIZER, LARGEST_LINE = 1 << 13, 48
 MOST_SETTINGS = 64  # entries of a tokenizer.json beside its ids: some twenty, and a comma may be a character
 
 
+def named_checkpoint(path: Path | None) -> Path:
+    """The checkpoint folder that a path stands for: itself, a run's `best`, or the bundled one without a path."""
+    if path is None:
+        return BUNDLED
+    best = path / "best"
+    return best if os.path.isfile(best / CONFIG) and not os.path.isfile(path / CONFIG) else path
+
+
 def load(folder: Path) -> Checkpoint:
     """Read and check a checkpoint folder; nothing in it is executed and nothing it declares is believed unchecked.
 
@@ -31,13 +50,23 @@ def load(folder: Path) -> Checkpoint:
     Raises CheckpointError with a sentence that says what is wrong with a missing, truncated, foreign or
     tampered folder, before any array of the declared size is made.
     """
+    return _whole(folder, numbers=True)
+
+
+def check(folder: Path) -> None:
+    """Raise CheckpointError where `load` would, as far as that shows without reading the weights' numbers."""
+    _whole(folder, numbers=False)
+
+
+def _whole(folder: Path, numbers: bool) -> Checkpoint:
+    """The checkpoint in a folder that nobody replaced meanwhile; without its weights where no numbers are wanted."""
     try:
         if not folder.is_dir():
             aside = _aside(folder)
             remedy = f"{aside} holds the one before; rename it" if aside.is_dir() else "make one with `unroll train`"
             raise CheckpointError(f"There is no checkpoint folder at {folder}; {remedy}.")
         before = folder.stat()
-        checkpoint = _load(folder)
+        checkpoint = _load(folder, numbers)
         if not os.path.samestat(before, folder.stat()):
             raise CheckpointError(f"{folder} was replaced by another while it was read; load the checkpoint again.")
     except OSError as error:
@@ -48,7 +77,7 @@ def load(folder: Path) -> Checkpoint:
     return checkpoint
 
 
-def _load(folder: Path) -> Checkpoint:
+def _load(folder: Path, numbers: bool) -> Checkpoint:
     written = _read_config(folder)
     if used := removed(written.get("network"), written.get("training", {}).get("plan")):
         raise _uses(folder, used)
@@ -66,9 +95,9 @@ def _load(folder: Path) -> Checkpoint:
         )
     with open_inside(folder, WEIGHTS) as file:
         weights = WeightsFile(file, folder / WEIGHTS, config.tensor_shapes(), STORED[dtype])
-        tokenizer, tensors = _read_tokenizer(folder, config.vocabulary), weights.read()
+        tokenizer, tensors = _read_tokenizer(folder, config.vocabulary), weights.read() if numbers else {}
         # What a run leaves that was killed says nothing of its plan.
-        if np.array_equal(tensors["embedding.weight"], tensors["out.weight"]):
+        if numbers and np.array_equal(tensors["embedding.weight"], tensors["out.weight"]):
             raise _uses(folder, "tied weights")
         return Checkpoint(
             config=config,

@@ -4,11 +4,12 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from model.checkpoint import BUNDLED, CONFIG, TOKENIZER, WEIGHTS, Checkpoint, load
+from model.checkpoint import CONFIG, TOKENIZER, WEIGHTS, Checkpoint, load, named_checkpoint
 from model.checkpoint.untrusted_files import open_inside
 from model.decoding.decoder import Decoder
 from model.decoding.rows import AnyDecoder
 from model.held_out_surprise import HeldOutSurprise
+from model.text.prompt import Prompt
 from model.text.tokenizer import Tokenizer
 from service.errors import SettingsError
 from service.settings import Settings
@@ -32,10 +33,14 @@ class ServedModel:
     decoder: AnyDecoder
     held_out: HeldOutSurprise | None = None
 
+    def knows(self, text: str) -> bool:
+        """Whether every character of a text occurred in training."""
+        return not Prompt(self.tokenizer, self.decoder.ids, text).unseen
+
     @classmethod
     def load(cls, settings: Settings, decoder: type[Decoder] = Decoder) -> "ServedModel":
         """Read the checkpoint the settings name. Raises CheckpointError on one that cannot be served."""
-        folder = settings.checkpoint or BUNDLED
+        folder = named_checkpoint(settings.checkpoint)
         checkpoint = load(folder)
         served = _on_gpu(checkpoint) if settings.device == "cuda" else decoder(checkpoint, settings.arithmetic)
         return cls(

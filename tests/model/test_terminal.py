@@ -11,7 +11,8 @@ import pytest
 from rich.table import Table
 
 from model.checkpoint import save
-from model.terminal import TerminalConsole, for_terminal, in_a_line, json_for_terminal, shell_word
+from model.console import TerminalConsole
+from model.terminal import for_terminal, in_a_line, json_for_terminal, shell_word
 from tests.model.small import small_checkpoint
 
 ROOT = Path(__file__).parents[2]

@@ -1,5 +1,6 @@
 """The verb `unroll health` as a container's health check calls it: against real servers, well and unwell."""
 
+import json
 import shutil
 import signal
 import socket
@@ -146,3 +147,21 @@ print([name for name in ("fastapi", "uvicorn", "numpy", "torch", "tokenizers") i
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_the_answer_as_json_says_the_same_with_the_same_exit_code(locked: Running) -> None:
+    well = health("--port", port_of(locked.url), "--json")
+    assert well.returncode == 0, well.stderr
+    answer = json.loads(well.stdout)
+    assert (answer["well"], answer["path"]) == (True, "/health/ready")
+    assert "is well: /health/ready answers ok" in answer["message"]
+    with another_program(b"\x1b[31mhello") as port:
+        unwell = health("--port", port, "--json")
+    assert unwell.returncode == 1
+    assert json.loads(unwell.stdout)["well"] is False
+    assert "is not Unroll" in json.loads(unwell.stdout)["message"]
+
+
+def test_what_another_program_answers_does_not_steer_the_terminal() -> None:
+    with another_program(b'{"status": "\\u001b[31mred"}') as port:
+        assert "answers \u241b[31mred" in health("--port", port).stdout

@@ -2,6 +2,7 @@
 
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -10,6 +11,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from model.checkpoint import WEIGHTS, save
+from tests.model.small import CHARACTERS, small_checkpoint
 from tests.service.error_cases import check
 from tests.service.serving import ENDLESS, REPOSITORY, Reference, SlowRows, program, serving_process
 from tests.service.sse_client import chunks, texts
@@ -74,13 +77,18 @@ def test_a_second_signal_or_the_end_of_the_grace_ends_streams(
         assert b'"code":"draining"' in received
 
 
-def test_it_says_what_it_serves_and_what_to_try(checkpoint_folder: Path) -> None:
-    with serving_process(str(checkpoint_folder), UNROLL_PORT="0", UNROLL_NAME="tiny") as (process, url):
+@pytest.mark.parametrize(("letters", "prompt"), [("", ""), ("O", "Once upon a time")])
+def test_it_says_what_it_serves_and_what_to_try_in_the_models_own_letters(
+    tmp_path: Path, letters: str, prompt: str
+) -> None:
+    save(small_checkpoint(characters=CHARACTERS + letters), tmp_path / "run" / "best")
+    with serving_process(str(tmp_path / "run"), UNROLL_PORT="0", UNROLL_NAME="tiny") as (process, url):
         assert process.stdout is not None
         lines = [process.stdout.readline() for _ in range(4)]
         assert f"{url}/docs" in lines[0]
         curl = next(line for line in lines if "curl" in line)
         assert curl.strip().startswith(f"curl -N {url}/v1/completions ")
+        assert f'"prompt": "{prompt}"' in curl
         answer = subprocess.run(curl, shell=True, capture_output=True, timeout=30, check=True)
         parts = chunks(answer.stdout)
         assert {part["model"] for part in parts} == {"tiny"}
@@ -107,6 +115,18 @@ def test_serving_the_world_is_warned_about(checkpoint_folder: Path) -> None:
         process.send_signal(signal.SIGTERM)
         _, errors = process.communicate(timeout=10)
     assert re.search(r"WARNING .*everyone who can reach .* asks for no key", errors)
+
+
+def test_a_checkpoint_is_looked_at_before_the_port_is_open(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        ended = run(str(tmp_path / "nothing"), "--port", port)
+        assert (ended.returncode, "There is no checkpoint folder at" in ended.stderr) == (1, True), ended.stderr
+        save(small_checkpoint(), tmp_path / "model")
+        (tmp_path / "model" / WEIGHTS).write_bytes(b"cut")
+        assert "the file is truncated" in run(str(tmp_path / "model"), "--port", port).stderr
 
 
 @pytest.mark.parametrize(
