@@ -1,4 +1,4 @@
-"""How surprising its own held-out text is to a model, by the length of a passage: what any other text is held against.
+"""How surprising a model finds its own held-out text, by the length of a passage: the scale for other texts.
 
 `training/evaluation/measure_surprise.py` measures it once and keeps it in the checkpoint's `training` table.
 """
@@ -50,11 +50,11 @@ class HeldOutSurprise:
         }
 
     def percentile(self, bits_per_character: float, characters: int) -> float:
-        """How many per cent of the held-out passages of about so many characters surprise less."""
+        """The percentage of the held-out passages of about this length, in characters, that surprise less."""
         return float(np.interp(bits_per_character, self._quantiles(characters), QUANTILES))
 
     def median(self, characters: int) -> float:
-        """Bits per character of the passage in the middle, of those of about so many characters."""
+        """The median bits per character of the held-out passages of about this length, in characters."""
         return self._quantiles(characters)[QUANTILES.index(50)]
 
     def _quantiles(self, characters: int) -> list[float]:

@@ -42,7 +42,7 @@ class Network(nn.Module):
     def forward(self, ids: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """Read characters, one or many, from a state.
 
-        ids: int64 (B, T); T = 1 is one step, and gives what the same place of a whole sequence gives.
+        ids: int64 (B, T); T = 1 is one step, and gives what the same position of a whole sequence gives.
         state: as the last call returned it; None starts from zeros.
         Returns logits (B, T, V) and the state after the last character, still attached to the graph.
         """

@@ -9,7 +9,7 @@ from typing import Any
 
 # A record of ours nests six tables deep, holds a few dozen, and a list for each range of ids that training never saw,
 # of which a configuration of the largest size has room for fewer. The bounds keep a file of brackets from becoming
-# fifty times its size in memory, and whatever reads the values later from running out of stack.
+# fifty times its size in memory, and its readers from running out of stack.
 DEEPEST = 32
 MOST_TABLES = 1 << 12
 MOST_LISTS = 1 << 15
@@ -53,7 +53,7 @@ def _finite(written: str) -> float:
 
 
 def _inside(values: list[Any]) -> list[Any]:
-    """What stands directly in some tables and lists."""
+    """The values directly inside some tables and lists."""
     return [part for value in values for part in (value.values() if isinstance(value, dict) else value)]
 
 

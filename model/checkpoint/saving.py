@@ -28,8 +28,8 @@ def save(checkpoint: Checkpoint, folder: Path, dtype: WeightsDtype = "float32") 
     """Write a checkpoint folder under a temporary name and rename it, replacing one that was there.
 
     dtype: how weights are stored; float16 halves the file and rounds each weight to 11 bits.
-    Raises CheckpointError when the disk refuses, or when something other than a checkpoint stands there; what was
-    there before is then still there.
+    Raises CheckpointError when the disk refuses, or when the folder holds something other than a checkpoint; what
+    was there before is then still there.
     """
     files = _files(checkpoint, dtype)
     try:

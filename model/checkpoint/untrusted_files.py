@@ -1,12 +1,12 @@
 """Files that a stranger may have written: opened without following a link out of their folder, read within bounds.
 
-Whoever fills a folder chooses what its names stand for. A named pipe would make the reader wait for ever, a device
+Who fills a folder chooses what its names are. A named pipe would make the reader wait for ever, a device
 would answer without end, a link would read another file with the reader's rights, and a file may change between a look
 at it and the reading. So a file is looked at, opened without waiting, compared with what was looked at, and everything
 else is asked of the open file. JSON is checked where the standard library takes more than RFC 8259 and RFC 7493
 (I-JSON) allow: a name given twice, numbers no float can hold, half of a surrogate pair.
 
-This is about files, which whoever starts a program names. What a client sends is no part of it: no client names a file.
+This is about files, which are named by those who start a program. Clients of the service never name a file.
 """
 
 import errno
@@ -33,9 +33,9 @@ def open_inside(folder: Path, name: str) -> BufferedReader:
     """Open a regular file of a folder for reading, without waiting and without leaving the folder.
 
     The folder may itself be a link, and a file a link to another inside it, as Kubernetes mounts configuration. A link
-    that leads out is refused: its target is the choice of whoever made the folder, read with the rights of whoever
-    loads it, and a card that is a link to a private key would be shown as a card.
-    Raises CheckpointError where there is no such file, or something else under its name.
+    that leads out is refused: the maker of the folder chose its target, and it would be read with the rights of the
+    process that loads it; a card that links to a private key would be shown as a card.
+    Raises CheckpointError where there is no such file, or where the name is not a file.
     """
     path = folder / name
     try:
@@ -63,12 +63,12 @@ def open_inside(folder: Path, name: str) -> BufferedReader:
 
 
 def _open_without_waiting(path: str, flags: int) -> int:
-    """Flags that some systems lack: a pipe put there meanwhile is opened at once, a link put there not at all."""
+    """Open so that a pipe put there meanwhile does not wait and a link put there is refused, where the system can."""
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0))
 
 
 def changed(path: Path) -> CheckpointError:
-    """What to say of a file that is not what it was a moment ago."""
+    """The error for a file that changed between two looks at it."""
     return CheckpointError(f"{path} changed while it was read; load the checkpoint again once nothing writes to it.")
 
 

@@ -34,7 +34,7 @@ LARGEST_WEIGHT = 1e9
 
 
 class WeightsFile:
-    """An open safetensors file whose header says what was expected; its numbers are yet to be read.
+    """An open safetensors file whose header says what was expected; its numbers have not been read yet.
 
     file: from its beginning. path: its name, for errors.
     shapes: of every tensor, all numbers positive. dtype: of all of them, "F32" or "F16".
@@ -122,7 +122,7 @@ class WeightsFile:
 
 
 def _begin(declared: Any) -> int:
-    """Where a tensor says it begins; whatever says something else stands first, and is refused there."""
+    """Where a tensor says that it begins; -1 where it says something else, so that it is sorted first and refused."""
     offsets = declared.get("data_offsets") if isinstance(declared, dict) else None
     begin = offsets[0] if isinstance(offsets, list) and offsets else None
     return begin if type(begin) is int else -1

@@ -1,11 +1,11 @@
 """The network's step on a CUDA GPU, for all slots of a running batch at once, as one captured graph of kernels.
 
-A step of a small network is some twenty kernels of a few microseconds each, so what a GPU waits for is being told:
-the graph is launched whole, the states never leave the device, and per step one id per slot goes there and one row
-of logits per slot comes back. The draw is `model.sampling.sampler`'s, on the host, so that there is one sampler.
+A step of a small network is some twenty kernels of a few microseconds each, so launching them one by one would take
+most of the time. The graph is launched whole, the states never leave the device, and each step sends one id per slot
+there and brings one row of logits per slot back. `model.sampling.sampler` draws on the host, so there is one sampler.
 
-Weights are float32 and products are kept from TF32: both that and bf16 would round to 11 and 8 bits and write texts
-further from the CPU's, and a model of characters is too small for its products to be what takes the time.
+Weights and products are float32. TF32 and bf16 would round to 11 and 8 bits and write texts further from the CPU's,
+and in a model of characters the products are too small to take most of the time.
 """
 
 from collections.abc import Callable
@@ -132,8 +132,8 @@ class DeviceState:
 class CudaStep:
     """A step of any of a fixed number of slots, as `model.decoding.rows.Step` does it; it owns the states it is given.
 
-    All slots are computed in every step, whoever is in it, by the same kernels: so what a slot holds does not
-    depend on who else runs. Those not in the call keep their state.
+    Every step computes all slots with the same kernels. So what a slot holds does not depend on the other slots. Slots
+    that are not in the call keep their state.
     """
 
     def __init__(self, network: CudaNetwork, slots: int) -> None:
@@ -147,14 +147,14 @@ class CudaStep:
         self.state = DeviceState(self._states)
 
     def advance(self, ids: NDArray[np.integer[Any]], state: Any) -> None:
-        """Read one id (B,) per row into the slots `state` (B, floats) stands for."""
+        """Read one id (B,) per row into the slots that `state` (B, floats) is a view of."""
         every = np.full(len(self._ids), NO_ID, np.int64)
         every[state.slots] = self._network.known(ids)
         self._ids.copy_(torch.from_numpy(every))
         self._run_advance()
 
     def logits(self, state: Any) -> Array:
-        """The logits (B, S) of the slots `state` stands for."""
+        """The logits (B, S) of the slots that `state` is a view of."""
         self._run_logits()
         self._host.copy_(self._logits, non_blocking=True)
         if self._logits.is_cuda:
@@ -175,7 +175,7 @@ class CudaStep:
         self._logits.copy_(self._network.logits(self._states))
 
     def _captured(self, run: Callable[[], None]) -> Callable[[], None]:
-        """The same kernels as one graph on a GPU; as it is elsewhere. No slot is in the runs this takes."""
+        """`run` as one graph of kernels on a GPU, `run` itself elsewhere. The runs that capture it move no slot."""
         if not self._ids.is_cuda or not len(self._ids):
             return run
         stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
@@ -193,7 +193,7 @@ class CudaStep:
 class CudaRows(SteppedRows):
     """Rows whose states live on the GPU; see `model.decoding.rows.Rows`.
 
-    ids: the id of each column of logits (S,). slots: how many there are; the graph is captured for so many.
+    ids: the id of each column of logits (S,). slots: how many slots; the graph is captured for this number.
     """
 
     def __init__(self, network: CudaNetwork, ids: NDArray[np.int64], slots: int) -> None:
@@ -204,8 +204,8 @@ class CudaRows(SteppedRows):
 class CudaDecoder:
     """A checkpoint ready to step on a GPU, used as `model.decoding.decoder.Decoder` is.
 
-    Its rows are the same to the bit whoever stands beside them, on the same GPU and with the same number of slots;
-    another GPU or number may differ in the last bits.
+    A row is the same to the bit whatever the other rows are, on the same GPU and with the same number of slots. Another
+    GPU or another number may differ in the last bits.
     Raises ParameterError where PyTorch finds no GPU.
     """
 
@@ -214,7 +214,7 @@ class CudaDecoder:
     def __init__(self, checkpoint: Checkpoint, device: str = "cuda") -> None:
         if device == "cuda" and not torch.cuda.is_available():
             raise ParameterError("device", "PyTorch finds no CUDA GPU here; choose the CPU, or install its driver.")
-        torch.set_float32_matmul_precision("highest")  # no TF32; PyTorch's default, should anyone have changed it
+        torch.set_float32_matmul_precision("highest")  # no TF32: the default, unless other code changed it
         self.config = checkpoint.config
         self.ids = checkpoint.seen()
         """The ids that text is drawn from, (S,): those seen in training."""

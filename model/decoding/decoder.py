@@ -16,14 +16,14 @@ NUMPY = "numpy"
 
 
 class Decoder:
-    """A checkpoint ready to step. It knows no text, no requests.
+    """A checkpoint ready to step. It knows nothing of texts or requests.
 
     quantization: "int8" rounds weights and hidden state to 8 bits (exact integer sums), "fp32" rounds nothing.
-    processor: whose compiled kernel to step with, one of `kernel_library.processors()`; None takes the best there is,
-        or numpy where none was compiled; "numpy" takes that.
+    processor: which compiled kernel steps, one of `kernel_library.processors()`, or "numpy" for none. None chooses the
+        best kernel, or numpy where none was compiled.
 
-    A row's logits and state depend on that row alone, to the bit, whatever rows stand beside it. In int8 they are
-    the same on every processor, with the compiled kernel or without.
+    A row's logits and state depend on that row alone, to the bit. In int8 they are the same on every processor, with
+    the compiled kernel or without.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class Decoder:
         self.ids = checkpoint.seen()
         """The ids that text is drawn from, (S,): those seen in training."""
         self.processor = processor or next(iter(processors()), NUMPY)
-        """Whose kernel steps: "avx512", "avx2", "neon", or "numpy" for none."""
+        """Which kernel steps: "avx512", "avx2", "neon", or "numpy" for none."""
         weights = StepWeights.of(checkpoint, self.ids, quantization)
         if self.processor == NUMPY:
             self._numpy_step, self._kernel_weights = NumpyStep(self.config, weights), None

@@ -9,7 +9,7 @@ from typing import Any
 
 PROCESSORS = {"avx512": 128, "avx2": 0, "neon": 0}
 """The processors there are kernels for, best first, and what each adds to a level before it multiplies; for any other
-numpy, whose matrix products know it, is faster than C without its instructions."""
+processor numpy's matrix products are faster than C without its special instructions."""
 
 
 @cache
@@ -19,7 +19,7 @@ def load_library(folder: Path, name: str) -> ctypes.CDLL | None:
         if (path := folder / (name + suffix)).is_file():
             try:
                 return ctypes.CDLL(str(path))
-            except OSError:  # of another system, or damaged: as good as none
+            except OSError:  # of another system, or damaged: the same as none
                 return None
     return None
 
@@ -31,7 +31,7 @@ def library() -> ctypes.CDLL | None:
 
 @cache
 def processors() -> list[str]:
-    """Those this machine has a kernel for and can run, best first; none where nothing was compiled for it."""
+    """The processors whose kernels this machine has and can run, best first; empty where none was compiled."""
     compiled = library()
     if compiled is None:
         return []

@@ -64,14 +64,14 @@ class ScoredStruct(Structure):
 
 
 class Workspace:
-    """Scratch memory of the kernel, as large as it was ever needed; one for each thread that calls."""
+    """Scratch memory of the kernel, as large as the largest call needed; one for each thread that calls."""
 
     def __init__(self, weights: KernelWeights) -> None:
         network = POINTER(NetworkStruct)
         self._bytes = function(
             f"workspace_bytes_{weights.processor}", network, c_int32, c_int32, c_int32, result=c_int64
         )
-        self._weights = weights  # whose memory the network's structure points at
+        self._weights = weights  # the network's structure points at its memory
         self._network = byref(weights.struct)
         self._sizes: dict[tuple[int, int, int], int] = {}
         self._memory = np.zeros(0, np.uint8)
@@ -201,7 +201,7 @@ class KernelRows:
         return scored
 
     def _checked(self, slots: Slots) -> NDArray[np.int32]:
-        """The slots as the kernel takes them. Raises IndexError where there are none such: C would not look."""
+        """The slots as the kernel takes them. Raises IndexError where there is no such slot: C does not check."""
         at = np.array(slots, np.int32)
         if len(at) and not 0 <= at.min() <= at.max() < len(self._table):
             raise IndexError(f"there are {len(self._table)} slots; those of {slots} are not all among them")

@@ -62,7 +62,7 @@ class NetworkStruct(Structure):
 class KernelWeights:
     """A network's weights in the kernel's layout, and the structure that says where they lie.
 
-    Whoever holds this keeps the memory alive; the kernel owns none.
+    The kernel owns no memory: it may be called only while this object lives.
     """
 
     def __init__(self, config: NetworkConfig, weights: StepWeights, ids: NDArray[np.int64], processor: str) -> None:

@@ -20,7 +20,7 @@ EXACT_TERMS = 1024  # products of two numbers up to 127 whose sum float32 holds 
 
 
 class NumpyStep:
-    """Steps rows of a network; see `model.decoding.decoder.Decoder` for what it is part of.
+    """Steps rows of a network; a part of `model.decoding.decoder.Decoder`.
 
     config: the network's. weights: as `StepWeights.of` made them, in whole numbers or in floats.
     """

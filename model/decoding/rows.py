@@ -17,7 +17,7 @@ class Drawn(NamedTuple):
     """What some rows drew in some steps.
 
     ids: (B, steps). logprobs: ln p of each, (B, steps), and of the likeliest ids `top_ids` (B, steps, N) their
-    `top_logprobs`; N is the most that any of the rows reports, a row's own come first and the rest is not meant.
+    `top_logprobs`; N is the most that any of the rows reports, a row's own come first, and the rest is to be ignored.
     None when no row reports any. All are of the model's own distribution, before temperature and penalties.
     """
 
@@ -31,7 +31,7 @@ class Scored(NamedTuple):
     """How likely given ids were, among all ids the network knows, in natural logarithms.
 
     logprobs: ln p of each, (B, T). ranks: how many ids were likelier, (B, T). entropies: of the distribution each came
-    from, (B, T), in nats. top_ids, top_logprobs: the likeliest ids instead, (B, T, N). None where nobody asked.
+    from, (B, T), in nats. top_ids, top_logprobs: the likeliest ids instead, (B, T, N). None where not asked for.
     """
 
     logprobs: Array
@@ -42,7 +42,7 @@ class Scored(NamedTuple):
 
 
 class Rows(Protocol):
-    """Slots 0 … n-1; whoever holds it says which slot is whose, and calls from one thread at a time."""
+    """Slots 0 … n-1. The caller decides what each slot is used for, and calls from one thread at a time."""
 
     @property
     def state(self) -> Array:
@@ -63,12 +63,12 @@ class Rows(Protocol):
     ) -> Scored:
         """Read ids (B, T) as `read` does, and say how likely those `following` each of them (B, T) were.
 
-        top: also report ranks, entropies and so many of the likeliest ids; None reports log-probabilities alone.
+        top: also report ranks, entropies and this many of the likeliest ids; None reports log-probabilities alone.
         """
 
 
 class AnyDecoder(Protocol):
-    """A checkpoint ready to step, on whatever it steps; see `model.decoding.decoder.Decoder`."""
+    """A checkpoint ready to step, on a CPU or a GPU; see `model.decoding.decoder.Decoder`."""
 
     config: NetworkConfig
     ids: NDArray[np.int64]

@@ -1,9 +1,9 @@
 """A checkpoint's weights as a step multiplies them: in 8 bits or in floats, the first layer's input a table.
 
 A hidden state lies in [-1, 1]: an LSTM's by o ⊙ tanh(c), a simple RNN's by tanh, a GRU's because it is a weighted mean
-of a tanh and its own past. So it is rounded to 127ths without calibration, and
-weights to 127ths of the largest of their row. The input half of the first layer is a product with a one-hot vector: a
-table looked up, (V, G·H).
+of a tanh and its own past. So it is rounded to 127ths without calibration. Weights are rounded to 127ths of the largest
+of their row. The input half of the first layer is a product with a one-hot vector, so it is looked up in a table
+(V, G·H).
 """
 
 from ctypes import c_int64, c_void_p

@@ -53,7 +53,7 @@ typedef struct {
     int32_t last;       /* the id it reads next */
 } slot;
 
-/* Room for what the slots of one call draw: arrays (B, steps) and (B, steps, top); null where nobody asks. */
+/* Room for what the slots of one call draw: arrays (B, steps) and (B, steps, top); null where not asked for. */
 typedef struct {
     int32_t *ids;
     float *logprobs;
@@ -62,7 +62,7 @@ typedef struct {
     int32_t top;
 } drawn;
 
-/* Room for how likely given ids were: arrays (B, T), and (B, T, top); null where nobody asks. */
+/* Room for how likely given ids were: arrays (B, T), and (B, T, top); null where not asked for. */
 typedef struct {
     float *logprobs;  /* ln p of the id that came */
     int32_t *ranks;   /* how many ids were likelier, or as likely and before it */

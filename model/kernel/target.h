@@ -1,4 +1,4 @@
-/* Compile what stands between for a processor that has more than the compiler was told of. */
+/* Compile what is between BEGIN_TARGET and END_TARGET for a processor with more instructions than the flags name. */
 
 #define PRAGMA(text) _Pragma(#text)
 #if defined(__clang__)

@@ -21,8 +21,8 @@ class SamplingParameters:
         1 = none (Keskar et al. 2019).
     presence_penalty: subtracted from the logit of a character the text has; 0 = none.
     frequency_penalty: subtracted once per occurrence in the text; 0 = none.
-    logit_bias: added to the logits of ids, by id, before the penalties; -100 as good as bans one. An id that is never
-        drawn anyway may be named, too.
+    logit_bias: added to the logits of ids, by id, before the penalties; -100 bans one in practice. Ids that are
+        never drawn may be named, too.
     seed: any whole number of 64 bits; the same seed draws the same text.
     """
 

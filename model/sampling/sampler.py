@@ -28,7 +28,7 @@ class RowSampling:
     ) -> None:
         """ids: the id of each column of the logits (S,); prompt: the prompt's ids (n,), which only the
         repetition penalty looks at; choice: which of several texts of one request this is; logprobs: how many of
-        the likeliest ids are reported beside the log-probability of the drawn one, None for nothing at all."""
+        the likeliest ids are reported beside the log-probability of the drawn one, None for neither."""
         self.parameters = parameters
         self.choice = choice
         self.logprobs = None if logprobs is None else min(logprobs, len(ids))
@@ -122,7 +122,7 @@ def invert(weights: Array, uniforms: NDArray[np.float64]) -> NDArray[np.intp]:
         inside = np.minimum(column, weights.shape[1] - 1)
         weight = np.where(column < weights.shape[1], weights[rows, inside], 0)
         value = value + weight
-        last = np.where(open_ & (weight > 0), column, last)  # the answer should rounding keep the sum from passing
+        last = np.where(open_ & (weight > 0), column, last)  # the answer where rounding keeps the sum from passing
         open_ &= value <= goal
         column += 1
     return last

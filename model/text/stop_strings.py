@@ -39,12 +39,12 @@ class StopMatcher:
 def stop_starts(tokenizer: Tokenizer, stop: Sequence[str]) -> NDArray[np.bool_]:
     """Which ids (V,) may begin something that is held back: every byte, and the first character of a stop string.
 
-    A stream that is not `holding` shows all other ids as they are; nothing has to look at its text.
+    A stream that is not `holding` shows all other ids as they are, so its text need not be searched.
     """
     starts = np.zeros(tokenizer.size, np.bool_)
     starts[:BYTES] = True  # a byte may also complete U+FFFD, or a character that has no id of its own
-    places = (tokenizer.characters.find(first) for first in _first_characters(stop))
-    starts[[BYTES + place for place in places if place >= 0]] = True
+    columns = (tokenizer.characters.find(first) for first in _first_characters(stop))
+    starts[[BYTES + column for column in columns if column >= 0]] = True
     return starts
 
 

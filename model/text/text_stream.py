@@ -16,13 +16,13 @@ from model.text.utf8_ids import BYTES
 class TextStream:
     """Turns the ids of one text into pieces of it that may be shown.
 
-    Held back are the bytes of an unfinished character and whatever could be the beginning of a stop string, no more.
+    It holds back the bytes of an unfinished character and what may be the beginning of a stop string, and nothing else.
     Pieces joined in any grouping of the ids give the same text. Bytes that are not UTF-8 become U+FFFD; a character
     cut off by the end is left out.
 
     stop: strings that end the text. `stopped` names the one that did.
     include_stop: the stop string that ends the text is part of it, its end; otherwise it is left out.
-    min_tokens: so many ids are shown whatever they spell; a stop string is looked for in what comes after them.
+    min_tokens: the first ids, this many, are shown as they are; stop strings are looked for after them.
     taken: ids consumed so far, up to and with the one that completed a stop string.
     Raises ParameterError on an empty stop string or one over 1,024 characters.
     """
@@ -60,7 +60,7 @@ class TextStream:
             return shown + self.feed(ids[early:]) if len(ids) > early else shown
         parts = self._spell(ids)
         shown, end = self._match("".join(parts))
-        # An id of a byte may spell no character, or two: whose character was the last is seen from the lengths.
+        # An id of a byte may spell no character, or two: the lengths tell which id spelled the last character.
         self.taken += len(ids) if self.stopped is None else bisect_left([*accumulate(map(len, parts))], end) + 1
         return shown
 
@@ -77,7 +77,7 @@ class TextStream:
         return cast(list[str], parts)
 
     def _spell_one(self, token: int, piece: str | None) -> str:
-        """The same where bytes are about: an id of a character interrupts unfinished ones."""
+        """The same where some ids are bytes: an id of a character ends an unfinished one."""
         if piece is not None and not self._in_character:
             return piece
         raw = bytes([token]) if token < BYTES else (piece or "").encode("utf-8")
@@ -103,7 +103,7 @@ class TextStream:
         complete = [matcher for matcher in self._matchers if matcher.advance(character)]
         self._held += character
         if complete:
-            # Of two that end here the longer began earlier: cutting there shows nothing of either.
+            # Where two end here, the longer one began earlier: cutting there shows neither.
             self.stopped = max((matcher.stop for matcher in complete), key=len)
             shown, self._held = self._held, ""
             return shown if self._include_stop else shown[: -len(self.stopped)]

@@ -60,7 +60,7 @@ class Tokenizer:
         self.size = BYTES + len(characters)
         self.dtype = np.dtype(np.uint16 if self.size < 2**16 else np.uint32)
         points = code_points(characters)
-        # One entry past the largest character: whatever lies beyond is clipped onto it, and is unknown.
+        # One entry past the largest character: characters beyond it are clipped onto it, and are unknown.
         self._ids = np.full(int(points.max()) + 2, self.size, self.dtype)
         self._ids[points] = np.arange(BYTES, self.size, dtype=self.dtype)
         self.pieces: list[str | None] = [None] * BYTES + list(characters)
