@@ -40,10 +40,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "service/security": {"api", "process", "settings", "errors", "request_context"},
     "service/transport": {"security", "api", "process", "settings", "errors"},
     "training/data": set(),
-    "training/evaluation": set(),
+    "training/evaluation": {"row_threads"},
     "training/monitoring": set(),
-    "training/planning": {"data"},
-    "training/loop": {"planning", "data", "evaluation", "monitoring"},
+    "training/planning": {"data", "row_threads"},
+    "training/loop": {"planning", "data", "evaluation", "monitoring", "row_threads"},
     "training/report": {"loop", "evaluation", "monitoring"},
     "training/commands": {"run", "report", "planning", "evaluation", "data"},
 }

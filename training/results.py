@@ -82,7 +82,7 @@ def final_scores(config: TrainingConfig, parts: Split, device: torch.device) -> 
     longest = max(len(parts.validation), len(parts.test))
     if config.minutes is None:
         return longest, 0.0
-    read = network_reader(Network(config.network).to(device))
+    read = network_reader(Network(config.network).to(device), threads=config.threads)
     piece = parts.validation[: WINDOW * 16]
     batch_size = min(16, max(1, longest // SHORTEST_SEQUENCE))
     carried(read, piece, batch_size)
@@ -105,7 +105,8 @@ def leave_results(trainer: Trainer, provenance: Provenance, scored: int) -> Resu
     if trainer.stopped_early:
         scored = min(scored, IN_A_HURRY)
     best = _calibrated(trainer, load(trainer.folder / "best"), scored)
-    read = network_reader(from_tensors(best.config, best.tensors).to(trainer.device))
+    network = from_tensors(best.config, best.tensors).to(trainer.device)
+    read = network_reader(network, threads=trainer.config.threads)
     figures = _figures(trainer, read, scored)
     trainer.state.notes += verdict(trainer)
     described = {part: score.to_json() for part, score in figures.items()}
@@ -139,7 +140,7 @@ def _calibrated(trainer: Trainer, best: Checkpoint, scored: int) -> Checkpoint:
     if not trainer.config.fit_temperature or trainer.stopped_early or FITTED in best.training:
         return best
     network = from_tensors(best.config, best.tensors).to(trainer.device)
-    temperature = fit_temperature(network, trainer.split.validation[:scored])
+    temperature = fit_temperature(network, trainer.split.validation[:scored], threads=trainer.config.threads)
     fitted = {**best.training, FITTED: round(temperature, 4)}
     scaled = scale_output(best.tensors, temperature)
     # Rounded as it will be stored, so that what is measured is what is kept.

@@ -21,6 +21,8 @@ def show_plan(console: Console, plan: Plan, prepared: Prepared, parts: Split, de
     config, network = plan.config, plan.config.network
     budget = [f"{config.minutes:g} minutes"] if config.minutes else []
     budget += [f"{config.epochs:g} passes"] if config.epochs else []
+    threads = f", {config.threads} threads" if config.threads > 1 else ", 1 thread"
+    threads = threads if device.type == "cpu" else ""
     pace = f", about {plan.characters_per_second:,.0f} characters/s" if plan.characters_per_second else ""
     facts, tokenizer = prepared.facts, prepared.tokenizer
     names = ", ".join(Path(name).name for name in facts.names[:3]) + (" …" if len(facts.names) > 3 else "")
@@ -33,7 +35,7 @@ def show_plan(console: Console, plan: Plan, prepared: Prepared, parts: Split, de
         f"{network.parameters():,} parameters",
         f"left out  {in_words(config.to_json())}",
         f"training  {config.batch_size} sequences × {config.sequence_length} characters, "
-        f"rate {config.learning_rate:g}, {config.precision} on {device.type}",
+        f"rate {config.learning_rate:g}, {config.precision} on {device.type}{threads}",
         f"budget    at most {' or '.join(budget)}: {plan.passes:.1f} passes of {products(network) / 1e6:.2f} M "
         f"multiply-adds a character{pace}",
     ]

@@ -136,6 +136,14 @@ ArithmeticOption = Annotated[
     ),
 ]
 
+ThreadsOption = Annotated[
+    int | None,
+    _step(
+        help_="Threads that share a batch on a CPU. Another number gives the same but for the rounding of sums.",
+        default="the cores there are",
+    ),
+]
+
 
 def require(*packages: str) -> None:
     """Raise UnrollError where what training needs is not installed."""

@@ -57,6 +57,7 @@ def train(
     decay: options.DecayOption = None,
     max_grad_norm: options.ClipOption = None,
     precision: options.ArithmeticOption = "auto",
+    threads: options.ThreadsOption = None,
 ) -> None:
     """Train a character-level language model on any text.
 

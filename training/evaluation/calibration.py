@@ -15,9 +15,11 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from model.network import Network
 from model.text.utf8_ids import Ids
+from training.evaluation.network_reader import read_rows
 from training.evaluation.protocols import carried
 
 MOST_IDS = 1 << 16  # of the text that are read: one number needs no more
@@ -26,15 +28,16 @@ PASSES = 12  # at most; Newton's method needs three or four from anywhere near
 CLOSE = 1e-4  # relative change of the temperature that ends the search: worth less than 1e-8 nats
 
 
-def fit_temperature(network: Network, ids: Ids, batch_size: int | None = None) -> float:
+def fit_temperature(network: Network, ids: Ids, batch_size: int | None = None, threads: int | None = None) -> float:
     """The temperature with the least cross-entropy on a text (n,), read with the state carried, in fp32.
 
-    ids: the validation part; its first 65,536 are read. batch_size: as for `carried`. The network is not changed.
+    ids: the validation part; its first 65,536 are read. batch_size: as for `carried`; threads: as for
+    `read_rows`. The network is not changed.
     """
     low, high = 1 / MOST, MOST  # β is between them: L′ < 0 to the left of the minimum, > 0 to the right
     beta = 1.0
     for _ in range(PASSES):
-        slope, curvature = _derivatives(network, ids[:MOST_IDS], batch_size, beta)
+        slope, curvature = _derivatives(network, ids[:MOST_IDS], batch_size, threads, beta)
         low, high = (beta, high) if slope < 0 else (low, beta)
         following = beta - slope / curvature if curvature > 0 else (high if slope < 0 else low)
         if not low < following < high:  # too far: halve what is left, by ratio
@@ -45,27 +48,30 @@ def fit_temperature(network: Network, ids: Ids, batch_size: int | None = None) -
     return 1 / beta
 
 
-def _derivatives(network: Network, ids: Ids, batch_size: int | None, beta: float) -> tuple[float, float]:
+def _derivatives(
+    network: Network, ids: Ids, batch_size: int | None, threads: int | None, beta: float
+) -> tuple[float, float]:
     """L′ and L″ at β."""
     slope = curvature = 0.0
-    device = network.out.weight.device
+
+    def judge(logits: Tensor, targets: Tensor) -> tuple[float, float]:
+        logits = logits.float()
+        logits = logits - logits.gather(2, targets[..., None])  # now z_y = 0, and small sums stay exact
+        p = torch.softmax(beta * logits, 2)
+        mean = (p * logits).sum(2)
+        variance = (p * logits * logits).sum(2) - mean * mean
+        return float(mean.double().sum()), float(variance.double().sum())
 
     def read(inputs: NDArray[np.int64], targets: NDArray[np.int64], state: Any) -> tuple[float, Any]:
         nonlocal slope, curvature
-        logits, state = network(torch.from_numpy(inputs).to(device), state)
-        goal = torch.from_numpy(np.ascontiguousarray(targets)).to(device)
-        logits = logits.float()
-        logits = logits - logits.gather(2, goal[..., None])  # now z_y = 0, and small sums stay exact
-        p = torch.softmax(beta * logits, 2)
-        mean = (p * logits).sum(2)
-        slope += float(mean.double().sum())
-        curvature += float(((p * logits * logits).sum(2) - mean * mean).double().sum())
+        found, state = read_rows(network, (inputs, targets), state, judge, threads=threads)
+        slope += sum(first for first, _ in found)
+        curvature += sum(second for _, second in found)
         return 0.0, state
 
     mode = network.training
     network.eval()
-    with torch.no_grad():
-        carried(read, ids, batch_size)
+    carried(read, ids, batch_size)
     network.train(mode)
     return slope, curvature
 

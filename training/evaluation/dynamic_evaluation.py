@@ -12,6 +12,7 @@ rate and λ the decay. The figure is a code length like any other: no prediction
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from model.text.utf8_ids import Ids
 from training.evaluation.protocols import carried
 from training.evaluation.readers import Reader
 from training.evaluation.score import Score
+from training.row_threads import available_cores, side_by_side
 
 SEGMENT = 50  # ids between two updates; 20 gave the same figure on Shakespeare (1.216 nats) in 1.7 times the time
 SHORTEST_SEQUENCE = 1 << 16  # ids
@@ -57,6 +59,23 @@ def root_mean_squares(network: Network, ids: Ids, batch_size: int = 1, segment: 
     network = _copy(network)
     weights = list(network.parameters())
     squares = [torch.zeros_like(weight) for weight in weights]
+    run = batch_size * SEGMENTS * segment + 1
+    starts = np.linspace(0, max(0, len(ids) - run), PLACES).astype(int)
+    seen, together = 0, available_cores()
+    for first in range(0, PLACES, together):
+        works = [
+            partial(_squares, network, ids[at : at + run], batch_size, segment) for at in starts[first:][:together]
+        ]
+        for segments, found in side_by_side(works):
+            seen += segments
+            torch._foreach_add_(squares, found)
+    return [(square / seen).sqrt() for square in squares]
+
+
+def _squares(network: Network, ids: Ids, batch_size: int, segment: int) -> tuple[int, list[Tensor]]:
+    """How many segments a text has, and the sums of the squares of their gradients, for each weight."""
+    weights = list(network.parameters())
+    squares = [torch.zeros_like(weight) for weight in weights]
     seen = 0
 
     def collect(loss: Tensor) -> None:
@@ -65,10 +84,8 @@ def root_mean_squares(network: Network, ids: Ids, batch_size: int = 1, segment: 
         for square, gradient in zip(squares, torch.autograd.grad(loss, weights), strict=True):
             square.addcmul_(gradient, gradient)
 
-    run = batch_size * SEGMENTS * segment + 1
-    for start in np.linspace(0, max(0, len(ids) - run), PLACES).astype(int):
-        carried(_reader(network, collect), ids[start : start + run], batch_size, segment)
-    return [(square / seen).sqrt() for square in squares]
+    carried(_reader(network, collect), ids, batch_size, segment)
+    return seen, squares
 
 
 def adapting_reader(network: Network, usual: list[Tensor], how: Adaptation) -> Reader:
@@ -123,9 +140,11 @@ def dynamic(
     batch_size = batch_size or max(1, max(map(len, parts.values())) // SHORTEST_SEQUENCE)
     usual = root_mean_squares(network, train, batch_size)
     how = choose(network, usual, parts[chosen_on], batch_size)
+    works = [
+        partial(carried, adapting_reader(network, usual, how), part, batch_size, how.segment) for part in parts.values()
+    ]
     scores = {}
-    for name, part in parts.items():
-        score = carried(adapting_reader(network, usual, how), part, batch_size, how.segment)
+    for name, score in zip(parts, side_by_side(works), strict=True):
         tried = min(batch_size * CHOSEN_ON, len(parts[chosen_on]))
         which = (
             f"dynamic evaluation, {how.segment} ids a segment, rate {how.rate:g} and decay {how.decay:g} "
@@ -142,7 +161,10 @@ def choose(network: Network, usual: list[Tensor], validation: Ids, batch_size: i
     def nats(how: Adaptation) -> float:
         return carried(adapting_reader(network, usual, how), piece, batch_size, how.segment).nats
 
-    found = {how: nats(how) for how in (Adaptation(rate, DECAYS[len(DECAYS) // 2]) for rate in RATES)}
+    def tried(every: list[Adaptation]) -> dict[Adaptation, float]:
+        return dict(zip(every, side_by_side([partial(nats, how) for how in every]), strict=True))
+
+    found = tried([Adaptation(rate, DECAYS[len(DECAYS) // 2]) for rate in RATES])
     best = min(found, key=found.__getitem__)
-    found |= {how: nats(how) for decay in DECAYS if (how := replace(best, decay=decay)) not in found}
+    found |= tried([how for decay in DECAYS if (how := replace(best, decay=decay)) not in found])
     return min(found, key=found.__getitem__)

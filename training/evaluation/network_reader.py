@@ -1,28 +1,72 @@
-"""The reader of a network in PyTorch."""
+"""The reader that turns ids into losses with the PyTorch network."""
 
-from typing import Any
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from torch import Tensor
 
-from model.network import Network
+from model.network import Network, State
 from training.evaluation.readers import Reader
+from training.row_threads import default_threads, row_parts, side_by_side
+
+Result = TypeVar("Result")
 
 
-def network_reader(network: Network, bf16: bool = False) -> Reader:
-    """Read with the PyTorch network, wherever it is, in evaluation mode; its training mode is put back after."""
+def read_rows(
+    network: Network,
+    window: tuple[NDArray[np.int64], NDArray[np.int64]],
+    state: State | None,
+    judge: Callable[[Tensor, Tensor], Result],
+    *,
+    threads: int | None = None,
+    bf16: bool = False,
+) -> tuple[list[Result], State]:
+    """Read a window with the network as it is, without gradients, on a CPU with threads that share the rows.
+
+    window: inputs (B, T), targets (B, T). judge: what is wanted of some rows, from their logits (B, T, V) and targets
+    (B, T). threads: None takes the cores there are. Returns what was wanted of all rows in their order, and the next
+    state.
+    """
     device = network.out.weight.device
+    inputs, targets = (torch.from_numpy(np.ascontiguousarray(part)) for part in window)
+
+    def read(part: slice) -> tuple[Result, State]:
+        before = None if state is None else [one[part] for one in state]
+        with torch.no_grad():  # here, not around: each thread has its own modes
+            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16, cache_enabled=False):
+                logits, after = network(inputs[part].to(device), before)
+            return judge(logits, targets[part].to(device)), after
+
+    rows = len(inputs)
+    if device.type != "cpu":
+        found = [read(slice(0, rows))]
+    else:
+        parts = row_parts(rows, default_threads(rows) if threads is None else threads)
+        found = side_by_side([partial(read, part) for part in parts])
+    results, states = zip(*found, strict=True)
+    return list(results), [torch.cat(parts) for parts in zip(*states, strict=True)]
+
+
+def network_reader(network: Network, bf16: bool = False, threads: int | None = None) -> Reader:
+    """Read with the PyTorch network, wherever it is, in evaluation mode; its training mode is put back after.
+
+    threads: as for `read_rows`.
+    """
 
     def read(inputs: NDArray[np.int64], targets: NDArray[np.int64], state: Any) -> tuple[float, Any]:
         mode = network.training
         network.eval()
-        with torch.no_grad(), torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16):
-            logits, state = network(torch.from_numpy(inputs).to(device), state)
+        nats, state = read_rows(network, (inputs, targets), state, _nats, threads=threads, bf16=bf16)
         network.train(mode)
-        goal = torch.from_numpy(np.ascontiguousarray(targets)).to(device)
-        nats = F.cross_entropy(logits.float().flatten(0, 1), goal.flatten(), reduction="sum")
-        return float(nats), state
+        return sum(nats), state
 
     return read
+
+
+def _nats(logits: Tensor, targets: Tensor) -> float:
+    return float(F.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), reduction="sum"))

@@ -1,17 +1,18 @@
 """What learns: a network, its optimiser, the state it carries through the text, and the average of its weights."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from model.network import Network, State, detach
+from model.network import Network, State
 from training.data.batches import Window
-from training.loop.regularised_reader import RegularisedReader
+from training.loop.masks import MaskSource
+from training.loop.parallel_step import ParallelStep
 from training.planning.config import TrainingConfig
+from training.row_threads import one_kernel_thread
 
 STATE, AVERAGE = "carried", "average"
 
@@ -25,7 +26,8 @@ class Learner:
     def __init__(self, config: TrainingConfig, device: torch.device) -> None:
         self.config, self.device = config, device
         self.network = Network(config.network).to(device)
-        self.reader = RegularisedReader(self.network, config.regularisation)
+        self.masks = MaskSource(config.network, config.regularisation, device)
+        self.step = ParallelStep(self.network, config.precision, config.threads if device.type == "cpu" else 1)
         self.optimiser = make_optimiser(self.network, config)
         self.state: State | None = None
         self.average: list[Tensor] = []
@@ -38,19 +40,16 @@ class Learner:
         Returns the mean nats per id before the step and the norm of the gradient before it was clipped, scalars that
         are still on the device: reading them would wait for it.
         """
-        inputs, targets = (self._move(part) for part in (window.inputs, window.targets))
-        for group in self.optimiser.param_groups:  # a short window says less (Merity et al. 2018)
-            group["lr"] = rate * inputs.shape[1] / self.config.sequence_length
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.config.precision == "bf16"):
-            logits, state = self.reader(inputs, None if window.fresh or self.state is None else self.state)
-        # Flattened in the order the network computed them, (T, B, V): the other order would copy all logits.
-        loss = F.cross_entropy(logits.float().flatten(0, 1), targets.t().flatten())
-        self.state = detach(state)
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.config.max_grad_norm)
-        self.optimiser.step()
-        return loss.detach(), norm
+        with one_kernel_thread() if self.device.type == "cpu" else nullcontext():
+            inputs, targets = (self._move(part) for part in (window.inputs, window.targets))
+            for group in self.optimiser.param_groups:  # a short window says less (Merity et al. 2018)
+                group["lr"] = rate * inputs.shape[1] / self.config.sequence_length
+            state = None if window.fresh else self.state
+            masks = self.masks.draw(len(inputs), carried=state is not None)
+            loss, self.state = self.step(inputs, targets, state, masks)
+            norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.config.max_grad_norm)
+            self.optimiser.step()
+            return loss, norm
 
     def _move(self, part: Any) -> Tensor:
         tensor = torch.from_numpy(part)

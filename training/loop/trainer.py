@@ -302,7 +302,7 @@ class Trainer:
 
     def validate(self, network: Network) -> Score:
         """The score of the first `validated` ids of the validation part, quick rather than exact."""
-        read = network_reader(network, bf16=self.config.precision == "bf16")
+        read = network_reader(network, bf16=self.config.precision == "bf16", threads=self.config.threads)
         score = carried(read, self.split.validation[: self.state.validated], VALIDATION_BATCH)
         return replace(score, protocol=f"{score.protocol}, network in {self.config.precision}, a check in passing")
 

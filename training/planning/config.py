@@ -8,6 +8,7 @@ from model.config import NetworkConfig
 from model.errors import ParameterError
 from training.planning.regularisation import Regularisation
 from training.planning.schedule import Decay
+from training.row_threads import default_threads
 
 Precision = Literal["bf16", "fp32"]
 
@@ -21,6 +22,7 @@ RANGES: dict[str, tuple[float, float, str]] = {
     "max_grad_norm": (1e-9, 1e9, "a number above 0"),
     "average": (0, 1, "a share from 0 to 1"),
     "patience": (0, 10**6, "a whole number from 0 to a million"),
+    "threads": (1, 256, "a whole number from 1 to 256"),
     "seed": (0, 2**63 - 1, "a whole number from 0 to 2^63 - 1"),
 }
 
@@ -50,6 +52,7 @@ class TrainingConfig:
     patience: validations without a new best after which the run ends. 0 = never.
     seed: fixes the initial weights, the places read and the dropped values.
     precision: of the matrix products: bf16 with fp32 sums and weights, or fp32.
+    threads: that share a batch's rows on a CPU, a core each; another number gives the same up to the rounding of sums.
     epochs, minutes: the budget; with both, whichever ends first. minutes count from the start of the command.
     """
 
@@ -68,6 +71,7 @@ class TrainingConfig:
     patience: int = 0
     seed: int = 1
     precision: Precision = "fp32"
+    threads: int = 1
     epochs: float | None = None
     minutes: float | None = None
 
@@ -91,6 +95,7 @@ class TrainingConfig:
         shares = current_names(values["regularisation"])
         if shares.get("tied") is False:  # as versions had it that could tie weights
             del shares["tied"]
+        values = {"threads": default_threads(values["batch_size"]), **values}  # before them the cores were PyTorch's
         return cls(network=network, **{**values, "regularisation": Regularisation(**shares)})
 
 

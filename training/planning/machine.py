@@ -4,6 +4,8 @@ import math
 import os
 import platform
 import time
+from copy import deepcopy
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -14,6 +16,7 @@ from model.config import NetworkConfig, products
 from model.errors import ParameterError
 from model.network import Network
 from training.planning.config import Precision
+from training.row_threads import row_parts, side_by_side
 
 
 def faster_precision(device: torch.device) -> Precision:
@@ -42,24 +45,32 @@ def check_precision(cell: Cell, precision: Precision, device: torch.device) -> N
             raise ParameterError("precision", message) from error
 
 
-def weights_per_second(probe: NetworkConfig, precision: Precision, device: torch.device) -> float:
+def weights_per_second(probe: NetworkConfig, precision: Precision, device: torch.device, threads: int = 1) -> float:
     """Weights × characters a second of training steps of a small network: forward, backward, no optimiser.
 
-    Quick and rough: the best of a few steps. It leaves PyTorch's random state as it was.
+    Quick and rough: the best of a few steps, whose rows `threads` share. It leaves PyTorch's random state as it was.
     """
     with torch.random.fork_rng(devices=[]):
         network = Network(probe).to(device)
         ids = torch.randint(probe.vocabulary, (32, 64), device=device)
+        parts = row_parts(len(ids), threads)
+        works = [partial(_probe, deepcopy(network), ids[part], precision) for part in parts]
         best = math.inf
         for _ in range(4):
             start = time.perf_counter()
-            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
-                logits, _ = network(ids)
-            F.cross_entropy(logits.float().flatten(0, 1), ids.flatten()).backward()  # type: ignore[no-untyped-call]
             if device.type == "cuda":
+                works[0]()
                 torch.cuda.synchronize()
+            else:
+                side_by_side(works)
             best = min(best, time.perf_counter() - start)
     return ids.numel() * products(probe) / best
+
+
+def _probe(network: Network, ids: torch.Tensor, precision: Precision) -> None:
+    with torch.autocast(ids.device.type, dtype=torch.bfloat16, enabled=precision == "bf16", cache_enabled=False):
+        logits, _ = network(ids)
+    F.cross_entropy(logits.float().flatten(0, 1), ids.flatten()).backward()  # type: ignore[no-untyped-call]
 
 
 def choose_device(name: str) -> torch.device:

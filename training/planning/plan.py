@@ -13,6 +13,7 @@ from training.planning.config import Precision, TrainingConfig, check_budget
 from training.planning.machine import check_precision, faster_precision, weights_per_second
 from training.planning.regularisation import Regularisation
 from training.planning.schedule import Decay
+from training.row_threads import default_threads
 
 # Networks from small to large, (layers, hidden, embedding); a plan takes one of them. Two layers with skip connections
 # learn more in the same time than one of as many weights (LOG.md).
@@ -80,6 +81,7 @@ class PlanOverrides:
     fit_temperature: bool | None = None
     patience: int | None = None
     precision: Precision | None = None
+    threads: int | None = None
     epochs: float | None = None
     minutes: float | None = None
     seed: int = 1
@@ -109,14 +111,15 @@ def make_plan(
     check_budget(overrides.epochs, overrides.minutes)
     precision = overrides.precision or faster_precision(device)
     check_precision(base.cell if base else overrides.cell, precision, device)
+    batch_size, sequence_length = _window(overrides, characters)
+    threads = _chosen(overrides.threads, default_threads(batch_size)) if device.type == "cpu" else 1
     speed = None
     if overrides.minutes is not None:
         cell, vocabulary = (base.cell, base.vocabulary) if base else (overrides.cell, vocabulary)
         probe = NetworkConfig(cell=cell, layers=1, hidden=512, embedding=128, vocabulary=vocabulary)
-        speed = weights_per_second(probe, precision, device)
+        speed = weights_per_second(probe, precision, device, threads)
     network = base or _network(overrides, vocabulary, characters, speed)
     passes = _passes(overrides, network, characters, speed)
-    batch_size, sequence_length = _window(overrides, characters)
     rate = CELLS[network.cell].learning_rate * (1 if network.layers == 1 else DEEP)
     chosen = {name: value for name in PLAIN if (value := getattr(overrides, name)) is not None}
     config = TrainingConfig(
@@ -126,6 +129,7 @@ def make_plan(
         sequence_length=sequence_length,
         learning_rate=_chosen(overrides.learning_rate, round(rate, 6)),
         precision=precision,
+        threads=threads,
         seed=overrides.seed,
         epochs=float(MOST_PASSES) if overrides.epochs is None else overrides.epochs,
         minutes=overrides.minutes,

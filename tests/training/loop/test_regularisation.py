@@ -12,10 +12,12 @@ from model.errors import ParameterError
 from model.network import Network, State
 from training.data.batches import Batches
 from training.loop.learner import Learner
-from training.loop.regularised_reader import RegularisedReader
+from training.loop.masks import MaskSource
+from training.loop.regularised_reader import read_window
 from training.planning.config import TrainingConfig
 from training.planning.regularisation import Regularisation
 
+CPU = torch.device("cpu")
 IDS = torch.randint(0, 300, (6, 40), generator=torch.Generator().manual_seed(2))
 
 
@@ -28,7 +30,8 @@ def read(
     network: Network, shares: dict[str, Any] | None = None, state: State | None = None, seed: int = 3
 ) -> tuple[torch.Tensor, State]:
     torch.manual_seed(seed)
-    return RegularisedReader(network, Regularisation(**(shares or {})))(IDS, state)
+    masks = MaskSource(network.config, Regularisation(**(shares or {})), CPU).draw(len(IDS), state is not None)
+    return read_window(network, IDS, state, masks)
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
@@ -59,7 +62,9 @@ def test_every_share_changes_what_is_learnt_and_a_seed_fixes_it(cell: Cell, shar
 @pytest.mark.parametrize("locked", [True, False])
 def test_a_locked_mask_holds_for_the_window_and_keeps_the_mean(locked: bool) -> None:
     torch.manual_seed(5)
-    masked = RegularisedReader(make_network(), Regularisation(locked=locked))._mask(torch.ones(50, 8, 400), 0.3)
+    config = NetworkConfig(hidden=400, vocabulary=300)
+    masks = MaskSource(config, Regularisation(locked=locked, output_dropout=0.3), CPU).draw(8, carried=False)
+    masked = masks.output(torch.ones(50, 8, 400))
     assert sorted(set(masked.flatten().tolist())) == pytest.approx([0.0, 1 / 0.7])
     assert float(masked.mean()) == pytest.approx(1, abs=0.03)
     assert bool((masked == masked[:1]).all()) is locked
@@ -67,15 +72,15 @@ def test_a_locked_mask_holds_for_the_window_and_keeps_the_mean(locked: bool) -> 
 
 
 def test_weight_drop_leaves_out_its_share_of_the_recurrent_weights_alone() -> None:
-    network = make_network()
     torch.manual_seed(6)
-    reader = RegularisedReader(network, Regularisation(weight_drop=0.25))
-    w_ih, w_hh, *_ = reader._weights(1)
-    assert w_ih is network.layers[1].weight_ih_l0
-    whole = network.layer_weights(1)[1].detach()
-    kept = w_hh.detach() != 0
-    assert float(kept.float().mean()) == pytest.approx(0.75, abs=0.02)
-    assert torch.allclose(w_hh.detach()[kept], whole[kept] / 0.75)
+    config = NetworkConfig(layers=2, hidden=64, vocabulary=300)
+    masks = MaskSource(config, Regularisation(weight_drop=0.25), CPU).draw(8, carried=False)
+    assert [factors.shape for factors in masks.weights] == [(256, 64), (256, 64)]
+    assert not torch.equal(*masks.weights)
+    assert float((masks.weights[1] != 0).float().mean()) == pytest.approx(0.75, abs=0.02)
+    assert sorted(set(masks.weights[1].flatten().tolist())) == pytest.approx([0.0, 1 / 0.75])
+    x = torch.ones(3, 8, 64)
+    assert masks.input(x) is masks.output(x) is masks.between[0](x) is x
 
 
 def test_dropped_states_start_their_sequences_from_nothing() -> None:
