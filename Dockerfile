@@ -3,7 +3,7 @@
 #   docker build --tag unroll .
 #   docker build --tag unroll:train --target train --build-arg TORCH_INDEX=URL .
 #
-# docker/README.md says how to run them. docker/prove runs these very instructions where there is no engine.
+# docker/README.md says how to run them. `make image-proof` builds them with Podman and uses them.
 
 ARG BASE=python:3.13-slim-trixie
 
@@ -98,5 +98,5 @@ FROM program AS serving
 ENV UNROLL_HOST=0.0.0.0
 USER 10001:10001
 EXPOSE 8000
-HEALTHCHECK --interval=10s --timeout=5s --start-period=15s --start-interval=1s --retries=3 CMD ["unroll", "health"]
+HEALTHCHECK --interval=10s --timeout=5s --start-period=15s --retries=3 CMD ["unroll", "health"]
 CMD ["serve"]

@@ -51,9 +51,9 @@ image:
 		--build-arg TORCH_INDEX=$(TORCH_INDEX) --build-arg VERSION=$(VERSION) \
 		--build-arg REVISION=$$(git rev-parse HEAD) --build-arg CREATED=$$(date -u +%Y-%m-%dT%H:%M:%SZ) .
 
-# Build and use the image without Docker, in Debian roots; as root, which makes them.
+# Prove the image, or TARGET=train, with Podman and debootstrap, as root; FLAGS='--keep' keeps what is built.
 image-proof:
-	docker/prove $(TARGET) $(FLAGS)
+	$(PYTHON) docker/image_proof $(TARGET) $(FLAGS)
 
 # List what serving installs as CycloneDX: build/unroll.cdx.json.
 sbom: build/serving/installed build/sbom/bin/cyclonedx-py

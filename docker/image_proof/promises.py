@@ -3,14 +3,13 @@
 import json
 import socket
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
-from builder import Image, say
 
 
 class Promises:
@@ -24,6 +23,10 @@ class Promises:
         self.broken += not held
         say(f"  {'holds ' if held else 'BROKEN'}  {promise}" + (f": {seen}" if seen != "" else ""))
         return bool(held)
+
+    def note(self, fact: str, seen: object) -> None:
+        """Say what was measured where nothing is promised."""
+        say(f"  seen    {fact}: {seen}")
 
 
 def free_port() -> int:
@@ -62,9 +65,9 @@ def megabytes(path: Path) -> float:
     return int(words[0]) / 1e6
 
 
-def packages(image: Image) -> Path:
-    """The folder of installed packages."""
-    [found] = (image.root / "opt/unroll/lib").glob("python*/site-packages")
+def packages(root: Path) -> Path:
+    """The folder of installed packages in the root of an image."""
+    [found] = (root / "opt/unroll/lib").glob("python*/site-packages")
     return found
 
 
@@ -72,3 +75,9 @@ def largest(folder: Path, count: int) -> str:
     """The largest things in a folder and what each takes."""
     sizes = sorted(((megabytes(path), path.name) for path in folder.iterdir()), reverse=True)
     return ", ".join(f"{name} {size:.1f}" for size, name in sizes[:count])
+
+
+def say(line: str) -> None:
+    """A line of what happens."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
