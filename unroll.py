@@ -29,15 +29,6 @@ PACKAGES = sorted({module.partition(".")[0] for module in VERBS.values()})
 HOME = os.path.dirname(os.path.abspath(__file__))
 """The folder this file lies in; our packages lie beside it."""
 
-FORMER_FLAGS = {
-    "lanes": "batch-size",
-    "length": "sequence-length",
-    "rate": "learning-rate",
-    "clip": "max-grad-norm",
-    "warm-up": "warmup-steps",
-}
-"""Former names of flags, still understood and shown nowhere."""
-
 
 def leave_current_folder() -> None:
     """Take the folder that `python -m` puts first on Python's path off it: a stranger's model.py may lie there."""
@@ -103,9 +94,12 @@ def make_program() -> "Typer":
 
     def mount(name: str) -> Any:
         """The command of one verb."""
-        module, function = VERBS[name].split(":")
+        path, function = VERBS[name].split(":")
+        module = importlib.import_module(path)
+        former = getattr(module, "FORMER_FLAGS", {})  # names of flags that are still understood and shown nowhere
         verb = typer.Typer(add_completion=False, rich_markup_mode="rich")
-        verb.command(name)(getattr(importlib.import_module(module), function))
+        settings = {"token_normalize_func": lambda word: former.get(word, word)}
+        verb.command(name, context_settings=settings)(getattr(module, function))
         return typer.main.get_command(verb)
 
     class Verbs(TyperGroup):
@@ -141,10 +135,7 @@ def make_program() -> "Typer":
         no_args_is_help=True,
         rich_markup_mode="rich",
         # the verbs take these over
-        context_settings={
-            "help_option_names": ["-h", "--help"],
-            "token_normalize_func": lambda name: FORMER_FLAGS.get(name, name),
-        },
+        context_settings={"help_option_names": ["-h", "--help"]},
     )
 
     @made.callback()

@@ -2,11 +2,14 @@
 
 from dataclasses import asdict, dataclass, fields
 from reprlib import repr as brief
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 from model.cells.spec import CELLS, Cell
 from model.cells.state_layout import StateLayout
 from model.errors import ParameterError
+
+WeightsDtype = Literal["float32", "float16"]
+"""How a checkpoint stores its weights."""
 
 # Bounds that refuse a typing error or a hostile file, far above what a character model needs.
 LIMITS = {"layers": (1, 16), "hidden": (1, 8192), "embedding": (1, 8192), "vocabulary": (257, 1_114_368)}

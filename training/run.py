@@ -46,10 +46,10 @@ def run(request: Request, console: Console, started: float) -> RunState:
     keep_buffers()
     out, device = run_folder(request), choose_device(request.device)
     base = None if request.base is None else load(request.base)
-    corpus = open_corpus(request.names, request.encoding)
+    corpus = open_corpus(request.corpus, request.encoding)
     extending = None if base is None else base.tokenizer
     prepared = prepare(corpus, out.parent / PREPARED, min_count=request.min_count, extending=extending)
-    parts = split(prepared.ids, request.scheme)
+    parts = split(prepared.ids, request.split)
     counts = count_ids(parts.train, prepared.tokenizer.size)
     grown = None if base is None else fits(base, prepared.tokenizer)
     plan = make_plan(request.overrides, prepared.tokenizer.size, spelt(counts), device, grown)

@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from model.config import NetworkConfig
+from model.config import NetworkConfig, WeightsDtype
 from model.text.tokenizer import Tokenizer
 
 FORMAT = "unroll-checkpoint"
@@ -17,7 +17,6 @@ BUNDLED = Path(__file__).parents[1] / "bundled"
 
 CONFIG, WEIGHTS, TOKENIZER, CARD = "config.json", "model.safetensors", "tokenizer.json", "README.md"
 
-WeightsDtype = Literal["float32", "float16"]
 STORED: dict[WeightsDtype, str] = {"float32": "F32", "float16": "F16"}
 
 

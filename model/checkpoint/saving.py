@@ -18,9 +18,9 @@ from model.checkpoint.checkpoint import (
     VERSION,
     WEIGHTS,
     Checkpoint,
-    WeightsDtype,
     _aside,
 )
+from model.config import WeightsDtype
 from model.errors import CheckpointError
 
 

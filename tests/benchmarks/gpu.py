@@ -15,7 +15,7 @@ from tests.benchmarks.learning import corpus
 from training.data.batches import Batches
 from training.loop.learner import Learner
 from training.planning.config import TrainingConfig
-from training.planning.plan import PlanOverrides
+from training.planning.overrides import PlanOverrides
 from training.planning.presets import PRESETS
 from training.planning.request import Request
 from training.run import run
@@ -50,7 +50,7 @@ def preset() -> list[Figure]:
         return []
     with tempfile.TemporaryDirectory() as folder:
         overrides = PlanOverrides(**PRESETS["gpu"])
-        request = Request(names=(str(SHAKESPEARE),), overrides=overrides, out=Path(folder) / "run", scheme="nanogpt")
+        request = Request(corpus=(str(SHAKESPEARE),), overrides=overrides, out=Path(folder) / "run", split="nanogpt")
         run(request, Console(stderr=True), time.monotonic())
         figures = load(Path(folder) / "run" / "best").training["figures"]
     wanted = {"validation and test": None, "validation and test, cold": 1.43}

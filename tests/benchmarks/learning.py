@@ -22,8 +22,9 @@ from training.data.split import Split, split
 from training.loop.allocator import keep_buffers
 from training.loop.learner import make_optimiser
 from training.loop.trainer import Trainer
-from training.planning.config import Precision, TrainingConfig
+from training.planning.config import TrainingConfig
 from training.planning.machine import faster_precision
+from training.planning.overrides import Precision
 
 ROUNDS = 9
 STEPS = 8  # of one side before it is the other's turn

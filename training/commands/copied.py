@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from training.commands.options import SPLIT, EncodingOption
+from training.commands.options import option_of_training
+from training.data.split_scheme import IN_WORDS
 
 
 def copied(
@@ -16,9 +17,10 @@ def copied(
         list[str], typer.Argument(metavar="CORPUS...", help="What it was trained on: files, folders, .gz files, or -.")
     ],
     split: Annotated[
-        str, typer.Option(help="Look in the train part only; as in training, " + SPLIT + " whole looks in everything.")
+        str,
+        typer.Option(help="Look in the train part only; as in training, " + IN_WORDS + " whole looks in everything."),
     ] = "whole",
-    encoding: EncodingOption = "utf-8",
+    encoding: Annotated[str, option_of_training("encoding")] = "utf-8",
     characters: Annotated[int, typer.Option(min=1, help="Characters to draw.")] = 10_000,
     temperature: Annotated[
         float, typer.Option(help="Divides the logits, 0 to 100; 0 takes the likeliest character always.")

@@ -12,7 +12,8 @@ from rich.console import Console
 from rich.table import Table
 
 from model.errors import CorpusError, ParameterError
-from training.commands.options import SPLIT, EncodingOption, require
+from training.commands.options import option_of_training, require
+from training.data.split_scheme import IN_WORDS
 
 if TYPE_CHECKING:
     from model.checkpoint import Checkpoint
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from training.evaluation.readers import Reader
     from training.evaluation.score import Score
 
+FORMER_FLAGS = {"lanes": "batch-size"}
+"""The flag of today for a former one, still understood and shown nowhere."""
 
 ReaderName = Literal["network", "fp32", "int8"]
 
@@ -39,8 +42,8 @@ PROTOCOLS = (Protocol.CARRIED, Protocol.COLD, Protocol.DYNAMIC)
 def evaluate(
     checkpoint: Annotated[Path, typer.Argument(help="Checkpoint folder.")],
     corpus: Annotated[list[str], typer.Argument(metavar="CORPUS...", help="Files, folders, .gz files, or -.")],
-    split: Annotated[str, typer.Option(help="whole, " + SPLIT)] = "whole",
-    encoding: EncodingOption = "utf-8",
+    split: Annotated[str, typer.Option(help="whole, " + IN_WORDS)] = "whole",
+    encoding: Annotated[str, option_of_training("encoding")] = "utf-8",
     protocol: Annotated[
         list[Protocol] | None,
         typer.Option(
@@ -55,7 +58,7 @@ def evaluate(
     batch_size: Annotated[
         int | None,
         typer.Option(
-            help="Stretches read side by side, each from a zero state.",
+            help="Sequences read in parallel, each from a zero state.",
             show_default="one per 16,384 ids, for dynamic one per 65,536",
             min=1,
         ),

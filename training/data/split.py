@@ -1,13 +1,11 @@
 """A corpus cut into train, validation and test parts, contiguous and in that order."""
 
-import re
 from dataclasses import dataclass
 
-from model.errors import CorpusError, ParameterError
+from model.errors import CorpusError
 from model.text.utf8_ids import Ids, begins_character, count_characters
+from training.data.split_scheme import DEFAULT, shares_of
 
-DEFAULT = "90/5/5"
-NANOGPT = "nanogpt"
 SMALLEST = 2_000  # characters: a page, of which 5 % are two lines to validate on
 
 
@@ -30,7 +28,7 @@ def split(ids: Ids, scheme: str = DEFAULT) -> Split:
 
     Raises ParameterError for a scheme that is none, CorpusError for a corpus too small to be cut.
     """
-    first, second = _shares(scheme)
+    first, second = shares_of(scheme)
     # A character is spelt in four bytes at most: of a longer corpus this much is enough to know, and to read.
     if (characters := count_characters(ids[: 4 * SMALLEST])) < SMALLEST:
         raise CorpusError(
@@ -39,17 +37,6 @@ def split(ids: Ids, scheme: str = DEFAULT) -> Split:
         )
     a, b = _whole(ids, int(len(ids) * first)), _whole(ids, int(len(ids) * second))
     return Split(scheme, ids[:a], ids[a:b], ids[b:])
-
-
-def _shares(scheme: str) -> tuple[float, float]:
-    """Where validation and test begin, as shares of the whole."""
-    if scheme == NANOGPT:
-        return 0.9, 0.95
-    match = re.fullmatch(r"(\d+)/(\d+)/(\d+)", scheme)
-    parts = [int(part) for part in match.groups()] if match else []
-    if sum(parts) != 100 or 0 in parts:
-        raise ParameterError("split", f"split is {scheme!r}; choose nanogpt, or three percentages such as 90/5/5.")
-    return parts[0] / 100, (parts[0] + parts[1]) / 100
 
 
 def _whole(ids: Ids, at: int) -> int:

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from model.checkpoint import Checkpoint, load
-from model.checkpoint.checkpoint import WeightsDtype
-from model.config import REMOVED, NetworkConfig, removed
+from model.config import REMOVED, NetworkConfig, WeightsDtype, removed
 from model.errors import CheckpointError, ParameterError, TokenizerError, TrainingError
 from model.text.tokenizer import Tokenizer
 from training.data.prepared_corpus import Prepared
@@ -46,10 +45,10 @@ class RunRecord:
     def of(cls, request: Request, config: TrainingConfig, prepared: Prepared, base: Checkpoint | None) -> "RunRecord":
         """The record of a run that begins."""
         return cls(
-            names=tuple(name if name == "-" else os.path.abspath(name) for name in request.names),
+            names=tuple(name if name == "-" else os.path.abspath(name) for name in request.corpus),
             encoding=request.encoding,
             min_count=request.min_count,
-            scheme=request.scheme,
+            scheme=request.split,
             sha256=prepared.facts.sha256,
             dtype=request.dtype,
             device=request.device,

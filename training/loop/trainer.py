@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from model.checkpoint import Checkpoint, save
-from model.checkpoint.checkpoint import WeightsDtype
+from model.config import WeightsDtype
 from model.errors import CheckpointError, TrainingError
 from model.network import Network, to_tensors
 from model.text.tokenizer import Tokenizer

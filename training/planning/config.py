@@ -2,29 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from model.config import NetworkConfig
-from model.errors import ParameterError
+from training.planning.option import check_ranges
+from training.planning.overrides import PlanOverrides, Precision
 from training.planning.regularisation import Regularisation
 from training.planning.schedule import Decay
 from training.row_threads import default_threads
-
-Precision = Literal["bf16", "fp32"]
-
-RANGES: dict[str, tuple[float, float, str]] = {
-    "batch_size": (1, 4096, "a whole number from 1 to 4,096"),
-    "sequence_length": (2, 4096, "a whole number from 2 to 4,096"),
-    "jitter": (0, 1024, "a number from 0 to 1,024"),
-    "learning_rate": (1e-9, 1, "a number above 0, up to 1"),
-    "warmup_steps": (0, 10**6, "a whole number from 0 to a million"),
-    "weight_decay": (0, 1, "a number from 0 to 1"),
-    "max_grad_norm": (1e-9, 1e9, "a number above 0"),
-    "average": (0, 1, "a share from 0 to 1"),
-    "patience": (0, 10**6, "a whole number from 0 to a million"),
-    "threads": (1, 256, "a whole number from 1 to 256"),
-    "seed": (0, 2**63 - 1, "a whole number from 0 to 2^63 - 1"),
-}
 
 FORMER_NAMES = {
     "lanes": "batch_size",
@@ -76,11 +61,7 @@ class TrainingConfig:
     minutes: float | None = None
 
     def __post_init__(self) -> None:
-        for name, (least, most, wanted) in RANGES.items():
-            value = getattr(self, name)
-            if not least <= value <= most:  # also refuses NaN
-                raise ParameterError(name, f"{name} is {value}; choose {wanted}.")
-        check_budget(self.epochs, self.minutes)
+        check_ranges(self, PlanOverrides)
 
     def to_json(self) -> dict[str, Any]:
         """The plan as JSON values, the network apart, as its checkpoint names it already."""
@@ -102,10 +83,3 @@ class TrainingConfig:
 def current_names(values: Mapping[str, Any]) -> dict[str, Any]:
     """The values of a stored plan under the names of today."""
     return {FORMER_NAMES.get(name, name): value for name, value in values.items()}
-
-
-def check_budget(epochs: float | None, minutes: float | None) -> None:
-    """Raise ParameterError on a budget that is no positive number."""
-    for name, value in (("epochs", epochs), ("minutes", minutes)):
-        if value is not None and not 0 < value <= 1e5:
-            raise ParameterError(name, f"{name} is {value}; choose a number above 0, up to 100,000.")

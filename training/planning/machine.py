@@ -15,7 +15,7 @@ from model.cells.spec import Cell
 from model.config import NetworkConfig, products
 from model.errors import ParameterError
 from model.network import Network
-from training.planning.config import Precision
+from training.planning.overrides import Precision
 from training.row_threads import row_parts, side_by_side
 
 
@@ -41,7 +41,7 @@ def check_precision(cell: Cell, precision: Precision, device: torch.device) -> N
             with torch.autocast(device.type, dtype=torch.bfloat16):
                 network(torch.zeros((1, 1), dtype=torch.int64, device=device))
         except RuntimeError as error:
-            message = f"This machine cannot train a network of cell {cell!r} in bf16; choose --arithmetic fp32 or auto."
+            message = f"This machine cannot train a network of cell {cell!r} in bf16; choose --precision fp32 or auto."
             raise ParameterError("precision", message) from error
 
 
@@ -81,7 +81,7 @@ def choose_device(name: str) -> torch.device:
     devices = ["cpu", *(["cuda", *gpus] if gpus else [])]
     if name not in devices:
         raise ParameterError(
-            "device", f"device is {name!r}; choose auto, or one this machine has: {', '.join(devices)}."
+            "device", f"--device is {name!r}; choose auto, or one this machine has: {', '.join(devices)}."
         )
     return torch.device(name)
 

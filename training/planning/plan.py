@@ -6,13 +6,13 @@ from typing import TypeVar
 
 import torch
 
-from model.cells.spec import CELLS, Cell
+from model.cells.spec import CELLS
 from model.config import NetworkConfig, products
 from model.errors import ParameterError
-from training.planning.config import Precision, TrainingConfig, check_budget
+from training.planning.config import TrainingConfig
 from training.planning.machine import check_precision, faster_precision, weights_per_second
+from training.planning.overrides import PlanOverrides
 from training.planning.regularisation import Regularisation
-from training.planning.schedule import Decay
 from training.row_threads import default_threads
 
 # Networks from small to large, (layers, hidden, embedding); a plan takes one of them. Two layers with skip connections
@@ -45,46 +45,8 @@ REGULARISATION = [
 
 DEEP = 0.67  # of the highest learning rate of one layer, what several take
 
-# PlanOverrides that are parts of TrainingConfig under the same name, where its default is the plan.
+# Overrides that are fields of TrainingConfig under the same name, where its default is the plan.
 PLAIN = ("jitter", "warmup_steps", "decay", "weight_decay", "max_grad_norm", "average", "fit_temperature", "patience")
-
-
-@dataclass(frozen=True, kw_only=True)
-class PlanOverrides:
-    """What the user chose; None is left to the plan.
-
-    dropout: between layers and before the output, a quarter of it on the embeddings; each of the three by itself goes
-    before it. All other names are those of TrainingConfig, Regularisation and NetworkConfig.
-    """
-
-    cell: Cell = "lstm"
-    layers: int | None = None
-    hidden: int | None = None
-    embedding: int | None = None
-    skip: bool | None = None
-    dropout: float | None = None
-    input_dropout: float | None = None
-    layer_dropout: float | None = None
-    output_dropout: float | None = None
-    locked: bool | None = None
-    weight_drop: float | None = None
-    drop_state: float | None = None
-    batch_size: int | None = None
-    sequence_length: int | None = None
-    jitter: float | None = None
-    learning_rate: float | None = None
-    warmup_steps: int | None = None
-    decay: Decay | None = None
-    weight_decay: float | None = None
-    max_grad_norm: float | None = None
-    average: float | None = None
-    fit_temperature: bool | None = None
-    patience: int | None = None
-    precision: Precision | None = None
-    threads: int | None = None
-    epochs: float | None = None
-    minutes: float | None = None
-    seed: int = 1
 
 
 @dataclass(frozen=True)
@@ -108,8 +70,7 @@ def make_plan(
     that the same command plans the same run everywhere.
     base: the network that is trained on, grown to this vocabulary; its sizes are not up for choice.
     """
-    check_budget(overrides.epochs, overrides.minutes)
-    precision = overrides.precision or faster_precision(device)
+    precision = faster_precision(device) if overrides.precision == "auto" else overrides.precision
     check_precision(base.cell if base else overrides.cell, precision, device)
     batch_size, sequence_length = _window(overrides, characters)
     threads = _chosen(overrides.threads, default_threads(batch_size)) if device.type == "cpu" else 1
@@ -199,12 +160,12 @@ def _passes(overrides: PlanOverrides, network: NetworkConfig, characters: int, s
 
 
 def _window(overrides: PlanOverrides, characters: int) -> tuple[int, int]:
-    """Batches and sequence_length, smaller where the text is too short to fill them a few times."""
+    """Batch size and sequence length, smaller where the text is too short to fill them a few times."""
     sequence_length = _chosen(overrides.sequence_length, max(8, min(64, characters // 64)))
     batch_size = _chosen(overrides.batch_size, max(1, min(32, characters // (4 * max(1, sequence_length)))))
     if batch_size * 4 > characters:
         raise ParameterError(
             "batch_size",
-            f"batch_size is {batch_size:,}, but {characters:,} characters fill {characters // 4:,} at most.",
+            f"--batch-size is {batch_size:,}, but {characters:,} characters fill {characters // 4:,} at most.",
         )
     return batch_size, min(sequence_length, characters // max(1, batch_size) // 2)

@@ -1,8 +1,10 @@
 """Sizes, rates and shares that were chosen for a machine, by name."""
 
+from dataclasses import replace
 from typing import Any
 
 from model.errors import ParameterError
+from training.planning.request import Request
 
 PRESETS: dict[str, dict[str, Any]] = {
     # For Shakespeare on one data-centre GPU in three minutes, at most 5.3 M parameters. Written from the recipes of
@@ -24,16 +26,15 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
-def with_preset(name: str | None, chosen: dict[str, Any], given: set[str]) -> dict[str, Any]:
-    """What the user chose, and for the rest what a preset says.
+def with_preset(request: Request, given: set[str]) -> Request:
+    """What the user chose, and for the rest what the preset says, where one was named.
 
     given: the names of what was chosen on the command line. Raises ParameterError on a name there is not.
     """
-    if name is None:
-        return chosen
-    if name not in PRESETS:
-        raise ParameterError("preset", f"preset is {name!r}; choose one of {', '.join(PRESETS)}.")
-    preset = PRESETS[name]
-    if "epochs" in given and "minutes" not in given:
-        preset = {key: value for key, value in preset.items() if key != "minutes"}
-    return {**chosen, **{key: value for key, value in preset.items() if key not in given}}
+    if request.preset is None:
+        return request
+    if request.preset not in PRESETS:
+        raise ParameterError("preset", f"--preset is {request.preset!r}; choose one of {', '.join(PRESETS)}.")
+    left = given | {"minutes"} if "epochs" in given else given
+    planned = {name: value for name, value in PRESETS[request.preset].items() if name not in left}
+    return replace(request, overrides=replace(request.overrides, **planned))

@@ -2,9 +2,8 @@
 
 from dataclasses import dataclass
 
-from model.errors import ParameterError
-
-SHARES = ("input_dropout", "layer_dropout", "output_dropout", "weight_drop", "drop_state")
+from training.planning.option import check_ranges
+from training.planning.overrides import PlanOverrides
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +25,4 @@ class Regularisation:
     drop_state: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in SHARES:
-            if not 0 <= getattr(self, name) < 1:  # also refuses NaN
-                raise ParameterError(name, f"{name} is {getattr(self, name)}; choose a share from 0 to below 1.")
+        check_ranges(self, PlanOverrides)

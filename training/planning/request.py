@@ -1,38 +1,63 @@
-"""What a user asks of a run: on which text, with which overrides, where to and on which device."""
+"""What a user asks of a run: on which text, with which plan, where to and on which device."""
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from model.checkpoint.checkpoint import WeightsDtype
+from model.config import WeightsDtype
 from model.errors import TrainingError
-from training.data.split import DEFAULT
-from training.planning.plan import PlanOverrides
+from training.data.split_scheme import DEFAULT, IN_WORDS, shares_of
+from training.planning.option import Range, check_ranges, option
+from training.planning.overrides import PlanOverrides
 
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What a user asks of a run.
+    """What a user asks of a run, each option said once; `unroll train` is made from these fields in this order.
 
-    names: files, folders, "-"; none = the reference prose Python carries.
-    out: the run's folder; None = one of its own below runs/, named after the corpus.
-    overwrite: replace the checkpoints of an earlier run in it. base: a checkpoint to train on.
-    min_count: characters rarer than this are spelt in bytes. dtype: of the weights on disk.
-    tensorboard: also write a TensorBoard log. command: the command line, for the card.
+    corpus: files, folders, "-"; none is the reference prose Python carries.
+    out: the run's folder; None is one of its own below runs/, named after the corpus.
+    resume: the run to go on with, which has its own plan and corpus. base: a checkpoint to train on.
+    command: the command line, for the card.
+    Raises ParameterError on a number out of range and on a split that is none.
     """
 
-    names: tuple[str, ...]
-    overrides: PlanOverrides
-    out: Path | None = None
-    overwrite: bool = False
-    base: Path | None = None
-    encoding: str = "utf-8"
-    min_count: int = 1
-    scheme: str = DEFAULT
-    dtype: WeightsDtype = "float32"
-    device: str = "auto"
-    tensorboard: bool = False
+    corpus: tuple[str, ...] = option(
+        (),
+        "Files, folders (every text file below), archives, or - for standard input.",
+        metavar="[CORPUS]...",
+        argument=True,
+    )
+    out: Path | None = option(None, "Folder of the run; DIR/best and DIR/last are checkpoints.", shown="runs/CORPUS")
+    overwrite: bool = option(False, "Replace an earlier run in that folder.", flag="--overwrite")
+    resume: Path | None = option(
+        None, "Go on with a run that was stopped, killed or ran out of disk; leave out all else.", metavar="RUN"
+    )
+    base: Path | None = option(
+        None,
+        "Train a trained network on; new characters join its vocabulary.",
+        flag="--from",
+        metavar="CHECKPOINT",
+    )
+    preset: str | None = option(
+        None, "gpu: sizes and rates for three minutes of a GPU, not measured yet; an option given beside it wins."
+    )
+    overrides: PlanOverrides = field(default_factory=PlanOverrides)
+    encoding: str = option("utf-8", "Text encoding of the corpus: utf-8, latin-1, cp1252, utf-16 …")
+    min_count: int = option(
+        1,
+        "Characters rarer than this are spelt in UTF-8 bytes.",
+        range=Range(1, float("inf"), "a whole number from 1"),
+    )
+    split: str = option(DEFAULT, IN_WORDS)
+    dtype: WeightsDtype = option("float32", "Weights on disk; float16 halves the file.", flag="--weights")
+    device: str = option("auto", "auto, cpu or cuda.")
+    tensorboard: bool = option(False, "Also write a TensorBoard log into the run.", flag="--tensorboard")
     command: tuple[str, ...] = ("unroll", "train")
+
+    def __post_init__(self) -> None:
+        check_ranges(self, Request)
+        shares_of(self.split)
 
 
 def run_folder(request: Request) -> Path:
@@ -45,7 +70,7 @@ def run_folder(request: Request) -> Path:
                 f"{request.out} holds the checkpoints of an earlier run; choose another --out, or --overwrite them."
             )
         return request.out
-    first = request.names[0] if request.names else "reference"
+    first = request.corpus[0] if request.corpus else "reference"
     stem = "stdin" if first == "-" else Path(first).resolve().name.split(".")[0] or "run"
     numbers = (Path("runs") / (stem if number == 1 else f"{stem}-{number}") for number in itertools.count(1))
     return next(folder for folder in numbers if not folder.exists())

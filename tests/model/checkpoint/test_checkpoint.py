@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 
 from model.cells.spec import Cell
 from model.checkpoint import CARD, CONFIG, TOKENIZER, WEIGHTS, Checkpoint, load, save
-from model.checkpoint.checkpoint import WeightsDtype
 from model.checkpoint.saving import _replace
-from model.config import NetworkConfig
+from model.config import NetworkConfig, WeightsDtype
 from model.errors import CheckpointError
 from model.text.utf8_ids import BYTES
 from tests.model.small import CELLS, OPTIONS, SIZE, small_checkpoint

@@ -16,13 +16,14 @@ from model.checkpoint import load
 from model.errors import TrainingError, UnrollError
 from tests.training.html_reader import read_html
 from training.commands.options import require
-from training.planning.plan import PlanOverrides
+from training.commands.train import FORMER_FLAGS
+from training.planning.option import flag_of, options_of
+from training.planning.overrides import PlanOverrides
 from training.planning.request import Request
 from training.planning.request import run_folder as choose
-from unroll import FORMER_FLAGS
 
 VERSE = "Frère Jacques, dormez-vous ? Sonnez les matines, ding, dang, dong.\n"
-QUICK = ["--layers", "1", "--hidden", "32", "--embedding", "8", "--seed", "3", "--arithmetic", "fp32"]
+QUICK = ["--layers", "1", "--hidden", "32", "--embedding", "8", "--seed", "3", "--precision", "fp32"]
 
 
 def unroll(*words: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
@@ -136,7 +137,7 @@ def test_one_character_cannot_be_evaluated(run_folder: Path) -> None:
 def test_a_file_is_no_folder_for_a_run(run_folder: Path) -> None:
     corpus = str(run_folder.parent / "verse.txt")
     with pytest.raises(TrainingError, match="is a file, not a folder"):
-        choose(Request(names=(corpus,), overrides=PlanOverrides(), out=Path(corpus)))
+        choose(Request(corpus=(corpus,), overrides=PlanOverrides(), out=Path(corpus)))
 
 
 def test_without_out_every_run_has_a_folder_named_after_its_corpus(
@@ -146,7 +147,7 @@ def test_without_out_every_run_has_a_folder_named_after_its_corpus(
     (tmp_path / "my.book.txt").touch()
     folders = []
     for names in (("my.book.txt",), ("my.book.txt", "x"), (".",), ("-",), ()):
-        folders.append(folder := choose(Request(names=names, overrides=PlanOverrides())))
+        folders.append(folder := choose(Request(corpus=names, overrides=PlanOverrides())))
         folder.mkdir(parents=True)
     assert [str(folder) for folder in folders] == [
         "runs/my", "runs/my-2", f"runs/{tmp_path.name}", "runs/stdin", "runs/reference"
@@ -190,16 +191,16 @@ def test_a_signal_saves_and_stops_cleanly(tmp_path: Path, number: signal.Signals
     [
         (b"ok " * 2000 + b"\xe9", [], "is not utf-8 text at byte 6,000"),
         (b"too short", [], "2,000 are enough to start"),
-        (VERSE.encode() * 60, ["--split", "7/7"], "split is '7/7'; choose nanogpt"),
+        (VERSE.encode() * 60, ["--split", "7/7"], "--split is '7/7'; choose nanogpt"),
         (VERSE.encode() * 60, ["--encoding", "klingon"], "'klingon' is not a text encoding"),
-        (VERSE.encode() * 60, ["--rate", "-1"], "learning_rate is -1.0; choose"),
-        (VERSE.encode() * 60, ["--device", "tpu"], "device is 'tpu'; choose auto, or one this machine has: cpu"),
-        (VERSE.encode() * 60, ["--seed", "-1"], "seed is -1; choose a whole number"),
-        (VERSE.encode() * 60, ["--epochs", "nan"], "epochs is nan; choose a number above 0"),
-        (VERSE.encode() * 60, ["--lanes", "2000"], "batch_size is 2,000, but"),
+        (VERSE.encode() * 60, ["--rate", "-1"], "--learning-rate is -1; choose a number above 0, up to 1."),
+        (VERSE.encode() * 60, ["--device", "tpu"], "--device is 'tpu'; choose auto, or one this machine has: cpu"),
+        (VERSE.encode() * 60, ["--seed", "-1"], "--seed is -1; choose a whole number"),
+        (VERSE.encode() * 60, ["--epochs", "nan"], "--epochs is nan; choose a number above 0"),
+        (VERSE.encode() * 60, ["--lanes", "2000"], "--batch-size is 2,000, but"),
         ("詩".encode() * 700, [], "The corpus has 700 characters"),
-        (VERSE.encode() * 60, ["--lanes", "0"], "batch_size is 0; choose"),
-        (VERSE.encode() * 60, ["--batch-size", "0"], "batch_size is 0; choose"),
+        (VERSE.encode() * 60, ["--lanes", "0"], "--batch-size is 0; choose"),
+        (VERSE.encode() * 60, ["--batch-size", "0"], "--batch-size is 0; choose"),
     ],
 )
 def test_what_cannot_be_trained_is_a_sentence_before_anything_is_written(
@@ -214,12 +215,23 @@ def test_what_cannot_be_trained_is_a_sentence_before_anything_is_written(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.fixture(scope="module")
+def flags_in_help() -> list[str]:
+    """The first flag of each line of the help."""
+    shown = unroll("train", "--help").stdout.decode()
+    return [words[0] for line in shown.splitlines() if (words := re.findall(r"^│ (--[\w-]+)", line))]
+
+
+def test_the_help_shows_every_option_once_and_no_former_flag(flags_in_help: list[str]) -> None:
+    expected = [flag_of(one) for one in options_of(Request) if flag_of(one) != "CORPUS"]
+    assert sorted(flags_in_help) == sorted([*expected, "--help"])
+    assert not {f"--{former}" for former in FORMER_FLAGS} & set(flags_in_help)
+
+
 @pytest.mark.parametrize(("flag", "former"), [(flag, former) for former, flag in FORMER_FLAGS.items()])
-def test_a_former_flag_means_its_new_name_and_is_not_shown(flag: str, former: str) -> None:
-    shown = re.findall(r"--[\w-]+", unroll("train", "--help").stdout.decode())
-    assert f"--{flag}" in shown
-    assert f"--{former}" not in shown
+def test_a_former_flag_means_its_new_name(flag: str, former: str, flags_in_help: list[str]) -> None:
+    assert f"--{flag}" in flags_in_help
     for name in (flag, former):
-        refused = unroll("train", f"--{name}", "x", *QUICK)
+        refused = unroll("train", *QUICK, f"--{name}", "x")
         assert refused.returncode == 2
         assert f"'--{flag}'" in " ".join(refused.stderr.decode().split())

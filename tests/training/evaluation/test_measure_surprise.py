@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from model.checkpoint import BUNDLED, CARD, CONFIG, TOKENIZER, WEIGHTS, Checkpoint, load, save
-from model.checkpoint.checkpoint import WeightsDtype
+from model.config import WeightsDtype
 from model.held_out_surprise import NAME, QUANTILES, HeldOutSurprise
 from tests.model.plain import distributions
 from tests.model.small import CHARACTERS, small_checkpoint

@@ -102,7 +102,7 @@ def test_the_verb_trains_on_and_says_what_it_trained_on(base: Checkpoint, tmp_pa
     (tmp_path / "french.txt").write_text(FRENCH)
     command = ["train", str(tmp_path / "french.txt"), "--from", str(tmp_path / "base"), "--epochs", "2"]
     done = subprocess.run(
-        [sys.executable, "-m", "unroll", *command, "--out", str(tmp_path / "run"), "--arithmetic", "fp32"],
+        [sys.executable, "-m", "unroll", *command, "--out", str(tmp_path / "run"), "--precision", "fp32"],
         capture_output=True,
         timeout=100,
     )

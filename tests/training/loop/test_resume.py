@@ -27,7 +27,7 @@ from training.planning.regularisation import Regularisation
 EVERYTHING = Regularisation(
     input_dropout=0.1, layer_dropout=0.2, output_dropout=0.2, weight_drop=0.2, drop_state=0.1, locked=False
 )
-QUICK = ["--layers", "1", "--hidden", "32", "--embedding", "8", "--seed", "3", "--arithmetic", "fp32", "--epochs", "12"]
+QUICK = ["--layers", "1", "--hidden", "32", "--embedding", "8", "--seed", "3", "--precision", "fp32", "--epochs", "12"]
 
 
 def weights(folder: Path) -> dict[str, Any]:

@@ -22,7 +22,8 @@ from tests.training.verse import TEXT, TOKENIZER, Recorder, make_trainer
 from training.loop.run_state import FOLDER, LATEST, RunState, Saved
 from training.loop.trainer import Trainer
 from training.planning.config import TrainingConfig
-from training.planning.plan import SIZES, PlanOverrides, make_plan
+from training.planning.overrides import PlanOverrides
+from training.planning.plan import SIZES, make_plan
 from training.planning.regularisation import Regularisation
 from training.planning.request import Request
 from training.planning.schedule import Budget
@@ -73,7 +74,7 @@ def bf16_trains(cell: Cell) -> bool:
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
 def test_bf16_learns_what_fp32_learns_or_is_refused(tmp_path: Path, cell: Cell) -> None:
     if not bf16_trains(cell):
-        with pytest.raises(ParameterError, match="choose --arithmetic fp32 or auto"):
+        with pytest.raises(ParameterError, match="choose --precision fp32 or auto"):
             make_plan(PlanOverrides(cell=cell, precision="bf16", epochs=1), 280, 10_000, torch.device("cpu"))
         return
     fp32, bf16 = (make_trainer(tmp_path / name, cell=cell, epochs=6, precision=name) for name in ("fp32", "bf16"))
@@ -114,7 +115,7 @@ def test_a_budget_in_minutes_is_kept_from_the_start_of_the_command(tmp_path: Pat
     corpus = tmp_path / "verse.txt"
     corpus.write_text(TEXT)
     out = tmp_path / "run"
-    request = Request(names=(str(corpus),), out=out, overrides=PlanOverrides(minutes=0.1, hidden=32, layers=1, seed=5))
+    request = Request(corpus=(str(corpus),), out=out, overrides=PlanOverrides(minutes=0.1, hidden=32, layers=1, seed=5))
     started = time.monotonic()
     with open(tmp_path / "log", "w") as log:
         outcome = run(request, Console(file=log), started)

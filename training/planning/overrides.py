@@ -1,0 +1,168 @@
+"""What a user may choose of a run's plan, each option said once; the plan chooses the rest."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from model.cells.spec import Cell
+from model.config import LIMITS
+from training.planning.option import SHARE, above_zero, check_ranges, number, option, whole
+from training.planning.schedule import Decay
+
+Precision = Literal["bf16", "fp32"]
+
+NETWORK, REGULARISATION, STEPS = "Network", "Regularisation", "Steps"  # groups of `unroll train --help`
+PLANNED = "planned"
+MINUTES = 5.0  # the budget where none was chosen
+MOST_SEED = 2**63 - 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanOverrides:
+    """What the user chose; None is left to the plan.
+
+    dropout: between layers and before the output, a quarter of it on the embeddings; each of the three by itself goes
+    before it. All other names are those of TrainingConfig, Regularisation and NetworkConfig, which explain them.
+    Raises ParameterError on a number out of range.
+    """
+
+    minutes: float | None = option(
+        None,
+        "Budget in minutes from the start of the command.",
+        shown=f"{MINUTES:g}, or none with --epochs",
+        range=above_zero(100_000),
+    )
+    epochs: float | None = option(
+        None, "Budget in passes over the train part.", shown="at most 60", range=above_zero(100_000)
+    )
+    patience: int | None = option(
+        None, "End after so many validations without a new best; 0 never.", shown="0", range=whole(0, 1_000_000)
+    )
+    seed: int = option(1, "Whole number; with --epochs the run repeats itself exactly.", range=whole(0, MOST_SEED))
+
+    cell: Cell = option("lstm", "Recurrent cell.", NETWORK)
+    layers: int | None = option(None, "Recurrent layers.", NETWORK, shown=PLANNED, range=whole(*LIMITS["layers"]))
+    hidden: int | None = option(
+        None, "Width of the hidden state.", NETWORK, shown=PLANNED, range=whole(*LIMITS["hidden"])
+    )
+    embedding: int | None = option(
+        None, "Width of a character's embedding.", NETWORK, shown=PLANNED, range=whole(*LIMITS["embedding"])
+    )
+    skip: bool | None = option(
+        None,
+        "Let the output read every layer, not the last alone.",
+        NETWORK,
+        flag="--skip/--no-skip",
+        shown="skip where there are several",
+    )
+
+    dropout: float | None = option(
+        None,
+        "Share dropped between layers and before the output; a quarter of it from the embeddings.",
+        REGULARISATION,
+        shown=PLANNED,
+        range=SHARE,
+    )
+    input_dropout: float | None = option(
+        None, "Share dropped from the embeddings.", REGULARISATION, shown=PLANNED, range=SHARE
+    )
+    layer_dropout: float | None = option(
+        None,
+        "Share dropped between layers.",
+        REGULARISATION,
+        former=("between-dropout",),
+        shown=PLANNED,
+        range=SHARE,
+    )
+    output_dropout: float | None = option(
+        None, "Share dropped before the output.", REGULARISATION, shown=PLANNED, range=SHARE
+    )
+    locked: bool | None = option(
+        None,
+        "One dropout mask for a window, or one for each character.",
+        REGULARISATION,
+        flag="--locked/--unlocked",
+        shown="locked",
+    )
+    weight_drop: float | None = option(
+        None, "Share of the recurrent weights dropped for a window.", REGULARISATION, shown=PLANNED, range=SHARE
+    )
+    drop_state: float | None = option(
+        None, "Share of sequences whose window starts from a zero state.", REGULARISATION, shown=PLANNED, range=SHARE
+    )
+    weight_decay: float | None = option(
+        None,
+        "Decay of the matrices, decoupled from the gradient.",
+        REGULARISATION,
+        shown=PLANNED,
+        range=number(0, 1),
+    )
+    average: float | None = option(
+        None,
+        "Share of the run, its tail, over which weights are averaged.",
+        REGULARISATION,
+        shown=PLANNED,
+        range=number(0, 1),
+    )
+    fit_temperature: bool | None = option(
+        None,
+        "Scale the logits at the end as fits the validation part best.",
+        REGULARISATION,
+        flag="--fit-temperature/--no-fit-temperature",
+        shown="fit",
+    )
+
+    batch_size: int | None = option(
+        None,
+        "Sequences read in parallel.",
+        STEPS,
+        former=("lanes",),
+        shown="32, fewer for a short text",
+        range=whole(1, 4_096),
+    )
+    sequence_length: int | None = option(
+        None,
+        "Characters gradients flow back through.",
+        STEPS,
+        former=("length",),
+        shown="64, less for a short text",
+        range=whole(2, 4_096),
+    )
+    jitter: float | None = option(
+        None, "Standard deviation of that length, in characters.", STEPS, shown=PLANNED, range=number(0, 1_024)
+    )
+    learning_rate: float | None = option(
+        None, "Highest learning rate.", STEPS, former=("rate",), shown=PLANNED, range=above_zero(1)
+    )
+    warmup_steps: int | None = option(
+        None,
+        "Steps to the highest rate.",
+        STEPS,
+        former=("warm-up",),
+        shown=PLANNED,
+        range=whole(0, 1_000_000),
+    )
+    decay: Decay | None = option(None, "How the rate falls to zero after the warm-up.", STEPS, shown=PLANNED)
+    max_grad_norm: float | None = option(
+        None,
+        "Largest norm of the gradient over all weights.",
+        STEPS,
+        former=("clip",),
+        shown=PLANNED,
+        range=above_zero(1_000_000_000),
+    )
+    precision: Literal["auto", Precision] = option(
+        "auto",
+        "Of the matrix products; auto is bf16 where the hardware has it.",
+        STEPS,
+        former=("arithmetic",),
+    )
+    threads: int | None = option(
+        None,
+        "Threads that share a batch on a CPU. Another number gives the same but for the rounding of sums.",
+        STEPS,
+        shown="the cores there are",
+        range=whole(1, 256),
+    )
+
+    def __post_init__(self) -> None:
+        check_ranges(self, PlanOverrides)
