@@ -1,7 +1,7 @@
 """What a run was worth: its best checkpoint measured on held-out text, its card, curves and report written."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from training.evaluation.network_reader import network_reader
 from training.evaluation.protocols import SHORTEST_SEQUENCE, WINDOW, carried, cold_parts
 from training.evaluation.readers import Reader
 from training.evaluation.score import Score
-from training.loop.trainer import Trainer
+from training.loop.finished_run import FinishedRun
 from training.planning.config import TrainingConfig
 from training.report.card import card
 from training.report.curves import CURVES, curves_svg
@@ -56,8 +56,6 @@ class Provenance:
     """
 
     facts: CorpusFacts
-    scheme: str
-    config: TrainingConfig
     machine: str
     command: str
     base: Mapping[str, str] | None = None
@@ -68,10 +66,12 @@ class Results:
     """What a finished run says of itself.
 
     figures: of the best checkpoint, carried and cold, by part and protocol. copied: what a sample copies, in words.
+    notes: what a reader should know, in sentences, those on the run's curves included.
     """
 
     figures: Figures
     copied: str
+    notes: Sequence[str]
 
 
 def final_scores(config: TrainingConfig, parts: Split, device: torch.device) -> tuple[int, float]:
@@ -96,65 +96,66 @@ def final_scores(config: TrainingConfig, parts: Split, device: torch.device) -> 
     return scored, min(seconds + REPORTING, 0.5 * budget)
 
 
-def leave_results(trainer: Trainer, provenance: Provenance, scored: int) -> Results:
+def leave_results(run: FinishedRun, provenance: Provenance, scored: int) -> Results:
     """Measure `best`, give it and `last` their cards, and write curves and report.
 
     scored: ids of each part at most. Raises TrainingError when the disk refuses.
     """
-    state, parts = trainer.state, trainer.split
-    if trainer.stopped_early:
+    if run.stopped_early:
         scored = min(scored, IN_A_HURRY)
-    best = _calibrated(trainer, load(trainer.folder / "best"), scored)
-    network = from_tensors(best.config, best.tensors).to(trainer.device)
-    read = network_reader(network, threads=trainer.config.threads)
-    figures = _figures(trainer, read, scored)
-    trainer.state.notes += verdict(trainer)
+    best = _calibrated(run, load(run.folder / "best"), scored)
+    network = from_tensors(best.config, best.tensors).to(run.device)
+    figures = _figures(run, network_reader(network, threads=run.config.threads), scored)
     described = {part: score.to_json() for part, score in figures.items()}
-    checked = load(trainer.folder / "last").training["validation"]
-    of_last = described if state.best_step == state.validations[-1].step else {"validation": checked}
-    surprise = _surprise(trainer, best)
-    sample, judged = _copied(trainer, best)
-    training = _training(trainer, provenance, state.best_step, described, surprise) | {"copied": judged.to_json()}
-    training |= {"notes": state.notes} if state.notes else {}
+    notes = [*run.notes, *verdict(run)]
+    surprise = _surprise(run, best)
+    sample = draw(Decoder(best), best.tokenizer)
+    judged = copied(sample, run.split.train, best.tokenizer)
+    of_best = _training(run, provenance, run.best_step, described, surprise)
+    training = of_best | {"copied": judged.to_json()} | ({"notes": notes} if notes else {})
     training |= {FITTED: best.training[FITTED]} if FITTED in best.training else {}
-    _write_card(trainer, "best", best, training)
-    last = best if state.best_step == state.validations[-1].step else load(trainer.folder / "last")
-    of_best = surprise if last is best else None
-    _write_card(trainer, "last", last, _training(trainer, provenance, state.validations[-1].step, of_last, of_best))
-    for part in (parts.train, parts.validation, parts.test):
+    _write_card(run, "best", best, training)
+    if run.best_is_last:
+        _write_card(run, "last", best, of_best)
+    else:
+        last = load(run.folder / "last")
+        of_last = last.training.get("figures") or {"validation": last.training["validation"]}
+        _write_card(run, "last", last, _training(run, provenance, run.validations[-1].step, of_last, None))
+    for part in (run.split.train, run.split.validation, run.split.test):
         release(part)
-    _draw(trainer, ReportData(
+    data = ReportData(
         name=training["name"],
         network=best.config,
         training=training,
-        validations=[asdict(validation) for validation in state.validations],
-        page=held_out_page(best, parts.validation),
+        validations=[asdict(validation) for validation in run.validations],
+        page=held_out_page(best, run.split.validation),
         copied=_shown(sample, judged, best),
-        notes=state.notes,
-    ))  # fmt: skip
-    return Results(figures, _in_words(judged))
+        notes=notes,
+    )
+    _draw(run, data)
+    return Results(figures, _in_words(judged), notes)
 
 
-def _calibrated(trainer: Trainer, best: Checkpoint, scored: int) -> Checkpoint:
+def _calibrated(run: FinishedRun, best: Checkpoint, scored: int) -> Checkpoint:
     """The checkpoint with its logits scaled as predicts the validation part best, once its run is complete."""
-    if not trainer.config.fit_temperature or trainer.stopped_early or FITTED in best.training:
+    if not run.config.fit_temperature or run.stopped_early or FITTED in best.training:
         return best
-    network = from_tensors(best.config, best.tensors).to(trainer.device)
-    temperature = fit_temperature(network, trainer.split.validation[:scored], threads=trainer.config.threads)
+    network = from_tensors(best.config, best.tensors).to(run.device)
+    temperature = fit_temperature(network, run.split.validation[:scored], threads=run.config.threads)
     fitted = {**best.training, FITTED: round(temperature, 4)}
     scaled = scale_output(best.tensors, temperature)
     # Rounded as it will be stored, so that what is measured is what is kept.
-    stored = {name: value.astype(trainer.dtype).astype(np.float32) for name, value in scaled.items()}
+    stored = {name: value.astype(run.dtype).astype(np.float32) for name, value in scaled.items()}
     return replace(best, tensors=stored, training=fitted)
 
 
-def _figures(trainer: Trainer, read: Reader, scored: int) -> Figures:
+def _figures(run: FinishedRun, read: Reader, scored: int) -> Figures:
     """Carried and cold scores of validation, test and both."""
-    parts = {"validation": trainer.split.validation, "test": trainer.split.test}
+    parts = {"validation": run.split.validation, "test": run.split.test}
     figures = {name: _score(read, part, scored) for name, part in parts.items()}
     figures["validation and test"] = figures["validation"] + figures["test"]
-    seconds = None if trainer.config.minutes is None else COLD_SHARE * trainer.config.minutes * 60
-    if trainer.stopped_early or seconds is None:
+    seconds = None if run.config.minutes is None else COLD_SHARE * run.config.minutes * 60
+    if run.stopped_early or seconds is None:
         seconds = SECONDS_IN_A_HURRY
     cold = cold_parts(read, parts, seconds)
     return figures | {f"{name}, cold": score for name, score in cold.items()}
@@ -166,19 +167,13 @@ def _score(read: Reader, part: Ids, most: int) -> Score:
     return replace(score, protocol=f"{score.protocol}, network in fp32{which}")
 
 
-def _surprise(trainer: Trainer, best: Checkpoint) -> HeldOutSurprise | None:
+def _surprise(run: FinishedRun, best: Checkpoint) -> HeldOutSurprise | None:
     """How surprising the validation part is to the best checkpoint, measured in the time there is for it."""
-    minutes = trainer.config.minutes
+    minutes = run.config.minutes
     seconds = None if minutes is None else SURPRISE_SHARE * minutes * 60
-    if trainer.stopped_early:
+    if run.stopped_early:
         seconds = min(SECONDS_IN_A_HURRY, seconds or SECONDS_IN_A_HURRY)
-    return held_out_surprise(best, trainer.split.validation[:SURPRISED], seconds)
-
-
-def _copied(trainer: Trainer, best: Checkpoint) -> tuple[Ids, Copied]:
-    """A sample and what of it stands in the train part."""
-    sample = draw(Decoder(best), best.tokenizer)
-    return sample, copied(sample, trainer.split.train, best.tokenizer)
+    return held_out_surprise(best, run.split.validation[:SURPRISED], seconds)
 
 
 def _in_words(judged: Copied) -> str:
@@ -196,37 +191,36 @@ def _shown(sample: Ids, judged: Copied, best: Checkpoint) -> CopiedText:
     )
 
 
-def _draw(trainer: Trainer, data: ReportData) -> None:
+def _draw(run: FinishedRun, data: ReportData) -> None:
     """Curves and report. Raises TrainingError when the disk refuses; the checkpoints are then written already."""
-    drawn = curves_svg(data.validations, trainer.state.best_step)
+    drawn = curves_svg(data.validations, run.best_step)
     try:
-        (trainer.folder / CURVES).write_text(drawn, "utf-8")
+        (run.folder / CURVES).write_text(drawn, "utf-8")
     except OSError as error:
-        message = f"The curves could not be written to {trainer.folder} ({error.strerror}); the checkpoints were."
+        message = f"The curves could not be written to {run.folder} ({error.strerror}); the checkpoints were."
         raise TrainingError(message) from error
-    write_report(data, trainer.folder / REPORT)
+    write_report(data, run.folder / REPORT)
 
 
 def _training(
-    trainer: Trainer, provenance: Provenance, step: int, figures: dict[str, Any], surprise: HeldOutSurprise | None
+    run: FinishedRun, provenance: Provenance, step: int, figures: dict[str, Any], surprise: HeldOutSurprise | None
 ) -> dict[str, Any]:
     """The `training` table of a checkpoint's config.json."""
     facts = provenance.facts
-    validation = next(validation for validation in trainer.state.validations if validation.step == step)
     training: dict[str, Any] = {
-        "name": trainer.folder.resolve().name,
+        "name": run.folder.resolve().name,
         "corpus": {
             "files": [Path(file).name for file in facts.names[:20]],
             "characters": facts.characters,
             "encoding": facts.encoding,
             "sha256": facts.sha256,
         },
-        "split": provenance.scheme,
-        "plan": provenance.config.to_json(),
+        "split": run.split.scheme,
+        "plan": run.config.to_json(),
         "figures": figures,
         "steps": step,
-        "characters_read": validation.characters,
-        "seconds": round(trainer.elapsed(), 1),
+        "characters_read": run.validation_at(step).characters,
+        "seconds": round(run.elapsed, 1),
         "machine": provenance.machine,
         "command": provenance.command,
     }
@@ -237,7 +231,7 @@ def _training(
     return training
 
 
-def _write_card(trainer: Trainer, name: str, checkpoint: Checkpoint, training: dict[str, Any]) -> None:
+def _write_card(run: FinishedRun, name: str, checkpoint: Checkpoint, training: dict[str, Any]) -> None:
     """Write a checkpoint again, its card and `training` table complete."""
     described = replace(checkpoint, training=training, card=card(checkpoint.config, training))
-    save(described, trainer.folder / name, trainer.dtype)
+    save(described, run.folder / name, run.dtype)

@@ -18,6 +18,7 @@ from training.data.named_corpus import open_corpus
 from training.data.prepared_corpus import Prepared, count_ids, prepare, spelt
 from training.data.split import Split, split
 from training.loop.allocator import keep_buffers
+from training.loop.finished_run import FinishedRun
 from training.loop.initial_weights import InitialWeights, fits
 from training.loop.run_record import RunRecord, read_record, write_record
 from training.loop.run_state import FOLDER, RunState, newest
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 PREPARED = ".prepared"  # beside the runs: the corpora they were trained on, as ids
 
 
-def run(request: Request, console: Console, started: float) -> RunState:
+def run(request: Request, console: Console, started: float) -> FinishedRun:
     """Train from a corpus to a run folder.
 
     started: time.monotonic() at the start of the command, from which a budget in minutes counts.
@@ -61,7 +62,7 @@ def run(request: Request, console: Console, started: float) -> RunState:
     return _train(_Run(out, record, prepared, parts, initial_weights, device, console, started))
 
 
-def resume(out: Path, console: Console, started: float) -> RunState:
+def resume(out: Path, console: Console, started: float) -> FinishedRun:
     """Go on with a run as if nothing had happened since it was last saved.
 
     Raises TrainingError where the folder holds no run, its corpus is another by now, or what was saved is damaged.
@@ -100,7 +101,7 @@ class _Run:
     started: float
 
 
-def _train(run: _Run) -> RunState:
+def _train(run: _Run) -> FinishedRun:
     """Train to the end of the budget and leave the results."""
     record, config, out, console = run.record, run.record.config, run.out, run.console
     scored, finish = final_scores(config, run.parts, run.device)
@@ -124,8 +125,6 @@ def _train(run: _Run) -> RunState:
     trainer.watchers = [_metrics(run, state), terminal, *([log] if log else [])]
     provenance = Provenance(
         run.prepared.facts,
-        run.parts.scheme,
-        config,
         machine(run.device),
         shlex.join(record.command),
         record.base_facts(),
@@ -136,7 +135,7 @@ def _train(run: _Run) -> RunState:
                 trainer.run()
         except TrainingError:  # a lost run's best checkpoint is worth measuring, too
             if trainer.state.validations and not trainer.unsaved:
-                leave_results(trainer, provenance, scored)
+                leave_results(trainer.finished(), provenance, scored)
             raise
         finally:
             if log:
@@ -144,9 +143,10 @@ def _train(run: _Run) -> RunState:
                 if log.ended:
                     trainer.tell(log.ended)
         console.print("Scoring the best checkpoint …", highlight=False)
-        results = leave_results(trainer, provenance, scored)
-    show_outcome(console, out, trainer, results)
-    return trainer.state
+        finished = trainer.finished()
+        results = leave_results(finished, provenance, scored)
+    show_outcome(console, finished, results)
+    return finished
 
 
 def _metrics(run: _Run, state: RunState) -> MetricsFile:

@@ -9,7 +9,7 @@ from rich.console import Console
 from model.config import products
 from training.data.prepared_corpus import Prepared
 from training.data.split import Split
-from training.loop.trainer import Trainer
+from training.loop.finished_run import FinishedRun
 from training.planning.plan import Plan
 from training.report.card import in_words
 from training.report.report import REPORT
@@ -42,11 +42,10 @@ def show_plan(console: Console, plan: Plan, prepared: Prepared, parts: Split, de
     console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
 
 
-def show_outcome(console: Console, out: Path, trainer: Trainer, results: Results) -> None:
+def show_outcome(console: Console, run: FinishedRun, results: Results) -> None:
     """Print how it ended and what to do with it."""
-    state = trainer.state
-    ended = "Stopped early, saved" if trainer.stopped_early else "Done"
-    console.print(f"{ended}: {state.step:,} steps, best at step {state.best_step:,}.", highlight=False)
+    ended = "Stopped early, saved" if run.stopped_early else "Done"
+    console.print(f"{ended}: {run.step:,} steps, best at step {run.best_step:,}.", highlight=False)
     for part, score in results.figures.items():
         console.print(
             f"  {part}: {score.bits_per_character:.4f} bits, {score.nats_per_character:.4f} nats per character "
@@ -54,12 +53,12 @@ def show_outcome(console: Console, out: Path, trainer: Trainer, results: Results
             highlight=False,
             soft_wrap=True,
         )
-    best, run = shlex.quote(str(out / "best")), shlex.quote(str(out))
-    further = [f"Resume: unroll train --resume {run}"] if trainer.stopped_early else []
+    best, folder = shlex.quote(str(run.folder / "best")), shlex.quote(str(run.folder))
+    further = [f"Resume: unroll train --resume {folder}"] if run.stopped_early else []
     lines = [
-        *state.notes,
+        *results.notes,
         results.copied,
-        f"Report: {out / REPORT}",
+        f"Report: {run.folder / REPORT}",
         *further,
         f"Try:    unroll generate {best}",
         f"Serve:  unroll serve {best}",

@@ -72,15 +72,6 @@ def _parameters(kind: type) -> list[inspect.Parameter]:
     return made
 
 
-ThreadsOption = Annotated[
-    int | None,
-    _step(
-        help_="Threads that share a batch on a CPU. Another number gives the same but for the rounding of sums.",
-        default="the cores there are",
-    ),
-]
-
-
 def require(*packages: str) -> None:
     """Raise UnrollError where what training needs is not installed."""
     if missing := [package for package in packages if find_spec(package) is None]:

@@ -20,6 +20,7 @@ from training.data.split import Split
 from training.evaluation.network_reader import network_reader
 from training.evaluation.protocols import carried
 from training.evaluation.score import Score
+from training.loop.finished_run import FinishedRun
 from training.loop.initial_weights import InitialWeights
 from training.loop.learner import Learner
 from training.loop.loss_reader import LossReader
@@ -91,7 +92,7 @@ class Trainer:
         self.stop = False
         """Set from a signal handler: the step in hand is the last."""
 
-    def run(self) -> RunState:
+    def run(self) -> FinishedRun:
         """Train until the budget is used, `stop` is set or nothing gets better; `best` and `last` are then on disk.
 
         Raises TrainingError when the loss is lost again and again, or when the disk refused to the end; what was saved
@@ -117,7 +118,26 @@ class Trainer:
                 self._save_state(LATEST)
                 saved_at = time.monotonic()
         self._end(progress)
-        return self.state
+        return self.finished()
+
+    def finished(self) -> FinishedRun:
+        """The run as it stands, after which nothing changes it."""
+        state = self.state
+        return FinishedRun(
+            folder=self.folder,
+            config=self.config,
+            split=self.split,
+            device=self.device,
+            dtype=self.dtype,
+            step=state.step,
+            best_step=state.best_step,
+            validations=tuple(state.validations),
+            elapsed=self.elapsed(),
+            seconds=state.seconds,
+            stale=state.stale,
+            stopped_early=self.stopped_early,
+            notes=tuple(state.notes),
+        )
 
     def elapsed(self) -> float:
         """Seconds of the budget used, those before a resumption included."""

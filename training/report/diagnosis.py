@@ -1,6 +1,8 @@
 """What a run's curves say, in plain sentences: whether the network learnt its corpus by heart, and what to change."""
 
-from training.loop.trainer import Trainer
+from collections.abc import Sequence
+
+from training.loop.finished_run import FinishedRun
 from training.monitoring.watcher import Validation
 
 RISEN = 0.02  # bits by which the validation figure ends above its best before it is called overfitting
@@ -8,18 +10,18 @@ APART = 0.35  # bits between train, dropout on, and validation that say the same
 BARELY = 0.03  # bits that the last quarter of a run still gained: it would have gone on learning
 
 
-def verdict(trainer: Trainer) -> list[str]:
+def verdict(run: FinishedRun) -> list[str]:
     """Sentences for a finished run; none where there is nothing to say."""
-    validations, state, config = trainer.state.validations, trainer.state, trainer.config
+    validations, config = run.validations, run.config
     notes = []
-    if 0 < config.patience <= state.stale and not trainer.stopped_early:
+    if 0 < config.patience <= run.stale and not run.stopped_early:
         notes.append(
             f"The run ended early: {config.patience} validations in a row brought nothing better (--patience)."
         )
     best = min(validations, key=lambda validation: validation.validation_bits)
     if (sentence := _overfits(validations, best)) is not None:
-        notes.append(sentence + _remedies(trainer))
-    elif len(validations) >= 8 and _gained(validations) > BARELY and not trainer.stopped_early:
+        notes.append(sentence + _remedies(run))
+    elif len(validations) >= 8 and _gained(validations) > BARELY and not run.stopped_early:
         notes.append(
             f"The network was still learning: the last quarter of the run gained {_gained(validations):.2f} bits; a "
             "longer budget (--minutes, --epochs) would give a better one."
@@ -27,7 +29,7 @@ def verdict(trainer: Trainer) -> list[str]:
     return notes
 
 
-def _overfits(validations: list[Validation], best: Validation) -> str | None:
+def _overfits(validations: Sequence[Validation], best: Validation) -> str | None:
     last = validations[-1]
     if last.validation_bits - best.validation_bits > RISEN:
         return (
@@ -42,9 +44,9 @@ def _overfits(validations: list[Validation], best: Validation) -> str | None:
     return None
 
 
-def _remedies(trainer: Trainer) -> str:
+def _remedies(run: FinishedRun) -> str:
     """What to change, the most telling first."""
-    config = trainer.config
+    config = run.config
     share = max(config.regularisation.layer_dropout, config.regularisation.output_dropout)
     remedies = ["add more text"]
     if share < 0.6:
@@ -55,6 +57,6 @@ def _remedies(trainer: Trainer) -> str:
     return f" To change that, {', '.join(remedies[:-1])}, or {remedies[-1]}."
 
 
-def _gained(validations: list[Validation]) -> float:
+def _gained(validations: Sequence[Validation]) -> float:
     """Bits of validation that the last quarter of a run brought."""
     return validations[len(validations) * 3 // 4].validation_bits - validations[-1].validation_bits

@@ -19,7 +19,6 @@ from tests.training.verse import TEXT, make_trainer
 from training.data.corpus import CorpusFacts
 from training.data.split import split
 from training.evaluation.measure_surprise import PASSAGES, held_out_surprise
-from training.planning.config import TrainingConfig
 from training.report.card import CARD_LINE, card_line, rewrite
 from training.results import Provenance, leave_results
 from unroll import program
@@ -88,10 +87,9 @@ def test_a_run_measures_it_on_its_validation_part_alone_and_of_what_it_keeps(
 ) -> None:
     one = make_trainer(tmp_path, epochs=2, fit_temperature=True)
     one.dtype = dtype
-    one.run()
-    config: TrainingConfig = one.config
+    run = one.run()
     facts = CorpusFacts(names=("verse.txt",), characters=len(TEXT), encoding="utf-8", sha256="0" * 64)
-    leave_results(one, Provenance(facts, "90/5/5", config, "a machine", "unroll train verse.txt"), 10_000)
+    leave_results(run, Provenance(facts, "a machine", "unroll train verse.txt"), 10_000)
     best = load(tmp_path / "best")
     expected = held_out_surprise(best, one.split.validation)
     assert expected is not None

@@ -34,17 +34,18 @@ def test_a_run_that_is_lost_goes_back_to_the_last_good_step_and_on_with_half_the
     tmp_path: Path, factor: float, what: str
 ) -> None:
     recorder = Poisoner(factor, times=1)
-    state = make_trainer(tmp_path, recorder, epochs=12).run()
-    assert state.rolled_back == 1
-    assert state.rate_factor == 0.5
+    running = make_trainer(tmp_path, recorder, epochs=12)
+    outcome = running.run()
+    assert running.state.rolled_back == 1
+    assert running.state.rate_factor == 0.5
     assert len(recorder.notes) == 1
     assert f"The training loss {what}" in recorder.notes[0]
     assert "on from there with 0.5 of the learning rate" in recorder.notes[0]
-    assert state.validations[-1].validation_bits < 1
-    steps = [check.step for check in state.validations]
+    assert outcome.validations[-1].validation_bits < 1
+    steps = [check.step for check in outcome.validations]
     assert steps == sorted(steps)
     whole = make_trainer(tmp_path / "whole", epochs=12).run()
-    assert state.step == whole.step  # the budget was not spent on what was undone
+    assert outcome.step == whole.step  # the budget was not spent on what was undone
 
 
 def test_a_run_that_is_lost_again_and_again_keeps_the_last_good_checkpoint_and_says_what_to_change(
@@ -85,7 +86,7 @@ def test_a_run_ends_early_when_validations_bring_nothing_better(tmp_path: Path) 
     best = [check.step for check in state.validations].index(state.best_step)
     assert len(state.validations) == best + 1 + 3
     assert not running.stopped_early
-    assert "3 validations in a row brought nothing better" in " ".join(verdict(running))
+    assert "3 validations in a row brought nothing better" in " ".join(verdict(running.finished()))
 
 
 def check(step: int, train: float, validation: float) -> Validation:
@@ -107,6 +108,6 @@ def check(step: int, train: float, validation: float) -> Validation:
 def test_curves_are_put_into_plain_sentences(tmp_path: Path, curve: list[Any], said: list[str]) -> None:
     running = make_trainer(tmp_path)
     running.state.validations = [check(step, *bits) for step, bits in enumerate(curve)]
-    notes = " ".join(verdict(running))
+    notes = " ".join(verdict(running.finished()))
     assert all(words in notes for words in said)
     assert bool(notes) == bool(said)

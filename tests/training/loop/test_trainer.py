@@ -85,7 +85,7 @@ def test_bf16_learns_what_fp32_learns_or_is_refused(tmp_path: Path, cell: Cell) 
 def test_checks_are_spread_over_the_budget_and_the_best_is_kept(tmp_path: Path) -> None:
     recorder = Recorder()
     outcome = make_trainer(tmp_path, recorder, epochs=6).run()
-    assert recorder.validations == outcome.validations
+    assert tuple(recorder.validations) == outcome.validations
     assert 20 <= len(outcome.validations) <= 21
     assert outcome.validations[-1].step == outcome.step
     best = min(outcome.validations, key=lambda check: check.validation_bits)

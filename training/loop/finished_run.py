@@ -1,0 +1,45 @@
+"""A run that has ended, as a value: what its results are measured from."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from model.config import WeightsDtype
+from training.data.split import Split
+from training.monitoring.watcher import Validation
+from training.planning.config import TrainingConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinishedRun:
+    """What is known of a run when it ends; its checkpoints are `best` and `last` below its folder.
+
+    config: the plan. split: the corpus. device: where it was trained. dtype: of the weights on disk.
+    step: steps taken, best_step: those after which `best` was saved. validations: oldest first, one at least.
+    elapsed: seconds of the budget used. seconds: of them in the loop. stale: validations since the best.
+    stopped_early: whether a user ended it before its budget did. notes: what a reader should know, in sentences.
+    """
+
+    folder: Path
+    config: TrainingConfig
+    split: Split
+    device: torch.device
+    dtype: WeightsDtype
+    step: int
+    best_step: int
+    validations: tuple[Validation, ...]
+    elapsed: float
+    seconds: float
+    stale: int
+    stopped_early: bool
+    notes: tuple[str, ...] = ()
+
+    @property
+    def best_is_last(self) -> bool:
+        """Whether `best` and `last` are the same weights."""
+        return self.best_step == self.validations[-1].step
+
+    def validation_at(self, step: int) -> Validation:
+        """The validation after that many steps."""
+        return next(validation for validation in self.validations if validation.step == step)
