@@ -26,7 +26,7 @@ ONNX = {"onnx", "onnxruntime"}
 MAY_IMPORT: dict[str, set[str]] = {
     "model/text": {"strict_json", "errors"},
     "model/cells": {"arithmetic"},
-    "model/checkpoint": {"text", "strict_json", "config", "errors"},
+    "model/checkpoint": {"files", "text", "strict_json", "config", "errors"},
     "model/sampling": {"arithmetic", "errors"},
     "model/decoding": {"checkpoint", "sampling", "cells", "config", "arithmetic", "errors"},
     "service/process": {"errors"},

@@ -12,6 +12,7 @@ import torch
 from model.checkpoint import Checkpoint, load, save
 from model.decoding.decoder import Decoder
 from model.errors import TrainingError
+from model.files import replace_file
 from model.held_out_surprise import NAME, HeldOutSurprise
 from model.network import Network, from_tensors
 from model.text.utf8_ids import Ids
@@ -195,7 +196,7 @@ def _draw(run: FinishedRun, data: ReportData) -> None:
     """Curves and report. Raises TrainingError when the disk refuses; the checkpoints are then written already."""
     drawn = curves_svg(data.validations, run.best_step)
     try:
-        (run.folder / CURVES).write_text(drawn, "utf-8")
+        replace_file(run.folder / CURVES, drawn.encode())
     except OSError as error:
         message = f"The curves could not be written to {run.folder} ({error.strerror}); the checkpoints were."
         raise TrainingError(message) from error

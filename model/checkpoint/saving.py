@@ -1,7 +1,6 @@
 """Saves a checkpoint folder, whole or not at all."""
 
 import json
-import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -22,6 +21,7 @@ from model.checkpoint.checkpoint import (
 )
 from model.config import WeightsDtype
 from model.errors import CheckpointError
+from model.files import write_synchronised
 
 
 def save(checkpoint: Checkpoint, folder: Path, dtype: WeightsDtype = "float32") -> None:
@@ -39,7 +39,7 @@ def save(checkpoint: Checkpoint, folder: Path, dtype: WeightsDtype = "float32") 
         temporary = Path(tempfile.mkdtemp(prefix=".unroll-", dir=folder.parent))
         try:
             for name, content in files.items():
-                _write(temporary / name, content)
+                write_synchronised(temporary / name, content)
             temporary.chmod(0o755)
             _replace(temporary, folder)
         finally:
@@ -70,13 +70,6 @@ def _files(checkpoint: Checkpoint, dtype: WeightsDtype) -> dict[str, bytes]:
         TOKENIZER: checkpoint.tokenizer.to_json().encode(),
         CARD: checkpoint.card.encode(),
     }
-
-
-def _write(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _replace(temporary: Path, folder: Path) -> None:

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.errors import CorpusError
+from model.files import synchronise, synchronise_folder
 from model.text.tokenizer import CharacterCounts, Tokenizer
 from model.text.utf8_ids import Ids, begins_character
 from training.data.corpus import ContentSum, Corpus, CorpusFacts
@@ -131,12 +132,12 @@ def _write(folder: Path, corpus: Corpus, content: str, facts: CorpusFacts, token
     """Ids and facts, on the disk when this returns. Raises CorpusError where the sources are not what they were."""
     with (folder / IDS).open("wb") as file:
         count = _write_ids(file, corpus, content, tokenizer)
-        _synchronise(file)
+        synchronise(file)
     values = {"facts": asdict(facts), "ids": count, "vocabulary": tokenizer.characters}
     with (folder / FACTS).open("w", encoding="utf-8") as facts_file:
         json.dump({"values": values, "sum": _sum(values)}, facts_file)
-        _synchronise(facts_file)
-    _synchronise_folder(folder)
+        synchronise(facts_file)
+    synchronise_folder(folder)
 
 
 def _write_ids(file: IO[bytes], corpus: Corpus, content: str, tokenizer: Tokenizer) -> int:
@@ -150,19 +151,6 @@ def _write_ids(file: IO[bytes], corpus: Corpus, content: str, tokenizer: Tokeniz
     if read.hexdigest() != content:
         raise CorpusError("The corpus changed while it was read; train on a copy that nothing writes to.")
     return count
-
-
-def _synchronise(file: IO[Any]) -> None:
-    file.flush()
-    os.fsync(file.fileno())
-
-
-def _synchronise_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextlib.contextmanager
@@ -202,7 +190,7 @@ def _put_in_place(temporary: Path, path: Path, corpus: Corpus) -> Prepared:
         if (found := _find(path, corpus)) is None:
             shutil.rmtree(path, ignore_errors=True)  # damaged, or not there
             os.rename(temporary, path)
-            _synchronise_folder(path.parent)
+            synchronise_folder(path.parent)
             found = _find(path, corpus)
     if found is None:
         raise OSError("what was written cannot be read back")

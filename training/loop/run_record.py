@@ -10,6 +10,7 @@ from typing import Any
 from model.checkpoint import Checkpoint, load
 from model.config import REMOVED, NetworkConfig, WeightsDtype, removed
 from model.errors import CheckpointError, ParameterError, TokenizerError, TrainingError
+from model.files import replace_file
 from model.text.tokenizer import Tokenizer
 from training.data.prepared_corpus import Prepared
 from training.loop.run_state import FOLDER
@@ -102,9 +103,7 @@ def write_record(out: Path, record: RunRecord, extending: Tokenizer | None) -> N
     try:
         (out / FOLDER).mkdir(parents=True, exist_ok=True)
         for name, text in files.items():
-            temporary = out / FOLDER / f".{name}.new"
-            temporary.write_text(text, "utf-8")
-            os.replace(temporary, out / FOLDER / name)
+            replace_file(out / FOLDER / name, text.encode())
     except OSError as error:
         raise TrainingError(f"The run cannot be written to {out} ({error.strerror}); choose another --out.") from error
 

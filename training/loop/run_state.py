@@ -1,8 +1,6 @@
 """A run on disk between two steps: everything needed to resume it exactly."""
 
 import json
-import os
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ import safetensors.torch
 from torch import Tensor
 
 from model.errors import TrainingError
+from model.files import replace_file
 from training.monitoring.watcher import Validation
 
 FOLDER = "resume"  # below the run's; the service never opens it
@@ -76,18 +75,11 @@ class Saved:
     def write(self, path: Path) -> None:
         """Write it under a temporary name and rename it. Raises TrainingError when the disk refuses; the file that
         was there is then still there."""
-        temporary = path.with_name(f".{path.name}.new")
         content = safetensors.torch.save(self.tensors, {"format": FORMAT, STATE: self.state})
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with temporary.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
+            replace_file(path, content)
         except OSError as error:
-            with suppress(OSError):
-                temporary.unlink(missing_ok=True)
             raise TrainingError(f"{path} could not be written ({error.strerror}); make room on the disk.") from error
 
     @classmethod

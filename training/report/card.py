@@ -1,13 +1,13 @@
 """The model card: README.md of a checkpoint."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from model.checkpoint import CARD, CONFIG, load
 from model.config import NetworkConfig
 from model.errors import CheckpointError, CorpusError
+from model.files import replace_file
 from model.held_out_surprise import NAME, QUANTILES, HeldOutSurprise
 from model.text.utf8_ids import Ids
 from training.evaluation.measure_surprise import held_out_surprise
@@ -104,14 +104,9 @@ def rewrite(folder: Path, ids: Ids) -> HeldOutSurprise:
         config = json.loads((folder / CONFIG).read_text("utf-8"))
         config["training"] = {**(config.get("training") or {}), NAME: surprise.to_json()}
         card = (folder / CARD).read_text("utf-8") if (folder / CARD).is_file() else ""
-        _replace(folder / CONFIG, json.dumps(config, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-        _replace(folder / CARD, with_line(card, surprise))
+        written = json.dumps(config, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        replace_file(folder / CONFIG, written.encode())
+        replace_file(folder / CARD, with_line(card, surprise).encode())
     except OSError as error:
         raise CheckpointError(f"The checkpoint {folder} could not be written ({error.strerror}).") from error
     return surprise
-
-
-def _replace(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.new")
-    temporary.write_text(text, "utf-8")
-    os.replace(temporary, path)

@@ -2,16 +2,15 @@
 
 import base64
 import hashlib
-import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from model.config import NetworkConfig
 from model.errors import TrainingError
+from model.files import replace_file
 from training.report.card_section import card_section, headline, summary
 from training.report.curves import MetricsLine, curves
 from training.report.elements import Markup, element, joined, quoted
@@ -47,19 +46,8 @@ def write_report(data: ReportData, path: Path) -> None:
 
     Raises TrainingError when the disk refuses; a report that was there before then still is.
     """
-    written = report(data).encode("utf-8")
-    temporary = path.with_name(f".{path.name}.new")
     try:
-        try:
-            with temporary.open("wb") as file:
-                file.write(written)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except OSError:
-            with suppress(OSError):
-                temporary.unlink(missing_ok=True)
-            raise
+        replace_file(path, report(data).encode())
     except OSError as error:
         raise TrainingError(
             f"The report could not be written to {path} ({error.strerror}); the checkpoints were. Free some space, or "
