@@ -1,4 +1,4 @@
-"""A whole run: prepare the corpus, plan, train, measure what came out, and leave it in a folder."""
+"""A whole run: prepare the corpus, plan, train, measure the best checkpoint, and leave all of it in a folder."""
 
 import shlex
 import signal
@@ -63,9 +63,9 @@ def run(request: Request, console: Console, started: float) -> FinishedRun:
 
 
 def resume(out: Path, console: Console, started: float) -> FinishedRun:
-    """Go on with a run as if nothing had happened since it was last saved.
+    """Continue a run as if nothing had happened since it was last saved.
 
-    Raises TrainingError where the folder holds no run, its corpus is another by now, or what was saved is damaged.
+    Raises TrainingError where the folder holds no run, the corpus has changed, or the saved state is damaged.
     """
     keep_buffers()
     record, extending = read_record(out)
@@ -80,7 +80,7 @@ def resume(out: Path, console: Console, started: float) -> FinishedRun:
         )
     parts = split(prepared.ids, record.scheme)
     console.print(f"Resuming {out} on {device.type}.", highlight=False, markup=False, soft_wrap=True)
-    # What was saved goes over the weights a run begins with, so that even those of a base need not be there any more.
+    # A saved state replaces the initial weights: then the checkpoint that was trained on may be gone.
     initial_weights = InitialWeights(
         count_ids(parts.train, prepared.tokenizer.size), None if saved else record.base_checkpoint()
     )
@@ -133,7 +133,7 @@ def _train(run: _Run) -> FinishedRun:
         try:
             with terminal:
                 trainer.run()
-        except TrainingError:  # a lost run's best checkpoint is worth measuring, too
+        except TrainingError:  # the best checkpoint of a lost run is worth measuring, too
             if trainer.state.validations and not trainer.unsaved:
                 leave_results(trainer.finished(), provenance, scored)
             raise
@@ -159,7 +159,7 @@ def _metrics(run: _Run, state: RunState) -> MetricsFile:
 
 
 def _tensorboard(run: _Run, state: RunState) -> "TensorBoardLog | None":
-    """The log the user asked for; its library is loaded for nobody else."""
+    """The log, where the user asked for it; only then its library is loaded."""
     if not run.record.tensorboard:
         return None
     from training.monitoring.tensorboard_log import TensorBoardLog
@@ -168,7 +168,7 @@ def _tensorboard(run: _Run, state: RunState) -> "TensorBoardLog | None":
 
 
 def _forget_state(out: Path) -> None:
-    """Remove what an earlier run in the same folder would be resumed from."""
+    """Remove the saved state of an earlier run in the same folder."""
     for left in (out / FOLDER).glob("*.safetensors"):
         left.unlink()
 

@@ -1,4 +1,4 @@
-"""What a run was asked and planned, kept beside its state: all that `--resume` needs to know."""
+"""What a user asked of a run and its plan, kept beside its state for `--resume`."""
 
 import hashlib
 import json
@@ -23,7 +23,7 @@ VERSION = 1
 
 @dataclass(frozen=True, kw_only=True)
 class RunRecord:
-    """What fixes a run, beside where it stands.
+    """What fixes a run, beside its state.
 
     names: of the corpus, absolute; encoding, min_count, scheme: how it is read and cut; sha256: of its text.
     config: the plan. base: the checkpoint it was trained on, base_sha256 the sum of its weights; None without.
@@ -72,7 +72,7 @@ class RunRecord:
             return None
         base = load(Path(self.base))
         if sum_of(base) != self.base_sha256:
-            raise TrainingError(f"{self.base} is not the checkpoint the run began with any more; train anew.")
+            raise TrainingError(f"The checkpoint {self.base} has changed since the run began; train a new run.")
         return base
 
     def base_facts(self) -> dict[str, str] | None:
@@ -116,7 +116,7 @@ def read_record(out: Path) -> tuple[RunRecord, Tokenizer | None]:
     try:
         values: dict[str, Any] = json.loads(path.read_text("utf-8"))
         if values.pop("version", None) != VERSION:
-            raise TrainingError(f"{path} is of another version of Unroll; train anew, or install the one that made it.")
+            raise TrainingError(f"{path} is of another version of Unroll; install that version, or train a new run.")
         if used := removed(values["network"], values["config"]):
             raise TrainingError(f"The run in {out} uses {used}, {REMOVED}")
         network = NetworkConfig.from_json(values.pop("network"))
@@ -128,4 +128,4 @@ def read_record(out: Path) -> tuple[RunRecord, Tokenizer | None]:
         base = out / FOLDER / BASE
         return record, Tokenizer.from_json(base.read_text("utf-8")) if record.base is not None else None
     except (OSError, ValueError, TypeError, KeyError, ParameterError, TokenizerError, CheckpointError) as error:
-        raise TrainingError(f"{path} is damaged ({error}); train anew.") from error
+        raise TrainingError(f"{path} is damaged ({error}); train a new run.") from error

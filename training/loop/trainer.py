@@ -1,4 +1,4 @@
-"""The training loop: read a window, step, watch the loss, now and then validate, sample and save."""
+"""The training loop: read a window, take a step, watch the loss; at intervals validate, sample and save."""
 
 import math
 import time
@@ -44,15 +44,15 @@ SAVED_EVERY = 60.0  # seconds between two savings of the state at most: what a k
 
 
 class Lost(Exception):
-    """The loss is no number any more, or far above what it was; the text says which."""
+    """The loss is not finite, or far above its lowest; the text says which."""
 
 
 class Trainer:
-    """One run: a learner, its batches, its budget and where it stands.
+    """One run: a learner, its batches, its budget and its state.
 
-    folder: `best` and `last` below it are checkpoints, `resume` what training goes on from; each is written whole.
+    folder: `best` and `last` below it are checkpoints, `resume` holds the state to resume from; each is written whole.
     initial_weights: the weights before the first step, and the ids that never occurred.
-    started: time.monotonic() at which the budget in minutes began; finish: seconds of it kept for what comes after.
+    started: time.monotonic() at which the budget in minutes began; finish: seconds of it kept for the results.
     """
 
     def __init__(
@@ -201,20 +201,22 @@ class Trainer:
 
     def moment(self) -> Saved:
         """Everything as it is between two steps."""
-        state = replace(self.state, elapsed=self.elapsed(), place=self.batches.place(), averaged=self.learner.averaged)
+        state = replace(
+            self.state, elapsed=self.elapsed(), position=self.batches.position(), averaged=self.learner.averaged
+        )
         return Saved(state.to_json(), self.learner.tensors())
 
     def go_to(self, moment: Saved, keep_time: bool = True) -> None:
-        """Put everything back as it was. keep_time: whether the seconds since then stay used."""
+        """Put everything back as it was. keep_time: whether the seconds since then count as used."""
         self.losses.forget()
         self.state = RunState.from_json(moment.state)
         self.learner.restore(moment.tensors, self.state.averaged)
-        self.batches.go_to(self.state.place)
+        self.batches.go_to(self.state.position)
         if not keep_time:
             self.started = time.monotonic() - self.state.elapsed
 
     def resume(self, newest: Saved, good: Saved) -> None:
-        """Go on from a moment that was saved; `good` is what a roll-back returns to."""
+        """Continue from a moment that was saved; a roll-back returns to `good`."""
         self.go_to(newest, keep_time=False)
         self.good = good
 
@@ -231,8 +233,8 @@ class Trainer:
     def _validate(self, progress: float, last: bool = False) -> None:
         """Validate, sample and save. Raises Lost where the network is.
 
-        last: nothing comes after it. What a resumed run goes on from is then already saved, and this validation is
-        no part of it: it takes the place of an earlier best only where the run is complete.
+        last: whether the run ends with it. The state that a resumed run starts from is saved before it. Where the run
+        was stopped early, it does not replace an earlier best, so that a resumed run equals one that was not stopped.
         """
         start, state = time.monotonic(), self.state
         for loss, norm in self.losses.drain():
@@ -282,7 +284,7 @@ class Trainer:
         )
 
     def _save_checkpoints(self) -> None:
-        """Write what waits to be written; what the disk refuses waits on."""
+        """Write the checkpoints that are not on the disk yet; one that it refuses is tried again with the next."""
         for name, checkpoint in list(self.unsaved.items()):
             try:
                 save(checkpoint, self.folder / name, self.dtype)
@@ -291,14 +293,14 @@ class Trainer:
                 self.tell(str(error))
 
     def _save_state(self, name: str) -> None:
-        """Write what training goes on from; where the disk refuses, say so and keep what is there."""
+        """Write the state to resume from; where the disk refuses, say so and keep the file that is there."""
         try:
             self.moment().write(self.folder / FOLDER / name)
         except TrainingError as error:
             self.tell(str(error))
 
     def _end(self, progress: float) -> None:
-        """Save where the run stands, then judge it a last time.
+        """Save the state, then validate a last time.
 
         Raises TrainingError when nothing was trained, or when the disk refuses to the end.
         """
@@ -324,7 +326,7 @@ class Trainer:
         """The score of the first `validated` ids of the validation part, quick rather than exact."""
         read = network_reader(network, bf16=self.config.precision == "bf16", threads=self.config.threads)
         score = carried(read, self.split.validation[: self.state.validated], VALIDATION_BATCH)
-        return replace(score, protocol=f"{score.protocol}, network in {self.config.precision}, a check in passing")
+        return replace(score, protocol=f"{score.protocol}, network in {self.config.precision}, measured while training")
 
     def checkpoint(self, network: Network, training: dict[str, Any]) -> Checkpoint:
         """The network as it is now."""
