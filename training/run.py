@@ -24,6 +24,7 @@ from training.loop.run_record import RunRecord, read_record, write_record
 from training.loop.run_state import FOLDER, RunState, newest
 from training.loop.trainer import Trainer
 from training.monitoring.metrics_file import MetricsFile
+from training.monitoring.speed_watcher import SpeedWatcher
 from training.monitoring.terminal import TerminalWatcher
 from training.planning.machine import check_precision, choose_device, machine
 from training.planning.plan import make_plan
@@ -55,7 +56,7 @@ def run(request: Request, console: Console, started: float) -> FinishedRun:
     grown = None if base is None else fits(base, prepared.tokenizer)
     plan = make_plan(request.overrides, prepared.tokenizer.size, spelt(counts), device, grown)
     show_plan(console, plan, prepared, parts, device)
-    record = RunRecord.of(request, plan.config, prepared, base)
+    record = RunRecord.of(request, plan, prepared, base)
     write_record(out, record, extending)
     _forget_state(out)
     initial_weights = InitialWeights(counts, base)
@@ -120,9 +121,10 @@ def _train(run: _Run) -> FinishedRun:
     if (saved := newest(out)) is not None:
         trainer.resume(*saved)
     state = trainer.state
-    terminal = TerminalWatcher(console, trainer.budget.progress(state.ids, trainer.elapsed()))
+    terminal = TerminalWatcher(console, trainer.seconds_left)
+    speed = SpeedWatcher(out, record.characters_per_second, trainer.characters, trainer.tell)
     log = _tensorboard(run, state)
-    trainer.watchers = [_metrics(run, state), terminal, *([log] if log else [])]
+    trainer.watchers = [_metrics(run, state), terminal, speed, *([log] if log else [])]
     provenance = Provenance(
         run.prepared.facts,
         machine(run.device),
@@ -142,11 +144,19 @@ def _train(run: _Run) -> FinishedRun:
                 log.close()
                 if log.ended:
                     trainer.tell(log.ended)
+        ended = "Stopped early, saved" if trainer.stopped_early else _ending(trainer, speed)
         console.print("Scoring the best checkpoint …", highlight=False)
         finished = trainer.finished()
         results = leave_results(finished, provenance, scored)
-    show_outcome(console, finished, results)
+    show_outcome(console, finished, results, ended)
     return finished
+
+
+def _ending(trainer: Trainer, speed: SpeedWatcher) -> str:
+    """How the run ended, in a few words: by its budget of time, or with all that it was to read."""
+    ids = trainer.budget.ids
+    in_time = trainer.budget.seconds is None or trainer.elapsed() < trainer.budget.seconds
+    return speed.ending(trainer.state.step, trainer.speed(), in_time or (ids is not None and trainer.state.ids >= ids))
 
 
 def _metrics(run: _Run, state: RunState) -> MetricsFile:

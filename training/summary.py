@@ -42,9 +42,8 @@ def show_plan(console: Console, plan: Plan, prepared: Prepared, parts: Split, de
     console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
 
 
-def show_outcome(console: Console, run: FinishedRun, results: Results) -> None:
-    """Print how the run ended, its figures, and the commands to use it."""
-    ended = "Stopped early, saved" if run.stopped_early else "Done"
+def show_outcome(console: Console, run: FinishedRun, results: Results, ended: str) -> None:
+    """Print how the run ended, its figures, and the commands to use it. ended: in a few words."""
     console.print(f"{ended}: {run.step:,} steps, best at step {run.best_step:,}.", highlight=False)
     for part, score in results.figures.items():
         console.print(

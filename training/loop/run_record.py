@@ -15,6 +15,7 @@ from model.text.tokenizer import Tokenizer
 from training.data.prepared_corpus import Prepared
 from training.loop.run_state import FOLDER
 from training.planning.config import TrainingConfig
+from training.planning.plan import Plan
 from training.planning.request import Request
 
 RECORD, BASE = "run.json", "base_tokenizer.json"
@@ -27,6 +28,7 @@ class RunRecord:
 
     names: of the corpus, absolute; encoding, min_count, scheme: how it is read and cut; sha256: of its text.
     config: the plan. base: the checkpoint it was trained on, base_sha256 the sum of its weights; None without.
+    characters_per_second: as planned; None where that was not measured.
     """
 
     names: tuple[str, ...]
@@ -41,9 +43,10 @@ class RunRecord:
     config: TrainingConfig
     base: str | None
     base_sha256: str | None
+    characters_per_second: float | None = None
 
     @classmethod
-    def of(cls, request: Request, config: TrainingConfig, prepared: Prepared, base: Checkpoint | None) -> "RunRecord":
+    def of(cls, request: Request, plan: Plan, prepared: Prepared, base: Checkpoint | None) -> "RunRecord":
         """The record of a run that begins."""
         return cls(
             names=tuple(name if name == "-" else os.path.abspath(name) for name in request.corpus),
@@ -55,7 +58,8 @@ class RunRecord:
             device=request.device,
             tensorboard=request.tensorboard,
             command=request.command,
-            config=config,
+            config=plan.config,
+            characters_per_second=plan.characters_per_second,
             base=None if request.base is None else os.path.abspath(request.base),
             base_sha256=None if base is None else sum_of(base),
         )

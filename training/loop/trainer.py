@@ -143,6 +143,11 @@ class Trainer:
         """Seconds of the budget used, those before a resumption included."""
         return time.monotonic() - self.started
 
+    def seconds_left(self) -> float | None:
+        """Until the budget is used, from the first second where it is one in minutes."""
+        state = self.state
+        return self.budget.seconds_left(state.ids, self.elapsed(), state.ids / max(state.seconds, 1e-9))
+
     def _stale(self) -> bool:
         return 0 < self.config.patience <= self.state.stale
 
@@ -159,7 +164,7 @@ class Trainer:
         for loss, norm in known:
             self._note(loss, norm)
         for watcher in self.watchers:
-            watcher.stepped(state.step, progress, self._speed(), self._bits(state.loss))
+            watcher.stepped(state.step, progress, self.speed(), self._bits(state.loss))
 
     def _note(self, loss: float, norm: float) -> None:
         """Let a step's loss count in the running means. Raises Lost where it shows that the run is lost."""
@@ -220,7 +225,8 @@ class Trainer:
         self.go_to(newest, keep_time=False)
         self.good = good
 
-    def _speed(self) -> float:
+    def speed(self) -> float:
+        """Characters a second of the whole run."""
         return self.characters() / max(self.state.seconds, 1e-9)
 
     def characters(self) -> int:
@@ -276,7 +282,7 @@ class Trainer:
             seconds=round(state.seconds, 3),
             progress=round(progress, 4),
             rate=self.learner.optimiser.param_groups[0]["lr"],
-            characters_per_second=round(self._speed(), 1),
+            characters_per_second=round(self.speed(), 1),
             train_bits=round(self._bits(state.loss), 4),
             validation_bits=round(score.bits_per_character, 4),
             gradient_norm=round(state.norm or 0.0, 4),
