@@ -60,6 +60,19 @@ def generate(
         typer.Option(help="End the text before this string; repeat it for more.", show_default="none"),
     ] = None,
     n: Annotated[int, typer.Option("--n", min=1, max=1024, help="How many texts to generate.")] = 1,
+    regex: Annotated[
+        str | None, typer.Option(help="The text matches this regular expression.", show_default="none")
+    ] = None,
+    choice: Annotated[
+        list[str] | None, typer.Option(help="The text is this one; repeat it for more.", show_default="none")
+    ] = None,
+    json_schema: Annotated[
+        Path | None, typer.Option(help="The text is JSON of the schema in this file.", show_default="none")
+    ] = None,
+    grammar: Annotated[
+        Path | None,
+        typer.Option(help="The text matches the grammar in this file, in Lark or GBNF.", show_default="none"),
+    ] = None,
     arithmetic: Annotated[
         Literal["int8", "fp32"], typer.Option(help="Products in 8-bit integers, or in 32-bit floats.")
     ] = "int8",
@@ -77,6 +90,8 @@ def generate(
       unroll generate --prompt "JULIET:" --stop "ROMEO:" --n 3 --json
 
       cat chapter.txt | unroll generate --prompt-file - --max-tokens 2000
+
+      unroll generate --prompt "My lord " --regex "[A-Z][a-z]+ of [A-Z][a-z]+" --n 3
     """
     from model.checkpoint import load, named_checkpoint
     from model.decoding.decoder import Decoder
@@ -98,7 +113,14 @@ def generate(
     loaded = load(named_checkpoint(checkpoint))
     decoder = Decoder(loaded, arithmetic)
     read = Prompt(loaded.tokenizer, decoder.ids, text)
-    settings = {"max_tokens": max_tokens, "parameters": parameters, "stop": stop or []}
+    settings: dict[str, Any] = {"max_tokens": max_tokens, "parameters": parameters, "stop": stop or []}
+    constraint = constraint_of(regex, choice, json_schema, grammar)
+    if constraint is not None:
+        from model.constraints.compiling import compiled
+        from model.constraints.vocabulary import Vocabulary
+
+        settings["constraint"] = compiled(constraint, Vocabulary(loaded.tokenizer, decoder.ids))
+        settings["constraint"].check(max_tokens)
     if read.unseen:
         note(f"{read.unseen:,} of the prompt's {len(text):,} characters never occurred in training.")
     if not as_json:
@@ -119,14 +141,37 @@ def read_prompt(path: Path, prompt: str) -> str:
     """The prompt in a file, or in standard input, to the character: no line break is added, changed or cut."""
     if prompt:
         raise ParameterError("prompt_file", "There is a prompt and a prompt file; give one of them.")
+    return read_file(path, "prompt_file")
+
+
+def read_file(path: Path, name: str) -> str:
+    """The text of a file that an option names, or of standard input. Raises ParameterError where it is no text."""
+    what = f"The {name.removesuffix('_file').replace('_', ' ')} file {path}"
     try:
         content = sys.stdin.buffer.read() if path == Path("-") else path.read_bytes()
         return content.decode("utf-8")
     except OSError as error:
-        raise ParameterError("prompt_file", f"The prompt file {path} cannot be read ({error.strerror}).") from error
+        raise ParameterError(name, f"{what} cannot be read ({error.strerror}).") from error
     except UnicodeDecodeError as error:
-        message = f"The prompt file {path} is not UTF-8 at byte {error.start:,}; convert it, for instance with iconv."
-        raise ParameterError("prompt_file", message) from error
+        message = f"{what} is not UTF-8 at byte {error.start:,}; convert it, for instance with iconv."
+        raise ParameterError(name, message) from error
+
+
+def constraint_of(regex: str | None, choice: list[str] | None, json_schema: Path | None, grammar: Path | None) -> Any:
+    """What the texts must match, or None. Raises ParameterError where two things are asked for."""
+    from model.constraints.constraint import Constraint
+
+    asked = {"regex": regex, "choice": choice or None, "json_schema": json_schema, "grammar": grammar}
+    names = [name for name, value in asked.items() if value is not None]
+    if len(names) > 1:
+        raise ParameterError(names[1], f"There is both a {names[0]} and a {names[1]}; give one of them.")
+    if regex is not None:
+        return Constraint("regex", regex, "regex")
+    if choice:
+        return Constraint.of_value("choice", choice, "choice")
+    if json_schema is not None:
+        return Constraint("json_schema", read_file(json_schema, "json_schema_file"), "json_schema")
+    return None if grammar is None else Constraint("grammar", read_file(grammar, "grammar_file"), "grammar")
 
 
 def stream_choices(decoder: Any, tokenizer: Any, prompt: str, settings: Mapping[str, Any], n: int, echo: bool) -> None:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from model.decoding.decoder import Decoder
 from model.decoding.rows import Drawn
+from model.sampling.constraint import CODES, AnyConstraint
 from model.sampling.parameters import SamplingParameters
 from model.sampling.sampler import RowSampling
 from model.text.prompt import Prompt
@@ -51,6 +52,7 @@ def generate(
     min_tokens: int = 0,
     choice: int = 0,
     logprobs: int | None = None,
+    constraint: AnyConstraint | None = None,
 ) -> Iterator[Piece]:
     """Continue a prompt, a piece at a time; the pieces' texts joined are the continuation without the prompt.
 
@@ -61,11 +63,17 @@ def generate(
     min_tokens: how many ids are drawn before a stop string is looked for.
     choice: which of several texts of the same seed.
     logprobs: report the log-probability of each drawn id and of this many of the likeliest; None reports nothing.
-    Raises ParameterError on a parameter outside its range, TokenizerError on a prompt that is not Unicode.
+    constraint: what the text must match, from its first character to its last; it ends where the model would draw a
+        character that the pattern does not allow, which is drawn and not kept.
+    Raises ParameterError on a parameter outside its range, and where not even the shortest text that matches fits
+    in `max_tokens`; TokenizerError on a prompt that is not Unicode.
     """
     stream = TextStream(tokenizer, stop, include_stop, min_tokens)
     read = Prompt(tokenizer, decoder.ids, prompt).ids
-    row = RowSampling(parameters or SamplingParameters(), decoder.ids, read, choice, logprobs)
+    if constraint is not None:
+        constraint.check(max_tokens)
+    walk = None if constraint is None else constraint.walk(max_tokens)
+    row = RowSampling(parameters or SamplingParameters(), decoder.ids, read, choice, logprobs, walk)
     return _continue(decoder, stream, read, row, max_tokens)
 
 
@@ -78,10 +86,15 @@ def _continue(
     reported: list[TokenLogprobs] = []
     for position in range(max_tokens):
         drawn = rows.draw([0], 1)
-        reported += _report(drawn)
-        text = stream.feed(drawn.ids[0].tolist())
+        count = 1 if drawn.counts is None else int(drawn.counts[0])
+        reported += _report(drawn)[:count]
+        text = stream.feed(drawn.ids[0, :count].tolist())
         if stream.stopped is not None:
             yield Piece(text, "stop", position + 1, tuple(reported))
+            return
+        if drawn.ended is not None and drawn.ended[0]:
+            reason: FinishReason = "stop" if drawn.ended[0] == CODES["stop"] else "length"
+            yield Piece(text + stream.flush(), reason, position + count, tuple(reported))
             return
         if text:
             yield Piece(text, None, position + 1, tuple(reported))

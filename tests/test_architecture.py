@@ -28,6 +28,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "model/cells": {"arithmetic"},
     "model/checkpoint": {"files", "text", "strict_json", "config", "errors"},
     "model/sampling": {"arithmetic", "errors"},
+    "model/constraints": {"sampling", "text", "strict_json", "errors"},
     "model/decoding": {"checkpoint", "sampling", "cells", "config", "arithmetic", "errors"},
     "service/process": {"errors"},
     "service/engine": {"process", "settings", "errors"},

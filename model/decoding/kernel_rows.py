@@ -10,6 +10,7 @@ from model.arithmetic import Array
 from model.decoding.kernel_library import function
 from model.decoding.kernel_weights import KernelWeights, NetworkStruct
 from model.decoding.rows import Drawn, Scored, Slots, empty_drawn, empty_scored
+from model.sampling.constraint import CODES, Walk
 from model.sampling.parameters import GREEDY_BELOW
 from model.sampling.random_numbers import source
 from model.sampling.sampler import RowSampling
@@ -23,6 +24,11 @@ SLOT = np.dtype(
         ("drawn", "u8"),
         ("in_prompt", "u8"),
         ("bias", "u8"),
+        ("next", "u8"),
+        ("classes", "u8"),
+        ("shortest", "u8"),
+        ("complete", "u8"),
+        ("left", "i8"),
         ("top_p", "f8"),
         ("temperature", "f4"),
         ("min_p", "f4"),
@@ -32,6 +38,9 @@ SLOT = np.dtype(
         ("greedy", "i4"),
         ("top_k", "i4"),
         ("last", "i4"),
+        ("class_count", "i4"),
+        ("state", "i4"),
+        ("ended", "i4"),
     ],
     align=True,
 )
@@ -47,6 +56,7 @@ class DrawnStruct(Structure):
         ("top_ids", c_void_p),
         ("top_logprobs", c_void_p),
         ("top", c_int32),
+        ("counts", c_void_p),
     )
 
 
@@ -102,6 +112,7 @@ class KernelRows:
         self._draw = function(f"draw_{weights.processor}", *DRAW_ARGUMENTS)
         self._judge = function(f"score_{weights.processor}", *SCORE_ARGUMENTS)
         self._vocabulary = weights.struct.vocabulary
+        self._column = {int(token): column for column, token in enumerate(weights.ids)}
 
     def set(self, slot: int, sampling: RowSampling, last_id: int) -> None:
         """See `Rows.set`."""
@@ -114,6 +125,7 @@ class KernelRows:
             sampling.drawn.ctypes.data if penalises else 0,
             sampling.in_prompt.ctypes.data if penalises else 0,
             sampling.bias.ctypes.data if penalises else 0,
+            *_constraint(sampling.walk),
             parameters.top_p,
             parameters.temperature,
             parameters.min_p,
@@ -123,6 +135,9 @@ class KernelRows:
             parameters.temperature < GREEDY_BELOW,
             parameters.top_k,
             last_id,
+            0 if sampling.walk is None else sampling.walk.transitions.next.shape[1],
+            0,
+            0 if sampling.walk is None else CODES[sampling.walk.ended],
         )
 
     def read(self, slots: Slots, ids: NDArray[np.int32]) -> None:
@@ -148,8 +163,39 @@ class KernelRows:
         """See `Rows.draw`."""
         at = self._checked(slots)
         samplings = [self._sampling[slot] for slot in at.tolist()]
-        counts = [row.logprobs for row in samplings if row.logprobs is not None]
-        drawn = empty_drawn(len(at), steps, max(counts) if counts else None)
+        stepwise = np.array([row.walk is not None and row.walk.stepwise for row in samplings], np.bool_)
+        if not stepwise.any():
+            return self._run(at, samplings, steps)
+        drawn = empty_drawn(samplings, steps)
+        others = np.flatnonzero(~stepwise)
+        if len(others):
+            drawn.place(others, 0, self._run(at[others], [samplings[row] for row in others], steps))
+        self._draw_stepwise(at, samplings, drawn, np.flatnonzero(stepwise))
+        return drawn
+
+    def _draw_stepwise(
+        self, at: NDArray[np.int32], samplings: list[RowSampling], drawn: Drawn, rows: NDArray[np.intp]
+    ) -> None:
+        """Draw for rows that must be asked after every id what may follow."""
+        assert drawn.ended is not None
+        for step in range(drawn.ids.shape[1]):
+            drawn.ended[rows] = self._table["ended"][at[rows]]
+            rows = rows[drawn.ended[rows] == 0]
+            if not len(rows):
+                return
+            part = self._run(at[rows], [samplings[row] for row in rows], 1)
+            drawn.place(rows, step, part)
+            assert part.counts is not None
+            for row, token, count in zip(rows.tolist(), part.ids[:, 0].tolist(), part.counts.tolist(), strict=True):
+                walk = samplings[row].walk
+                if count and walk is not None:
+                    walk.take(self._column[token])
+                    self._table["ended"][at[row]] = CODES[walk.ended]
+        drawn.ended[rows] = self._table["ended"][at[rows]]
+
+    def _run(self, at: NDArray[np.int32], samplings: list[RowSampling], steps: int) -> Drawn:
+        """One call of the kernel."""
+        drawn = empty_drawn(samplings, steps)
         wrong = self._draw(
             self._network,
             len(at),
@@ -161,6 +207,8 @@ class KernelRows:
             self._workspace.address(len(at), 1),
         )
         refuse_unknown(wrong)
+        if drawn.ended is not None:
+            drawn.ended[:] = self._table["ended"][at]
         return drawn
 
     def score(
@@ -216,15 +264,27 @@ def _joined(pieces: list[Scored]) -> Scored:
 
 def _addresses(drawn: Drawn) -> DrawnStruct:
     """Where the kernel writes what is drawn."""
+    counts = None if drawn.counts is None else drawn.counts.ctypes.data
     if drawn.logprobs is None or drawn.top_ids is None or drawn.top_logprobs is None:
-        return DrawnStruct(ids=drawn.ids.ctypes.data)
+        return DrawnStruct(ids=drawn.ids.ctypes.data, counts=counts)
     return DrawnStruct(
         drawn.ids.ctypes.data,
         drawn.logprobs.ctypes.data,
         drawn.top_ids.ctypes.data,
         drawn.top_logprobs.ctypes.data,
         drawn.top_ids.shape[2],
+        counts,
     )
+
+
+def _constraint(walk: Walk | None) -> tuple[int, int, int, int, int]:
+    """Where the kernel finds what may be drawn, and how many ids."""
+    if walk is None:
+        return 0, 0, 0, 0, 0
+    transitions = walk.transitions
+    arrays = (transitions.next, transitions.classes, transitions.shortest, transitions.complete)
+    addresses = [array.ctypes.data for array in arrays]
+    return addresses[0], addresses[1], addresses[2], addresses[3], walk.left
 
 
 READ_ARGUMENTS: tuple[Any, ...] = (*(POINTER(NetworkStruct), c_int32, c_int32, c_void_p, c_void_p, c_void_p, c_void_p),)

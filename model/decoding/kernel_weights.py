@@ -67,6 +67,7 @@ class KernelWeights:
 
     def __init__(self, config: NetworkConfig, weights: StepWeights, ids: NDArray[np.int64], processor: str) -> None:
         self.processor = processor
+        self.ids = ids
         self._offset = PROCESSORS[processor]
         self._kept: list[Any] = []
         whole = weights.out.scale is not None

@@ -19,12 +19,30 @@ class Drawn(NamedTuple):
     ids: (B, steps). logprobs: ln p of each, (B, steps), and of the likeliest ids `top_ids` (B, steps, N) their
     `top_logprobs`; N is the most that any of the rows reports, a row's own come first, and the rest is to be ignored.
     None when no row reports any. All are of the model's own distribution, before temperature and penalties.
+    counts: how many ids each row drew (B,), fewer than `steps` where its text ended; what stands after them is not
+    meant. ended: 1 where a text is complete, 2 where it has drawn all it may, 0 elsewhere (B,). None where no row's
+    text must match anything.
     """
 
     ids: NDArray[np.int32]
     logprobs: Array | None = None
     top_ids: NDArray[np.int32] | None = None
     top_logprobs: Array | None = None
+    counts: NDArray[np.int32] | None = None
+    ended: NDArray[np.int32] | None = None
+
+    def place(self, rows: NDArray[np.intp], step: int, part: "Drawn") -> None:
+        """Enter what some of the rows drew from a step on."""
+        steps = slice(step, step + part.ids.shape[1])
+        self.ids[rows, steps] = part.ids
+        if self.logprobs is not None and part.logprobs is not None:
+            self.logprobs[rows, steps] = part.logprobs
+        for whole, some in ((self.top_ids, part.top_ids), (self.top_logprobs, part.top_logprobs)):
+            if whole is not None and some is not None:
+                whole[rows, steps, : some.shape[2]] = some
+        if self.counts is not None and self.ended is not None:
+            self.counts[rows] += part.ids.shape[1] if part.counts is None else part.counts
+            self.ended[rows] = 0 if part.ended is None else part.ended
 
 
 class Scored(NamedTuple):
@@ -56,7 +74,10 @@ class Rows(Protocol):
         """Read ids (B, T) into the states of the given slots (B,), drawing nothing."""
 
     def draw(self, slots: Slots, steps: int) -> Drawn:
-        """Draw `steps` ids for each of the given slots (B,), each step reading what the one before drew."""
+        """Draw `steps` ids for each of the given slots (B,), each step reading what the one before drew.
+
+        A row whose text ends draws fewer, and none in later calls.
+        """
 
     def score(
         self, slots: Slots, ids: NDArray[np.int32], following: NDArray[np.int32], top: int | None = None
@@ -94,13 +115,18 @@ class Step(Protocol):
         """The logits of every id (B, V)."""
 
 
-def empty_drawn(rows: int, steps: int, reported: int | None) -> Drawn:
-    """Room for what `rows` rows draw in `steps` steps, with `reported` likeliest ids each."""
-    ids = np.empty((rows, steps), np.int32)
-    if reported is None:
-        return Drawn(ids)
-    top = (rows, steps, reported)
-    return Drawn(ids, np.empty((rows, steps), np.float32), np.empty(top, np.int32), np.empty(top, np.float32))
+def empty_drawn(rows: Sequence[RowSampling], steps: int) -> Drawn:
+    """Room for what some rows draw in `steps` steps."""
+    ids = np.empty((len(rows), steps), np.int32)
+    counts = ended = None
+    if any(row.walk is not None for row in rows):
+        counts, ended = np.zeros(len(rows), np.int32), np.zeros(len(rows), np.int32)
+    reported = [row.logprobs for row in rows if row.logprobs is not None]
+    if not reported:
+        return Drawn(ids, counts=counts, ended=ended)
+    top = (len(rows), steps, max(reported))
+    logprobs, top_ids = np.empty((len(rows), steps), np.float32), np.empty(top, np.int32)
+    return Drawn(ids, logprobs, top_ids, np.empty(top, np.float32), counts, ended)
 
 
 def empty_scored(rows: int, steps: int, top: int | None, vocabulary: int) -> Scored:

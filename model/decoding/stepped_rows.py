@@ -5,6 +5,7 @@ from numpy.typing import NDArray
 
 from model.arithmetic import Array
 from model.decoding.rows import Drawn, Scored, Slots, Step, empty_drawn, empty_scored
+from model.sampling.constraint import CODES
 from model.sampling.probabilities import entropy, likeliest, log_probabilities
 from model.sampling.sampler import RowSampling, Sampler
 
@@ -38,20 +39,36 @@ class SteppedRows:
     def draw(self, slots: Slots, steps: int) -> Drawn:
         """See `Rows.draw`."""
         samplings = [self._sampling[int(slot)] for slot in slots]
-        sampler = Sampler(samplings)
-        counts = [sampling.logprobs for sampling in samplings if sampling.logprobs is not None]
-        drawn = empty_drawn(len(samplings), steps, max(counts) if counts else None)
-        state = self.state[slots]
-        for at in range(steps):
+        drawn = empty_drawn(samplings, steps)
+        going = np.flatnonzero([row.walk is None or row.walk.ended is None for row in samplings])
+        at = 0
+        while at < steps and len(going):
+            at, going = self._draw_until_one_ends(np.array(slots)[going], samplings, drawn, at, going)
+        if drawn.ended is not None:
+            drawn.ended[:] = [0 if row.walk is None else CODES[row.walk.ended] for row in samplings]
+        return drawn
+
+    def _draw_until_one_ends(
+        self, slots: NDArray[np.integer], samplings: list[RowSampling], drawn: Drawn, at: int, going: NDArray[np.intp]
+    ) -> tuple[int, NDArray[np.intp]]:
+        """Draw from step `at` on for the rows `going`; the next step, and the rows that go on in it."""
+        rows = [samplings[row] for row in going]
+        sampler, state = Sampler(rows), self.state[slots]
+        kept = np.ones(len(rows), np.bool_)
+        while at < drawn.ids.shape[1] and all(row.walk is None or row.walk.ended is None for row in rows):
             self._step.advance(self._last[slots], state)
             logits = self._step.logits(state)
             columns = sampler.sample(logits, self._positions[slots])
-            self._last[slots] = drawn.ids[:, at] = self._ids[columns]
+            kept = np.array([row.walk is None or row.walk.take(int(c)) for row, c in zip(rows, columns, strict=True)])
+            drawn.ids[going[kept], at] = self._last[slots[kept]] = self._ids[columns[kept]]
             self._positions[slots] += 1
-            if counts:
-                self._report(drawn, at, logits, columns)
+            if drawn.logprobs is not None:
+                self._report(drawn, at, going, logits, columns)
+            if drawn.counts is not None:
+                drawn.counts[going] += kept
+            at += 1
         self.state[slots] = state
-        return drawn
+        return at, going[[row.walk is None or row.walk.ended is None for row in rows]]
 
     def score(
         self, slots: Slots, ids: NDArray[np.int32], following: NDArray[np.int32], top: int | None = None
@@ -67,15 +84,15 @@ class SteppedRows:
         self.state[slots] = state
         return scored or empty_scored(len(ids), 0, top, 0)
 
-    def _report(self, drawn: Drawn, at: int, logits: Array, columns: NDArray[np.intp]) -> None:
+    def _report(self, drawn: Drawn, at: int, rows: NDArray[np.intp], logits: Array, columns: NDArray[np.intp]) -> None:
         assert drawn.logprobs is not None
         assert drawn.top_ids is not None
         assert drawn.top_logprobs is not None
         logprobs = log_probabilities(logits)
-        drawn.logprobs[:, at] = np.take_along_axis(logprobs, columns[:, None], axis=1)[:, 0]
+        drawn.logprobs[rows, at] = np.take_along_axis(logprobs, columns[:, None], axis=1)[:, 0]
         top = likeliest(logits, drawn.top_ids.shape[2])
-        drawn.top_ids[:, at] = self._ids[top]
-        drawn.top_logprobs[:, at] = np.take_along_axis(logprobs, top, axis=1)
+        drawn.top_ids[rows, at] = self._ids[top]
+        drawn.top_logprobs[rows, at] = np.take_along_axis(logprobs, top, axis=1)
 
 
 def _judge(scored: Scored, at: int, logits: Array, ids: NDArray[np.int32]) -> None:

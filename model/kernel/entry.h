@@ -30,6 +30,8 @@ static int64_t cut(const network *net, int rows, int steps, int judged, char *me
     CUT(d->blocks, (columns / BLOCK + 1) * 8);
     CUT(d->order, columns * 4);
     CUT(d->last, rows * 4);
+    CUT(d->rows, rows * 4);
+    CUT(d->slots, rows * 4);
 #undef CUT
     return at;
 }
@@ -60,26 +62,43 @@ int ENTRY(read)(const network *net, int rows, int steps, const int32_t *ids, con
     return 0;
 }
 
-/* Draw `steps` ids for each of `rows` slots of `table`, each step reading what the one before drew. */
+/* Draw `steps` ids for each of `rows` slots of `table`, each step reading what the one before drew; fewer for a slot
+   whose text ends. 0, or -1 for an id the network does not know, with nothing changed. */
 int ENTRY(draw)(const network *net, int rows, int steps, const int32_t *slots, slot *table, float *state,
                 const drawn *to, char *memory) {
     scratch s;
     draft d;
     float *logits;
     cut(net, rows, 1, 0, memory, &s, &logits, &d);
-    for (int r = 0; r < rows; r++) d.last[r] = table[slots[r]].last;
-    if (!known(net, d.last, rows)) return -1;
-    for (int t = 0; t < steps; t++) {
-        advance(net, rows, 1, d.last, slots, state, &s);
-        logits_of(net, &net->out, 0, rows, logits, &s);
-        for (int r = 0; r < rows; r++) {
-            slot *p = &table[slots[r]];
-            const float *row = logits + (int64_t)r * net->out.outputs;
+    int going = 0; /* rows that draw in the next step stand first in d.rows, d.slots and d.last */
+    for (int r = 0; r < rows; r++) {
+        if (to->counts) to->counts[r] = 0;
+        if (table[slots[r]].ended) continue;
+        d.rows[going] = r;
+        d.slots[going] = slots[r];
+        d.last[going++] = table[slots[r]].last;
+    }
+    if (!known(net, d.last, going)) return -1;
+    for (int t = 0; t < steps && going; t++) {
+        advance(net, going, 1, d.last, d.slots, state, &s);
+        logits_of(net, &net->out, 0, going, logits, &s);
+        int drawing = going;
+        going = 0;
+        for (int n = 0; n < drawing; n++) {
+            int r = d.rows[n];
+            slot *p = &table[d.slots[n]];
+            const float *row = logits + (int64_t)n * net->out.outputs;
             int column = draw_column(p, row, net->columns, &d);
+            if (p->next && !follow(p, column)) continue;
             if (p->drawn) p->drawn[column]++;
             p->position++;
-            d.last[r] = p->last = to->ids[(int64_t)r * steps + t] = net->ids[column];
+            p->last = to->ids[(int64_t)r * steps + t] = net->ids[column];
+            if (to->counts) to->counts[r]++;
             if (to->logprobs) report(row, net->columns, column, net->ids, to, (int64_t)r * steps + t, &d);
+            if (p->ended) continue;
+            d.rows[going] = r;
+            d.slots[going] = d.slots[n];
+            d.last[going++] = p->last;
         }
     }
     return 0;

@@ -47,11 +47,20 @@ typedef struct {
     int32_t *drawn;     /* (S,) how often each column was drawn; null without penalties and bias */
     const uint8_t *in_prompt; /* (S,) */
     const float *bias;  /* (S,) */
+    const int32_t *next;     /* (states, class_count) where columns lead, -1 nowhere; null for a text without pattern */
+    const int32_t *classes;  /* (S,) the class of each column; see Transitions in constraint.py */
+    const int32_t *shortest; /* (states,) */
+    const int32_t *complete; /* (states,) */
+    int64_t left;       /* how many ids it may still draw; without a pattern nobody looks */
     double top_p;
     float temperature, min_p, repetition, presence, frequency;
     int32_t greedy, top_k;
     int32_t last;       /* the id it reads next */
+    int32_t class_count, state;
+    int32_t ended;      /* 0 goes on; COMPLETE or CUT: it draws no more */
 } slot;
+
+enum ended { COMPLETE = 1, CUT = 2 };
 
 /* Room for what the slots of one call draw: arrays (B, steps) and (B, steps, top); null where not asked for. */
 typedef struct {
@@ -60,6 +69,7 @@ typedef struct {
     int32_t *top_ids;
     float *top_logprobs;
     int32_t top;
+    int32_t *counts; /* (B,) how many ids each row drew: fewer than `steps` where its text ended */
 } drawn;
 
 /* Room for how likely given ids were: arrays (B, T), and (B, T, top); null where not asked for. */

@@ -3,12 +3,12 @@
 #define BLOCK 16
 
 /* Scratch of a draw, for S columns: penalised logits, weights, sums of blocks, an order of columns; and for B rows
-   the id each reads next. */
+   the id each reads next, which row it is, and its slot. */
 typedef struct {
     float *logits, *weights;
     double *blocks;
     int32_t *order;
-    int32_t *last;
+    int32_t *last, *rows, *slots;
 } draft;
 
 static float largest(const float *x, int count) {
@@ -107,10 +107,41 @@ static void filter(const slot *p, float *weights, int count, draft *d) {
     for (int j = 0; j < count; j++) weights[j] = weights[j] >= p->min_p ? weights[j] : 0;
 }
 
+/* Whether a state may be entered: what is begun there can be completed in the ids that are left after it. */
+INLINE int fits(const slot *p, int32_t state) {
+    return state >= 0 && p->shortest[state] < p->left;
+}
+
+/* Leave only the columns that continue a text which is not complete. */
+static void constrain(const slot *p, const float *logits, int count, float *to) {
+    const int32_t *next = p->next + (int64_t)p->state * p->class_count;
+    for (int j = 0; j < count; j++) to[j] = fits(p, next[p->classes[j]]) ? logits[j] : -INFINITY;
+}
+
+/* Go on with a drawn column, and see whether the text ends with it; whether the column is part of the text. */
+static int follow(slot *p, int column) {
+    int32_t state = p->next[(int64_t)p->state * p->class_count + p->classes[column]];
+    if (!fits(p, state)) {
+        p->ended = COMPLETE;
+        return 0;
+    }
+    p->state = state;
+    p->left--;
+    const int32_t *next = p->next + (int64_t)state * p->class_count;
+    int follows = 0;
+    for (int c = 0; c < p->class_count; c++) follows |= p->left > 0 ? fits(p, next[c]) : next[c] >= 0;
+    if (!follows || p->left <= 0) p->ended = !follows && p->complete[state] ? COMPLETE : CUT;
+    return 1;
+}
+
 /* The column one slot draws from its logits. */
 static int draw_column(slot *p, const float *logits, int count, draft *d) {
     if (p->drawn) {
         penalise(p, logits, count, d->logits);
+        logits = d->logits;
+    }
+    if (p->next && !p->complete[p->state]) {
+        constrain(p, logits, count, d->logits);
         logits = d->logits;
     }
     if (p->greedy) return first_largest(logits, count);

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.arithmetic import BLOCK, Array, block_sums, exp, total
+from model.sampling.constraint import Walk
 from model.sampling.parameters import GREEDY_BELOW, SamplingParameters
 from model.sampling.random_numbers import uniform
 
@@ -25,12 +26,15 @@ class RowSampling:
         prompt: NDArray[Any],
         choice: int = 0,
         logprobs: int | None = None,
+        walk: Walk | None = None,
     ) -> None:
         """ids: the id of each column of the logits (S,); prompt: the prompt's ids (n,), which only the
         repetition penalty looks at; choice: which of several texts of one request this is; logprobs: how many of
-        the likeliest ids are reported beside the log-probability of the drawn one, None for neither."""
+        the likeliest ids are reported beside the log-probability of the drawn one, None for neither;
+        walk: the row's way through what its text must match, None for any text."""
         self.parameters = parameters
         self.choice = choice
+        self.walk = walk
         self.logprobs = None if logprobs is None else min(logprobs, len(ids))
         self.drawn = np.zeros(len(ids) if parameters.penalises else 0, np.int32)
         self.in_prompt = np.isin(ids, prompt) if parameters.penalises else np.zeros(0, bool)
@@ -61,6 +65,7 @@ class Sampler:
     def __init__(self, rows: Sequence[RowSampling]) -> None:
         parameters = [row.parameters for row in rows]
         self._penalised = [(at, row) for at, row in enumerate(rows) if row.parameters.penalises]
+        self._walks = [(at, row.walk) for at, row in enumerate(rows) if row.walk is not None]
         self._greedy = np.array([p.temperature < GREEDY_BELOW for p in parameters], bool)
         self._temperature = np.where(self._greedy, 1, [p.temperature for p in parameters]).astype(np.float32)[:, None]
         self._seeds = np.array([p.seed % 2**64 for p in parameters], np.uint64)
@@ -76,10 +81,13 @@ class Sampler:
 
         positions: how many characters each row has drawn before, (B,).
         """
-        if self._penalised:
+        if self._penalised or self._walks:
             logits = logits.copy()
             for at, row in self._penalised:
                 logits[at] = row.penalise(logits[at])
+            for at, walk in self._walks:
+                if not walk.free:
+                    logits[at, ~walk.allowed()] = -np.inf
         columns = self._draw(logits, positions)
         for at, row in self._penalised:
             row.drawn[columns[at]] += 1

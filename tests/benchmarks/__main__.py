@@ -4,7 +4,6 @@ import sys
 from pathlib import Path
 
 from tests.benchmarks import (
-    busy,
     copying,
     cores,
     decoding,
@@ -43,7 +42,7 @@ BENCHMARKS = {
 }
 
 
-BY_NAME = {"busy": busy.measure, "levers": levers.measure, "finetuning": finetuning.measure, "gpu": gpu.measure}
+BY_NAME = {"levers": levers.measure, "finetuning": finetuning.measure, "gpu": gpu.measure}
 """Those that take long, and run only when named."""
 
 

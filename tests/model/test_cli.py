@@ -320,3 +320,35 @@ def test_without_a_checkpoint_the_bundled_one_is_taken() -> None:
         pytest.skip(f"no checkpoint is bundled yet: {error}")
     assert json.loads(invoke("info", "--json"))["model"] == "bundled"
     assert len(generate_json(BUNDLED, "--max-tokens", "20")["choices"][0]["text"]) <= 20
+
+
+def test_a_text_matches_what_is_asked_for(checkpoint_folder: Path, tmp_path: Path) -> None:
+    options = ["--seed", "3", "--max-tokens", "30"]
+    text = generate_json(checkpoint_folder, *options, "--regex", "[a-z]{3},[a-z]+")["choices"][0]["text"]
+    assert re.fullmatch("[a-z]{3},[a-z]+", text)
+    assert invoke("generate", checkpoint_folder, "--no-echo", *options, "--regex", "[a-z]{3},[a-z]+") == text + "\n"
+    found = generate_json(checkpoint_folder, *options, "--choice", "é月", "--choice", "no", "--n", "20")
+    assert {choice["text"] for choice in found["choices"]} == {"é月", "no"}
+    (tmp_path / "grammar").write_text('root ::= "a" root? "b"', "utf-8")
+    text = generate_json(checkpoint_folder, *options, "--grammar", str(tmp_path / "grammar"))["choices"][0]["text"]
+    assert text == "a" * (len(text) // 2) + "b" * (len(text) // 2)
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (["--regex", "a("], "regex is no regular expression at character 2: unclosed group"),
+        (["--regex", "a", "--choice", "b"], "There is both a regex and a choice; give one of them."),
+        (["--regex", "a{9}", "--max-tokens", "8"], "the shortest text that matches regex has 9: choose at least that."),
+        (["--json-schema", "nowhere.json"], "The json schema file nowhere.json cannot be read"),
+        (["--json-schema", "{}"], "needs"),
+    ],
+    ids=str,
+)
+def test_a_pattern_that_no_text_can_match_is_refused(
+    flags: list[str], sentence: str, checkpoint_folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "schema.json").write_text('{"type": "object"}', "utf-8")
+    flags = [str(tmp_path / "schema.json") if flag == "{}" else flag for flag in flags]
+    with pytest.raises(ParameterError, match=re.escape(sentence) if sentence != "needs" else "cannot be matched"):
+        invoke("generate", checkpoint_folder, *flags)

@@ -1,0 +1,188 @@
+"""Constraints compiled for one model's characters: into a table of states where there is one, else for llguidance."""
+
+from collections import deque
+from dataclasses import dataclass
+
+from llguidance import LLMatcher
+
+from model.constraints import words
+from model.constraints.closing import closed
+from model.constraints.constraint import Constraint, Limits
+from model.constraints.guidance import MatcherWalk, allowed, grammar_of, matcher, schema_grammar
+from model.constraints.pattern_tree import Alphabet, NotRegular, Tree
+from model.constraints.positions import Positions, bits
+from model.constraints.regex_tree import regex_tree
+from model.constraints.schema_tree import schema_tree
+from model.constraints.table import Table, explore
+from model.constraints.vocabulary import Vocabulary
+from model.errors import ParameterError
+from model.sampling.constraint import NEVER, NOWHERE, Transitions, Walk
+
+MATCHER_BYTES = 256 * 1024  # what a matcher is taken to hold
+PROBES = 100  # beginnings of texts that are tried before a pattern without a table is believed to have a whole one
+NAMED = 20  # characters that a refusal lists
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """A constraint ready to be followed by any number of rows at once.
+
+    transitions: its table; None where it has none, which llguidance's `matcher` then follows, copied for each row.
+    """
+
+    constraint: Constraint
+    vocabulary: Vocabulary
+    transitions: Transitions | None
+    matcher: LLMatcher | None
+
+    @property
+    def nbytes(self) -> int:
+        """About what it takes in memory."""
+        return len(self.constraint.source) + (MATCHER_BYTES if self.transitions is None else self.transitions.nbytes)
+
+    @property
+    def exact(self) -> bool:
+        """Whether no text is ever cut in the middle."""
+        return self.transitions is not None
+
+    def check(self, max_tokens: int) -> None:
+        """Raise ParameterError where not even the shortest text that matches fits."""
+        least = 0 if self.transitions is None else int(self.transitions.shortest[0])
+        if max_tokens < least:
+            message = (
+                f"max_tokens is {max_tokens:,}; the shortest text that matches {self.constraint.name} has {least:,}."
+            )
+            raise ParameterError("max_tokens", f"{message[:-1]}: choose at least that.")
+
+    def walk(self, left: int) -> Walk:
+        """The way of a row that may draw so many ids."""
+        if self.transitions is not None:
+            return Walk(self.transitions, left)
+        assert self.matcher is not None
+        return MatcherWalk(self.matcher.deep_copy(), self.vocabulary, left)
+
+
+def compiled(constraint: Constraint, vocabulary: Vocabulary, limits: Limits | None = None) -> Compiled:
+    """Make a constraint ready. All it may take is counted, none of it timed: it is the same on every machine.
+
+    Raises ParameterError where it is too large, cannot be read, or cannot be written with the model's characters.
+    """
+    limits = limits or Limits()
+    constraint.check(limits)
+    match constraint.kind:
+        case "allowed_ids":
+            return Compiled(constraint, vocabulary, words.only(constraint, vocabulary), None)
+        case "bad_words":
+            return Compiled(constraint, vocabulary, words.without(constraint, vocabulary, limits), None)
+    alphabet = Alphabet(list(vocabulary.characters))
+    table = followed = None
+    if constraint.kind == "choice":
+        table = _table(constraint, None, alphabet, limits)
+    if table is None:
+        schema = _schema(constraint)
+        grammar = grammar_of(constraint) if schema is None else schema_grammar(schema)
+        followed = matcher(constraint, grammar, vocabulary, limits)
+        if constraint.kind in ("regex", "json_schema"):
+            table = _table(constraint, schema, alphabet, limits)
+            if table is not None and not agrees(table, followed.deep_copy(), vocabulary):
+                table = None
+    if table is not None:
+        if table.shortest(vocabulary.known)[0] == NEVER:
+            raise _unseen(constraint, table.missing(vocabulary.known), alphabet)
+        return Compiled(constraint, vocabulary, table.transitions(vocabulary.columns, vocabulary.known), None)
+    assert followed is not None
+    if not _has_text(constraint, followed, vocabulary):
+        raise constraint.refused("cannot be matched by any text of the characters this model has seen")
+    return Compiled(constraint, vocabulary, None, followed)
+
+
+def _schema(constraint: Constraint) -> object:
+    """The schema to be followed; None where there is none."""
+    if constraint.kind != "json_schema":
+        return None
+    schema = constraint.value()
+    if not isinstance(schema, dict):
+        raise constraint.refused("is no JSON schema; send a JSON object")
+    return closed(schema) if constraint.closed else schema
+
+
+def _table(constraint: Constraint, schema: object, alphabet: Alphabet, limits: Limits) -> Table | None:
+    """The table of a constraint, if it has one that is not too large."""
+    try:
+        return explore(Positions.of(_tree(constraint, schema, alphabet), limits.positions), limits)
+    except NotRegular:
+        return None
+
+
+def _tree(constraint: Constraint, schema: object, alphabet: Alphabet) -> Tree:
+    match constraint.kind:
+        case "choice":
+            return alphabet.texts(constraint.texts())
+        case "regex":
+            return regex_tree(constraint.source, alphabet)
+    return schema_tree(schema, alphabet)
+
+
+def agrees(table: Table, followed: LLMatcher, vocabulary: Vocabulary) -> bool:
+    """Whether llguidance allows the same in every state of a table, on the first way that leads there.
+
+    A table is a second reading of a pattern; it is used only where both readings are the same.
+    """
+    ways: list[list[tuple[int, int]]] = [[] for _ in table.next]  # (character, state) that are first reached from each
+    reached = {0}
+    order = deque([0])
+    while order:
+        state = order.popleft()
+        for mask, after in zip(table.classes, table.next[state], strict=True):
+            if after != NOWHERE and after not in reached and mask & vocabulary.known:
+                reached.add(after)
+                ways[state].append((next(bits(mask & vocabulary.known)), after))
+                order.append(after)
+    entered: list[tuple[int, int]] = [(-1, 0)]  # (character, state) to be entered; (-1, -1) goes one back
+    while entered:
+        character, state = entered.pop()
+        if state < 0:
+            followed.rollback(1)
+            continue
+        if character >= 0 and not followed.consume_token(character):
+            return False
+        if allowed(followed, vocabulary.known) != table.allowed(state) & vocabulary.known:
+            return False
+        if followed.is_accepting() != table.complete[state]:
+            return False
+        if character >= 0:
+            entered.append((-1, -1))
+        entered += ways[state]
+    return True
+
+
+def _has_text(constraint: Constraint, followed: LLMatcher, vocabulary: Vocabulary) -> bool:
+    """Whether a whole text is found among the first beginnings tried, or not all beginnings have been tried.
+
+    Raises ParameterError where llguidance gives one of them up as too much work.
+    """
+    waiting = deque([followed.deep_copy()])
+    for _ in range(PROBES):
+        if not waiting:
+            return False
+        one = waiting.popleft()
+        if one.is_accepting():
+            return True
+        following = allowed(one, vocabulary.known)
+        if one.is_error():
+            raise constraint.refused("takes more work than this program does for one; write a smaller one")
+        for character in bits(following):
+            after = one.deep_copy()
+            after.consume_token(character)
+            waiting.append(after)
+            if len(waiting) > PROBES:
+                return True
+    return True
+
+
+def _unseen(constraint: Constraint, missing: int, alphabet: Alphabet) -> ParameterError:
+    """The refusal of a pattern that no text of the model's characters matches."""
+    characters = [alphabet.characters[at] for at in bits(missing)]
+    shown = ", ".join(map(repr, characters[:NAMED])) + (", …" if len(characters) > NAMED else "")
+    needs = f": a text that matches needs {shown}" if characters else ""
+    return constraint.refused(f"cannot be matched by the characters this model has seen{needs}")

@@ -1,0 +1,127 @@
+"""Constraints in llguidance's words: grammars, matchers that follow a text, and its errors as sentences."""
+
+import json
+import re
+from typing import Any
+
+import numpy as np
+from llguidance import LLMatcher, LLParserLimits
+from llguidance.gbnf_to_lark import any_to_lark
+from numpy.typing import NDArray
+
+from model.constraints.constraint import Constraint, Limits
+from model.constraints.schema_tree import ESCAPES
+from model.constraints.vocabulary import Vocabulary
+from model.sampling.constraint import NOWHERE, Transitions, Walk
+
+COMPACT: Any = {
+    "whitespace_flexible": False,
+    "item_separator": ",",
+    "key_separator": ":",
+    "json_allowed_escapes": ESCAPES,
+}
+LONGEST_REASON = 300  # characters of an error of llguidance that are told
+
+FOLLOWS = np.array([[NOWHERE, 0]], np.int32)  # from the only state to itself, after a column that is allowed
+NEAR = np.zeros(1, np.int32)  # how far the end of such a text is, nobody knows: it is never in the way
+
+
+def grammar_of(constraint: Constraint) -> str:
+    """The grammar of a constraint, for `matcher`. Raises ParameterError where it is none."""
+    match constraint.kind:
+        case "regex":
+            return LLMatcher.grammar_from_regex(constraint.source)
+        case "choice":
+            texts = [json.dumps(text, ensure_ascii=False) for text in constraint.texts()]
+            return LLMatcher.grammar_from_lark("start: " + " | ".join(texts))
+        case "json_schema" | "json_object":
+            return schema_grammar({"type": "object"} if constraint.kind == "json_object" else constraint.value())
+        case "grammar":
+            try:
+                return LLMatcher.grammar_from_lark(any_to_lark(constraint.source))
+            except Exception as error:  # whatever its parser meets
+                raise constraint.refused(f"is no grammar ({_brief(str(error))}); see docs/constraints.md") from None
+        case "allowed_ids" | "bad_words":
+            raise ValueError(f"{constraint.kind} needs no grammar")
+
+
+def schema_grammar(schema: Any) -> str:
+    """The grammar of a JSON schema, compact; options of llguidance's own in it are not heard."""
+    if isinstance(schema, dict):
+        schema = {name: value for name, value in schema.items() if name != "x-guidance"}
+    return LLMatcher.grammar_from_json_schema(json.dumps(schema, ensure_ascii=False), overrides=COMPACT)
+
+
+def matcher(constraint: Constraint, grammar: str, vocabulary: Vocabulary, limits: Limits) -> LLMatcher:
+    """A matcher at the beginning of a text. Raises ParameterError where it is refused, saying why and where."""
+    bounds = LLParserLimits(
+        initial_lexer_fuel=limits.fuel,
+        step_lexer_fuel=limits.step_fuel,
+        max_lexer_states=limits.lexer_states,
+        verbose_errors=False,
+    )
+    made = LLMatcher(vocabulary.guide, grammar, log_level=0, limits=bounds)
+    if made.is_error():
+        raise constraint.refused(_reason(constraint, made.get_error()))
+    return made
+
+
+def allowed(made: LLMatcher, known: int) -> int:
+    """The characters that may follow, a bit for each."""
+    return int.from_bytes(made.compute_bitmask(), "little") & known
+
+
+def _reason(constraint: Constraint, error: str) -> str:
+    """What llguidance says, in one sentence."""
+    if constraint.kind == "regex" and (found := re.search(r"regex parse error:\n(.*)\nerror: (.+)", error, re.DOTALL)):
+        carets = next((line for line in found[1].splitlines() if set(line) <= set(" ^") and "^" in line), "")
+        where = f" at character {carets.index('^') - 3:,}" if carets and "\n" not in constraint.source else ""
+        return f"is no regular expression{where}: {_brief(found[2])}; see docs/constraints.md for what it may have"
+    place = re.match(r"at (\d+)\((\d+)\): (.*)", error, re.DOTALL)
+    if constraint.kind == "grammar" and place is not None:
+        return f"is no grammar at line {place[1]}, column {place[2]}: {_brief(place[3])}; see docs/constraints.md"
+    what = {"json_schema": "is no JSON schema that can be followed"}.get(constraint.kind, "cannot be followed")
+    return f"{what} ({_brief(place[3] if place else error)}); see docs/constraints.md for what it may have"
+
+
+def _brief(reason: str) -> str:
+    """The first line, not too long."""
+    line = reason.strip().partition("\n")[0].rstrip(".")
+    return line if len(line) <= LONGEST_REASON else line[:LONGEST_REASON] + "…"
+
+
+class MatcherWalk(Walk):
+    """Transitions of one state, the columns that may follow renewed after each; a draw must stop after every column."""
+
+    stepwise = True
+
+    def __init__(self, matcher: LLMatcher, vocabulary: Vocabulary, left: int) -> None:
+        self._matcher = matcher
+        self._vocabulary = vocabulary
+        classes, complete = np.zeros(len(vocabulary.columns), np.int32), np.zeros(1, np.int32)
+        super().__init__(Transitions(classes, FOLLOWS, NEAR, complete), left)
+
+    def take(self, column: int) -> bool:
+        """See `Walk.take`."""
+        if self.transitions.classes[column]:
+            self._matcher.consume_token(self._vocabulary.columns[column])
+        return super().take(column)
+
+    def _look(self) -> None:
+        """What may follow now. A text that cannot go on with this model's characters ends as one that was cut."""
+        mask = allowed(self._matcher, self._vocabulary.known)
+        self.transitions.classes[:] = _columns(mask, self._vocabulary)
+        self.transitions.complete[0] = self._matcher.is_accepting()
+        if not mask:
+            self.ended = "stop" if self.free else "length"
+        elif self.left <= 0:
+            self.ended = "length"
+
+
+def _columns(mask: int, vocabulary: Vocabulary) -> NDArray[np.int32]:
+    """1 for each column whose character is in a mask, 0 for the others (S,)."""
+    count = len(vocabulary.characters)
+    raw = np.frombuffer(mask.to_bytes(count // 8 + 1, "little"), np.uint8)
+    bits = np.zeros(count + 1, np.int32)  # one more, which columns without a character read
+    bits[:count] = np.unpackbits(raw, bitorder="little")[:count]
+    return bits[vocabulary.column_bits]

@@ -1,0 +1,196 @@
+"""Constraints compiled: which have exact tables, what is refused and how it is said, and that llguidance agrees."""
+
+import json
+import re
+from typing import Any
+
+import jsonschema
+import pytest
+
+from model.constraints.compiling import compiled
+from model.constraints.constraint import Constraint, Kind, Limits
+from model.constraints.vocabulary import Vocabulary
+from model.decoding.decoder import Decoder
+from model.errors import ParameterError
+from tests.model.constraints.written import VOCABULARY, constraint, write
+from tests.model.small import small_checkpoint
+
+FIVE_FIELDS: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "name": {"type": "string", "maxLength": 20},
+        "age": {"type": "integer", "minimum": 0, "maximum": 120},
+        "email": {"type": "string", "minLength": 3},
+        "tags": {"type": "array", "items": {"enum": ["red", "green", "blue"]}, "maxItems": 3},
+        "active": {"type": "boolean"},
+    },
+    "required": ["name", "age", "email", "tags", "active"],
+}
+NULLS = {name: {"type": "null"} for name in "abc"}
+REGULAR: tuple[Any, ...] = (
+    FIVE_FIELDS,
+    {"type": "string"},
+    {"type": "number"},
+    *({"type": "integer", "minimum": low} for low in (-77, 0, 7, 1000)),
+    *({"type": "integer", "maximum": high} for high in (-77, -1, 0, 77)),
+    *(
+        {"type": "integer", "minimum": low, "maximum": high}
+        for low, high in ((-15, 1203), (3, 3), (-40, -7), (98, 1002))
+    ),
+    {"type": ["string", "null"], "maxLength": 3},
+    {"const": 'a"b\\é'},
+    {"enum": [1, "x", None, True, {"a": [1]}]},
+    {"type": "array", "items": {"type": "integer"}, "minItems": 2},
+    {"type": "array", "items": {"type": "null"}, "minItems": 1, "maxItems": 4},
+    {"type": "array", "items": {"type": "boolean"}, "maxItems": 0},
+    {"type": "object", "properties": NULLS},
+    {"type": "object", "properties": NULLS, "required": ["b"]},
+    {"type": "object", "properties": {}, "additionalProperties": False},
+    {"$defs": {"word": {"type": "string", "maxLength": 4}}, "type": "array", "items": {"$ref": "#/$defs/word"}},
+    {"anyOf": [{"type": "string", "minLength": 2}, {"type": "integer"}]},
+    {"type": "string", "pattern": r"^[a-z]{2,4}\d$"},
+    *({"type": "string", "format": name} for name in ("date", "time", "date-time", "uuid", "ipv4")),
+)
+STEP_BY_STEP: tuple[Any, ...] = (
+    {"type": "object"},
+    {"type": "number", "minimum": 2, "maximum": 9.5},
+    {"type": "string", "format": "email"},
+    {"type": "array", "items": {"type": "integer"}, "prefixItems": [{"type": "string"}]},
+    {"$ref": "#/$defs/a", "$defs": {"a": {"type": "array", "items": {"anyOf": [{"$ref": "#/$defs/a"}, {"const": 1}]}}}},
+    {"type": "object", "properties": {"a": {"type": "integer"}}, "additionalProperties": {"type": "boolean"}},
+)
+
+
+def refusal(kind: Kind, source: str, **limits: int) -> str:
+    with pytest.raises(ParameterError) as error:
+        compiled(Constraint(kind, source, "field"), VOCABULARY, Limits(**limits))
+    assert error.value.parameter == "field"
+    return str(error.value)
+
+
+@pytest.mark.parametrize("schema", REGULAR, ids=json.dumps)
+def test_a_schema_of_ordinary_size_has_a_table_that_llguidance_agrees_with(schema: Any) -> None:
+    assert constraint("json_schema", json.dumps(schema)).exact
+
+
+@pytest.mark.parametrize("schema", [*REGULAR, *STEP_BY_STEP], ids=json.dumps)
+def test_texts_of_a_schema_are_valid(schema: Any) -> None:
+    asked = constraint("json_schema", json.dumps(schema))
+    for seed in range(6):
+        found = write(asked, max_tokens=90, seed=seed, temperature=1.5)
+        if asked.exact or found.finish_reason == "stop":
+            jsonschema.validate(json.loads(found.text), schema)
+
+
+@pytest.mark.parametrize("schema", STEP_BY_STEP, ids=json.dumps)
+def test_what_has_no_table_is_followed_step_by_step(schema: Any) -> None:
+    assert not constraint("json_schema", json.dumps(schema)).exact
+
+
+def test_an_object_that_lists_its_properties_has_no_others_unless_it_says_so() -> None:
+    schema = {"type": "object", "properties": {"a": {"type": "null"}}, "required": ["a"]}
+    assert write(constraint("json_schema", json.dumps(schema))).text == '{"a":null}'
+    opened = json.dumps({**schema, "additionalProperties": {"type": "null"}})
+    texts = {write(constraint("json_schema", opened), seed=seed).text for seed in range(9)}
+    assert any(text.startswith('{"a":null,"') for text in texts)
+
+
+@pytest.mark.parametrize(
+    ("kind", "source", "sentence"),
+    [
+        ("regex", "a(", r"field is no regular expression at character 2: unclosed group; .*"),
+        ("regex", r"ab\p{No}[", r"field is no regular expression at character \d: .*"),
+        ("regex", "a(?=b)", r".* at character 2: look-around, .* is not supported; .*"),
+        ("regex", "ü+", r"field cannot be matched by the characters .* has seen: a text that matches needs 'ü'\."),
+        ("regex", r"Ж(a|ü)Ω", r".* a text that matches needs 'Ж', 'Ω'\."),
+        ("regex", r"\p{Cyrillic}", r"field cannot be matched by any text of the characters this model has seen\."),
+        ("regex", "[^\\s\\S]", r"field cannot be matched .*"),
+        ("regex", "a" * 9000, r"field has 9,000 characters; send at most 8,192\."),
+        ("regex", "(" * 40 + "a" + ")" * 40, r"field nests more than 32 groups deep; .*"),
+        ("regex", "((a{100}){100}){100}{100}", r"field .*"),
+        ("choice", "[]", r"field is no list of texts; .*"),
+        ("choice", '["a", ""]', r"field is no list of texts; .*"),
+        ("choice", '["a", 1]', r"field is no list of texts; .*"),
+        ("choice", '["ж", "дa"]', r".* needs '[жд]'\."),
+        ("json_schema", "{", r"field is no JSON at character 1 .*"),
+        ("json_schema", "[1]", r"field is no JSON schema; send a JSON object\."),
+        ("json_schema", '{"a":' * 40 + "1" + "}" * 40, r"field is no JSON \(it nests more than 32 deep\); .*"),
+        (
+            "json_schema",
+            '{"type":"nothing"}',
+            r"field is no JSON schema that can be followed \(Invalid type: nothing\); .*",
+        ),
+        ("json_schema", '{"$ref":"http://127.0.0.1:9/schema"}', r"field is no JSON schema that can be followed \(.*"),
+        ("json_schema", '{"$ref":"#/$defs/none"}', r"field is no JSON schema that can be followed \(.*"),
+        ("json_schema", '{"$ref":"#/$defs/a","$defs":{"a":{"$ref":"#/$defs/a"}}}', r"field .*"),
+        ("json_schema", '{"type":"string","minLength":5,"maxLength":2}', r".*\(Unsatisfiable schema: .*"),
+        ("json_schema", '{"type":"integer","minimum":5,"maximum":2}', r".*\(Unsatisfiable schema: .*"),
+        ("json_schema", '{"const":"' + "a" * 200_000 + '"}', r"field has 200,\d+ characters; send at most 65,536\."),
+        ("json_schema", "false", r"field is no JSON schema; send a JSON object\."),
+        ("grammar", 'start: "a" none', r'field is no grammar at line 1, column 8: unknown name: "none"; .*'),
+        ("grammar", "root ::= (", r"field is no grammar \(Expected '\)' at line 1, .*"),
+        ("allowed_ids", '["a"]', r"field is no list of ids; .*"),
+        ("allowed_ids", "[5, 99999]", r"field has no id that this model draws; .*"),
+        ("bad_words", json.dumps(VOCABULARY.characters), r"field leaves no character to be drawn; .*"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_what_cannot_be_followed_is_refused_in_a_sentence(kind: Kind, source: str, sentence: str) -> None:
+    assert re.fullmatch(sentence, refusal(kind, source)), refusal(kind, source)
+
+
+def test_a_model_without_braces_writes_no_json() -> None:
+    checkpoint = small_checkpoint()
+    vocabulary = Vocabulary(checkpoint.tokenizer, Decoder(checkpoint).ids)
+    with pytest.raises(ParameterError, match="cannot be matched by any text"):
+        compiled(Constraint("json_object", "", "response_format"), vocabulary)
+    schema = {"type": "object", "properties": {"a": {"const": None}}, "required": ["a"]}
+    with pytest.raises(ParameterError, match=re.escape("""needs '"', ':', '{', '}'""")):
+        compiled(Constraint("json_schema", json.dumps(schema), "response_format"), vocabulary)
+
+
+def test_the_least_max_tokens_is_named() -> None:
+    asked = constraint("regex", r"\d{4}-\d{2}-\d{2}")
+    with pytest.raises(ParameterError, match=r"max_tokens is 9; .* has 10: choose at least that") as error:
+        asked.check(9)
+    assert error.value.parameter == "max_tokens"
+    asked.check(10)
+
+
+@pytest.mark.parametrize(
+    ("kind", "source", "exact"),
+    [
+        ("regex", "[ab]*a[ab]{20}", False),
+        ("regex", "(.{0,500}){0,5}x", False),
+        ("regex", "(a|b|c)*(d|e)*" * 500, False),
+        ("regex", "|".join(f"word{number}" for number in range(800)), True),
+        ("choice", json.dumps([f"{number:05}" for number in range(6000)]), True),
+        ("choice", json.dumps(["a" * length for length in range(1, 200)]), False),
+        ("json_schema", json.dumps({"type": "string", "maxLength": 60_000}), False),
+        ("json_schema", json.dumps({"enum": [f"{number:05}" for number in range(3000)]}), True),
+        ("grammar", 'start: "a" start? "b"', False),
+        ("grammar", 'root ::= "[" (root ("," root)*)? "]"', False),
+        ("grammar", "start: /[ab]*a[ab]{200}/", False),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_large_and_recursive_patterns_are_followed(kind: Kind, source: str, exact: bool) -> None:
+    asked = constraint(kind, source)
+    assert asked.exact is exact
+    assert asked.nbytes < 2 << 20
+    found = write(asked, max_tokens=80)
+    assert found.text or source.startswith("(a|b|c)*")
+
+
+@pytest.mark.parametrize(
+    ("kind", "source"),
+    [
+        ("regex", "((a{100}){100}){100}"),
+        ("grammar", "start: a0\n" + "\n".join(f"a{at}: a{at + 1} a{at + 1}" for at in range(40)) + '\na40: "x"'),
+        ("grammar", "root ::= " + "(" * 20_000),
+        ("choice", json.dumps([f"{number:05}" for number in range(8000)])),
+    ],
+    ids=lambda value: value[:40],
+)
+def test_what_would_take_too_much_is_refused(kind: Kind, source: str) -> None:
+    assert re.search(r"more work|32 groups|send at most", refusal(kind, source))
