@@ -22,13 +22,14 @@ from service.errors import Draining, EngineStopped, SettingsError
 from service.monitoring import logs
 from service.security.api_keys import ApiKeys
 from service.settings import Settings, is_loopback
-from service.transport.connections import bounded
+from service.transport.connections import Doors, bounded
 from service.transport.startup_gate import Gate
 from service.transport.tls import secured, tls_context
 
 logger = logging.getLogger(__name__)
 
 BACKLOG = 2048  # connections that wait to be taken
+ACCEPTED = 8  # connections that are taken in one pass of the event loop, of each port
 OPEN = (
     "OPEN TO EVERYONE. Listening on %s: everyone who can reach %s can use this server; it asks for no key. "
     "Give it keys with --api-keys-file or UNROLL_API_KEYS_FILE."
@@ -67,6 +68,8 @@ class DrainingServer(uvicorn.Server):
         if self._hang_up is not None and threading.current_thread() is threading.main_thread():
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._reload)
         await super().startup(sockets)
+        for one in sockets or ():
+            one.listen(BACKLOG)  # asyncio lets as many wait as it takes in one pass
 
     def _reload(self) -> None:
         """In a thread of its own: what is read may lie where reading takes long."""
@@ -118,9 +121,12 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def make_server(gate: Gate, settings: Settings, hang_up: Callable[[], None] | None = None) -> DrainingServer:
+def make_server(
+    gate: Gate, settings: Settings, hang_up: Callable[[], None] | None = None, management: int | None = None
+) -> DrainingServer:
     """The server of an application behind its gate; its `run` takes the sockets to serve on.
 
+    management: the port of that socket which answers only for health and metrics.
     Raises SettingsError where the certificate cannot be used.
     """
     context = tls_context(settings)
@@ -129,16 +135,18 @@ def make_server(gate: Gate, settings: Settings, hang_up: Callable[[], None] | No
         if gate.app is not None:
             gate.app.state.metrics.refused(code)
 
-    plain = bounded(settings, refused)
+    doors = Doors(settings, management)
+    plain = bounded(settings, doors, refused)
     config = uvicorn.Config(
         gate,
-        http=plain if context is None else secured(context, settings, plain),
+        http=plain if context is None else secured(context, settings, doors, plain),
         loop="asyncio",
         log_config=None,
         log_level=max(logging.WARNING, logging.getLogger().level),
         access_log=False,
         server_header=False,
         lifespan="on",
+        backlog=ACCEPTED,
         ws="none",
         proxy_headers=settings.trusted_proxies is not None,
         forwarded_allow_ips=settings.trusted_proxies,
@@ -177,7 +185,12 @@ def run(settings: Settings, announce: Callable[[FastAPI, str], None]) -> None:
         logger.warning(OPEN, host, url)
     gate = Gate(partial(create_app, settings, keys=keys))
     gate.when_open(lambda app: announce(app, url))
-    make_server(gate, settings, keys.reload).run(sockets=[listener])
+    listeners, management = [listener], None
+    if settings.management_port is not None:
+        listeners.append(listen(settings.host, settings.management_port))
+        management = listeners[1].getsockname()[1]
+        logger.info("Health and metrics are also told on port %d, to connections of its own.", management)
+    make_server(gate, settings, keys.reload, management).run(sockets=listeners)
     if gate.error is not None:
         raise gate.error
     if gate.app is not None and gate.app.state.engine.died:

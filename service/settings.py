@@ -165,6 +165,21 @@ class Settings:
     max_connections: int = setting(
         2_048, "Most open connections; more are asked to come back.", CONNECTIONS, least=1, most=1_000_000
     )
+    max_address_connections: int = setting(
+        1_024,
+        "Connections of one address, or one IPv6 network (/64); those beyond may only ask how the server is. 0 sets no "
+        "limit, as for the proxies of trusted_proxies.",
+        CONNECTIONS,
+        least=0,
+        most=1_000_000,
+    )
+    management_port: int | None = setting(
+        None,
+        "TCP port for health and metrics alone, with connections of its own, on the same address. [default: none]",
+        CONNECTIONS,
+        least=0,
+        most=65_535,
+    )
     max_header_bytes: int = setting(
         16_384, "Most bytes of the headers of a request.", CONNECTIONS, least=512, most=1 << 20
     )

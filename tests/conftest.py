@@ -15,9 +15,9 @@ from tests.model.small import small_checkpoint
 # start and end with it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# Tests that train do so on a core each beside one another: two that take all cores mostly wait for each other.
-if "PYTEST_XDIST_WORKER" in os.environ:
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
+# One thread of PyTorch's kernels a test process: with more they wait for each other in every operation, and for hours
+# where another process takes a core. Tests of several threads ask for them by number.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # The same examples on every run and every machine, however slow: a failure is a defect, never the weather.
 settings.register_profile(

@@ -1,4 +1,4 @@
-"""What a run was worth: its best checkpoint measured on held-out text, its card, curves and report written."""
+"""The results of a run: its best checkpoint measured on held-out text, and its card, curves and report."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -40,7 +40,7 @@ from training.report.sample_texts import CopiedText
 SHARE, COLD_SHARE, SURPRISE_SHARE = 0.02, 0.01, 0.005
 FITTING = 4  # readings of the fitted text until its temperature is found, and one that learns nothing
 REPORTING = 3.0  # seconds: what was copied, a held-out page, cards, curves and report
-IN_A_HURRY = 1 << 16  # ids of each part scored after a run that was stopped early: somebody waits for it to end
+IN_A_HURRY = 1 << 16  # ids of each part scored after a run that was stopped early: a user waits for it to end
 SURPRISED = 1 << 20  # ids of the validation part among which passages are sought
 SECONDS_IN_A_HURRY = 2.0  # for cold windows and for surprise, each
 
@@ -64,7 +64,7 @@ class Provenance:
 
 @dataclass(frozen=True)
 class Results:
-    """What a finished run says of itself.
+    """The results of a finished run.
 
     figures: of the best checkpoint, carried and cold, by part and protocol. copied: what a sample copies, in words.
     notes: what a reader should know, in sentences, those on the run's curves included.
@@ -138,7 +138,7 @@ def leave_results(run: FinishedRun, provenance: Provenance, scored: int) -> Resu
 
 
 def _calibrated(run: FinishedRun, best: Checkpoint, scored: int) -> Checkpoint:
-    """The checkpoint with its logits scaled as predicts the validation part best, once its run is complete."""
+    """The checkpoint with its logits scaled to predict the validation part best, where the run is complete."""
     if not run.config.fit_temperature or run.stopped_early or FITTED in best.training:
         return best
     network = from_tensors(best.config, best.tensors).to(run.device)
@@ -193,7 +193,7 @@ def _shown(sample: Ids, judged: Copied, best: Checkpoint) -> CopiedText:
 
 
 def _draw(run: FinishedRun, data: ReportData) -> None:
-    """Curves and report. Raises TrainingError when the disk refuses; the checkpoints are then written already."""
+    """Write curves and report. Raises TrainingError when the disk refuses; the checkpoints are written before."""
     drawn = curves_svg(data.validations, run.best_step)
     try:
         replace_file(run.folder / CURVES, drawn.encode())

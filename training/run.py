@@ -1,4 +1,4 @@
-"""A whole run: prepare the corpus, plan, train, measure what came out, and leave it in a folder."""
+"""A whole run: prepare the corpus, plan, train, measure the best checkpoint, and leave all of it in a folder."""
 
 import shlex
 import signal
@@ -24,6 +24,7 @@ from training.loop.run_record import RunRecord, read_record, write_record
 from training.loop.run_state import FOLDER, RunState, newest
 from training.loop.trainer import Trainer
 from training.monitoring.metrics_file import MetricsFile
+from training.monitoring.speed_watcher import SpeedWatcher
 from training.monitoring.terminal import TerminalWatcher
 from training.planning.machine import check_precision, choose_device, machine
 from training.planning.plan import make_plan
@@ -55,7 +56,7 @@ def run(request: Request, console: Console, started: float) -> FinishedRun:
     grown = None if base is None else fits(base, prepared.tokenizer)
     plan = make_plan(request.overrides, prepared.tokenizer.size, spelt(counts), device, grown)
     show_plan(console, plan, prepared, parts, device)
-    record = RunRecord.of(request, plan.config, prepared, base)
+    record = RunRecord.of(request, plan, prepared, base)
     write_record(out, record, extending)
     _forget_state(out)
     initial_weights = InitialWeights(counts, base)
@@ -63,9 +64,9 @@ def run(request: Request, console: Console, started: float) -> FinishedRun:
 
 
 def resume(out: Path, console: Console, started: float) -> FinishedRun:
-    """Go on with a run as if nothing had happened since it was last saved.
+    """Continue a run as if nothing had happened since it was last saved.
 
-    Raises TrainingError where the folder holds no run, its corpus is another by now, or what was saved is damaged.
+    Raises TrainingError where the folder holds no run, the corpus has changed, or the saved state is damaged.
     """
     keep_buffers()
     record, extending = read_record(out)
@@ -80,7 +81,7 @@ def resume(out: Path, console: Console, started: float) -> FinishedRun:
         )
     parts = split(prepared.ids, record.scheme)
     console.print(f"Resuming {out} on {device.type}.", highlight=False, markup=False, soft_wrap=True)
-    # What was saved goes over the weights a run begins with, so that even those of a base need not be there any more.
+    # A saved state replaces the initial weights: then the checkpoint that was trained on may be gone.
     initial_weights = InitialWeights(
         count_ids(parts.train, prepared.tokenizer.size), None if saved else record.base_checkpoint()
     )
@@ -120,9 +121,10 @@ def _train(run: _Run) -> FinishedRun:
     if (saved := newest(out)) is not None:
         trainer.resume(*saved)
     state = trainer.state
-    terminal = TerminalWatcher(console, trainer.budget.progress(state.ids, trainer.elapsed()))
+    terminal = TerminalWatcher(console, trainer.seconds_left)
+    speed = SpeedWatcher(out, record.characters_per_second, trainer.characters, trainer.tell)
     log = _tensorboard(run, state)
-    trainer.watchers = [_metrics(run, state), terminal, *([log] if log else [])]
+    trainer.watchers = [_metrics(run, state), terminal, speed, *([log] if log else [])]
     provenance = Provenance(
         run.prepared.facts,
         machine(run.device),
@@ -133,7 +135,7 @@ def _train(run: _Run) -> FinishedRun:
         try:
             with terminal:
                 trainer.run()
-        except TrainingError:  # a lost run's best checkpoint is worth measuring, too
+        except TrainingError:  # the best checkpoint of a lost run is worth measuring, too
             if trainer.state.validations and not trainer.unsaved:
                 leave_results(trainer.finished(), provenance, scored)
             raise
@@ -142,11 +144,19 @@ def _train(run: _Run) -> FinishedRun:
                 log.close()
                 if log.ended:
                     trainer.tell(log.ended)
+        ended = "Stopped early, saved" if trainer.stopped_early else _ending(trainer, speed)
         console.print("Scoring the best checkpoint …", highlight=False)
         finished = trainer.finished()
         results = leave_results(finished, provenance, scored)
-    show_outcome(console, finished, results)
+    show_outcome(console, finished, results, ended)
     return finished
+
+
+def _ending(trainer: Trainer, speed: SpeedWatcher) -> str:
+    """How the run ended, in a few words: by its budget of time, or with all that it was to read."""
+    ids = trainer.budget.ids
+    in_time = trainer.budget.seconds is None or trainer.elapsed() < trainer.budget.seconds
+    return speed.ending(trainer.state.step, trainer.speed(), in_time or (ids is not None and trainer.state.ids >= ids))
 
 
 def _metrics(run: _Run, state: RunState) -> MetricsFile:
@@ -159,7 +169,7 @@ def _metrics(run: _Run, state: RunState) -> MetricsFile:
 
 
 def _tensorboard(run: _Run, state: RunState) -> "TensorBoardLog | None":
-    """The log the user asked for; its library is loaded for nobody else."""
+    """The log, where the user asked for it; only then its library is loaded."""
     if not run.record.tensorboard:
         return None
     from training.monitoring.tensorboard_log import TensorBoardLog
@@ -168,7 +178,7 @@ def _tensorboard(run: _Run, state: RunState) -> "TensorBoardLog | None":
 
 
 def _forget_state(out: Path) -> None:
-    """Remove what an earlier run in the same folder would be resumed from."""
+    """Remove the saved state of an earlier run in the same folder."""
     for left in (out / FOLDER).glob("*.safetensors"):
         left.unlink()
 

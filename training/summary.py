@@ -1,4 +1,4 @@
-"""What a run prints of its plan before it begins, and of its results when it ends."""
+"""The lines that a run prints: its plan before it begins, its results when it ends."""
 
 import shlex
 from pathlib import Path
@@ -17,7 +17,7 @@ from training.results import Results
 
 
 def show_plan(console: Console, plan: Plan, prepared: Prepared, parts: Split, device: torch.device) -> None:
-    """Print what is going to be trained on what."""
+    """Print the plan and the corpus."""
     config, network = plan.config, plan.config.network
     budget = [f"{config.minutes:g} minutes"] if config.minutes else []
     budget += [f"{config.epochs:g} passes"] if config.epochs else []
@@ -42,9 +42,8 @@ def show_plan(console: Console, plan: Plan, prepared: Prepared, parts: Split, de
     console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
 
 
-def show_outcome(console: Console, run: FinishedRun, results: Results) -> None:
-    """Print how it ended and what to do with it."""
-    ended = "Stopped early, saved" if run.stopped_early else "Done"
+def show_outcome(console: Console, run: FinishedRun, results: Results, ended: str) -> None:
+    """Print how the run ended, its figures, and the commands to use it. ended: in a few words."""
     console.print(f"{ended}: {run.step:,} steps, best at step {run.best_step:,}.", highlight=False)
     for part, score in results.figures.items():
         console.print(

@@ -1,11 +1,14 @@
 """Who counts as one caller: the holder of a key, an IPv4 address, or a network of IPv6 that one customer has."""
 
 import ipaddress
+from collections.abc import Callable
+from contextlib import suppress
 from functools import lru_cache
 
 from starlette.types import Scope
 
 from service.request_context import request_context
+from service.settings import listed
 
 HOST_BITS = 64  # of an IPv6 address: every customer has as many addresses, and may use another for each request
 LONGEST = 64  # characters of what is no address, as a proxy may name a client
@@ -23,6 +26,27 @@ def network_of(address: str) -> str:
     if parsed.ipv4_mapped is not None:
         return str(parsed.ipv4_mapped)
     return str(ipaddress.IPv6Address(int(parsed) >> HOST_BITS << HOST_BITS))
+
+
+def among(addresses: str | None) -> Callable[[str], bool]:
+    """Whether an address is one of those between commas: addresses, networks such as 10.0.0.0/8, or * for all."""
+    names = listed(addresses or "")
+    networks = []
+    for name in names:
+        with suppress(ValueError):
+            networks.append(ipaddress.ip_network(name, strict=False))
+
+    @lru_cache(4096)
+    def found(address: str) -> bool:
+        if "*" in names or address in names:
+            return True
+        try:
+            parsed = ipaddress.ip_address(address.partition("%")[0])
+        except ValueError:
+            return False
+        return any(parsed in network for network in networks)
+
+    return found
 
 
 def caller_of(scope: Scope) -> bytes | str:

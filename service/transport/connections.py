@@ -22,16 +22,21 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from service.api.error_responses import INVALID, RETRY_AFTER, Failure, openai_shape
 from service.security.auth import PUBLIC
+from service.security.callers import among
 from service.security.security_headers import HEADERS
 from service.settings import Settings
+from service.transport.places import Places
 from service.transport.sockets import fitting, watch_peer
 from service.transport.staged_transport import StagedTransport
+from service.transport.turns import HeldFlow, Parser, Turns
 
 PROBES = (*sorted(PUBLIC), "/metrics")  # what may be asked when all places are taken
 
 SPARE = 32  # connections beyond the limit, for probes: more than come at once from what watches a server
 SPARE_SECONDS = 1.0  # for the headers of such a one, so that a client who takes them all must connect anew each second
-TOLD = 256  # connections beyond these that are told so; the rest are cut off, since each open one costs a descriptor
+TOLD = 256  # connections beyond these; then the oldest silent one is cut off for each new one, for want of descriptors
+PRESSED_SECONDS = 0.1  # for the headers where there are more than SPARE: a probe sends them as it connects
+MANAGEMENT = 64  # connections of the management port
 
 MOST_HEADERS = 100  # of a request, as in Apache and Go; browsers send twenty
 SMALL_REST = 65_536  # bytes of a body, still on their way after an answer, that are read so the connection can stay
@@ -44,6 +49,15 @@ CROWDED = Failure(
     "All the connections this server takes are open; try again in a moment.",
     "server_error",
     "too_many_connections",
+)
+CROWDED_ADDRESS = Failure(
+    429,
+    "All the connections this server takes from one address are open; close some, or try again in a moment.",
+    "rate_limit_error",
+    "too_many_connections",
+)
+NOT_HERE = Failure(
+    404, "This port answers only /health, /health/live, /health/ready and /metrics.", INVALID, "not_found"
 )
 LATE = Failure(
     408, "The headers of a request did not come in time; send them at once.", INVALID, "headers_too_slow"
@@ -60,50 +74,86 @@ OnRefusal = Callable[[str], None]
 """Told the code of each answer that is given here and never reaches the application."""
 
 
-def bounded(settings: Settings, on_refusal: OnRefusal | None = None) -> type["Connection"]:
-    """What makes a connection, for `http` of uvicorn.Config. Of `max_connections` it keeps what fits the process."""
-    most = fitting(settings.max_connections, beside=SPARE + TOLD)
-    return cast("type[Connection]", partial(Connection, settings, most, on_refusal or _ignore))
+class Doors:
+    """What all connections of a server share: their places, those of the management port, and turns to parse.
+
+    management: the number of that port; None = there is none.
+    """
+
+    def __init__(self, settings: Settings, management: int | None = None) -> None:
+        beyond = SPARE + TOLD
+        most = fitting(settings.max_connections, beside=beyond + (MANAGEMENT if management is not None else 0))
+        each = settings.max_address_connections
+        self.public = Places(most, each, beyond, among(settings.trusted_proxies))
+        self.management = Places(MANAGEMENT - SPARE, 0, SPARE)
+        self.management_port = management
+        self.turns = Turns()
+        self.management_turns = Turns()
+
+    def is_management(self, transport: asyncio.BaseTransport) -> bool:
+        """Whether a connection came by the management port."""
+        if self.management_port is None:
+            return False
+        name = transport.get_extra_info("sockname")
+        return isinstance(name, tuple) and name[1] == self.management_port
+
+    def places(self, transport: asyncio.BaseTransport) -> Places:
+        """Where a connection is counted."""
+        return self.management if self.is_management(transport) else self.public
+
+
+def bounded(settings: Settings, doors: Doors, on_refusal: OnRefusal | None = None) -> type["Connection"]:
+    """What makes a connection, for `http` of uvicorn.Config."""
+    return cast("type[Connection]", partial(Connection, settings, doors, on_refusal or _ignore))
 
 
 class Connection(H11Protocol):
     """A connection of a stranger. Overridden are only the methods where uvicorn waits or holds without a bound."""
 
     def __init__(
-        self, settings: Settings, most: int, on_refusal: OnRefusal, config: Any, *args: Any, **named: Any
+        self, settings: Settings, doors: Doors, on_refusal: OnRefusal, config: Any, *args: Any, **named: Any
     ) -> None:
         super().__init__(config, *args, **named)
-        self.conn = h11.Connection(h11.SERVER, settings.max_header_bytes)
+        self.conn: Parser = Parser(settings.max_header_bytes)
+        self.flow: HeldFlow
         self.timeout_keep_alive = cast("int", settings.idle_seconds)
         self.app: Any = self._answer  # around the application, where a request has headers and an answer has pieces
         self._application: ASGIApp = config.loaded_app
         self._settings = settings
-        self._most = most
+        self._doors = doors
         self._on_refusal = on_refusal
+        self._places = doors.public
+        self._turns = doors.turns
+        self._management = False
         self._spare = False
         self._refused = False
+        self._left = False  # whether it waits for its turn to parse
         self._ahead = bytearray()  # came while a request is being answered, or before the connection was made
         self._owed: asyncio.TimerHandle | None = None
         self._untaken: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Take the connection, or refuse it; uvicorn takes all, and gives a client for ever to say something."""
+        """Take the connection; uvicorn gives a client for ever to say something."""
         seconds = self._settings.send_seconds
         super().connection_made(StagedTransport(transport, self._may_send, seconds))
+        self.flow = HeldFlow(self.transport)
         self.transport.set_write_buffer_limits(WRITE_BUFFER)
         watch_peer(transport, seconds)
-        crowd = len(self.connections) - self._most
-        self._spare = crowd > 0
-        if crowd > SPARE + TOLD:
-            self.transport.abort()
-        elif crowd > SPARE:
-            self._refuse(CROWDED)
-        else:
-            self._take_ahead()
-            self._watch()
+        if self._doors.is_management(transport):
+            self._management, self._turns = True, self._doors.management_turns
+        self._places = self._doors.places(transport)
+        self._spare = not self._places.enter(self, self.client[0] if self.client else "")
+        self._take_ahead()
+        self._watch()
+
+    def cut_off(self) -> None:
+        """End at once, so that another may come."""
+        self._places.leave(self)
+        self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection with its timers; uvicorn keeps it until they have run, where the peer reset it."""
+        self._places.leave(self)
         for timer in (self._owed, self._untaken):
             if timer is not None:
                 timer.cancel()
@@ -120,11 +170,34 @@ class Connection(H11Protocol):
         at, most = 0, self._settings.max_header_bytes
         while at < len(data):
             size = most
-            if self.conn.their_state is h11.IDLE:
+            if self._left:
+                size = len(data)  # all that waits is kept
+            elif self.conn.their_state is h11.IDLE:
                 size = max(1, most + 1 - len(self.conn.trailing_data[0]))
             self._take(data[at : at + size])
             at += size
         self._watch()
+
+    def handle_events(self) -> None:
+        """Parse what has come, at once or when it is this connection's turn; uvicorn parses all of it in one go."""
+        if not self._left:
+            self._left = True
+            self._turns.take(self._parse)
+
+    def _parse(self, seconds: float) -> bool:
+        if self.transport.is_closing():
+            self._left = False
+            return False
+        self.conn.begin(seconds)
+        super().handle_events()
+        self._left = self.conn.cut and not self.transport.is_closing()
+        if self._left:
+            self.flow.hold()
+            return True
+        self.flow.let_go()
+        self._take_ahead()
+        self._watch()
+        return False
 
     def _take(self, data: bytes) -> None:
         """Parse some bytes, keep them for later, or drop what belongs to no request that will be answered.
@@ -134,7 +207,7 @@ class Connection(H11Protocol):
         state = self.conn.their_state
         if self.transport is not None and (self.transport.is_closing() or state in (h11.MUST_CLOSE, h11.ERROR)):
             return
-        if self.transport is not None and state in (h11.IDLE, h11.SEND_BODY):
+        if self.transport is not None and not self._left and state in (h11.IDLE, h11.SEND_BODY):
             super().data_received(data)
             return
         self._ahead += data
@@ -142,6 +215,8 @@ class Connection(H11Protocol):
             self.flow.pause_reading()
 
     def _take_ahead(self) -> None:
+        if self._left or self.conn.their_state not in (h11.IDLE, h11.SEND_BODY):
+            return
         ahead, self._ahead = bytes(self._ahead), bytearray()
         if ahead:
             self.data_received(ahead)
@@ -172,13 +247,24 @@ class Connection(H11Protocol):
             self._owed = None
         elif owes and self._owed is None:
             seconds = self._settings.header_seconds
-            self._owed = self.loop.call_later(min(seconds, SPARE_SECONDS) if self._spare else seconds, self._overdue)
+            if self._spare:
+                seconds = min(seconds, PRESSED_SECONDS if self._pressed else SPARE_SECONDS)
+            self._owed = self.loop.call_later(seconds, self._overdue)
+
+    @property
+    def _pressed(self) -> bool:
+        """Whether more connections wait beyond the limit than probes need."""
+        return self._places.idle > SPARE
+
+    @property
+    def _crowded(self) -> Failure:
+        return CROWDED if len(self._places) > self._places.most else CROWDED_ADDRESS
 
     def _overdue(self) -> None:
         if self.transport.is_closing():
             return
         if self.conn.their_state is h11.IDLE:
-            self._refuse(LATE)
+            self._refuse(self._crowded if self._spare and self._pressed else LATE)
         else:
             self.transport.close()
 
@@ -240,7 +326,7 @@ class Connection(H11Protocol):
         """Let the application answer, or not; its answer is sent in pieces that a reader has to take one by one."""
 
         async def pieces(message: Message) -> None:
-            if message["type"] == "http.response.start" and self._rest_is_long():
+            if message["type"] == "http.response.start" and self._rest_is_long(message["status"]):
                 message = {**message, "headers": [*message.get("headers", ()), CLOSE_HEADER]}
             body = message.get("body", b"")
             for at in range(0, len(body) - PIECE, PIECE):
@@ -248,9 +334,12 @@ class Connection(H11Protocol):
             last = max(0, (len(body) - 1) // PIECE * PIECE)
             await send({**message, "body": body[last:]} if last else message)
 
+        self._places.busy(self)
         failure = self._objection(scope)
         if failure is None:
             await self._application(scope, receive, pieces)
+            if self._spare and not self.transport.is_closing():
+                self._places.rest(self)
             return
         self._on_refusal(failure.code or "")
         answer = refusal(failure)
@@ -267,14 +356,20 @@ class Connection(H11Protocol):
             return LARGE
         if {b"content-length", b"transfer-encoding"} <= {name for name, _ in headers}:
             return UNCLEAR  # a proxy before us may have believed the other one (RFC 9112, section 6.3)
-        if self._spare and scope["path"] not in PROBES and len(self.connections) > self._most:
-            return CROWDED
-        return None
+        if scope["path"] in PROBES:
+            return None
+        if self._management:
+            return NOT_HERE
+        if self._spare:
+            self._spare = not self._places.within(self)
+        return self._crowded if self._spare else None
 
-    def _rest_is_long(self) -> bool:
+    def _rest_is_long(self, status: int) -> bool:
         """Whether, at the start of an answer, more of the request's body may come than is worth reading."""
         if self.conn.their_state is not h11.SEND_BODY:
             return False
+        if status == 401:  # of strangers nothing more is read
+            return True
         length = next((value for name, value in self.headers if name == b"content-length"), None)
         return length is None or int(length) > SMALL_REST or self.conn.they_are_waiting_for_100_continue
 

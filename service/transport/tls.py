@@ -10,8 +10,7 @@ from uvicorn.server import ServerState
 
 from service.errors import SettingsError
 from service.settings import Settings
-from service.transport.connections import SPARE, TOLD, Connection
-from service.transport.sockets import fitting
+from service.transport.connections import SPARE_SECONDS, Connection, Doors
 from service.transport.staged_transport import LINGER_SECONDS
 
 OLDEST = ssl.TLSVersion.TLSv1_2  # RFC 8996 forbids those before it
@@ -47,17 +46,18 @@ def tls_context(settings: Settings) -> ssl.SSLContext | None:
     return context
 
 
-def secured(context: ssl.SSLContext, settings: Settings, plain: type[Connection]) -> type[asyncio.Protocol]:
+def secured(
+    context: ssl.SSLContext, settings: Settings, doors: Doors, plain: type[Connection]
+) -> type[asyncio.Protocol]:
     """What makes a connection by TLS, for `http` of uvicorn.Config, from what makes one without.
 
     Uvicorn's `ssl_…` are not used: with them a connection is known only after its handshake, for which asyncio gives it
     a minute, and of those there may be any number.
     """
-    most = fitting(settings.max_connections, beside=SPARE + TOLD) + SPARE
     sslproto.SSLProtocol.max_size = READ_BUFFER
 
     def make(**named: Any) -> Handshake:
-        return Handshake(lambda: plain(**named), named["server_state"], context, settings, most)
+        return Handshake(lambda: plain(**named), named["server_state"], context, settings, doors)
 
     return cast("type[asyncio.Protocol]", make)
 
@@ -65,7 +65,8 @@ def secured(context: ssl.SSLContext, settings: Settings, plain: type[Connection]
 class Handshake(asyncio.Protocol):
     """A connection until its handshake is done; `make` then makes what it goes on as.
 
-    most: connections there may be, this one included; more are cut off, since to tell them why would cost a handshake.
+    It is counted among all connections, and cut off where a newer one needs its place beyond the limits: to tell it why
+    would cost a handshake.
     """
 
     def __init__(
@@ -74,33 +75,41 @@ class Handshake(asyncio.Protocol):
         state: ServerState,
         context: ssl.SSLContext,
         settings: Settings,
-        most: int,
+        doors: Doors,
     ) -> None:
         self._make = make
         self._connections = cast("set[Any]", state.connections)
         self._context = context
-        self._settings = settings
-        self._most = most
+        self._doors = doors
+        self._seconds = settings.header_seconds
         self._transport: asyncio.Transport
+        self._places = doors.public
         self._task: asyncio.Task[None]
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin the handshake."""
         self._transport = cast("asyncio.Transport", transport)
         self._connections.add(self)
-        if len(self._connections) > self._most:
-            self.shutdown()
-        else:
-            self._task = asyncio.get_running_loop().create_task(self._secure())
+        address = transport.get_extra_info("peername")
+        self._places = self._doors.places(transport)
+        if not self._places.enter(self, address[0] if isinstance(address, tuple) else ""):
+            self._seconds = min(self._seconds, SPARE_SECONDS)
+        self._task = asyncio.get_running_loop().create_task(self._secure())
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         """Only called before the handshake has begun."""
-        self._connections.discard(self)
+        self._forget()
 
     def shutdown(self) -> None:
         """End when the server does."""
-        self._connections.discard(self)
+        self._forget()
         self._transport.abort()
+
+    cut_off = shutdown
+
+    def _forget(self) -> None:
+        self._connections.discard(self)
+        self._places.leave(self)
 
     async def _secure(self) -> None:
         connection = self._make()
@@ -110,13 +119,13 @@ class Handshake(asyncio.Protocol):
                 connection,
                 self._context,
                 server_side=True,
-                ssl_handshake_timeout=self._settings.header_seconds,
+                ssl_handshake_timeout=self._seconds,
                 ssl_shutdown_timeout=LINGER_SECONDS,
             )
         except OSError:  # no TLS, too old, too slow, or gone: a stranger's mistake, and nothing to log
             self._transport.abort()
             return
         finally:
-            self._connections.discard(self)
+            self._forget()
         if transport is not None and not transport.is_closing():
             connection.connection_made(transport)

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 from tests.benchmarks import (
+    busy,
     copying,
     cores,
     decoding,
@@ -42,7 +43,7 @@ BENCHMARKS = {
 }
 
 
-BY_NAME = {"levers": levers.measure, "finetuning": finetuning.measure, "gpu": gpu.measure}
+BY_NAME = {"busy": busy.measure, "levers": levers.measure, "finetuning": finetuning.measure, "gpu": gpu.measure}
 """Those that take long, and run only when named."""
 
 

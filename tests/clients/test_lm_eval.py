@@ -34,7 +34,7 @@ ROMEO:
 I will do thee passing to my sword and castle,
 To promise you to the law: and be the doubt!
 """
-HELD_OUT = 12_000  # characters of the held-out part of Shakespeare's text, in one window and one lane
+HELD_OUT = 12_000  # characters of the held-out part of Shakespeare's text, in one window and one sequence
 STARTS = ["ROMEO:\nI wil", "First Citizen:\nBefore we p", "KING RICHARD III:\nMy lo", "JULIET:\nWhat is thy na"]
 UNLIKELY = "qzxjk"
 
@@ -189,7 +189,7 @@ def bits_per_character(text: str, folder: Path) -> float:
             *(sys.executable, "-m", "unroll", "evaluate", str(BUNDLED), str(path)),
             "--reader",
             "int8",
-            "--lanes",
+            "--batch-size",
             "1",
             "--json",
         ],

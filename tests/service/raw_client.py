@@ -32,13 +32,18 @@ class Answer:
 
 
 @contextmanager
-def connected(server: Running, receive_buffer: int | None = None) -> Iterator[socket.socket]:
-    """A connection for a `with` block; a small receive buffer lets little lie in the kernel."""
+def connected(server: Running, receive_buffer: int | None = None, source: str | None = None) -> Iterator[socket.socket]:
+    """A connection for a `with` block; a small receive buffer lets little lie in the kernel.
+
+    source: the address it comes from.
+    """
     host, port = server.url.rpartition("/")[2].split(":")
     with socket.socket() as connection:
         connection.settimeout(HANGS)
         if receive_buffer is not None:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        if source is not None:
+            connection.bind((source, 0))
         connection.connect((host, int(port)))
         yield connection
 

@@ -81,6 +81,7 @@ class Running:
     engine: Engine
     ledger: Ledger
     model: str
+    management: str | None = None
 
     def complete(self, prompt: Any = "a", **fields: Any) -> Any:
         """The body of a completion that is not streamed."""
@@ -90,20 +91,21 @@ class Running:
 
 
 @contextmanager
-def serving(settings: Settings, decoder: type[Decoder] = Decoder) -> Iterator[Running]:
-    """A server for a `with` block; its grace is over with the block."""
+def serving(settings: Settings, decoder: type[Decoder] = Decoder, management: bool = False) -> Iterator[Running]:
+    """A server for a `with` block, with a port for its management or without; its grace is over with the block."""
     loaded: Queue[FastAPI] = Queue()
     gate = Gate(partial(create_app, settings, decoder))
     gate.when_open(loaded.put)
-    server = make_server(gate, settings)
-    listener = listen("127.0.0.1", 0)
-    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    listeners = [listen("127.0.0.1", 0) for _ in range(1 + management)]
+    ports = [one.getsockname()[1] for one in listeners]
+    server = make_server(gate, settings, management=ports[1] if management else None)
+    url, *others = [f"http://127.0.0.1:{port}" for port in ports]
+    thread = threading.Thread(target=server.run, kwargs={"sockets": listeners})
     thread.start()
     try:
         app = loaded.get(timeout=10)
         with httpx.Client(base_url=url, timeout=100) as client:  # a law of texts, not of a busy machine
-            yield Running(url, client, server, app.state.engine, app.state.ledger, app.state.model.name)
+            yield Running(url, client, server, app.state.engine, app.state.ledger, app.state.model.name, *others)
     finally:
         server.force_exit = server.should_exit = True
         thread.join()

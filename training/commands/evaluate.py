@@ -102,7 +102,7 @@ def evaluate(
     from model.checkpoint import load
 
     model = load(checkpoint)
-    how = _Reading(model, _parts(model, corpus, encoding, split), reader, batch_size, windows)
+    how = _Evaluation(model, _parts(model, corpus, encoding, split), reader, batch_size, windows)
     with Console(stderr=True).status("Scoring …") as status:
         scores: dict[Protocol, dict[str, Score]] = {}
         for name in wanted:
@@ -161,8 +161,8 @@ def _parts(model: "Checkpoint", corpus: list[str], encoding: str, split: str) ->
 
 
 @dataclass(frozen=True)
-class _Reading:
-    """A checkpoint, the parts of a text, and how the one reads the other."""
+class _Evaluation:
+    """A checkpoint, the parts of a text, and how the checkpoint reads them."""
 
     model: "Checkpoint"
     parts: "dict[str, Ids]"

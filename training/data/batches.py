@@ -17,7 +17,7 @@ class Window(NamedTuple):
     """One training step's characters.
 
     inputs, targets: int64 (B, T); the targets are the inputs one character on.
-    fresh: whether the sequences were put to new places, so that the carried state no longer belongs to them.
+    fresh: whether the sequences begin at new positions, so that the carried state does not belong to them.
     """
 
     inputs: NDArray[np.int64]
@@ -28,14 +28,14 @@ class Window(NamedTuple):
 class Batches:
     """The train part as batches: B sequences side by side, each a contiguous stretch of the text.
 
-    Every pass begins at another random place of the text, which it then reads round to where it began: borders
-    between sequences fall elsewhere each time, and no character is always last.
+    Every pass begins at another random position of the text and reads round to it again: the borders between sequences
+    fall elsewhere each time, and no character is always the last.
 
     ids: the train part (n,), n > batch_size × sequence_length.
     batch_size: B, sequences read in parallel.
     sequence_length: T, characters per window, across which gradients flow.
     jitter: standard deviation of a window's length in characters, so that gradients are not always cut at the same
-        places of a sequence; one window in twenty is then half as long (Merity et al. 2018, section 5). 0 = all alike.
+        positions; one window in twenty is then half as long (Merity et al. 2018, section 5). 0 = all alike.
     seed: fixes where the passes begin, and how long windows are.
     """
 
@@ -59,10 +59,10 @@ class Batches:
         if fresh := self._at + length > self.width:
             self._shift, self._at = int(self._random.integers(len(self.ids))), 0
         begin = np.arange(self.batch_size) * self.width + self._shift + self._at  # (B,)
-        places = begin[:, None] + np.arange(length + 1)  # (B, T + 1)
-        characters = self.ids.take(places, mode="wrap").astype(np.int64)
+        positions = begin[:, None] + np.arange(length + 1)  # (B, T + 1)
+        characters = self.ids.take(positions, mode="wrap").astype(np.int64)
         self._at += length
-        self._unreleased += places.size
+        self._unreleased += positions.size
         if self._unreleased > UNRELEASED:
             release(self.ids)
             self._unreleased = 0
@@ -74,11 +74,11 @@ class Batches:
         middle = self.sequence_length / 2 if self._random.random() < HALVED else self.sequence_length
         return int(np.clip(round(self._random.normal(middle, self.jitter)), SHORTEST, self.width))
 
-    def place(self) -> dict[str, Any]:
+    def position(self) -> dict[str, Any]:
         """Where reading stands, as JSON values."""
         return {"shift": self._shift, "at": self._at, "random": self._random.bit_generator.state}
 
-    def go_to(self, place: dict[str, Any]) -> None:
-        """Read on from where `place` was taken."""
-        self._shift, self._at = place["shift"], place["at"]
-        self._random.bit_generator.state = place["random"]
+    def go_to(self, position: dict[str, Any]) -> None:
+        """Continue from a position that was kept."""
+        self._shift, self._at = position["shift"], position["at"]
+        self._random.bit_generator.state = position["random"]

@@ -1,4 +1,4 @@
-"""What a network knows before its first step: how often each id occurs, or what an earlier training taught it."""
+"""The weights of a network before its first step: from how often each id occurs, or from a checkpoint."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ from model.text.tokenizer import Tokenizer
 
 @dataclass(frozen=True)
 class InitialWeights:
-    """Where the weights of a run begin.
+    """The weights that a run begins with.
 
     counts: how often each id occurs in the train part, (V,).
     base: the checkpoint that is trained on, its vocabulary the first ids of the run's; None starts from nothing.

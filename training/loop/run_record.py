@@ -1,4 +1,4 @@
-"""What a run was asked and planned, kept beside its state: all that `--resume` needs to know."""
+"""What a user asked of a run and its plan, kept beside its state for `--resume`."""
 
 import hashlib
 import json
@@ -15,6 +15,7 @@ from model.text.tokenizer import Tokenizer
 from training.data.prepared_corpus import Prepared
 from training.loop.run_state import FOLDER
 from training.planning.config import TrainingConfig
+from training.planning.plan import Plan
 from training.planning.request import Request
 
 RECORD, BASE = "run.json", "base_tokenizer.json"
@@ -23,10 +24,11 @@ VERSION = 1
 
 @dataclass(frozen=True, kw_only=True)
 class RunRecord:
-    """What fixes a run, beside where it stands.
+    """What fixes a run, beside its state.
 
     names: of the corpus, absolute; encoding, min_count, scheme: how it is read and cut; sha256: of its text.
     config: the plan. base: the checkpoint it was trained on, base_sha256 the sum of its weights; None without.
+    characters_per_second: as planned; None where that was not measured.
     """
 
     names: tuple[str, ...]
@@ -41,9 +43,10 @@ class RunRecord:
     config: TrainingConfig
     base: str | None
     base_sha256: str | None
+    characters_per_second: float | None = None
 
     @classmethod
-    def of(cls, request: Request, config: TrainingConfig, prepared: Prepared, base: Checkpoint | None) -> "RunRecord":
+    def of(cls, request: Request, plan: Plan, prepared: Prepared, base: Checkpoint | None) -> "RunRecord":
         """The record of a run that begins."""
         return cls(
             names=tuple(name if name == "-" else os.path.abspath(name) for name in request.corpus),
@@ -55,7 +58,8 @@ class RunRecord:
             device=request.device,
             tensorboard=request.tensorboard,
             command=request.command,
-            config=config,
+            config=plan.config,
+            characters_per_second=plan.characters_per_second,
             base=None if request.base is None else os.path.abspath(request.base),
             base_sha256=None if base is None else sum_of(base),
         )
@@ -72,7 +76,7 @@ class RunRecord:
             return None
         base = load(Path(self.base))
         if sum_of(base) != self.base_sha256:
-            raise TrainingError(f"{self.base} is not the checkpoint the run began with any more; train anew.")
+            raise TrainingError(f"The checkpoint {self.base} has changed since the run began; train a new run.")
         return base
 
     def base_facts(self) -> dict[str, str] | None:
@@ -116,7 +120,7 @@ def read_record(out: Path) -> tuple[RunRecord, Tokenizer | None]:
     try:
         values: dict[str, Any] = json.loads(path.read_text("utf-8"))
         if values.pop("version", None) != VERSION:
-            raise TrainingError(f"{path} is of another version of Unroll; train anew, or install the one that made it.")
+            raise TrainingError(f"{path} is of another version of Unroll; install that version, or train a new run.")
         if used := removed(values["network"], values["config"]):
             raise TrainingError(f"The run in {out} uses {used}, {REMOVED}")
         network = NetworkConfig.from_json(values.pop("network"))
@@ -128,4 +132,4 @@ def read_record(out: Path) -> tuple[RunRecord, Tokenizer | None]:
         base = out / FOLDER / BASE
         return record, Tokenizer.from_json(base.read_text("utf-8")) if record.base is not None else None
     except (OSError, ValueError, TypeError, KeyError, ParameterError, TokenizerError, CheckpointError) as error:
-        raise TrainingError(f"{path} is damaged ({error}); train anew.") from error
+        raise TrainingError(f"{path} is damaged ({error}); train a new run.") from error

@@ -1,4 +1,4 @@
-"""A run on disk between two steps: everything needed to resume it exactly."""
+"""The state of a run on disk between two steps: everything needed to resume it exactly."""
 
 import json
 from dataclasses import asdict, dataclass, field, fields
@@ -18,6 +18,7 @@ CHECKED, LATEST = "checked.safetensors", "latest.safetensors"
 FORMAT = "unroll-training-state 1"
 STATE = "standing"  # what the file calls the state
 WRITTEN_AS = {
+    "position": "place",
     "validations": "checks",
     "next_validation": "next_check",
 }  # names of fields in the file, where they differ
@@ -25,13 +26,14 @@ WRITTEN_AS = {
 
 @dataclass
 class RunState:
-    """Where a run stands, beside its tensors: plain numbers that JSON holds exactly.
+    """How far a run has come, beside its tensors: plain numbers that JSON holds exactly.
 
     step, ids: steps taken and ids read. elapsed: seconds of the budget used. seconds: of them in the loop.
     loss, lowest, norm: running means in nats per id, the lowest of them, and of the gradient's norm; None before the
     first step. next_validation: the progress at which the next validation comes. validated: ids read at each.
     rate_factor: what roll-backs left of the rate. rolled_back: how many there were. averaged: steps in the average.
-    stale: validations since the best. place: where the batches read on. notes: what a reader should know, in sentences.
+    stale: validations since the best. position: of the batches in the text. notes: what a reader should know, in
+    sentences.
     """
 
     step: int = 0
@@ -49,7 +51,7 @@ class RunState:
     stale: int = 0
     best_step: int = 0
     best_bits: float | None = None
-    place: dict[str, Any] = field(default_factory=dict)
+    position: dict[str, Any] = field(default_factory=dict)
     validations: list[Validation] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 

@@ -1,4 +1,4 @@
-"""The training loop: read a window, step, watch the loss, now and then validate, sample and save."""
+"""The training loop: read a window, take a step, watch the loss; at intervals validate, sample and save."""
 
 import math
 import time
@@ -44,15 +44,15 @@ SAVED_EVERY = 60.0  # seconds between two savings of the state at most: what a k
 
 
 class Lost(Exception):
-    """The loss is no number any more, or far above what it was; the text says which."""
+    """The loss is not finite, or far above its lowest; the text says which."""
 
 
 class Trainer:
-    """One run: a learner, its batches, its budget and where it stands.
+    """One run: a learner, its batches, its budget and its state.
 
-    folder: `best` and `last` below it are checkpoints, `resume` what training goes on from; each is written whole.
+    folder: `best` and `last` below it are checkpoints, `resume` holds the state to resume from; each is written whole.
     initial_weights: the weights before the first step, and the ids that never occurred.
-    started: time.monotonic() at which the budget in minutes began; finish: seconds of it kept for what comes after.
+    started: time.monotonic() at which the budget in minutes began; finish: seconds of it kept for the results.
     """
 
     def __init__(
@@ -143,6 +143,11 @@ class Trainer:
         """Seconds of the budget used, those before a resumption included."""
         return time.monotonic() - self.started
 
+    def seconds_left(self) -> float | None:
+        """Until the budget is used, from the first second where it is one in minutes."""
+        state = self.state
+        return self.budget.seconds_left(state.ids, self.elapsed(), state.ids / max(state.seconds, 1e-9))
+
     def _stale(self) -> bool:
         return 0 < self.config.patience <= self.state.stale
 
@@ -159,7 +164,7 @@ class Trainer:
         for loss, norm in known:
             self._note(loss, norm)
         for watcher in self.watchers:
-            watcher.stepped(state.step, progress, self._speed(), self._bits(state.loss))
+            watcher.stepped(state.step, progress, self.speed(), self._bits(state.loss))
 
     def _note(self, loss: float, norm: float) -> None:
         """Let a step's loss count in the running means. Raises Lost where it shows that the run is lost."""
@@ -201,24 +206,27 @@ class Trainer:
 
     def moment(self) -> Saved:
         """Everything as it is between two steps."""
-        state = replace(self.state, elapsed=self.elapsed(), place=self.batches.place(), averaged=self.learner.averaged)
+        state = replace(
+            self.state, elapsed=self.elapsed(), position=self.batches.position(), averaged=self.learner.averaged
+        )
         return Saved(state.to_json(), self.learner.tensors())
 
     def go_to(self, moment: Saved, keep_time: bool = True) -> None:
-        """Put everything back as it was. keep_time: whether the seconds since then stay used."""
+        """Put everything back as it was. keep_time: whether the seconds since then count as used."""
         self.losses.forget()
         self.state = RunState.from_json(moment.state)
         self.learner.restore(moment.tensors, self.state.averaged)
-        self.batches.go_to(self.state.place)
+        self.batches.go_to(self.state.position)
         if not keep_time:
             self.started = time.monotonic() - self.state.elapsed
 
     def resume(self, newest: Saved, good: Saved) -> None:
-        """Go on from a moment that was saved; `good` is what a roll-back returns to."""
+        """Continue from a moment that was saved; a roll-back returns to `good`."""
         self.go_to(newest, keep_time=False)
         self.good = good
 
-    def _speed(self) -> float:
+    def speed(self) -> float:
+        """Characters a second of the whole run."""
         return self.characters() / max(self.state.seconds, 1e-9)
 
     def characters(self) -> int:
@@ -231,8 +239,8 @@ class Trainer:
     def _validate(self, progress: float, last: bool = False) -> None:
         """Validate, sample and save. Raises Lost where the network is.
 
-        last: nothing comes after it. What a resumed run goes on from is then already saved, and this validation is
-        no part of it: it takes the place of an earlier best only where the run is complete.
+        last: whether the run ends with it. The state that a resumed run starts from is saved before it. Where the run
+        was stopped early, it does not replace an earlier best, so that a resumed run equals one that was not stopped.
         """
         start, state = time.monotonic(), self.state
         for loss, norm in self.losses.drain():
@@ -274,7 +282,7 @@ class Trainer:
             seconds=round(state.seconds, 3),
             progress=round(progress, 4),
             rate=self.learner.optimiser.param_groups[0]["lr"],
-            characters_per_second=round(self._speed(), 1),
+            characters_per_second=round(self.speed(), 1),
             train_bits=round(self._bits(state.loss), 4),
             validation_bits=round(score.bits_per_character, 4),
             gradient_norm=round(state.norm or 0.0, 4),
@@ -282,7 +290,7 @@ class Trainer:
         )
 
     def _save_checkpoints(self) -> None:
-        """Write what waits to be written; what the disk refuses waits on."""
+        """Write the checkpoints that are not on the disk yet; one that it refuses is tried again with the next."""
         for name, checkpoint in list(self.unsaved.items()):
             try:
                 save(checkpoint, self.folder / name, self.dtype)
@@ -291,14 +299,14 @@ class Trainer:
                 self.tell(str(error))
 
     def _save_state(self, name: str) -> None:
-        """Write what training goes on from; where the disk refuses, say so and keep what is there."""
+        """Write the state to resume from; where the disk refuses, say so and keep the file that is there."""
         try:
             self.moment().write(self.folder / FOLDER / name)
         except TrainingError as error:
             self.tell(str(error))
 
     def _end(self, progress: float) -> None:
-        """Save where the run stands, then judge it a last time.
+        """Save the state, then validate a last time.
 
         Raises TrainingError when nothing was trained, or when the disk refuses to the end.
         """
@@ -324,7 +332,7 @@ class Trainer:
         """The score of the first `validated` ids of the validation part, quick rather than exact."""
         read = network_reader(network, bf16=self.config.precision == "bf16", threads=self.config.threads)
         score = carried(read, self.split.validation[: self.state.validated], VALIDATION_BATCH)
-        return replace(score, protocol=f"{score.protocol}, network in {self.config.precision}, a check in passing")
+        return replace(score, protocol=f"{score.protocol}, network in {self.config.precision}, measured while training")
 
     def checkpoint(self, network: Network, training: dict[str, Any]) -> Checkpoint:
         """The network as it is now."""

@@ -15,7 +15,7 @@ METRICS = "metrics.jsonl"
 class MetricsFile:
     """Writes a line of JSON for every validation of a run.
 
-    earlier: the validations before the moment a resumed run goes on from; what the file says beyond them is forgotten.
+    earlier: the validations before the moment a resumed run goes on from; later lines of the file are dropped.
     """
 
     def __init__(self, folder: Path, earlier: Sequence[Validation] = ()) -> None:
@@ -35,7 +35,7 @@ class MetricsFile:
             file.write(_line(validation, best))
 
     def told(self, note: str) -> None:
-        """Nothing: the card and the report have what was told."""
+        """Nothing: the card and the report hold the notes."""
 
 
 def _line(validation: Validation, best: bool) -> str:

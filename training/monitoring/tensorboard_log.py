@@ -15,22 +15,22 @@ if TYPE_CHECKING:
 
 FOLDER = "tensorboard"  # below the run's
 EVERY = 50  # steps between two points of the training curve: enough for a curve, and no cost to a step of a millisecond
-FLUSHED = 10  # seconds after which points are on disk at the latest, for who watches
+FLUSHED = 10  # seconds after which points are on disk at the latest, for those who watch
 
 
 class TensorBoardLog:
     """Writes a run's scalars and samples to `tensorboard` in its folder; a `training.monitoring.watcher.Watcher`.
 
-    folder: of the run. resumed_at: the step a run goes on from; what an earlier log says of steps after it is void.
+    folder: of the run. resumed_at: the step a run goes on from; points of an earlier log after that step are dropped.
     every: steps between two points of the training curve.
-    Raises UnrollError where TensorBoard is not installed, TrainingError when the log cannot be begun. A disk that
-    refuses later costs the rest of the log, not the run. Close it, or use it as a context manager.
+    Raises UnrollError where TensorBoard is not installed, TrainingError when the log cannot be begun. When the disk
+    refuses later, the log ends and the run goes on. Close it, or use it as a context manager.
     """
 
     def __init__(self, folder: Path, resumed_at: int | None = None, every: int = EVERY) -> None:
         self.folder, self.every = folder / FOLDER, every
         self.ended: str | None = None
-        """Why nothing is written any more, as a sentence; None while all is."""
+        """Why the log has ended, as a sentence; None while it is written."""
         writer = _writer()
         purged = None if resumed_at is None else resumed_at + 1
         try:
@@ -85,7 +85,7 @@ class TensorBoardLog:
 
     @contextmanager
     def _refusable(self) -> Iterator[None]:
-        """Let the disk refuse what is written inside, once and for all."""
+        """Write inside; when the disk refuses, the log ends."""
         try:
             yield
         except OSError as error:

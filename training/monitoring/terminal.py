@@ -1,9 +1,11 @@
 """A run on the terminal: a live bar where there is one, a line now and then where there is none."""
 
 import time
+from collections.abc import Callable
+from functools import partial
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.text import Text
 
 from training.monitoring.watcher import Validation
@@ -15,14 +17,13 @@ REDRAWN = 0.1  # seconds between two updates of the bar's figures
 class TerminalWatcher:
     """Shows characters per second, train and validation bits per character, time left, and samples.
 
-    began_at: the progress that was already made, by preparing or before a resumption. Use as a context manager: the bar
-    is live inside.
+    seconds_left: until the budget is used, where that is known. Use as a context manager: the bar is live inside.
     """
 
-    def __init__(self, console: Console, began_at: float = 0.0) -> None:
+    def __init__(self, console: Console, seconds_left: Callable[[], float | None]) -> None:
         self.console = console
         self._validation = "–"
-        self._from, self._began = began_at, time.monotonic()
+        self._left = partial(_left, seconds_left)
         self._drawn = 0.0
         self._bar = Progress(
             TextColumn("{task.fields[pace]}"),
@@ -30,12 +31,12 @@ class TerminalWatcher:
             TextColumn(
                 "{task.percentage:>3.0f} %  train {task.fields[train]}  validation {task.fields[validation]} bits"
             ),
-            TextColumn("{task.fields[left]} left"),
+            LeftColumn(self._left),
             console=console,
             disable=not console.is_terminal,
             expand=True,
         )
-        self._task = self._bar.add_task("", total=1.0, pace="", train="–", validation="–", left="–")
+        self._task = self._bar.add_task("", total=1.0, pace="", train="–", validation="–")
 
     def __enter__(self) -> "TerminalWatcher":
         self._bar.start()
@@ -56,7 +57,6 @@ class TerminalWatcher:
             pace=f"{characters_per_second:,.0f} characters/s",
             train=f"{train_bits:.3f}",
             validation=self._validation,
-            left=self._left(progress),
         )
 
     def validated(self, validation: Validation, best: bool) -> None:
@@ -66,7 +66,7 @@ class TerminalWatcher:
             f"{validation.progress:4.0%}  step {validation.step:,}  "
             f"{validation.characters_per_second:,.0f} characters/s  "
             f"train {validation.train_bits:.3f}  validation {validation.validation_bits:.3f} bits per character"
-            f"{' (best)' if best else ''}  {self._left(validation.progress)} left",
+            f"{' (best)' if best else ''}  {self._left()} left",
             highlight=False,
             soft_wrap=True,
         )
@@ -79,8 +79,19 @@ class TerminalWatcher:
         """Print a sentence a reader should know."""
         self.console.print(note, highlight=False, markup=False, soft_wrap=True)
 
-    def _left(self, progress: float) -> str:
-        if progress <= 0:
-            return "–"
-        seconds = max(0.0, (time.monotonic() - self._began) * (1 - progress) / max(progress - self._from, 1e-9))
-        return f"{int(seconds // 60)}:{int(seconds % 60):02d}"
+
+class LeftColumn(ProgressColumn):
+    """The time left, which goes on while a step takes long."""
+
+    def __init__(self, left: Callable[[], str]) -> None:
+        super().__init__()
+        self._left = left
+
+    def render(self, task: Task) -> Text:  # noqa: ARG002
+        """Draw it anew."""
+        return Text(f"{self._left()} left")
+
+
+def _left(seconds_left: Callable[[], float | None]) -> str:
+    seconds = seconds_left()
+    return "–" if seconds is None else f"{int(seconds // 60)}:{int(seconds % 60):02d}"

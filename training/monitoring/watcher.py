@@ -1,4 +1,4 @@
-"""The contract between the training loop and those who watch it: a validation, and a watcher that is told of it."""
+"""The contract between the training loop and its watchers: a validation, and the calls a watcher gets."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -6,7 +6,7 @@ from typing import Protocol
 
 @dataclass(frozen=True, kw_only=True)
 class Validation:
-    """What a run looked like when it was last validated; a line of metrics.jsonl.
+    """The figures of a run at one validation; a line of metrics.jsonl.
 
     gradient_norm: the running mean before clipping. samples: a text for each of the temperatures, by its name.
     """
@@ -24,7 +24,7 @@ class Validation:
 
 
 class Watcher(Protocol):
-    """Told what happens in a run; shows it, writes it down, or does nothing."""
+    """Called while a run goes on; shows it, writes it to a file, or does nothing."""
 
     def stepped(self, step: int, progress: float, characters_per_second: float, train_bits: float) -> None:
         """After every step. train_bits: the running mean."""

@@ -25,6 +25,12 @@ class Budget:
         of_time = elapsed / self.seconds if self.seconds is not None else 0.0
         return max(of_ids, of_time)
 
+    def seconds_left(self, read: int, elapsed: float, ids_per_second: float) -> float | None:
+        """Until the budget is used up at that speed; None where nothing is known of it yet."""
+        left = [] if self.seconds is None else [self.seconds - elapsed]
+        left += [(self.ids - read) / ids_per_second] if self.ids is not None and ids_per_second > 0 else []
+        return max(0.0, min(left)) if left else None
+
 
 @dataclass(frozen=True)
 class Schedule:

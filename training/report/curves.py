@@ -39,7 +39,7 @@ class Series:
 class Chart:
     """What a drawing shows.
 
-    summary: in words, for who does not see it. across, up: what the axes are called. best: a point to mark.
+    summary: in words, for readers who cannot see it. across, up: what the axes are called. best: a point to mark.
     from_zero: whether the axis upwards begins at zero.
     """
 

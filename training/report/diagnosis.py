@@ -1,13 +1,13 @@
-"""What a run's curves say, in plain sentences: whether the network learnt its corpus by heart, and what to change."""
+"""Reads a run's curves: whether the network learnt its corpus by heart, and what to change, in sentences."""
 
 from collections.abc import Sequence
 
 from training.loop.finished_run import FinishedRun
 from training.monitoring.watcher import Validation
 
-RISEN = 0.02  # bits by which the validation figure ends above its best before it is called overfitting
-APART = 0.35  # bits between train, dropout on, and validation that say the same where the best is the last
-BARELY = 0.03  # bits that the last quarter of a run still gained: it would have gone on learning
+RISEN = 0.02  # bits by which the last validation lies above the best before that is called overfitting
+APART = 0.35  # bits between train, with dropout, and validation that are overfitting, too, where the last is best
+BARELY = 0.03  # bits gained in the last quarter of a run from which a longer run would have learnt more
 
 
 def verdict(run: FinishedRun) -> list[str]:

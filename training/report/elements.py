@@ -49,7 +49,7 @@ def passage(*content: str, style: str = "text", scrolls: bool = False) -> Markup
     """Text of the corpus or the model, its line breaks kept.
 
     Its language is unknown (an empty `lang`), so no reader pronounces it as English; its direction is that of its first
-    letters. The line break that HTML drops at the beginning of a `pre` is written, lest one of the text's be dropped.
+    letters. The line break that HTML drops at the beginning of a `pre` is written, so that no other is.
     scrolls: whether it has its own scroll bar where it is long, which the keyboard can reach.
     """
     attributes: dict[str, Attribute] = {"class_": style, "lang": "", "dir": "auto", "translate": "no"}

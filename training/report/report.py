@@ -24,7 +24,7 @@ FLAG = re.compile(r"(--[a-z][a-z-]*)")
 
 @dataclass(frozen=True, kw_only=True)
 class ReportData:
-    """What a run's report tells.
+    """What a run's report is made from.
 
     name: of the run. network: of the best checkpoint. training: its `training` table, as config.json has it.
     validations: the lines of metrics.jsonl, oldest first: `training.monitoring.watcher.Validation` as JSON values.
@@ -42,7 +42,7 @@ class ReportData:
 
 
 def write_report(data: ReportData, path: Path) -> None:
-    """Write the page, whole or not at all; equal stories give equal bytes.
+    """Write the page, whole or not at all; equal data give equal bytes.
 
     Raises TrainingError when the disk refuses; a report that was there before then still is.
     """

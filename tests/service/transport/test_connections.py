@@ -1,4 +1,4 @@
-"""What strangers send: more connections than there are places, and bytes that are no HTTP, or too much of it."""
+"""What strangers send: bytes that are no HTTP, or too much of it, and descriptors a process may have."""
 
 import re
 import resource
@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from service.settings import Settings
-from service.transport import connections, staged_transport
+from service.transport import staged_transport
 from service.transport.sockets import ASK_SECONDS, ASK_TIMES, DESCRIPTORS, QUIET_SECONDS, fitting
-from tests.service.raw_client import Answer, answer, asking, connected, rest
+from tests.service.raw_client import answer, asking, connected, rest
 from tests.service.serving import REPOSITORY, Running, eventually, serving
-from tests.service.taking import fill, taken
 
 PROBE = asking("/health")
 SMALL: dict[str, Any] = {"max_header_bytes": 2_048, "max_body_bytes": 100_000}
@@ -40,77 +39,6 @@ def hasty(checkpoint_folder: Path) -> Iterator[Running]:
     hasty = Settings(checkpoint=checkpoint_folder, **SMALL, header_seconds=0.03, idle_seconds=0.03, body_seconds=0.03)
     with serving(hasty) as running:
         yield running
-
-
-@pytest.fixture
-def small(checkpoint_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
-    """A server with two places for connections, two spare ones, and two that are told that there are no more."""
-    monkeypatch.setattr(connections, "SPARE", 2)
-    monkeypatch.setattr(connections, "TOLD", 2)
-    with serving(Settings(checkpoint=checkpoint_folder, max_connections=2, header_seconds=MINUTE)) as running:
-        running.client.close()
-        yield running
-
-
-def check_crowded(refused: Answer) -> None:
-    assert refused.status == 503
-    assert refused.headers["retry-after"] == "5"
-    assert refused.headers["connection"] == "close"
-    assert refused.error["code"] == "too_many_connections"
-    assert refused.headers["x-content-type-options"] == "nosniff"
-
-
-def test_a_connection_too_many_is_told_so_while_probes_get_through(small: Running) -> None:
-    with ExitStack() as stack:
-        first, _ = fill(small, stack, 2)
-        with connected(small) as spare:
-            spare.sendall(PROBE)
-            assert answer(spare).status == 200
-            spare.sendall(asking("/v1/completions", prompt="a"))
-            check_crowded(answer(spare))
-            assert rest(spare) == b""
-        with connected(small) as spare:
-            spare.sendall(PROBE)
-            assert answer(spare).status == 200
-            first.close()
-            assert eventually(lambda: taken(small) == 2)
-            spare.sendall(asking("/v1/completions", prompt="a"))
-            assert answer(spare).status == 200
-
-
-def test_spare_connections_are_free_again_after_a_second(small: Running) -> None:
-    with ExitStack() as stack:
-        *_, spare, _ = fill(small, stack, 4)
-        with connected(small) as refused:  # without a word
-            check_crowded(answer(refused))
-            assert rest(refused) == b""
-        assert answer(spare).error["code"] == "headers_too_slow"  # long before a minute is over
-        spare.close()
-        assert eventually(lambda: taken(small) <= 3)
-        with connected(small) as probe:
-            probe.sendall(PROBE)
-            assert answer(probe).status == 200
-
-
-def test_what_is_not_even_told_so_is_cut_off(small: Running) -> None:
-    with ExitStack() as stack:
-        fill(small, stack, 6)
-        with connected(small) as cut:
-            assert rest(cut) == b""
-        assert taken(small) <= 6
-
-
-def test_a_refusal_is_quick_and_its_connection_soon_forgotten(small: Running) -> None:
-    """In processor time, the client's included, which a busy machine does not stretch."""
-    with ExitStack() as stack:
-        fill(small, stack, 2)
-        began = time.process_time()
-        for _ in range(20):
-            with connected(small) as refused:
-                refused.sendall(asking("/v1/completions", prompt="a"))
-                check_crowded(answer(refused))
-            assert eventually(lambda: taken(small) == 2)
-        assert (time.process_time() - began) / 20 < 0.01
 
 
 def test_the_limit_of_open_files_is_raised_for_the_connections_or_bounds_them() -> None:
@@ -170,7 +98,6 @@ MALFORMED = {
     "chunks inside something": POST + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
     "no chunk": POST + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n",
     "a chunk that goes on": POST + b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}zz",
-    "a chunk of a HEAD": b"HEAD /health HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
 }
 LARGE = {
     "a path": b"GET /" + b"a" * 300_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
@@ -187,13 +114,9 @@ LARGE = {
 
 
 @pytest.mark.parametrize("request_", MALFORMED.values(), ids=MALFORMED)
-def test_what_is_no_http_gets_one_short_400(request_: bytes, strict: Running, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_is_no_http_gets_one_short_400(request_: bytes, strict: Running) -> None:
     with connected(strict) as client:
         client.sendall(request_)
-        if request_.startswith(b"HEAD"):
-            assert rest(client).startswith(b"HTTP/1.1 400 ")
-            assert [record for record in caplog.records if record.levelname == "ERROR"] == []
-            return
         refused = answer(client)
         assert refused.status == 400
         assert refused.error["code"] == "malformed_request"

@@ -36,11 +36,13 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run")
     (folder / "verse.txt").write_bytes((VERSE * 80).encode("latin-1"))
     corpus, out = str(folder / "verse.txt"), str(folder / "run")
-    done = unroll("train", corpus, "--encoding", "latin-1", "--epochs", "8", "--out", out, *QUICK)
+    done = unroll("train", corpus, "--encoding", "latin-1", "--epochs", "8", "--threads", "2", "--out", out, *QUICK)
     assert done.returncode == 0, done.stderr.decode()
     output = done.stdout.decode()
     assert "verse.txt: 5,360 characters, 27 different" in output
     assert "1 × 32 LSTM" in output
+    assert "fp32 on cpu, 2 threads" in " ".join(output.split())
+    assert "Done: " in output
     assert re.search(r"train \d\.\d{3}  validation \d\.\d{3} bits per\s+character", output)
     return folder / "run"
 
@@ -235,3 +237,10 @@ def test_a_former_flag_means_its_new_name(flag: str, former: str, flags_in_help:
         refused = unroll("train", *QUICK, f"--{name}", "x")
         assert refused.returncode == 2
         assert f"'--{flag}'" in " ".join(refused.stderr.decode().split())
+
+
+@pytest.mark.parametrize("name", ["batch-size", "lanes"])
+def test_evaluate_knows_its_former_flag_too(name: str) -> None:
+    refused = unroll("evaluate", "checkpoint", "text", f"--{name}", "0")
+    assert refused.returncode == 2
+    assert "'--batch-size'" in " ".join(refused.stderr.decode().split())

@@ -107,9 +107,9 @@ def test_batches_read_on_from_a_place_that_was_kept(jitter: float) -> None:
     for _ in range(37):
         whole.next()
         parts.next()
-    place = json.loads(json.dumps(parts.place()))
+    position = json.loads(json.dumps(parts.position()))
     later = Batches(ids, batch_size=3, sequence_length=40, seed=99, jitter=jitter)
-    later.go_to(place)
+    later.go_to(position)
     for _ in range(60):
         expected, found = whole.next(), later.next()
         assert np.array_equal(expected.inputs, found.inputs)

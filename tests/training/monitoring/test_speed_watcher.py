@@ -1,0 +1,78 @@
+"""A run that is far slower than planned says so, once, and does not end with a plain "Done"."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.training.verse import Recorder, make_trainer
+from training.monitoring.processor_load import LoadMeter, ProcessorLoad
+from training.monitoring.speed_watcher import FEW_STEPS, SpeedWatcher
+
+
+@pytest.fixture
+def _every_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("training.monitoring.speed_watcher.SECONDS", 0.0)
+
+
+@pytest.mark.usefixtures("_every_step")
+@pytest.mark.parametrize(("planned", "notes"), [(1e12, 1), (1.0, 0)])
+def test_a_run_far_below_its_plan_says_so_once_while_it_goes_on(tmp_path: Path, planned: float, notes: int) -> None:
+    recorder = Recorder()
+    trainer = make_trainer(tmp_path / "run", recorder)
+    watcher = SpeedWatcher(tmp_path / "run", planned, trainer.characters, trainer.tell)
+    trainer.watchers = [watcher, recorder]
+    state = trainer.run()
+    assert len(recorder.notes) == notes
+    assert list(state.notes) == recorder.notes
+    for note in recorder.notes:
+        assert "of the 1,000,000,000,000 that were planned" in note
+        assert "load average" in note
+        assert f"unroll train --resume {tmp_path / 'run'}" in note
+        assert "--threads" in note
+
+
+@pytest.mark.usefixtures("_every_step")
+def test_a_run_without_a_planned_speed_is_held_against_its_own_fastest_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    read, now, said = 0, 0.0, list[str]()
+    monkeypatch.setattr("training.monitoring.speed_watcher.time.monotonic", lambda: now)
+    watcher = SpeedWatcher(Path("run"), None, lambda: read, said.append)
+    for characters in (1000, 900, 500, 350, 100):
+        read, now = read + characters, now + 1
+        watcher.stepped(1, 0.1, 1.0, 1.0)
+    assert len(said) == 1
+    assert "350 characters/s, 35.0% of the 1,000 that it read at its fastest" in said[0]
+
+
+@pytest.mark.parametrize(
+    ("steps", "speed", "whole", "ending"),
+    [
+        (3, 700.0, False, "Out of time, at 0.7% of the planned speed"),
+        (500, 39_000.0, False, "Out of time, at 39.0% of the planned speed"),
+        (500, 41_000.0, False, "Done"),
+        (FEW_STEPS - 1, 100_000.0, False, "Out of time after too few steps to learn much; give it more --minutes"),
+        (3, 700.0, True, "Done"),
+    ],
+)
+def test_a_run_that_fell_short_of_its_plan_is_not_done(steps: int, speed: float, whole: bool, ending: str) -> None:
+    said: list[str] = []
+    watcher = SpeedWatcher(Path("run"), 100_000.0, lambda: 0, said.append)
+    assert watcher.ending(steps, speed, whole) == ending
+    assert len(said) == ("planned" in ending)
+
+
+def test_the_work_of_another_process_is_seen() -> None:
+    meter = LoadMeter()
+    before = meter.read()
+    subprocess.run([sys.executable, "-c", "while __import__('time').process_time() < 0.6: pass"], check=True)
+    load = meter.read()
+    assert before is not None
+    assert load is not None
+    assert load.others > 0.2
+
+
+def test_the_cause_is_said_in_words() -> None:
+    assert "Other processes take 1.5 of 2 cores (load average 2.6)." in ProcessorLoad(1.5, 0.0, 2, 2.6).in_words()
+    assert "host of this virtual machine keeps 0.7 of its 2 cores" in ProcessorLoad(0.1, 0.7, 2, 0.3).in_words()
+    assert "No other process here explains it" in ProcessorLoad(0.1, 0.1, 2, 0.3).in_words()
