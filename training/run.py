@@ -47,6 +47,7 @@ def run(request: Request, console: Console, started: float) -> FinishedRun:
     """
     keep_buffers()
     out, device = run_folder(request), choose_device(request.device)
+    _calm_kernels(device)
     base = None if request.base is None else load(request.base)
     corpus = open_corpus(request.corpus, request.encoding)
     extending = None if base is None else base.tokenizer
@@ -72,6 +73,7 @@ def resume(out: Path, console: Console, started: float) -> FinishedRun:
     record, extending = read_record(out)
     saved = newest(out)
     device = choose_device(record.device)
+    _calm_kernels(device)
     check_precision(record.config.network.cell, record.config.precision, device)
     corpus = open_corpus(record.sources(), record.encoding)
     prepared = prepare(corpus, out.parent / PREPARED, min_count=record.min_count, extending=extending)
@@ -150,6 +152,12 @@ def _train(run: _Run) -> FinishedRun:
         results = leave_results(finished, provenance, scored)
     show_outcome(console, finished, results, ended)
     return finished
+
+
+def _calm_kernels(device: torch.device) -> None:
+    """Let no kernel of this process start threads of its own: those that share rows have what cores there are."""
+    if device.type == "cpu":
+        torch.set_num_threads(1)
 
 
 def _ending(trainer: Trainer, speed: SpeedWatcher) -> str:
