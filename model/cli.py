@@ -42,6 +42,9 @@ def generate(
     min_p: Annotated[
         float, typer.Option(help="Drop characters less likely than this share of the likeliest; 0 is none.")
     ] = 0.0,
+    typical_p: Annotated[
+        float, typer.Option(help="Draw among the most typical characters that hold this share; 1 is all.")
+    ] = 1.0,
     repetition_penalty: Annotated[
         float, typer.Option(help="Weakens logits of characters in prompt or text by this factor; 1 is none.")
     ] = 1.0,
@@ -104,6 +107,7 @@ def generate(
         top_k=top_k,
         top_p=top_p,
         min_p=min_p,
+        typical_p=typical_p,
         repetition_penalty=repetition_penalty,
         presence_penalty=presence_penalty,
         frequency_penalty=frequency_penalty,

@@ -52,7 +52,7 @@ typedef struct {
     const int32_t *shortest; /* (states,) */
     const int32_t *complete; /* (states,) */
     int64_t left;       /* how many ids it may still draw; without a pattern nobody looks */
-    double top_p;
+    double top_p, typical_p;
     float temperature, min_p, repetition, presence, frequency;
     int32_t greedy, top_k;
     int32_t last;       /* the id it reads next */

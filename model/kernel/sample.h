@@ -134,6 +134,22 @@ static int follow(slot *p, int column) {
     return 1;
 }
 
+/* Set to zero all but the most typical; see `keep_typical` in sampler.py. `near` is scratch. */
+static void keep_typical(const slot *p, const float *logits, float most, float *weights, int count, float *near,
+                         draft *d) {
+    double whole = sum_blocks(weights, count, d->blocks), running = 0;
+    /* `near` may be `logits`: each number is read before it is written */
+    for (int j = 0; j < count; j++) near[j] = (logits[j] - most) / p->temperature;
+    float *products = (float *)d->order; /* until there is an order */
+    for (int j = 0; j < count; j++) products[j] = weights[j] > 0 ? weights[j] * near[j] : 0;
+    float mean = (float)(sum_blocks(products, count, d->blocks) / whole);
+    for (int j = 0; j < count; j++) near[j] = weights[j] > 0 ? -fabsf(mean - near[j]) : -INFINITY;
+    int size = count;
+    make_heap(d->order, count, near);
+    while (size && running < p->typical_p * whole) running += weights[take_first(d->order, &size, near)];
+    for (int j = 0; j < size; j++) weights[d->order[j]] = 0;
+}
+
 /* The column one slot draws from its logits. */
 static int draw_column(slot *p, const float *logits, int count, draft *d) {
     if (p->drawn) {
@@ -148,6 +164,7 @@ static int draw_column(slot *p, const float *logits, int count, draft *d) {
     float most = largest(logits, count);
     for (int j = 0; j < count; j++) d->weights[j] = exponential((logits[j] - most) / p->temperature);
     if (p->top_k || p->top_p < 1 || p->min_p > 0) filter(p, d->weights, count, d);
+    if (p->typical_p < 1) keep_typical(p, logits, most, d->weights, count, d->logits, d);
     return invert(d->weights, count, uniform(p->source, p->position), d->blocks);
 }
 

@@ -17,6 +17,8 @@ class SamplingParameters:
     top_k: draw among the k likeliest; 0 = all (Fan et al. 2018).
     top_p: draw among the fewest characters that hold this share of the probability; 1 = all (Holtzman et al. 2020).
     min_p: drop characters less likely than this share of the likeliest; 0 = none (Nguyen et al. 2024).
+    typical_p: draw among the fewest characters that hold this share of the probability, those first whose surprise
+        is nearest to the expected one; of what the other filters leave; 1 = all (Meister et al. 2023).
     repetition_penalty: divides positive and multiplies negative logits of characters in prompt or text;
         1 = none (Keskar et al. 2019).
     presence_penalty: subtracted from the logit of a character the text has; 0 = none.
@@ -30,6 +32,7 @@ class SamplingParameters:
     top_k: int = 0
     top_p: float = 1.0
     min_p: float = 0.0
+    typical_p: float = 1.0
     repetition_penalty: float = 1.0
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
@@ -47,8 +50,9 @@ class SamplingParameters:
                     f"logit_bias of id {token} is {bias!r}; choose a number from -{LARGEST_BIAS} to {LARGEST_BIAS}."
                 )
                 raise ParameterError("logit_bias", message)
-        if self.top_p == 0:
-            raise ParameterError("top_p", "top_p is 0; choose a share above 0, up to 1.")
+        for name in ("top_p", "typical_p"):
+            if getattr(self, name) == 0:
+                raise ParameterError(name, f"{name} is 0; choose a share above 0, up to 1.")
         if not -(2**63) <= self.seed < 2**64:
             raise ParameterError("seed", "seed does not fit in 64 bits; choose a smaller whole number.")
 
@@ -61,7 +65,7 @@ class SamplingParameters:
     @property
     def filters(self) -> bool:
         """Whether some characters are left out of the draw."""
-        return self.top_k > 0 or self.top_p < 1 or self.min_p > 0
+        return self.top_k > 0 or self.top_p < 1 or self.min_p > 0 or self.typical_p < 1
 
 
 RANGES: dict[str, tuple[float, float]] = {
@@ -69,6 +73,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "top_k": (0, 2**31 - 1),
     "top_p": (0, 1),
     "min_p": (0, 1),
+    "typical_p": (0, 1),
     "repetition_penalty": (0.01, 10),
     "presence_penalty": (-100, 100),
     "frequency_penalty": (-100, 100),

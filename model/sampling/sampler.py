@@ -1,4 +1,4 @@
-"""One next id per row of logits: temperature, top-k, top-p, min-p, penalties, and a seed of its own per row.
+"""One next id per row of logits: temperature, top-k, top-p, min-p, typical-p, penalties, and a seed of its own per row.
 
 The random number of a draw is a pure function of (seed, choice, position), so a text does not depend on what is
 drawn beside it; all arithmetic runs along a row, so neither do its probabilities.
@@ -75,6 +75,8 @@ class Sampler:
         self._top_k = np.array([p.top_k or 2**31 - 1 for p in chosen])[:, None]
         self._top_p = np.array([p.top_p for p in chosen])[:, None]
         self._min_p = np.array([p.min_p for p in chosen], np.float32)[:, None]
+        self._typical = np.flatnonzero([p.typical_p < 1 for p in parameters])
+        self._typical_p = np.array([parameters[at].typical_p for at in self._typical])[:, None]
 
     def sample(self, logits: Array, positions: NDArray[np.int64]) -> NDArray[np.intp]:
         """The drawn column (B,) of each row of logits (B, S).
@@ -97,9 +99,12 @@ class Sampler:
         likeliest: NDArray[np.intp] = logits.argmax(axis=1)
         if self._greedy.all():
             return likeliest
-        weights = exp((logits - logits.max(axis=1, keepdims=True)) / self._temperature)
+        scaled: Array = (logits - logits.max(axis=1, keepdims=True)) / self._temperature
+        weights = exp(scaled)
         if len(self._filtered):
             weights[self._filtered] = self._filter(weights[self._filtered])
+        if len(self._typical):
+            weights[self._typical] = keep_typical(weights[self._typical], scaled[self._typical], self._typical_p)
         drawn = invert(weights, uniform(self._seeds, self._choices, positions))
         return np.where(self._greedy, likeliest, drawn)
 
@@ -113,6 +118,22 @@ class Sampler:
         in_nucleus = (before < self._top_p * total(weights)[:, None]) | (self._top_p >= 1)
         keep = np.take_along_axis(in_nucleus, rank, axis=1) & (weights >= self._min_p)
         return np.where(keep, weights, np.float32(0))
+
+
+def keep_typical(weights: Array, scaled: Array, share: NDArray[np.float64]) -> Array:
+    """Weights (F, S), zero but for the fewest that hold a `share` (F, 1) of them, the most typical first.
+
+    scaled: (F, S) the logarithms of the weights, of all that are not zero yet. With p = weight / Σ weights, -ln p is
+    ln Σ weights - scaled, and its mean ln Σ weights - Σ p · scaled: they differ by |Σ p · scaled - scaled|.
+    """
+    kept = weights > 0
+    mean = total(weights * np.where(kept, scaled, np.float32(0))) / total(weights)
+    near = np.where(kept, -np.abs(mean.astype(np.float32)[:, None] - scaled), np.float32(-np.inf))
+    order = np.argsort(-near, axis=1, kind="stable")
+    running = np.cumsum(np.take_along_axis(weights, order, axis=1), axis=1, dtype=np.float64)
+    before = np.pad(running[:, :-1], ((0, 0), (1, 0)))
+    among = (before < share * total(weights)[:, None]) | (share >= 1)
+    return np.where(np.take_along_axis(among, np.argsort(order, axis=1), axis=1), weights, np.float32(0))
 
 
 def invert(weights: Array, uniforms: NDArray[np.float64]) -> NDArray[np.intp]:

@@ -118,6 +118,7 @@ PARAMETERS = st.builds(
     top_k=st.sampled_from([0, 0, 1, 2, 7, 40, 500]),
     top_p=st.sampled_from([1, 1, 1e-9, 0.3, 0.9, 0.999]),
     min_p=st.sampled_from([0, 0, 0.05, 0.5, 1]),
+    typical_p=st.sampled_from([1, 1, 1e-9, 0.2, 0.95, 0.999]),
     repetition_penalty=st.sampled_from([1, 1, 1.3, 0.5]),
     presence_penalty=st.sampled_from([0, 0, 0.7, -0.5]),
     frequency_penalty=st.sampled_from([0, 0, 0.3, -0.1]),
@@ -152,7 +153,7 @@ def test_a_large_vocabulary_draws_the_same(processor: str) -> None:
     """Thousands of columns: many blocks, a last panel of odd width, and filters that keep a few of many."""
     characters = CHARACTERS + "".join(map(chr, range(0x4E00, 0x4E00 + 3001)))
     compiled, plain = pair(processor, characters=characters, hidden=16)
-    filters: list[dict[str, Any]] = [{}, {"top_k": 50}, {"top_p": 0.7}, {"min_p": 0.1}, {"temperature": 0}]
+    filters: list[dict[str, Any]] = [{}, {"top_k": 50}, {"top_p": 0.7}, {"min_p": 0.1}, {"typical_p": 0.5}]
     parameters = [SamplingParameters(seed=seed, **chosen) for seed, chosen in enumerate(filters)]
     ours, theirs = compiled.rows(SLOTS), plain.rows(SLOTS)
     start(ours, compiled, parameters, 3)

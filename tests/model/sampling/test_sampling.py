@@ -134,6 +134,23 @@ def test_min_p_drops_what_is_less_likely_than_its_share_of_the_likeliest(min_p: 
     assert drawn(logits_of(0.2, 0.4, 0.05, 0.35), min_p=min_p) == kept
 
 
+@pytest.mark.parametrize(
+    ("typical_p", "kept"),
+    [(1e-9, [1]), (0.24, [1]), (0.26, [1, 2]), (0.46, [1, 2, 3]), (0.84, [1, 2, 3]), (0.86, [0, 1, 2, 3])],
+)
+def test_typical_p_keeps_what_surprises_as_much_as_is_to_be_expected(typical_p: float, kept: list[int]) -> None:
+    """The entropy of 0.4, 0.25, 0.2, 0.15 is 1.319; -ln p is 0.916, 1.386, 1.609, 1.897, so the distances are 0.403,
+    0.067, 0.290, 0.578: the likeliest comes third."""
+    assert drawn(logits_of(0.15, 0.25, 0.2, 0.4), typical_p=typical_p) == kept
+
+
+def test_typical_p_comes_after_the_other_filters() -> None:
+    """Of 0.4 and 0.25 as 0.615 and 0.385 the entropy is 0.666, and the distances are 0.181 and 0.289."""
+    assert drawn(logits_of(0.15, 0.25, 0.2, 0.4), typical_p=0.3, top_k=2) == [3]
+    assert drawn(logits_of(0.15, 0.25, 0.2, 0.4), typical_p=0.3, min_p=0.6) == [3]
+    assert drawn(np.array([0, -math.inf, 0], np.float32), typical_p=0.9) == [0, 2]
+
+
 def test_filters_narrow_one_another() -> None:
     logits = logits_of(0.1, 0.4, 0.05, 0.25, 0.2)
     assert drawn(logits, top_k=4, top_p=0.8) == [1, 3, 4]
@@ -215,6 +232,7 @@ def test_extreme_logits_neither_warn_nor_fail(temperature: float, extra: dict[st
         ("top_k", 0, 2**31 - 1),
         ("top_p", 5e-324, 1.0),
         ("min_p", 0.0, 1.0),
+        ("typical_p", 5e-324, 1.0),
         ("repetition_penalty", 0.01, 10.0),
         ("presence_penalty", -100.0, 100.0),
         ("frequency_penalty", -100.0, 100.0),
@@ -226,7 +244,7 @@ def test_each_parameter_has_a_range_and_is_refused_by_name_beyond_it(name: str, 
     for value in (least, most):
         draw(logits, draws=3, prompt=(1,), **{name: value})
     step = 1 if isinstance(least, int) else 1e-6
-    below = 0.0 if name == "top_p" else least - step
+    below = 0.0 if name in ("top_p", "typical_p") else least - step
     beyond = [below, most + step] if name == "seed" else [below, most + step, math.inf, -math.inf, math.nan]
     for value in beyond:
         with pytest.raises(ParameterError, match=f"^{name} .+; choose .+") as caught:

@@ -18,6 +18,7 @@ PARAMETERS = st.builds(
     top_k=st.sampled_from([0, 0, 1, 4, 50]),
     top_p=st.sampled_from([1.0, 1.0, 0.2, 0.9]),
     min_p=st.sampled_from([0.0, 0.0, 0.05, 0.9]),
+    typical_p=st.sampled_from([1.0, 1.0, 0.3, 0.95]),
     repetition_penalty=st.sampled_from([1.0, 1.0, 1.3, 0.5]),
     presence_penalty=st.sampled_from([0.0, 0.0, 0.7]),
     frequency_penalty=st.sampled_from([0.0, 0.0, -0.4, 0.2]),
