@@ -7,7 +7,6 @@ import resource
 import shlex
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -45,13 +44,13 @@ class Image:
 
 
 class Engine:
-    """Podman with its store below a folder, apart from that of the machine."""
+    """Podman with its store below a folder and its sockets in /run, apart from those of the machine."""
 
     def __init__(self, work: Path, runtime: str, driver: str, *, keep: bool) -> None:
         self.work, self.keep = work.resolve(), keep
         self.store = self.work / "store"
         # A short path, as sockets need it, and the same for the same folder, as a store that is kept needs it.
-        self.state = Path(tempfile.gettempdir(), f"unroll-{hashlib.sha256(bytes(self.work)).hexdigest()[:12]}")
+        self.state = Path("/run", f"unroll-{hashlib.sha256(bytes(self.work)).hexdigest()[:12]}")
         self.command = ["podman", f"--root={self.store}", f"--runroot={self.state}", f"--storage-driver={driver}"]
         self.command += ["--cgroup-manager=cgroupfs", "--events-backend=file"]
         self.command += ["--log-level=fatal"]  # without systemd it logs an error for each timer of a health check
@@ -61,7 +60,7 @@ class Engine:
         self.environment = {**os.environ, "TMPDIR": str(temporary)}
 
     def __call__(self, *words: object, timeout: float | None = None) -> str:
-        """Run one command of Podman and give its output. Raises CalledProcessError, TimeoutExpired."""
+        """Run one command of Podman and give its output; the proof ends where it fails. Raises TimeoutExpired."""
         return self.attempt(*words, timeout=timeout, check=True).stdout.strip()
 
     def attempt(
@@ -99,8 +98,9 @@ class Engine:
     def __exit__(self, *_: object) -> None:
         self.attempt("rm", "--all", "--force", "--time=0")
         self.attempt("image", "umount", "--all")
-        for place in (self.store / "overlay", self.store / "vfs"):  # Podman mounts the folder on itself
-            subprocess.run(["umount", str(place)], capture_output=True, check=False)
+        # Podman mounts the first two on themselves; debootstrap, when it is interrupted, leaves the others mounted.
+        for place in ("store/overlay", "store/vfs", "debian/proc", "debian/sys"):
+            subprocess.run(["umount", str(self.work / place)], capture_output=True, check=False)
         shutil.rmtree(self.state, ignore_errors=True)
         if not self.keep:
             shutil.rmtree(self.work)
