@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, field_validator
+from pydantic import BaseModel, ConfigDict, FailFast, Field, WithJsonSchema, field_validator
 
 from service.api.schemas import Name, Nullable, Text, Usage, null_is_absent
 
@@ -27,7 +27,7 @@ class ScoreRequest(Nullable):
 
     model_config = ConfigDict(extra="allow", json_schema_extra=with_example)
 
-    texts: Annotated[list[Text], WithJsonSchema(TEXTS)] = Field(
+    texts: Annotated[list[Text], FailFast(), WithJsonSchema(TEXTS)] = Field(
         min_length=1,
         max_length=MOST_TEXTS,
         description=f"One text, or up to {MOST_TEXTS}, each as long as the body of a request may be, such as a "

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, FailFast, Field
 
 from model.text.utf8_ids import BYTES
 from service.api.schemas import LARGEST_ID, Name, Nullable, Text, null_is_absent
@@ -65,7 +65,7 @@ class DetokenizeRequest(Nullable):
 
     model_config = ConfigDict(json_schema_extra=some_ids)
 
-    tokens: list[Annotated[int, Field(ge=0, le=LARGEST_ID)]] = Field(
+    tokens: Annotated[list[Annotated[int, Field(ge=0, le=LARGEST_ID)]], FailFast()] = Field(
         description="Ids of the vocabulary, from 0 to `vocab_size` - 1 of /tokenizer_info."
     )
     model: Name | None = Field(default=None, description="The model's name. Absent: the model that is served.")

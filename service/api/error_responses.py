@@ -130,6 +130,8 @@ def _problem(problem: Mapping[str, Any]) -> tuple[str | None, str]:
         sentence = SENTENCES.get(problem["type"], problem["msg"])
         return None, sentence[:1].upper() + sentence[1:]
     text: str = SENTENCES.get(problem["type"], problem["msg"])
+    if problem["type"] == "too_long":
+        text = f"send at most {problem['ctx']['max_length']:,}"
     return path[0], ".".join(str(part)[:40] for part in path) + ": " + text[:1].lower() + text[1:]
 
 
@@ -150,6 +152,12 @@ async def on_http_exception(request: Request, error: Any) -> JSONResponse:
     return respond(request, Failure(error.status_code, message, INVALID, code), error.headers)
 
 
+async def on_memory_error(request: Request, error: Any) -> JSONResponse:  # noqa: ARG001
+    """A request that the process has no memory for; it alone ends."""
+    message = "The server has no memory for this now; try again in a moment, or send less."
+    return respond(request, Failure(503, message, "server_error", "out_of_memory"))
+
+
 async def on_exception(request: Request, error: Exception) -> JSONResponse:  # noqa: ARG001
     """A fault of the server; the traceback goes only to the log."""
     message = "The server failed; it has been logged. Try again."
@@ -165,6 +173,7 @@ def install(app: FastAPI, shapes: Mapping[str, Shape]) -> None:
         ServiceError: on_service_error,
         ParameterError: on_parameter_error,
         TokenizerError: on_parameter_error,
+        MemoryError: on_memory_error,
         Exception: on_exception,
     }
     for kind, handler in handlers.items():

@@ -1,7 +1,10 @@
 """What goes over the wire in every dialect: limits, kinds of fields, and the answers about models and errors."""
 
+from functools import cache
+from itertools import islice
 from typing import Annotated, Any
 
+from annotated_types import MaxLen
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
@@ -74,7 +77,29 @@ class Nullable(BaseModel):
         """The fields that are not null, with whole numbers as integers."""
         if type(fields) is not dict:
             return fields
+        most = _most_of(cls)
+        for name in most.keys() & fields.keys():
+            fields = {**fields, name: cut(fields[name], most[name] + 1)}
         return {name: as_whole(value) for name, value in fields.items() if value is not None}
+
+
+def cut(value: Any, most: int) -> Any:
+    """A list or object with no more than so many members, which are enough to refuse it: pydantic would build an error
+    for each of 200,000 wrong ones, in seconds."""
+    if type(value) in (list, dict) and len(value) > most:
+        return value[:most] if type(value) is list else dict(islice(value.items(), most))
+    return value
+
+
+@cache
+def _most_of(model: type[BaseModel]) -> dict[str, int]:
+    """The most members of each field that has such a limit and may have many."""
+    return {
+        name: limit.max_length
+        for name, field in model.model_fields.items()
+        for limit in field.metadata
+        if isinstance(limit, MaxLen)
+    }
 
 
 class PromptTokensDetails(BaseModel):

@@ -1,11 +1,13 @@
 """What goes over the wire in the dialect of OpenAI's completions: the request with its limits, and its answers."""
 
 import re
+from itertools import islice
 from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     PlainValidator,
@@ -38,6 +40,7 @@ from service.api.schemas import (
 DEFAULT_MAX_TOKENS = 16
 MOST_LOGPROBS = 100
 MOST_BIASES = 1024
+MOST_PROBLEMS = 3  # of its members that are looked at closely
 ID = "(0|[1-9][0-9]{0,8})"
 REQUEST_ID = "[A-Za-z0-9._-]{1,128}"
 
@@ -96,6 +99,18 @@ def no_suffix(suffix: str) -> str:
         message = "this model only continues text and fills no gaps; leave suffix out and send what comes before it"
         raise PydanticCustomError("suffix", message)
     return suffix
+
+
+def wrong_first(biases: Any) -> Any:
+    """The biases; of wrong ones the first few alone, since an error is built for each."""
+    if type(biases) is not dict:
+        return biases
+    wrong = (one for one in biases.items() if not _is_bias(*one))
+    return dict(islice(wrong, MOST_PROBLEMS)) or biases
+
+
+def _is_bias(key: str, value: Any) -> bool:
+    return bool(re.fullmatch(ID, key)) and type(value) in (int, float) and -LARGEST_BIAS <= value <= LARGEST_BIAS
 
 
 def matching(pattern: str, remedy: str) -> AfterValidator:
@@ -177,7 +192,7 @@ class CompletionRequest(Nullable):
     repetition_penalty: float = sampling(
         "repetition_penalty", "Divides the logit, where positive, of every character of prompt and text. 1 = none."
     )
-    logit_bias: Annotated[dict[Id, Bias], WithJsonSchema(BIASES)] = Field(
+    logit_bias: Annotated[dict[Id, Bias], BeforeValidator(wrong_first), WithJsonSchema(BIASES)] = Field(
         default={},
         max_length=MOST_BIASES,
         description=f"Added to the logits of ids, by id; -{LARGEST_BIAS} nearly bans an id, {LARGEST_BIAS} nearly "
