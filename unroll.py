@@ -74,8 +74,13 @@ def hear_signals() -> None:
 
     Process 1 gets no signal it has no handler for: until the server or a training run has its own, SIGTERM would be
     lost, and `docker stop` would wait and kill. Ctrl-C would be an exception in the middle of an import, which not
-    everyone there lets through.
+    everyone there lets through. A server that starts is ended by SIGQUIT, too, and by none of the signals that tell a
+    running one something, which may come early.
     """
+    if sys.argv[1:2] == ["serve"]:
+        signal.signal(signal.SIGQUIT, end_now)
+        for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+            signal.signal(number, signal.SIG_IGN)
     if os.getpid() == 1:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, end_now)

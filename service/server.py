@@ -7,9 +7,11 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from types import FrameType
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
@@ -20,6 +22,7 @@ from service.app import create_app
 from service.engine.engine import Engine
 from service.errors import Draining, EngineStopped, SettingsError
 from service.monitoring import logs
+from service.process.watchdog import Watchdog
 from service.security.api_keys import ApiKeys
 from service.settings import Settings, is_loopback
 from service.transport.connections import Doors, bounded
@@ -41,8 +44,8 @@ LAST_WORDS_SECONDS = 2  # for sending what is written to those who read slowly, 
 class DrainingServer(uvicorn.Server):
     """Uvicorn, but a first SIGTERM or SIGINT lets texts end for `grace_seconds`, and a second one ends at once.
 
-    Meanwhile the socket stays open, so that new requests are answered with 503 and not with silence. SIGHUP calls
-    `hang_up`.
+    Meanwhile the socket stays open, so that new requests are answered with 503 and not with silence. SIGQUIT is another
+    SIGTERM, SIGHUP calls `hang_up`, SIGUSR1 and SIGUSR2 do nothing.
     """
 
     def __init__(
@@ -52,6 +55,8 @@ class DrainingServer(uvicorn.Server):
         self._gate = gate
         self._grace_seconds = grace_seconds
         self._hang_up = hang_up
+        self.watchdog: Watchdog | None = None
+        """Who is shown that the server runs."""
 
     @property
     def _engine(self) -> Engine | None:
@@ -65,18 +70,41 @@ class DrainingServer(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to listen; the gate tells when there is a model."""
-        if self._hang_up is not None and threading.current_thread() is threading.main_thread():
-            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._reload)
         await super().startup(sockets)
         for one in sockets or ():
             one.listen(BACKLOG)  # asyncio lets as many wait as it takes in one pass
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Hear all that a supervisor sends until the server has ended; uvicorn hears SIGTERM and SIGINT."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        loop = asyncio.get_running_loop()
+        handlers: dict[int, Any] = {signal.SIGQUIT: self.handle_exit}
+        if self._hang_up is not None:
+            handlers[signal.SIGHUP] = lambda *_: loop.call_soon_threadsafe(self._reload)
+        with super().capture_signals():
+            before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+            try:
+                yield
+            finally:
+                for number, handler in before.items():
+                    signal.signal(number, handler)
 
     def _reload(self) -> None:
         """In a thread of its own: what is read may lie where reading takes long."""
         threading.Thread(target=self._hang_up, name="reload", daemon=True).start()
 
+    def lost(self) -> bool:
+        """Whether a thread that generates is gone, and the server does not know."""
+        engine = self._engine
+        return engine is not None and not self.should_exit and not engine.died and engine.threads < engine.started
+
     async def on_tick(self, counter: int) -> bool:
         """Whether to stop: when told to, when there will be no model, and when no more text can be generated."""
+        if self.watchdog is not None:
+            self.watchdog.beat()
         died = self._engine is not None and self._engine.died
         return await super().on_tick(counter) or died or self._gate.error is not None
 
@@ -93,6 +121,8 @@ class DrainingServer(uvicorn.Server):
         logger.info("Stopping: running texts have %g s to end; send the signal again to end now.", self._grace_seconds)
         deadline = time.monotonic() + self._grace_seconds
         while self.server_state.tasks and not self.force_exit and time.monotonic() < deadline:
+            if self.watchdog is not None:
+                self.watchdog.beat()
             await asyncio.sleep(0.05)
         engine.abandon(Draining("The server stopped before this text had ended; ask again in a moment."))
         # Every stream now ends by itself, so the application can be shut down in order; a third signal still forces.
@@ -168,6 +198,7 @@ def run(settings: Settings, announce: Callable[[FastAPI, str], None]) -> None:
     announce: called with the application and its URL once it answers.
     Raises SettingsError, CheckpointError, and EngineStopped when no more text could be generated.
     """
+    hung_up = _hear_hang_ups()
     logs.configure(settings)
     if not processors():
         logger.warning(
@@ -190,10 +221,29 @@ def run(settings: Settings, announce: Callable[[FastAPI, str], None]) -> None:
         listeners.append(listen(settings.host, settings.management_port))
         management = listeners[1].getsockname()[1]
         logger.info("Health and metrics are also told on port %d, to connections of its own.", management)
-    make_server(gate, settings, keys.reload, management).run(sockets=listeners)
+    gate.when_open(lambda _: keys.reload() if hung_up else None)
+    server = make_server(gate, settings, keys.reload, management)
+    if settings.watchdog_seconds:
+        server.watchdog = Watchdog(settings.watchdog_seconds, server.lost)
+        server.watchdog.start()
+    try:
+        server.run(sockets=listeners)
+    finally:
+        if server.watchdog is not None:
+            server.watchdog.stop()
     if gate.error is not None:
         raise gate.error
     if gate.app is not None and gate.app.state.engine.died:
         raise EngineStopped(
             "The server ended because a thread that generates has died, as the log says; start it again."
         )
+
+
+def _hear_hang_ups() -> list[int]:
+    """The SIGHUPs until the server hears them itself; they, SIGUSR1 and SIGUSR2 end the process no more."""
+    numbers: list[int] = []
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGHUP, lambda number, _: numbers.append(number))
+        for number in (signal.SIGUSR1, signal.SIGUSR2):
+            signal.signal(number, signal.SIG_IGN)
+    return numbers

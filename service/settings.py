@@ -72,6 +72,14 @@ class Settings:
         least=0.1, most=86_400,
     )  # fmt: skip
 
+    watchdog_seconds: float = setting(
+        60.0,
+        "Seconds the event loop may make no pass before the process ends with status 70, to be started anew; 0 sets no "
+        "limit.",
+        least=0,
+        most=86_400,
+    )
+
     name: str | None = setting(
         None, "Name of the model in requests. [default: its folder, or a run's folder for best and last]", MODEL
     )

@@ -189,6 +189,11 @@ class Engine:
         return sum(thread.is_alive() for thread in self._threads)
 
     @property
+    def started(self) -> int:
+        """Threads that generate and were started, alive or not."""
+        return sum(thread.ident is not None for thread in self._threads)
+
+    @property
     def progressed(self) -> float:
         """When the slowest thread last ended a turn, by `time.monotonic`; now if there is nothing to do.
 

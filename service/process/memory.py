@@ -12,7 +12,7 @@ PAGE = resource.getpagesize()
 LARGEST_BUDGET = 256 << 20
 SHARE = 4  # of the memory there is, one part in so many is the ledger's by default
 LOOK_SECONDS = 0.05  # between two looks, which take a tenth of a millisecond
-KEPT_FREE = 48 << 20  # bytes left alone for what is not charged: parsing, buffers, the answer that refuses
+KEPT_FREE = 16 << 20  # bytes left alone for what is not charged: parsing, buffers, the answer that refuses
 KEPT_SHARE = 16  # and of a small machine not more than one part in so many
 
 

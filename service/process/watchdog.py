@@ -1,0 +1,79 @@
+"""A thread that ends the process when the event loop hangs or a thread that generates is gone without a word."""
+
+import faulthandler
+import os
+import threading
+import time
+from collections.abc import Callable
+
+LOOK_SECONDS = 0.5
+EXIT_STATUS = 70  # EX_SOFTWARE of sysexits.h
+SILENT = b"CRITICAL The event loop has made no pass for too long; the process ends, to be started anew.\n"
+LOST = b"CRITICAL A thread that generates text is gone; the process ends, to be started anew.\n"
+LOST_LOOKS = 20  # so many looks in a row: a server that ends by itself is done before
+
+
+class Watchdog:
+    """Watches a process from a thread that needs neither the event loop, nor the log, nor memory to speak of.
+
+    seconds: that may pass without a call of `beat`. lost: whether something else is gone that cannot come back.
+    end: called with what to say; never returns.
+
+    Time is counted in looks, so a process that was stopped (SIGSTOP, a sleeping machine) is not ended for it.
+    """
+
+    def __init__(
+        self, seconds: float, lost: Callable[[], bool] = lambda: False, end: Callable[[bytes], None] | None = None
+    ) -> None:
+        self._most = max(1, round(seconds / LOOK_SECONDS))
+        self._lost = lost
+        self._end = end or end_process
+        self._beats = 0
+        self._seen = 0
+        self._silent = 0
+        self._gone = 0
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
+
+    def start(self) -> None:
+        """Begin to watch."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Watch no more."""
+        self._stopped.set()
+
+    def beat(self) -> None:
+        """Show that the event loop runs."""
+        self._beats += 1
+
+    def look(self) -> None:
+        """Compare with the look before, and end the process where it is silent."""
+        if self._beats == self._seen:
+            self._silent += 1
+        else:
+            self._seen, self._silent = self._beats, 0
+        self._gone = self._gone + 1 if self._lost() else 0
+        if self._silent >= self._most:
+            self._end(SILENT)
+        elif self._gone >= LOST_LOOKS:
+            self._end(LOST)
+
+    def _run(self) -> None:
+        while not self._stopped.is_set():
+            try:
+                time.sleep(LOOK_SECONDS)
+                if not self._stopped.is_set():
+                    self.look()
+            except MemoryError:  # of this look; the next may have some
+                continue
+
+
+def end_process(words: bytes) -> None:
+    """Say why on standard error, with where every thread stands, and end at once with a status that is not 0."""
+    try:
+        os.write(2, words)
+        faulthandler.dump_traceback(2)
+    except (OSError, RuntimeError, ValueError, MemoryError):
+        pass
+    os._exit(EXIT_STATUS)
