@@ -116,5 +116,5 @@ def test_averaged_weights_are_the_mean_of_those_that_were_and_leave_the_others_a
 @pytest.mark.parametrize("name", ["input_dropout", "layer_dropout", "output_dropout", "weight_drop", "drop_state"])
 @pytest.mark.parametrize("value", [1.0, -0.1, float("nan")])
 def test_a_share_out_of_range_is_named(name: str, value: float) -> None:
-    with pytest.raises(ParameterError, match=f"{name} is .*; choose a share from 0 to below 1"):
+    with pytest.raises(ParameterError, match=f"--{name.replace('_', '-')} is .*; choose a share from 0 to below 1"):
         Regularisation(**{name: value})  # type: ignore[arg-type]
