@@ -24,6 +24,7 @@ from model.files import synchronise, synchronise_folder
 from model.text.tokenizer import CharacterCounts, Tokenizer
 from model.text.utf8_ids import Ids, begins_character
 from training.data.corpus import ContentSum, Corpus, CorpusFacts
+from training.data.rare_characters import EACH, PLANNED, RareCharacters, rare_characters
 
 FORMAT = 1  # part of every key: raised whenever the same text would give other ids or other facts
 IDS, FACTS = "ids", "facts.json"
@@ -45,7 +46,7 @@ class Prepared:
     ids: of the whole text (n,), read-only, in the tokenizer's type: two bytes each below 65,536 different ids. They
         are a view of the map; its pages count as this process's memory from when they are read until `release`.
     reused: whether they were found rather than made. path: the folder they are in, which may be removed at any time
-        that no run uses it.
+        that no run uses it. rare: what became of rare characters.
     """
 
     facts: CorpusFacts
@@ -53,29 +54,37 @@ class Prepared:
     ids: Ids
     reused: bool
     path: Path
+    rare: RareCharacters = EACH
 
 
-def prepare(corpus: Corpus, folder: Path, *, min_count: int = 1, extending: Tokenizer | None = None) -> Prepared:
+def prepare(corpus: Corpus, folder: Path, *, min_count: int | None = 1, extending: Tokenizer | None = None) -> Prepared:
     """The ids of a corpus, from `folder` if its content was prepared there before, else made and left there.
 
     The sources are read once to know their content, and when it is new twice more: for the vocabulary and for the
     ids. What is in `folder` is whole: written elsewhere, synchronised, renamed. Several processes may prepare at once.
 
-    min_count: characters rarer than this are spelt in bytes.
+    min_count: characters rarer than this are spelt in bytes; None is planned, as rare_characters.py says.
     extending: a vocabulary whose characters keep their ids, seen or not; those of the corpus follow, sorted.
     Raises CorpusError where the corpus is no text, changes while it is read, or does not fit on the disk; nothing of
     it is then left there.
     """
     content = corpus.content_sum()
     path = folder / _key(content, corpus, min_count, extending)
+    path = path.with_name(os.readlink(path)) if path.is_symlink() else path
     if (found := _find(path, corpus)) is not None:
         return found
     facts, counts = corpus.survey()
-    tokenizer = Tokenizer(_vocabulary(counts, min_count, extending))
+    rare = rare_characters(counts, min_count, "" if extending is None else extending.characters)
+    chosen = folder / _key(content, corpus, rare.min_count, extending)
+    if (found := _find(chosen, corpus)) is not None:
+        _name_also(path, chosen)
+        return replace(found, rare=rare)
+    tokenizer = Tokenizer(_vocabulary(counts, rare.min_count, extending))
     try:
         with _temporary_folder(folder) as temporary:
-            _write(temporary, corpus, content, facts, tokenizer)
-            made = _put_in_place(temporary, path, corpus)
+            _write(temporary, corpus, content, facts, tokenizer, rare)
+            made = _put_in_place(temporary, chosen, corpus)
+            _name_also(path, chosen)
     except OSError as error:
         size = max(1, facts.characters * tokenizer.dtype.itemsize / 1e6)
         raise CorpusError(
@@ -85,10 +94,17 @@ def prepare(corpus: Corpus, folder: Path, *, min_count: int = 1, extending: Toke
     return replace(made, reused=False)
 
 
-def _key(content: str, corpus: Corpus, min_count: int, extending: Tokenizer | None) -> str:
+def _name_also(path: Path, chosen: Path) -> None:
+    """Let what was planned be found by the plan's name too, and not surveyed again; where the disk knows links."""
+    with contextlib.suppress(OSError):
+        if path != chosen:
+            path.symlink_to(chosen.name)
+
+
+def _key(content: str, corpus: Corpus, min_count: int | None, extending: Tokenizer | None) -> str:
     """One name for everything the ids depend on."""
     vocabulary = "" if extending is None else extending.characters
-    parts = [FORMAT, sys.byteorder, content, codecs.lookup(corpus.encoding).name, max(1, min_count), vocabulary]
+    parts = [FORMAT, sys.byteorder, content, codecs.lookup(corpus.encoding).name, min_count or PLANNED, vocabulary]
     parts += ["replacing"] if corpus.replacing else []
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
@@ -112,10 +128,11 @@ def _find(path: Path, corpus: Corpus) -> Prepared | None:
         if (path / IDS).stat().st_size != values["ids"] * tokenizer.dtype.itemsize:
             return None
         ids = _map(path / IDS, tokenizer.dtype)
+        rare = RareCharacters(**values["rare"]) if "rare" in values else EACH
         facts = CorpusFacts(**{**values["facts"], "names": corpus.names, "encoding": corpus.encoding})
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
-    return Prepared(facts, tokenizer, ids, reused=True, path=path)
+    return Prepared(facts, tokenizer, ids, reused=True, path=path, rare=rare)
 
 
 def _sum(values: Any) -> str:
@@ -128,12 +145,14 @@ def _map(path: Path, dtype: np.dtype[Any]) -> Ids:
     return np.asarray(np.memmap(path, dtype, mode="r"))
 
 
-def _write(folder: Path, corpus: Corpus, content: str, facts: CorpusFacts, tokenizer: Tokenizer) -> None:
+def _write(
+    folder: Path, corpus: Corpus, content: str, facts: CorpusFacts, tokenizer: Tokenizer, rare: RareCharacters
+) -> None:
     """Ids and facts, on the disk when this returns. Raises CorpusError where the sources are not what they were."""
     with (folder / IDS).open("wb") as file:
         count = _write_ids(file, corpus, content, tokenizer)
         synchronise(file)
-    values = {"facts": asdict(facts), "ids": count, "vocabulary": tokenizer.characters}
+    values = {"facts": asdict(facts), "ids": count, "vocabulary": tokenizer.characters, "rare": asdict(rare)}
     with (folder / FACTS).open("w", encoding="utf-8") as facts_file:
         json.dump({"values": values, "sum": _sum(values)}, facts_file)
         synchronise(facts_file)
