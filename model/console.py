@@ -1,7 +1,7 @@
 """The console on which every verb prints: tables, bars and sentences, and no text that steers the terminal."""
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -9,6 +9,8 @@ from rich.segment import Segment
 from rich.text import Text
 
 from model.terminal import for_terminal, never_fail
+
+COMMANDS = 10  # columns of what a command is for
 
 
 class TerminalConsole(Console):
@@ -26,3 +28,20 @@ class TerminalConsole(Console):
         """What is printed, piece by piece."""
         for segment in super().render(renderable, options):
             yield segment if segment.control else segment._replace(text=for_terminal(segment.text))
+
+    def say(self, text: str, style: str = "") -> None:
+        """A sentence: on a terminal broken between words, in a file or pipe on one line."""
+        self.print(text, style=style, soft_wrap=not self.is_terminal)
+
+    def rows(self, rows: Mapping[str, str]) -> None:
+        """A line for each name and value; on a terminal a long value goes on below itself, between words."""
+        width = max(map(len, rows), default=0) + 2
+        for name, value in rows.items():
+            room = self.width - width if self.is_terminal else sys.maxsize
+            for number, line in enumerate(Text(for_terminal(value)).wrap(self, max(20, room))):
+                line.rstrip()
+                self.print(Text(f"{'' if number else name:{width}}") + line, soft_wrap=True)
+
+    def command(self, name: str, command: str) -> None:
+        """A command line to copy, which is never broken."""
+        self.print(f"{name:{COMMANDS}}{command}", soft_wrap=True)
