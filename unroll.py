@@ -3,6 +3,7 @@
 import importlib
 import importlib.util
 import os
+import re
 import signal
 import sys
 from functools import cache
@@ -181,7 +182,7 @@ def main() -> None:
     try:
         make_program()(prog_name="unroll")
     except UnrollError as error:
-        refuse(str(error))
+        refuse(as_typed(str(error)))
     except OSError as error:
         if not isinstance(error.filename, str | bytes):
             raise
@@ -189,6 +190,16 @@ def main() -> None:
         refuse(
             f"{path[:200]}{'…' * (len(path) > 200)} cannot be used: {error.strerror}. Check the path, or name another."
         )
+
+
+def as_typed(sentence: str) -> str:
+    """A sentence that names flags as they stand on the command line, where that has former names of theirs."""
+    modules = [sys.modules.get(place.partition(":")[0]) for place in VERBS.values()]
+    former = {name: now for module in modules for name, now in getattr(module, "FORMER_FLAGS", {}).items()}
+    typed = {word.partition("=")[0].removeprefix("--") for word in sys.argv[1:] if word.startswith("--")}
+    for name in typed & set(former):
+        sentence = re.sub(rf"--{former[name]}(?![\w-])", f"--{name}", sentence)
+    return sentence
 
 
 def refuse(sentence: str) -> None:

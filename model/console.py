@@ -1,8 +1,8 @@
 """The console on which every verb prints: tables, bars and sentences, and no text that steers the terminal."""
 
 import sys
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import IO, Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
@@ -10,15 +10,13 @@ from rich.text import Text
 
 from model.terminal import for_terminal, never_fail
 
-COMMANDS = 10  # columns of what a command is for
-
 
 class TerminalConsole(Console):
     """A console on which all text is shown and nothing but Rich's own styles and bars steers."""
 
-    def __init__(self, *, stderr: bool = False, width: int | None = None) -> None:
-        never_fail(sys.stderr if stderr else sys.stdout)
-        super().__init__(stderr=stderr, width=width, highlight=False, markup=False, emoji=False)
+    def __init__(self, *, stderr: bool = False, width: int | None = None, file: IO[str] | None = None) -> None:
+        never_fail(file or (sys.stderr if stderr else sys.stdout))
+        super().__init__(stderr=stderr, width=width, file=file, highlight=False, markup=False, emoji=False)
 
     def render_str(self, text: str, **options: Any) -> Text:
         """The text as it is shown, so that what follows counts the columns it takes."""
@@ -33,15 +31,15 @@ class TerminalConsole(Console):
         """A sentence: on a terminal broken between words, in a file or pipe on one line."""
         self.print(text, style=style, soft_wrap=not self.is_terminal)
 
-    def rows(self, rows: Mapping[str, str]) -> None:
+    def rows(self, rows: Sequence[tuple[str, str]]) -> None:
         """A line for each name and value; on a terminal a long value goes on below itself, between words."""
-        width = max(map(len, rows), default=0) + 2
-        for name, value in rows.items():
+        width = max((len(name) for name, _ in rows), default=0) + 2
+        for name, value in rows:
             room = self.width - width if self.is_terminal else sys.maxsize
             for number, line in enumerate(Text(for_terminal(value)).wrap(self, max(20, room))):
                 line.rstrip()
                 self.print(Text(f"{'' if number else name:{width}}") + line, soft_wrap=True)
 
-    def command(self, name: str, command: str) -> None:
-        """A command line to copy, which is never broken."""
-        self.print(f"{name:{COMMANDS}}{command}", soft_wrap=True)
+    def whole(self, line: str) -> None:
+        """A line to copy from, with a command or a path, which is never broken."""
+        self.print(line, soft_wrap=True)

@@ -316,3 +316,9 @@ def test_p15_no_file_the_server_reads_can_run_code() -> None:
         assert calls_of(path).isdisjoint(forbidden), name_of(path)
         if "torch" in path.read_text("utf-8"):
             assert ".load" not in calls_of(path), name_of(path)
+
+
+def test_one_console_stands_before_the_terminal() -> None:
+    """Text of a corpus, a model or a name would steer a terminal through any other."""
+    found = [str(one) for one in IMPORTS if one.module == "rich.console" and one.file != "model/console.py"]
+    assert found == []

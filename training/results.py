@@ -15,6 +15,7 @@ from model.errors import TrainingError
 from model.files import replace_file
 from model.held_out_surprise import NAME, HeldOutSurprise
 from model.network import Network, from_tensors
+from model.terminal import in_a_line
 from model.text.utf8_ids import Ids
 from training.data.corpus import CorpusFacts
 from training.data.prepared_corpus import release
@@ -209,9 +210,9 @@ def _training(
     """The `training` table of a checkpoint's config.json."""
     facts = provenance.facts
     training: dict[str, Any] = {
-        "name": run.folder.resolve().name,
+        "name": in_a_line(run.folder.resolve().name),
         "corpus": {
-            "files": [Path(file).name for file in facts.names[:20]],
+            "files": [in_a_line(Path(file).name) for file in facts.names[:20]],
             "characters": facts.characters,
             "encoding": facts.encoding,
             "sha256": facts.sha256,
@@ -223,7 +224,7 @@ def _training(
         "characters_read": run.validation_at(step).characters,
         "seconds": round(run.elapsed, 1),
         "machine": provenance.machine,
-        "command": provenance.command,
+        "command": in_a_line(provenance.command),
     }
     if provenance.base is not None:
         training["trained_on"] = dict(provenance.base)

@@ -1,6 +1,8 @@
 """A whole run: prepare the corpus, plan, train, measure the best checkpoint, and leave all of it in a folder."""
 
+import os
 import shlex
+import shutil
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,10 +12,11 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 import torch
-from rich.console import Console
 
-from model.checkpoint import load
+from model.checkpoint import load, named_checkpoint
+from model.console import TerminalConsole
 from model.errors import TrainingError
+from model.terminal import shell_word
 from training.data.named_corpus import open_corpus
 from training.data.prepared_corpus import Prepared, count_ids, prepare, spelt
 from training.data.split import Split, split
@@ -22,7 +25,7 @@ from training.loop.finished_run import FinishedRun
 from training.loop.initial_weights import InitialWeights, fits
 from training.loop.run_record import RunRecord, read_record, write_record
 from training.loop.run_state import FOLDER, RunState, newest
-from training.loop.trainer import Trainer
+from training.loop.trainer import NothingTrained, Trainer
 from training.monitoring.metrics_file import MetricsFile
 from training.monitoring.speed_watcher import SpeedWatcher
 from training.monitoring.terminal import TerminalWatcher
@@ -39,7 +42,7 @@ if TYPE_CHECKING:
 PREPARED = ".prepared"  # beside the runs: the corpora they were trained on, as ids
 
 
-def run(request: Request, console: Console, started: float) -> FinishedRun:
+def run(request: Request, console: TerminalConsole, started: float) -> FinishedRun:
     """Train from a corpus to a run folder.
 
     started: time.monotonic() at the start of the command, from which a budget in minutes counts.
@@ -48,23 +51,29 @@ def run(request: Request, console: Console, started: float) -> FinishedRun:
     keep_buffers()
     out, device = run_folder(request), choose_device(request.device)
     _calm_kernels(device)
-    base = None if request.base is None else load(request.base)
-    corpus = open_corpus(request.corpus, request.encoding)
+    base = None if request.base is None else load(named_checkpoint(request.base))
+    corpus = open_corpus(request.corpus, request.encoding, request.on_decode_error)
     extending = None if base is None else base.tokenizer
     prepared = prepare(corpus, out.parent / PREPARED, min_count=request.min_count, extending=extending)
     parts = split(prepared.ids, request.split)
     counts = count_ids(parts.train, prepared.tokenizer.size)
     grown = None if base is None else fits(base, prepared.tokenizer)
     plan = make_plan(request.overrides, prepared.tokenizer.size, spelt(counts), device, grown)
-    show_plan(console, plan, prepared, parts, device)
+    show_plan(console, plan, corpus, prepared, parts, device)
     record = RunRecord.of(request, plan, prepared, base)
+    before = os.path.lexists(out)
     write_record(out, record, extending)
     _forget_state(out)
     initial_weights = InitialWeights(counts, base)
-    return _train(_Run(out, record, prepared, parts, initial_weights, device, console, started))
+    try:
+        return _train(_Run(out, record, prepared, parts, initial_weights, device, console, started))
+    except NothingTrained:
+        if not before:
+            shutil.rmtree(out, ignore_errors=True)
+        raise
 
 
-def resume(out: Path, console: Console, started: float) -> FinishedRun:
+def resume(out: Path, console: TerminalConsole, started: float) -> FinishedRun:
     """Continue a run as if nothing had happened since it was last saved.
 
     Raises TrainingError where the folder holds no run, the corpus has changed, or the saved state is damaged.
@@ -75,14 +84,14 @@ def resume(out: Path, console: Console, started: float) -> FinishedRun:
     device = choose_device(record.device)
     _calm_kernels(device)
     check_precision(record.config.network.cell, record.config.precision, device)
-    corpus = open_corpus(record.sources(), record.encoding)
+    corpus = open_corpus(record.sources(), record.encoding, record.on_decode_error)
     prepared = prepare(corpus, out.parent / PREPARED, min_count=record.min_count, extending=extending)
     if prepared.facts.sha256 != record.sha256:
         raise TrainingError(
             f"The corpus of {out} is not the text it was trained on any more; put that back, or train anew."
         )
     parts = split(prepared.ids, record.scheme)
-    console.print(f"Resuming {out} on {device.type}.", highlight=False, markup=False, soft_wrap=True)
+    console.say(f"Resuming {out} on {device.type}.")
     # A saved state replaces the initial weights: then the checkpoint that was trained on may be gone.
     initial_weights = InitialWeights(
         count_ids(parts.train, prepared.tokenizer.size), None if saved else record.base_checkpoint()
@@ -100,7 +109,7 @@ class _Run:
     parts: Split
     initial_weights: InitialWeights
     device: torch.device
-    console: Console
+    console: TerminalConsole
     started: float
 
 
@@ -122,6 +131,9 @@ def _train(run: _Run) -> FinishedRun:
     )
     if (saved := newest(out)) is not None:
         trainer.resume(*saved)
+        if trainer.complete:
+            console.say("This run is complete; its results are written again. To train its network on:")
+            console.whole(f"  unroll train CORPUS --from {shell_word(out / 'best')}")
     state = trainer.state
     terminal = TerminalWatcher(console, trainer.seconds_left)
     speed = SpeedWatcher(out, record.characters_per_second, trainer.characters, trainer.tell)
@@ -147,10 +159,10 @@ def _train(run: _Run) -> FinishedRun:
                 if log.ended:
                     trainer.tell(log.ended)
         ended = "Stopped early, saved" if trainer.stopped_early else _ending(trainer, speed)
-        console.print("Scoring the best checkpoint …", highlight=False)
+        console.say("Scoring the best checkpoint …")
         finished = trainer.finished()
         results = leave_results(finished, provenance, scored)
-    show_outcome(console, finished, results, ended)
+    show_outcome(console, finished, results, ended, record.resumable)
     return finished
 
 

@@ -1,65 +1,134 @@
-"""The lines that a run prints: its plan before it begins, its results when it ends."""
+"""The lines that a run prints: its corpus and plan before it begins, its results when it ends."""
 
-import shlex
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from rich.console import Console
+from rich.table import Table
 
 from model.config import products
+from model.console import TerminalConsole
+from model.terminal import in_a_line, shell_word
+from training.data.corpus import Corpus
 from training.data.prepared_corpus import Prepared
 from training.data.split import Split
 from training.loop.finished_run import FinishedRun
 from training.planning.plan import Plan
 from training.report.card import in_words
 from training.report.report import REPORT
-from training.results import Results
+from training.results import Figures, Results
+
+NAMED = 3  # sources of a corpus that are named
+TABLED = 10  # files of another encoding that are named
+
+PARTS = ("validation", "test", "validation and test")
+PROTOCOLS = {
+    "carried": ("", "one pass, the state carried on from character to character"),
+    "cold": (", cold", "every window begins with an empty state, as nanoGPT measures"),
+}
+"""Ways to read a text for its figures: how their names among the figures end, and what they do."""
 
 
-def show_plan(console: Console, plan: Plan, prepared: Prepared, parts: Split, device: torch.device) -> None:
-    """Print the plan and the corpus."""
+def show_plan(
+    console: TerminalConsole, plan: Plan, corpus: Corpus, prepared: Prepared, parts: Split, device: torch.device
+) -> None:
+    """Print the corpus, what of it was left out, and the plan."""
     config, network = plan.config, plan.config.network
     budget = [f"{config.minutes:g} minutes"] if config.minutes else []
     budget += [f"{config.epochs:g} passes"] if config.epochs else []
     threads = f", {config.threads} threads" if config.threads > 1 else ", 1 thread"
     threads = threads if device.type == "cpu" else ""
     pace = f", about {plan.characters_per_second:,.0f} characters/s" if plan.characters_per_second else ""
-    facts, tokenizer = prepared.facts, prepared.tokenizer
-    names = ", ".join(Path(name).name for name in facts.names[:3]) + (" …" if len(facts.names) > 3 else "")
     sizes = " / ".join(f"{len(part):,}" for part in (parts.train, parts.validation, parts.test))
-    lines = [
-        f"corpus    {names}: {facts.characters:,} characters, {len(tokenizer.characters):,} different"
-        f"{', prepared before' if prepared.reused else ''}",
-        f"split     {parts.scheme}: {sizes} ids to train / validate / test",
-        f"network   {network.layers} × {network.hidden} {network.cell.upper()}, embedding {network.embedding}, "
-        f"{network.parameters():,} parameters",
-        f"left out  {in_words(config.to_json())}",
-        f"training  {config.batch_size} sequences × {config.sequence_length} characters, "
-        f"rate {config.learning_rate:g}, {config.precision} on {device.type}{threads}",
-        f"budget    at most {' or '.join(budget)}: {plan.passes:.1f} passes of {products(network) / 1e6:.2f} M "
-        f"multiply-adds a character{pace}",
-    ]
-    console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
+    shape = f"{network.layers} × {network.hidden} {network.cell.upper()}, embedding {network.embedding}"
+    steps = f"{config.batch_size} sequences × {config.sequence_length} characters, rate {config.learning_rate:g}"
+    cost = f"{plan.passes:.1f} passes of {products(network) / 1e6:.2f} M multiply-adds a character{pace}"
+    console.rows(
+        [
+            *_of_corpus(corpus, prepared),
+            ("split", f"{parts.scheme}: {sizes} ids to train / validate / test"),
+            ("network", f"{shape}, {network.parameters():,} parameters"),
+            ("regularisation", in_words(config.to_json())),
+            ("training", f"{steps}, {config.precision} on {device.type}{threads}"),
+            ("budget", f"at most {' or '.join(budget)}: {cost}"),
+        ]
+    )
 
 
-def show_outcome(console: Console, run: FinishedRun, results: Results, ended: str) -> None:
-    """Print how the run ended, its figures, and the commands to use it. ended: in a few words."""
-    console.print(f"{ended}: {run.step:,} steps, best at step {run.best_step:,}.", highlight=False)
-    for part, score in results.figures.items():
-        console.print(
-            f"  {part}: {score.bits_per_character:.4f} bits, {score.nats_per_character:.4f} nats per character "
-            f"({score.protocol})",
-            highlight=False,
-            soft_wrap=True,
+def _of_corpus(corpus: Corpus, prepared: Prepared) -> Iterator[tuple[str, str]]:
+    """What was read, what was not, and what became of rare characters, as rows."""
+    facts, rare, kept = prepared.facts, prepared.rare, len(prepared.tokenizer.characters)
+    named = ", ".join(in_a_line(Path(name).name) for name in facts.names[:NAMED])
+    more = " …" if len(facts.names) > NAMED else ""
+    reused = ", prepared before" if prepared.reused else ""
+    yield "corpus", f"{named}{more}: {facts.characters:,} characters, {max(kept, rare.different):,} different{reused}"
+    if len(facts.names) > 1 or len(corpus.left_out):
+        yield "files", corpus.left_out.sentence(len(facts.names))
+        yield from (("", in_a_line(line)) for line in corpus.left_out.surprises())
+    yield from _undecodable(corpus)
+    if rare.planned:
+        yield (
+            "characters",
+            f"{kept:,} have an id; the others, {rare.share:.2%} of the text, occur less than {rare.min_count} times "
+            "each and are spelt in bytes, which makes steps faster (--min-count 1 keeps all)",
         )
-    best, folder = shlex.quote(str(run.folder / "best")), shlex.quote(str(run.folder))
-    further = [f"Resume: unroll train --resume {folder}"] if run.stopped_early else []
-    lines = [
-        *results.notes,
-        results.copied,
-        f"Report: {run.folder / REPORT}",
-        *further,
-        f"Try:    unroll generate {best}",
-        f"Serve:  unroll serve {best}",
+    elif rare.proposed:
+        yield "characters", f"most are rare; --min-count {rare.proposed} would make steps faster"
+
+
+def _undecodable(corpus: Corpus) -> Iterator[tuple[str, str]]:
+    """Files of another encoding, one by one."""
+    if corpus.undecodable:
+        done = "read with U+FFFD in it" if corpus.replacing else "skipped"
+        yield f"not {corpus.encoding}", f"{len(corpus.undecodable):,}, {done}:"
+    for number, (name, at) in enumerate(corpus.undecodable.items()):
+        if number == TABLED:
+            yield "", "…"
+            return
+        yield "", f"{in_a_line(name)}, from byte {at:,} on"
+
+
+def show_outcome(
+    console: TerminalConsole, run: FinishedRun, results: Results, ended: str, resumable: bool = True
+) -> None:
+    """Print how the run ended, its figures, and the commands to use it. ended: in a few words."""
+    test = results.figures["test"].bits_per_character
+    console.say(f"{ended}: test {test:.2f} bits per character. {run.step:,} steps, best at step {run.best_step:,}.")
+    console.print()
+    _show_figures(console, results.figures)
+    console.print()
+    for note in [*results.notes, *_lower_after_stop(run), results.copied]:
+        console.say(note)
+    best = shell_word(run.folder / "best")
+    if run.stopped_early and not resumable:
+        console.say("The corpus came through a pipe, so the run cannot be resumed; train its `best` on with --from.")
+    elif run.stopped_early:
+        console.whole(f"Resume: unroll train --resume {shell_word(run.folder)}")
+    console.whole(f"Report: {shell_word(run.folder / REPORT)}")
+    console.whole(f"Try:    unroll generate {best}")
+    console.whole(f"Serve:  unroll serve {best}")
+
+
+def _show_figures(console: TerminalConsole, figures: Figures) -> None:
+    """Bits per character: a row for each protocol, a column for each part; and what the protocols are."""
+    table = Table("bits per character", *PARTS, box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    words = []
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for protocol, (suffix, meaning) in PROTOCOLS.items():
+        if "test" + suffix in figures:
+            table.add_row(protocol, *(f"{figures[part + suffix].bits_per_character:.4f}" for part in PARTS))
+            words.append((protocol, f"{meaning} ({figures['test' + suffix].protocol})"))
+    console.print(table)
+    console.rows(words)
+
+
+def _lower_after_stop(run: FinishedRun) -> list[str]:
+    """Why the last check of a stopped run may be lower than that of its best checkpoint, where it is."""
+    last, best = run.validations[-1].validation_bits, run.validation_at(run.best_step).validation_bits
+    if not run.stopped_early or last >= best:
+        return []
+    return [
+        f"The check after the stop, {last:.3f} bits, is lower than that of `best`, {best:.3f}: its weights are in "
+        "`last` alone, so that a resumed run equals one that was never stopped."
     ]
-    console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)

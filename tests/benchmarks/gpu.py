@@ -6,10 +6,10 @@ import time
 from pathlib import Path
 
 import torch
-from rich.console import Console
 
 from model.checkpoint import load
 from model.config import NetworkConfig
+from model.console import TerminalConsole
 from tests.benchmarks.figures import Figure
 from tests.benchmarks.learning import corpus
 from training.data.batches import Batches
@@ -51,7 +51,7 @@ def preset() -> list[Figure]:
     with tempfile.TemporaryDirectory() as folder:
         overrides = PlanOverrides(**PRESETS["gpu"])
         request = Request(corpus=(str(SHAKESPEARE),), overrides=overrides, out=Path(folder) / "run", split="nanogpt")
-        run(request, Console(stderr=True), time.monotonic())
+        run(request, TerminalConsole(stderr=True), time.monotonic())
         figures = load(Path(folder) / "run" / "best").training["figures"]
     wanted = {"validation and test": None, "validation and test, cold": 1.43}
     return [
@@ -63,7 +63,7 @@ def preset() -> list[Figure]:
 def measure() -> list[Figure]:
     """Run by name alone: `python -m tests.benchmarks gpu`; nothing without a CUDA device."""
     if not torch.cuda.is_available():
-        Console(stderr=True).print("There is no CUDA device here, so nothing was measured.")
+        TerminalConsole(stderr=True).print("There is no CUDA device here, so nothing was measured.")
         return []
     reached = speed(torch.device("cuda"))
     return [Figure("training, 3 × 512 LSTM on a GPU", reached, "characters/s", 500_000), *preset()]

@@ -5,22 +5,25 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from model.console import TerminalConsole
+from model.errors import CorpusError
 from training.commands.options import option_of_training
+from training.data.left_out import OnDecodeError
 from training.data.split_scheme import IN_WORDS
 
 
 def copied(
     checkpoint: Annotated[Path, typer.Argument(help="Checkpoint folder.")],
     corpus: Annotated[
-        list[str], typer.Argument(metavar="CORPUS...", help="What it was trained on: files, folders, .gz files, or -.")
+        list[str], typer.Argument(metavar="CORPUS...", help="What it was trained on: files, folders, archives, or -.")
     ],
     split: Annotated[
         str,
         typer.Option(help="Look in the train part only; as in training, " + IN_WORDS + " whole looks in everything."),
     ] = "whole",
     encoding: Annotated[str, option_of_training("encoding")] = "utf-8",
+    on_decode_error: Annotated[OnDecodeError, option_of_training("on_decode_error")] = "fail",
     characters: Annotated[int, typer.Option(min=1, help="Characters to draw.")] = 10_000,
     temperature: Annotated[
         float, typer.Option(help="Divides the logits, 0 to 100; 0 takes the likeliest character always.")
@@ -44,26 +47,31 @@ def copied(
 
       unroll copied runs/book/best book.txt --text story.txt
     """
-    from model.checkpoint import load
+    from model.checkpoint import load, named_checkpoint
     from model.decoding.decoder import Decoder
     from training.data.named_corpus import open_corpus
     from training.data.split import split as cut
     from training.evaluation.memorisation import copied as compare
     from training.evaluation.memorisation import describe, draw
 
-    model = load(checkpoint)
+    model = load(named_checkpoint(checkpoint))
     if text is None:
         sample = draw(Decoder(model), model.tokenizer, characters, temperature, seed)
         how = f"drawn at temperature {temperature:g}"
     else:
         sample = open_corpus([str(text)]).encode(model.tokenizer)
         how = f"of {text.name}"
-    ids = open_corpus(corpus, encoding).encode(model.tokenizer)
+        if not len(sample):
+            raise CorpusError(f"{text} is empty, so nothing in it can be copied; name a file with text.")
+    ids = open_corpus(corpus, encoding, on_decode_error).encode(model.tokenizer)
+    if not len(ids):
+        raise CorpusError("The corpus is empty, so nothing can be copied from it; name the one the model learnt.")
     found = compare(sample, ids if split == "whole" else cut(ids, split).train, model.tokenizer)
     if as_json:
         drawn = {"temperature": temperature, "seed": seed} if text is None else {"text": str(text)}
         typer.echo(json.dumps({"split": split, **drawn, **found.to_json()}))
         return
-    Console().print(describe(found, how), highlight=False, markup=False, soft_wrap=True)
+    console = TerminalConsole()
+    console.say(describe(found, how))
     if found.begins_in_corpus is not None:
-        Console().print(f"The corpus first has it at character {found.begins_in_corpus:,}.", highlight=False)
+        console.say(f"The corpus first has it at character {found.begins_in_corpus:,}.")

@@ -8,16 +8,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from model.console import TerminalConsole
 from model.errors import CorpusError, ParameterError
 from training.commands.options import option_of_training, require
+from training.data.left_out import OnDecodeError
 from training.data.split_scheme import IN_WORDS
 
 if TYPE_CHECKING:
     from model.checkpoint import Checkpoint
     from model.text.utf8_ids import Ids
+    from training.data.corpus import Corpus
     from training.evaluation.readers import Reader
     from training.evaluation.score import Score
 
@@ -41,9 +43,10 @@ PROTOCOLS = (Protocol.CARRIED, Protocol.COLD, Protocol.DYNAMIC)
 
 def evaluate(
     checkpoint: Annotated[Path, typer.Argument(help="Checkpoint folder.")],
-    corpus: Annotated[list[str], typer.Argument(metavar="CORPUS...", help="Files, folders, .gz files, or -.")],
+    corpus: Annotated[list[str], typer.Argument(metavar="CORPUS...", help="Files, folders, archives, or -.")],
     split: Annotated[str, typer.Option(help="whole, " + IN_WORDS)] = "whole",
     encoding: Annotated[str, option_of_training("encoding")] = "utf-8",
+    on_decode_error: Annotated[OnDecodeError, option_of_training("on_decode_error")] = "fail",
     protocol: Annotated[
         list[Protocol] | None,
         typer.Option(
@@ -99,11 +102,14 @@ def evaluate(
     _check(split, reader, wanted, fit_temperature, write_surprise)
     if reader == "network" or fit_temperature:
         require("torch")
-    from model.checkpoint import load
+    from model.checkpoint import load, named_checkpoint
+    from training.data.named_corpus import open_corpus
 
+    checkpoint = named_checkpoint(checkpoint)
     model = load(checkpoint)
-    how = _Evaluation(model, _parts(model, corpus, encoding, split), reader, batch_size, windows)
-    with Console(stderr=True).status("Scoring …") as status:
+    text = open_corpus(corpus, encoding, on_decode_error)
+    how = _Evaluation(model, _parts(model, text, split), reader, batch_size, windows)
+    with TerminalConsole(stderr=True).status("Scoring …") as status:
         scores: dict[Protocol, dict[str, Score]] = {}
         for name in wanted:
             status.update(f"Scoring, {name} …")
@@ -115,7 +121,7 @@ def evaluate(
         return
     _show(scores.values(), tempered, reader)
     if line is not None:
-        Console().print(f"{line}\nKept in {checkpoint}.", highlight=False, markup=False, soft_wrap=True)
+        TerminalConsole().say(f"{line}\nKept in {checkpoint}.")
 
 
 def _write_surprise(checkpoint: Path, validation: "Ids") -> str:
@@ -145,13 +151,12 @@ def _check(split: str, reader: ReaderName, wanted: Iterable[Protocol], temperatu
         )
 
 
-def _parts(model: "Checkpoint", corpus: list[str], encoding: str, split: str) -> "dict[str, Ids]":
+def _parts(model: "Checkpoint", corpus: "Corpus", split: str) -> "dict[str, Ids]":
     """The parts of a corpus as ids by name: whole; or train, validation and test."""
     from model.text.utf8_ids import count_characters
-    from training.data.named_corpus import open_corpus
     from training.data.split import split as cut
 
-    ids = open_corpus(corpus, encoding).encode(model.tokenizer)
+    ids = corpus.encode(model.tokenizer)
     if count_characters(ids) < 2:
         raise CorpusError("The text has fewer than two characters, so there is nothing to predict; name a longer one.")
     if split == "whole":
@@ -240,4 +245,4 @@ def _show(
             error = "" if score.standard_error is None else f" ± {score.standard_error:.4f}"
             table.add_row(part, f"{score.characters:,}", bits, nats + error, f"{score.protocol}; {reader}")
         table.add_section()
-    Console().print(table)
+    TerminalConsole().print(table)

@@ -6,9 +6,9 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 import typer
-from rich.console import Console
 
 from model.config import NetworkConfig
+from model.console import TerminalConsole
 from model.errors import ParameterError
 from training.commands.options import command_of, require
 from training.planning.option import flag_of, former_flags, options_of
@@ -46,12 +46,12 @@ def _train(context: typer.Context, request: Request) -> None:
     from training.run import resume, run
 
     if request.resume is not None:
-        resume(request.resume, Console(), started)
+        resume(request.resume, TerminalConsole(), started)
         return
     request = with_preset(request, given)
     if request.overrides.minutes is None and request.overrides.epochs is None:
         request = replace(request, overrides=replace(request.overrides, minutes=MINUTES))
-    run(replace(request, command=_command(request.corpus)), Console(), started)
+    run(replace(request, command=_command(request.corpus)), TerminalConsole(), started)
 
 
 train = command_of(Request, _train)

@@ -1,6 +1,10 @@
 """What of a corpus was not read, counted by why, so that nothing is missing in silence."""
 
 from collections.abc import Sequence
+from typing import Literal
+
+OnDecodeError = Literal["fail", "skip", "replace"]
+"""What becomes of a file that is not text of the encoding: an error, nothing, or a text with U+FFFD in it."""
 
 NAMED = 3  # names that are kept of each kind
 

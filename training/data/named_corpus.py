@@ -4,18 +4,14 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 from model.errors import CorpusError
 from training.data.archives import archive_members
 from training.data.content import archiver, foreign
 from training.data.corpus import Corpus, check_encoding, first_undecodable
 from training.data.folders import text_files
-from training.data.left_out import LeftOut
+from training.data.left_out import LeftOut, OnDecodeError
 from training.data.sources import DAMAGED, FileSource, PipeSource, Source, Unpacked, kept, reference_prose
-
-OnDecodeError = Literal["fail", "skip", "replace"]
-"""What becomes of a file that is not text of the encoding: an error, nothing, or a text with U+FFFD in it."""
 
 
 def open_corpus(names: Sequence[str], encoding: str = "utf-8", on_decode_error: OnDecodeError = "fail") -> Corpus:

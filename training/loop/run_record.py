@@ -7,17 +7,20 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from model.checkpoint import Checkpoint, load
+from model.checkpoint import Checkpoint, load, named_checkpoint
 from model.config import REMOVED, NetworkConfig, WeightsDtype, removed
 from model.errors import CheckpointError, ParameterError, TokenizerError, TrainingError
 from model.files import replace_file
+from model.terminal import in_a_line
 from model.text.tokenizer import Tokenizer
+from training.data.left_out import OnDecodeError
 from training.data.prepared_corpus import Prepared
 from training.loop.run_state import FOLDER
 from training.planning.config import TrainingConfig
 from training.planning.plan import Plan
 from training.planning.request import Request
 
+PIPE = "-"
 RECORD, BASE = "run.json", "base_tokenizer.json"
 VERSION = 1
 
@@ -26,7 +29,8 @@ VERSION = 1
 class RunRecord:
     """What fixes a run, beside its state.
 
-    names: of the corpus, absolute; encoding, min_count, scheme: how it is read and cut; sha256: of its text.
+    names: of the corpus, absolute, "-" for what came through a pipe; encoding, on_decode_error, min_count, scheme: how
+    it is read and cut; sha256: of its text.
     config: the plan. base: the checkpoint it was trained on, base_sha256 the sum of its weights; None without.
     characters_per_second: as planned; None where that was not measured.
     """
@@ -44,14 +48,16 @@ class RunRecord:
     base: str | None
     base_sha256: str | None
     characters_per_second: float | None = None
+    on_decode_error: OnDecodeError = "fail"
 
     @classmethod
     def of(cls, request: Request, plan: Plan, prepared: Prepared, base: Checkpoint | None) -> "RunRecord":
         """The record of a run that begins."""
         return cls(
-            names=tuple(name if name == "-" else os.path.abspath(name) for name in request.corpus),
+            names=tuple(os.path.abspath(name) if _lasts(name) else PIPE for name in request.corpus),
             encoding=request.encoding,
-            min_count=request.min_count,
+            on_decode_error=request.on_decode_error,
+            min_count=prepared.rare.min_count,
             scheme=request.split,
             sha256=prepared.facts.sha256,
             dtype=request.dtype,
@@ -60,15 +66,23 @@ class RunRecord:
             command=request.command,
             config=plan.config,
             characters_per_second=plan.characters_per_second,
-            base=None if request.base is None else os.path.abspath(request.base),
+            base=None if request.base is None else os.path.abspath(named_checkpoint(request.base)),
             base_sha256=None if base is None else sum_of(base),
         )
 
     def sources(self) -> tuple[str, ...]:
         """The corpus's names. Raises TrainingError where it came through a pipe, which cannot be read again."""
-        if "-" in self.names or any(Path(name).exists() and not _kept(Path(name)) for name in self.names):
-            raise TrainingError("The run's corpus came through a pipe; only one that lies in files can be resumed.")
+        if not self.resumable:
+            raise TrainingError(
+                "The run's corpus came through a pipe, which cannot be read again; save it to a file, and train the "
+                "best checkpoint on with --from."
+            )
         return self.names
+
+    @property
+    def resumable(self) -> bool:
+        """Whether the corpus can be read again."""
+        return all(_lasts(name) for name in self.names)
 
     def base_checkpoint(self) -> Checkpoint | None:
         """The checkpoint it was trained on. Raises TrainingError where that is another by now."""
@@ -84,11 +98,15 @@ class RunRecord:
         if self.base is None or self.base_sha256 is None:
             return None
         path = Path(self.base)
-        return {"name": path.parent.name if path.name in ("best", "last") else path.name, "sha256": self.base_sha256}
+        return {
+            "name": in_a_line(path.parent.name if path.name in ("best", "last") else path.name),
+            "sha256": self.base_sha256,
+        }
 
 
-def _kept(path: Path) -> bool:
-    return path.is_file() or path.is_dir()
+def _lasts(name: str) -> bool:
+    """Whether a name of a corpus will stand for the same text later: all do but those of pipes."""
+    return name != PIPE and (os.path.isfile(name) or os.path.isdir(name) or not os.path.lexists(name))
 
 
 def sum_of(checkpoint: Checkpoint) -> str:
@@ -115,7 +133,7 @@ def write_record(out: Path, record: RunRecord, extending: Tokenizer | None) -> N
 def read_record(out: Path) -> tuple[RunRecord, Tokenizer | None]:
     """What `write_record` kept. Raises TrainingError where there is no run, or one of another version."""
     path = out / FOLDER / RECORD
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise TrainingError(f"{out} holds no run to resume ({path} is not there); name the folder given as --out.")
     try:
         values: dict[str, Any] = json.loads(path.read_text("utf-8"))

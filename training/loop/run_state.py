@@ -88,7 +88,8 @@ class Saved:
     def read(cls, path: Path) -> "Saved":
         """Read what `write` wrote. Raises TrainingError on anything else."""
         try:
-            with safetensors.safe_open(path, framework="pt") as file:
+            # Through its descriptor, as safetensors takes no path that is no Unicode.
+            with path.open("rb") as raw, safetensors.safe_open(f"/dev/fd/{raw.fileno()}", framework="pt") as file:
                 metadata = file.metadata() or {}
                 if metadata.get("format") != FORMAT:
                     raise TrainingError(f"{path} is not a training state this Unroll reads; train again.")

@@ -47,6 +47,10 @@ class Lost(Exception):
     """The loss is not finite, or far above its lowest; the text says which."""
 
 
+class NothingTrained(TrainingError):
+    """A run ended before its first step."""
+
+
 class Trainer:
     """One run: a learner, its batches, its budget and its state.
 
@@ -147,6 +151,11 @@ class Trainer:
         """Until the budget is used, from the first second where it is one in minutes."""
         state = self.state
         return self.budget.seconds_left(state.ids, self.elapsed(), state.ids / max(state.seconds, 1e-9))
+
+    @property
+    def complete(self) -> bool:
+        """Whether the budget is used, or nothing gets better any more."""
+        return self._stale() or self.budget.progress(self.state.ids, self.elapsed()) >= 1
 
     def _stale(self) -> bool:
         return 0 < self.config.patience <= self.state.stale
@@ -314,7 +323,9 @@ class Trainer:
         self.stopped_early = self.stop and progress < 1
         if state.step == 0:
             why = "was stopped" if self.stopped_early else "had used its budget"
-            raise TrainingError(f"The run {why} before its first step, so there is nothing to save; give it more time.")
+            raise NothingTrained(
+                f"The run {why} before its first step, so there is nothing to save; give it more time."
+            )
         self._save_state(LATEST)
         if not state.validations or state.validations[-1].step < state.step:
             try:

@@ -35,9 +35,10 @@ class TensorBoardLog:
         purged = None if resumed_at is None else resumed_at + 1
         try:
             self._writer = writer(str(self.folder), purge_step=purged, flush_secs=FLUSHED)
-        except OSError as error:
+        except (OSError, UnicodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "its name is no Unicode"
             raise TrainingError(
-                f"The TensorBoard log cannot be written to {self.folder} ({error.strerror}); choose another --out, or "
+                f"The TensorBoard log cannot be written to {self.folder} ({reason}); choose another --out, or "
                 "train without --tensorboard."
             ) from error
 

@@ -1,14 +1,23 @@
 """What a user asks of a run: on which text, with which plan, where to and on which device."""
 
+import errno
 import itertools
+import os
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from model.checkpoint import CONFIG
 from model.config import WeightsDtype
 from model.errors import TrainingError
+from training.data.left_out import OnDecodeError
 from training.data.split_scheme import DEFAULT, IN_WORDS, shares_of
 from training.planning.option import Range, check_ranges, option
 from training.planning.overrides import PlanOverrides
+
+CHECKPOINTS = ("best", "last")  # in a run's folder
+LONGEST_STEM = 100  # bytes of a run's own name
+LONGEST_NAME = 255 - len("..previous")  # bytes of a name, on every disk in use, with what is put around it for a moment
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,9 +53,13 @@ class Request:
     )
     overrides: PlanOverrides = field(default_factory=PlanOverrides)
     encoding: str = option("utf-8", "Text encoding of the corpus: utf-8, latin-1, cp1252, utf-16 …")
-    min_count: int = option(
-        1,
-        "Characters rarer than this are spelt in UTF-8 bytes.",
+    on_decode_error: OnDecodeError = option(
+        "fail", "What becomes of a file that is not of that encoding: fail, skip it, or replace such bytes by U+FFFD."
+    )
+    min_count: int | None = option(
+        None,
+        "Characters rarer than this are spelt in UTF-8 bytes; planned where there are very many different ones.",
+        shown="1, or planned",
         range=Range(1, float("inf"), "a whole number from 1"),
     )
     split: str = option(DEFAULT, IN_WORDS)
@@ -61,16 +74,56 @@ class Request:
 
 
 def run_folder(request: Request) -> Path:
-    """Where the run goes. Raises TrainingError rather than write over the checkpoints of an earlier run."""
+    """Where the run goes: a folder that can be made and written, or one that is there and can be written.
+
+    Raises TrainingError where there can be none, and rather than write over an earlier run, or what is no run.
+    """
     if request.out is not None:
-        if request.out.exists() and not request.out.is_dir():
-            raise TrainingError(f"{request.out} is a file, not a folder for a run; choose another --out.")
-        if not request.overwrite and any((request.out / name).exists() for name in ("best", "last")):
-            raise TrainingError(
-                f"{request.out} holds the checkpoints of an earlier run; choose another --out, or --overwrite them."
-            )
+        _check_out(request.out, request.overwrite)
         return request.out
     first = request.corpus[0] if request.corpus else "reference"
-    stem = "stdin" if first == "-" else Path(first).resolve().name.split(".")[0] or "run"
+    stem = "stdin" if first == "-" else _safe(Path(first).resolve().name.split(".")[0]) or "run"
     numbers = (Path("runs") / (stem if number == 1 else f"{stem}-{number}") for number in itertools.count(1))
-    return next(folder for folder in numbers if not folder.exists())
+    out = next(folder for folder in numbers if not os.path.lexists(folder))
+    _check_writable(out)
+    return out
+
+
+def _safe(stem: str) -> str:
+    """A file's name as a folder's, which may be named in other files and grow by some letters."""
+    return "".join(one if one.isprintable() else "_" for one in os.fsdecode(os.fsencode(stem)[:LONGEST_STEM]))
+
+
+def _check_out(out: Path, overwrite: bool) -> None:
+    if os.path.lexists(out) and not os.path.isdir(out):
+        raise TrainingError(f"{out} is a file, not a folder for a run; choose another --out.")
+    _check_writable(out)
+    there = [out / name for name in CHECKPOINTS if os.path.lexists(out / name)]
+    if there and not overwrite:
+        raise TrainingError(
+            f"{out} holds the checkpoints of an earlier run; choose another --out, or --overwrite them."
+        )
+    for folder in there:
+        if not os.path.isfile(folder / CONFIG) and not (os.path.isdir(folder) and not os.listdir(folder)):
+            raise TrainingError(f"{folder} is not a checkpoint and is not replaced by one; choose another --out.")
+
+
+def _check_writable(out: Path) -> None:
+    """Raise TrainingError where a folder cannot be made or written, before hours are spent on what goes there."""
+    nearest = out
+    try:
+        while not os.path.isdir(nearest):
+            if os.path.lexists(nearest):
+                raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+            if len(os.fsencode(nearest.name)) > LONGEST_NAME:
+                raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+            if nearest == nearest.parent:
+                break
+            nearest = nearest.parent
+        with tempfile.TemporaryFile(dir=nearest):
+            pass
+    except OSError as error:
+        at = "" if nearest == out else f": {nearest}"
+        raise TrainingError(
+            f"The run cannot be written to {out} ({error.strerror}{at}); choose a folder that can be, with --out."
+        ) from error

@@ -265,7 +265,7 @@ def test_resuming_takes_no_other_option_and_no_changed_corpus(tmp_path: Path) ->
     process = start("--resume", str(tmp_path / "run"), "--rate", "0.1", str(corpus))
     _, err = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert "leave out --learning-rate, CORPUS" in " ".join(err.decode().split())
+    assert "leave out --rate, CORPUS" in " ".join(err.decode().split())
     corpus.write_text(TEXT + "and more\n")
     process = start("--resume", str(tmp_path / "run"))
     _, err = process.communicate(timeout=60)

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from rich.console import Console
 
 from model.cells.spec import Cell
 from model.checkpoint import load
 from model.config import NetworkConfig
+from model.console import TerminalConsole
 from model.decoding.decoder import Decoder
 from model.errors import ParameterError, TrainingError
 from model.generate import generate
@@ -118,7 +118,7 @@ def test_a_budget_in_minutes_is_kept_from_the_start_of_the_command(tmp_path: Pat
     request = Request(corpus=(str(corpus),), out=out, overrides=PlanOverrides(minutes=0.1, hidden=32, layers=1, seed=5))
     started = time.monotonic()
     with open(tmp_path / "log", "w") as log:
-        outcome = run(request, Console(file=log), started)
+        outcome = run(request, TerminalConsole(file=log), started)
     assert outcome.validations[-1].progress > 0.5
     kept = RunState.from_json(Saved.read(out / FOLDER / LATEST).state)  # written when the last step was done
     assert kept.elapsed <= 6 + 100 * outcome.seconds / outcome.step
