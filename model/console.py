@@ -14,9 +14,17 @@ from model.terminal import for_terminal, never_fail
 class TerminalConsole(Console):
     """A console on which all text is shown and nothing but Rich's own styles and bars steers."""
 
-    def __init__(self, *, stderr: bool = False, width: int | None = None, file: IO[str] | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        stderr: bool = False,
+        file: IO[str] | None = None,
+        width: int | None = None,
+        force_terminal: bool | None = None,
+    ) -> None:
         never_fail(file or (sys.stderr if stderr else sys.stdout))
-        super().__init__(stderr=stderr, width=width, file=file, highlight=False, markup=False, emoji=False)
+        settings: dict[str, Any] = {"width": width, "force_terminal": force_terminal}
+        super().__init__(stderr=stderr, file=file, highlight=False, markup=False, emoji=False, **settings)
 
     def render_str(self, text: str, **options: Any) -> Text:
         """The text as it is shown, so that what follows counts the columns it takes."""

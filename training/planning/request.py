@@ -7,7 +7,6 @@ import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from model.checkpoint import CONFIG
 from model.config import WeightsDtype
 from model.errors import TrainingError
 from training.data.left_out import OnDecodeError
@@ -95,6 +94,8 @@ def _safe(stem: str) -> str:
 
 
 def _check_out(out: Path, overwrite: bool) -> None:
+    from model.checkpoint import CONFIG  # not for those who ask for help
+
     if os.path.lexists(out) and not os.path.isdir(out):
         raise TrainingError(f"{out} is a file, not a folder for a run; choose another --out.")
     _check_writable(out)

@@ -3,15 +3,23 @@
 import io
 from pathlib import Path
 
-from rich.console import Console
+import pytest
+from rich.text import Text
 
+from model.console import TerminalConsole
 from tests.training.verse import make_trainer
-from training.monitoring.terminal import TerminalWatcher
+from training.monitoring.terminal import TerminalWatcher, clock
+from training.monitoring.watcher import Validation
 from training.planning.schedule import Budget
+
+VALIDATION = Validation(
+    step=1_234_567, characters=10, seconds=9.0, progress=0.5, rate=0.01, characters_per_second=118_123.4,
+    train_bits=2.638, validation_bits=2.701, gradient_norm=1.0, samples={"0.8": "one\x1b[31m\n\ttwo " * 30},
+)  # fmt: skip
 
 
 def shown(seconds_left: float | None) -> str:
-    console = Console(file=io.StringIO(), force_terminal=True, width=120)
+    console = TerminalConsole(file=io.StringIO(), force_terminal=True, width=120)
     with TerminalWatcher(console, lambda: seconds_left):
         pass  # before the first step
     assert isinstance(console.file, io.StringIO)
@@ -38,3 +46,46 @@ def test_of_two_budgets_the_one_that_ends_first_counts() -> None:
     assert both.seconds_left(500, 55, 50) == 5
     assert both.seconds_left(1000, 61, 50) == 0
     assert Budget(ids=1000).seconds_left(0, 10, 0) is None
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_the_last_bar_has_the_last_figures_and_nothing_is_broken_or_cut(width: int) -> None:
+    console = TerminalConsole(file=io.StringIO(), force_terminal=True, width=width)
+    with TerminalWatcher(console, lambda: 3_599.9) as watcher:
+        watcher.stepped(1, 0.1, 20.0, 4.822)
+        watcher.stepped(1_234_567, 1.0, 118_123.4, 2.5)  # too soon after the first to be drawn
+        watcher.validated(VALIDATION, best=True)
+    assert isinstance(console.file, io.StringIO)
+    plain = Text.from_ansi(console.file.getvalue()).plain
+    lines = [line.rstrip() for line in plain.splitlines()]
+    assert max(map(len, lines)) <= width
+    assert " 50%  step 1,234,567  train 2.638  validation 2.701 bits per character (best)" in lines
+    last = [line for line in lines if "left" in line][-1]
+    assert "train 2.638  validation 2.701" in last
+    assert f"118,123 {'characters/s' if width == 120 else 'char/s'} 59:59 left" in " ".join(last.split())
+    sample = next(line for line in lines if "one" in line and "step" not in line)
+    assert sample.startswith("      one␛[31m ⏎  two")
+    assert sample.endswith("…")
+
+
+def test_without_a_terminal_each_check_is_a_line_with_all_figures() -> None:
+    console = TerminalConsole(file=io.StringIO(), width=80)
+    with TerminalWatcher(console, lambda: 65.0) as watcher:
+        watcher.validated(VALIDATION, best=False)
+        watcher.told("a long sentence " * 20)
+    assert isinstance(console.file, io.StringIO)
+    lines = console.file.getvalue().splitlines()
+    assert lines[0] == (
+        " 50%  step 1,234,567  118,123 characters/s  train 2.638  validation 2.701 bits per character  1:05 left"
+    )
+    assert lines[2] == "a long sentence " * 20
+
+
+def test_a_time_from_an_hour_on_has_hours() -> None:
+    assert [clock(seconds) for seconds in (-1, 7.9, 754, 3600, 86_523)] == [
+        "0:00",
+        "0:07",
+        "12:34",
+        "1:00:00",
+        "24:02:03",
+    ]
