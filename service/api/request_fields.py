@@ -40,7 +40,7 @@ def namespace_of(request: Request) -> bytes:
 
 def ignored_fields(names: Iterable[str]) -> dict[str, str]:
     """The header that names fields this server does not know, in ASCII and of bounded length."""
-    some = islice(names, LONGEST_HEADER // 3)  # each takes three bytes at least, and there may be 40,000
+    some = islice(names, LONGEST_HEADER // 3)  # each takes three bytes at least, and there may be thousands
     value = ", ".join(quote(name[:LONGEST_HEADER], safe="", errors="surrogatepass") or '""' for name in some)
     if len(value) > LONGEST_HEADER:
         value = value[: LONGEST_HEADER - 5].rpartition(",")[0] + ", ..." if "," in value else value[:LONGEST_HEADER]

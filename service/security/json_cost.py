@@ -8,7 +8,7 @@ MOST_PLAIN = 2_000_000  # bytes outside of strings, white space aside: ten for e
 MOST_DIGITS = 512  # of a number: reading n digits takes n² steps
 
 # Of values: what a member's name takes beside its value, and how many escape sequences take as long as one.
-NAME_VALUES, ESCAPES_A_VALUE = 4, 20
+NAME_VALUES, ESCAPES_A_VALUE = 20, 20
 QUOTE_BYTES = 4  # of MOST_PLAIN: what counting around a quotation mark takes
 VALUE_BYTES = 64  # of memory a value takes at least in a list, or as a short string
 WIDEST = 4  # bytes of memory a byte of text may become: Python keeps a string as wide as its widest character

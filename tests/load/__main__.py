@@ -1,17 +1,18 @@
-"""Run a load script: `python -m tests.load requests|saturation|cancel|drain|chaos`."""
+"""Run a load script: `python -m tests.load requests|saturation|cancel|drain|hostile|chaos`."""
 
 import argparse
 import sys
 from pathlib import Path
 
 from tests.benchmarks.figures import show
-from tests.load import cancelling, chaos, draining, mixed, saturation
+from tests.load import cancelling, chaos, draining, hostile, mixed, saturation
 
 FIGURES = {
     "requests": mixed.measure,
     "saturation": saturation.measure,
     "cancel": cancelling.measure,
     "drain": draining.measure,
+    "hostile": hostile.measure,
 }
 
 
