@@ -1,5 +1,6 @@
 """What goes over the wire in every dialect: limits, kinds of fields, and the answers about models and errors."""
 
+from collections.abc import Callable
 from functools import cache
 from itertools import islice
 from typing import Annotated, Any
@@ -48,6 +49,11 @@ def as_whole(value: Any, depth: int = 2) -> Any:
     if depth and type(value) is list and not {float, list}.isdisjoint(map(type, value)):
         return [as_whole(one, depth - 1) for one in value]
     return value
+
+
+def off_is(off: Any, meant: Any) -> Callable[[Any], Any]:
+    """A check that turns the value by which other servers switch something off into the one that does here."""
+    return lambda value: meant if value == off else value
 
 
 def sampling(name: str, description: str, above: float | None = None) -> Any:

@@ -13,6 +13,7 @@ from service.inference.served_model import ServedModel
 from service.inference.texts import Texts
 from service.openai.logprobs import Arrays, ArraysWriter, together
 from service.openai.schemas import CompletionRequest, StreamOptions
+from service.openai.stop_ids import stop_reason
 
 
 class Answer:
@@ -29,6 +30,7 @@ class Answer:
         }
         self._begin = ENCODE(self._head)[:-1] + ',"choices":['
         self._texts, self._n = texts, body.n
+        self._stop_reason = partial(stop_reason, model.tokenizer, body.stop, body.stop_token_ids)
         self._options = body.stream_options or StreamOptions()
         self._echo = body.echo
         self._tokens = [0] * (len(texts.prompts) * body.n)  # of each text, as far as it was sent
@@ -107,7 +109,7 @@ class Answer:
             arrays.append(self._writers[index].drawn(piece.logprobs))
         return (
             f'{{"index":{index},"text":{ENCODE(text)},"logprobs":{together(*arrays) if arrays else "null"},'
-            f'"finish_reason":{ENCODE(piece.finish_reason)},"stop_reason":{ENCODE(piece.stop_reason)}}}'
+            f'"finish_reason":{ENCODE(piece.finish_reason)},"stop_reason":{ENCODE(self._stop_reason(piece.stop_reason))}}}'
         )
 
     def _echo_arrays(self, prompt: int) -> Arrays:

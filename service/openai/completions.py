@@ -8,6 +8,7 @@ from starlette.responses import Response
 
 from model.errors import ParameterError
 from model.sampling.parameters import SamplingParameters
+from service.api.promises import check_promises
 from service.api.request_fields import check_model, ignored_fields, namespace_of, random_seed
 from service.api.streaming import EventStream, begin
 from service.engine.engine import Engine
@@ -18,6 +19,7 @@ from service.inference.texts import Texts
 from service.openai.answer import Answer
 from service.openai.logprobs import token_names
 from service.openai.schemas import CompletionRequest
+from service.openai.stop_ids import stop_texts
 from service.request_context import request_context
 from service.settings import Settings
 
@@ -42,6 +44,7 @@ class Completions:
         the header X-Unroll-Ignored-Fields.
         """
         check_model(body.model, self.model)
+        check_promises(body.model_extra)
         context = request_context(request.scope)
         asked = self._translate(body, namespace_of(request), context.arrived)
         check_limits(asked, self.settings, body.n if body.echo else 1)
@@ -64,7 +67,7 @@ class Completions:
             max_tokens=body.max_tokens,
             n=body.n,
             best_of=body.best_of,
-            stop=body.stop,
+            stop=[*body.stop, *stop_texts(self.model.tokenizer, body.stop_token_ids)],
             include_stop=body.include_stop_str_in_output,
             min_tokens=body.min_tokens,
             logprobs=body.logprobs,

@@ -17,7 +17,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from model.sampling.parameters import LARGEST_BIAS
+from model.sampling.parameters import LARGEST_BIAS, RANGES
 from model.text.stop_strings import LARGEST_STOP
 from model.text.text_stream import FinishReason
 from service.api.schemas import (
@@ -28,11 +28,13 @@ from service.api.schemas import (
     LONGEST_INTERVAL,
     MOST_PROMPTS,
     MOST_STOPS,
+    PLAIN,
     Name,
     Nullable,
     Stop,
     Usage,
     null_is_absent,
+    off_is,
     sampling,
     whole_characters,
 )
@@ -180,8 +182,19 @@ class CompletionRequest(Nullable):
     top_p: float = sampling(
         "top_p", "Draw among the fewest likeliest characters that have this share of the probability. 1 = all.", above=0
     )
-    top_k: int = sampling("top_k", "Draw among this many of the likeliest characters. 0 = all.")
+    top_k: Annotated[int, AfterValidator(off_is(-1, 0))] = Field(
+        default=PLAIN.top_k,
+        ge=-1,
+        le=int(RANGES["top_k"][1]),
+        description="Draw among this many of the likeliest characters. 0 or -1 = all.",
+    )
     min_p: float = sampling("min_p", "Leave out characters less likely than this share of the likeliest. 0 = none.")
+    typical_p: float = sampling(
+        "typical_p",
+        "Draw among the fewest characters that have this share of the probability, first those about as surprising as "
+        "is to be expected; after the other filters. 1 = all.",
+        above=0,
+    )
     presence_penalty: float = sampling(
         "presence_penalty", "Subtracted from the logit of every character that the text has already. 0 = none."
     )
@@ -198,17 +211,24 @@ class CompletionRequest(Nullable):
         description=f"Added to the logits of ids, by id; -{LARGEST_BIAS} nearly bans an id, {LARGEST_BIAS} nearly "
         "bans all others.",
     )
-    seed: int | None = Field(
+    seed: Annotated[int | None, AfterValidator(off_is(-1, None))] = Field(
         default=None,
         ge=-(2**63),
         le=2**64 - 1,
-        description="The same seed and parameters give the same text, always. Absent: drawn at random, and returned.",
+        description="The same seed and parameters give the same text, always. Absent or -1: drawn at random, and "
+        "returned.",
     )
     stop: Annotated[list[Stop], WithJsonSchema(STOPS)] = Field(
         default=[],
         max_length=MOST_STOPS,
         description=f"Ends a text as soon as it has one of these strings, which is then left out: one string, or up to "
         f"{MOST_STOPS}, of 1 to {LARGEST_STOP:,} characters each.",
+    )
+    stop_token_ids: list[Annotated[int, Field(ge=0, le=LARGEST_ID)]] = Field(
+        default=[],
+        max_length=MOST_STOPS,
+        description=f"Ends a text with one of these ids, as `stop` does with its character; up to {MOST_STOPS}. "
+        "`stop_reason` is the id then.",
     )
     include_stop_str_in_output: bool = Field(default=False, description="Leave the stop string in, as the text's end.")
     ignore_eos: bool = Field(default=False, description="Makes no difference: no token ends a text.")
@@ -300,7 +320,9 @@ class Choice(BaseModel):
         description="stop: a stop string came. length: `max_tokens` characters are written. "
         "null: the text goes on in the next events."
     )
-    stop_reason: str | None = Field(default=None, description="The stop string that ended the text.")
+    stop_reason: str | int | None = Field(
+        default=None, description="The stop string that ended the text, or the id of `stop_token_ids`."
+    )
 
 
 class Completion(BaseModel):

@@ -9,7 +9,8 @@ from service.tgi.schemas import Parameters
 
 def draws(given: Parameters) -> bool:
     """Whether characters are drawn: with `do_sample`, and with any parameter that would have no effect otherwise."""
-    return given.do_sample or any(value is not None for value in (given.temperature, given.top_k, given.top_p))
+    narrowed = bool(given.top_k) or (given.typical_p or 1) < 1
+    return given.do_sample or narrowed or given.temperature is not None or given.top_p is not None
 
 
 def sampling(given: Parameters) -> SamplingParameters:
@@ -19,6 +20,7 @@ def sampling(given: Parameters) -> SamplingParameters:
         temperature=temperature if draws(given) else 0.0,
         top_k=given.top_k or 0,
         top_p=given.top_p or 1.0,
+        typical_p=given.typical_p or 1.0,
         repetition_penalty=given.repetition_penalty,
         frequency_penalty=given.frequency_penalty,
         seed=random_seed() if given.seed is None else given.seed,

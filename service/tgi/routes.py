@@ -10,6 +10,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from model.errors import ParameterError
+from service.api.promises import check_promises
 from service.api.request_fields import ignored_fields, namespace_of
 from service.api.schemas import LARGEST_MAX_TOKENS, LARGEST_N, MOST_PROMPTS, MOST_STOPS
 from service.api.streaming import EventStream, begin
@@ -141,6 +142,8 @@ class Generator:
     async def _prepare(self, body: GenerateRequest, request: Request, interval: float | None) -> tuple[Texts, Answer]:
         """The texts of a request, ready to be submitted, and the answer to write them with."""
         given, tokenizer = body.parameters, self.model.tokenizer
+        check_promises(body.model_extra)
+        check_promises(given.model_extra, "parameters.")
         ask = partial(
             text_request,
             tokenizer,

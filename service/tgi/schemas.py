@@ -7,7 +7,7 @@ from pydantic_core import PydanticCustomError
 
 from model.sampling.parameters import RANGES
 from model.text.stop_strings import LARGEST_STOP
-from service.api.schemas import LARGEST_MAX_TOKENS, LARGEST_N, MOST_STOPS, Nullable, Stop, Text, null_is_absent
+from service.api.schemas import LARGEST_MAX_TOKENS, LARGEST_N, MOST_STOPS, Nullable, Stop, Text, null_is_absent, off_is
 
 DEFAULT_MAX_NEW_TOKENS = 100  # as text-generation-inference has it
 MOST_TOP_TOKENS = 20
@@ -27,7 +27,6 @@ def only(wanted: Any, why: str) -> AfterValidator:
 
 UNSUPPORTED = "this server does not support it"
 NOT_STREAMED = "a stream cannot have it"
-AllOfIt = Annotated[float, only(1, UNSUPPORTED), WithJsonSchema({"const": 1})]
 Never = Annotated[bool, only(False, UNSUPPORTED), WithJsonSchema({"const": False})]
 OneText = Annotated[int, only(1, NOT_STREAMED), WithJsonSchema({"const": 1})]
 NoPrefill = Annotated[bool, only(False, NOT_STREAMED), WithJsonSchema({"const": False})]
@@ -50,7 +49,8 @@ class Parameters(Nullable):
     details: bool = Field(default=False, description="Also report why the text ended, and each of its tokens.")
     do_sample: bool = Field(
         default=False,
-        description="Draw each character. Otherwise take the likeliest, unless temperature, top_k or top_p is given.",
+        description="Draw each character. Otherwise take the likeliest, unless one of temperature, top_k, top_p and "
+        "typical_p is given.",
     )
     frequency_penalty: float = Field(
         default=0.0,
@@ -69,11 +69,11 @@ class Parameters(Nullable):
         description="Makes characters of the inputs and of the text less likely. 1 = none.",
     )
     return_full_text: bool = Field(default=False, description="Begin `generated_text` with the inputs.")
-    seed: int | None = Field(
+    seed: Annotated[int | None, AfterValidator(off_is(-1, None))] = Field(
         default=None,
-        ge=0,
+        ge=-1,
         le=2**64 - 1,
-        description="The same seed and parameters give the same text, always. Absent: drawn at random.",
+        description="The same seed and parameters give the same text, always. Absent or -1: drawn at random.",
     )
     stop: list[Stop] = Field(
         default=[],
@@ -87,11 +87,11 @@ class Parameters(Nullable):
         le=RANGES["temperature"][1],
         description="Divides the logits: below 1 likelier, above 1 rarer characters. Absent: 1.",
     )
-    top_k: int | None = Field(
+    top_k: Annotated[int | None, AfterValidator(off_is(-1, 0))] = Field(
         default=None,
-        ge=1,
+        ge=-1,
         le=int(RANGES["top_k"][1]),
-        description="Draw among this many of the likeliest characters. Absent: all.",
+        description="Draw among this many of the likeliest characters. Absent, 0 or -1: all.",
     )
     top_n_tokens: int = Field(
         default=0, ge=0, le=MOST_TOP_TOKENS, description="Report this many of the likeliest tokens at every position."
@@ -105,7 +105,13 @@ class Parameters(Nullable):
     truncate: int | None = Field(
         default=None, ge=1, le=LONGEST_TRUNCATE, description="Read only this many tokens, the last ones of the inputs."
     )
-    typical_p: AllOfIt = Field(default=1.0, description="Not supported: has to be 1.")
+    typical_p: float | None = Field(
+        default=None,
+        gt=0,
+        le=1,
+        description="Draw among the fewest characters that have this share of the probability, first those about as "
+        "surprising as is to be expected. Absent or 1: all.",
+    )
     watermark: Never = Field(default=False, description="Not supported: has to be false.")
     adapter_id: None = Field(default=None, description="Not supported: refused rather than ignored.")
 

@@ -63,7 +63,7 @@ def test_limits_are_those_of_the_sampler(document: Any) -> None:
     fields = document["components"]["schemas"]["CompletionRequest"]["properties"]
     for name, (least, most) in RANGES.items():
         about = fields[name]["anyOf"][0]
-        assert about.get("minimum", about.get("exclusiveMinimum")) == least
+        assert about.get("minimum", about.get("exclusiveMinimum")) == (-1 if name == "top_k" else least)  # -1: off
         assert about["maximum"] == most
     assert fields["max_tokens"]["anyOf"][0] == {"type": "integer", "minimum": 0, "maximum": LARGEST_MAX_TOKENS}
     assert fields["n"]["anyOf"][0] == {"type": "integer", "minimum": 1, "maximum": 16}

@@ -48,7 +48,7 @@ WRONG: dict[str, list[str]] = {
     "max_new_tokens": [*NO_NUMBER, "0", "-1", "1.5", "100001"],
     "repetition_penalty": [*NO_NUMBER, "0", "-1", "11"],
     "return_full_text": NO_BOOL,
-    "seed": [*NO_NUMBER, "-1", "1.5", str(2**64)],
+    "seed": [*NO_NUMBER, "-2", "1.5", str(2**64)],
     "stop": [
         "1",
         '"a"',
@@ -61,11 +61,11 @@ WRONG: dict[str, list[str]] = {
         json.dumps([MARK * 100]),
     ],
     "temperature": [*NO_NUMBER, "0", "-1", "101"],
-    "top_k": [*NO_NUMBER, "0", "-1", "1.5"],
+    "top_k": [*NO_NUMBER, "-2", "1.5"],
     "top_n_tokens": [*NO_NUMBER, "-1", "21", "1.5"],
     "top_p": [*NO_NUMBER, "0", "-0.1", "1.01"],
     "truncate": [*NO_NUMBER, "0", "-1", "1.5"],
-    "typical_p": [*NO_NUMBER, "0", "0.5", "1.5"],
+    "typical_p": [*NO_NUMBER, "0", "-0.1", "1.5"],
     "watermark": ["true", "1", '"false"'],
     "adapter_id": ['"a"', "1", "{}"],
 }

@@ -1,0 +1,53 @@
+"""Fields of other servers that promise something about a text: refused where nothing here keeps the promise.
+
+An unknown field that only tunes a text is ignored, and named in a header. One that promises something, such as that the
+text is JSON or has no bad words, is done or refused: a client that relies on it must not get free text with status 200.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from model.errors import ParameterError
+
+FREE_TEXT = "this server writes free text only"
+NO_TOOLS = "this server continues text and calls no tools"
+NO_BANS = "this server does not ban or force tokens by it; logit_bias of -100 keeps a character out"
+NO_STOP = "this server does not stop by it; use stop"
+NO_REPORT = "this server does not report it; logprobs, with echo also for the prompt, reports how likely tokens are"
+NO_INPUT = "this server reads only the prompt, and all of it"
+ONE_MODEL = "this server has one model and no adapters"
+
+# A name is taken out once its promise is kept; a field of a schema is never looked up here.
+PROMISES: dict[str, str] = {
+    **dict.fromkeys(("response_format", "structured_outputs", "structural_tag", "format"), FREE_TEXT),
+    **dict.fromkeys(("guided_json", "guided_regex", "guided_choice", "guided_grammar"), FREE_TEXT),
+    **dict.fromkeys(("grammar", "json_schema", "regex", "ebnf"), FREE_TEXT),
+    **dict.fromkeys(("tools", "tool_choice", "functions", "function_call"), NO_TOOLS),
+    **dict.fromkeys(("bad_words", "bad_words_ids", "banned_strings", "allowed_token_ids", "force_words_ids"), NO_BANS),
+    **dict.fromkeys(("stop_token_ids", "stop_sequences", "stop_regex", "eos_token_id"), NO_STOP),
+    **dict.fromkeys(("prompt_logprobs", "top_logprobs", "return_token_ids", "return_tokens_as_token_ids"), NO_REPORT),
+    **dict.fromkeys(("messages", "prompt_embeds", "input_embeds", "image_data", "truncate_prompt_tokens"), NO_INPUT),
+    **dict.fromkeys(("lora", "lora_request", "lora_path", "adapter_id"), ONE_MODEL),
+    **dict.fromkeys(("use_beam_search", "logits_processors"), "this server does not support it"),
+}
+
+# Values that promise nothing, beside those that are empty.
+OFF: dict[str, tuple[Any, ...]] = {
+    "response_format": ({"type": "text"},),
+    "tool_choice": ("none", "auto"),
+    "function_call": ("none", "auto"),
+    "truncate_prompt_tokens": (-1,),
+}
+NOTHING: tuple[Any, ...] = (None, False, "", [], {})
+
+
+def check_promises(fields: Mapping[str, Any] | None, within: str = "") -> None:
+    """Raise ParameterError for the first unknown field that promises what is not done.
+
+    within: what stands before the names in the request, such as "parameters.".
+    """
+    for name in PROMISES.keys() & (fields or {}).keys():
+        value = (fields or {})[name]
+        if any(value is off or (type(value) is type(off) and value == off) for off in (*NOTHING, *OFF.get(name, ()))):
+            continue
+        raise ParameterError(within + name, f"{within}{name} is not supported: {PROMISES[name]}; leave it out.")

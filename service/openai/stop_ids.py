@@ -1,0 +1,35 @@
+"""Stop tokens by id: each is a character, so that a stop string of this character ends a text at the same place."""
+
+from collections.abc import Sequence
+
+from model.errors import ParameterError
+from model.text.tokenizer import Tokenizer
+from model.text.utf8_ids import BYTES
+
+
+def stop_texts(tokenizer: Tokenizer, ids: Sequence[int]) -> list[str]:
+    """The character of each id, in order.
+
+    Raises ParameterError on an id outside the vocabulary, and on a byte that is no character of its own.
+    """
+    return [_character(tokenizer, one) for one in ids]
+
+
+def _character(tokenizer: Tokenizer, one: int) -> str:
+    if one >= tokenizer.size:
+        message = f"stop_token_ids has the id {one}; this model's ids are 0 to {tokenizer.size - 1:,}."
+        raise ParameterError("stop_token_ids", message)
+    character = tokenizer.decode([one])
+    if one < BYTES and tokenizer.encode(character).tolist() != [one]:
+        message = (
+            f"stop_token_ids has the id {one}, which is a byte and no character; /tokenize tells the ids of characters."
+        )
+        raise ParameterError("stop_token_ids", message)
+    return character
+
+
+def stop_reason(tokenizer: Tokenizer, stop: Sequence[str], ids: Sequence[int], found: str | None) -> str | int | None:
+    """What ended a text, as it was sent: the string, or the id of a text that was sent as an id alone."""
+    if found is None or found in stop:
+        return found
+    return next((one for one in ids if tokenizer.decode([one]) == found), found)
