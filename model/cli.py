@@ -96,7 +96,8 @@ def generate(
 
       unroll generate --prompt "My lord " --regex "[A-Z][a-z]+ of [A-Z][a-z]+" --n 3
     """
-    from model.checkpoint import load, named_checkpoint
+    from model.checkpoint import named_checkpoint
+    from model.checkpoint import read as read_checkpoint
     from model.decoding.decoder import Decoder
     from model.sampling.parameters import SamplingParameters
     from model.text.prompt import Prompt
@@ -114,7 +115,8 @@ def generate(
         seed=seed,
     )
     text = prompt if prompt_file is None else read_prompt(prompt_file, prompt)
-    loaded = load(named_checkpoint(checkpoint))
+    stored = read_checkpoint(named_checkpoint(checkpoint))
+    loaded = stored.checkpoint
     decoder = Decoder(loaded, arithmetic)
     read = Prompt(loaded.tokenizer, decoder.ids, text)
     settings: dict[str, Any] = {"max_tokens": max_tokens, "parameters": parameters, "stop": stop or []}
@@ -125,6 +127,8 @@ def generate(
 
         settings["constraint"] = compiled(constraint, Vocabulary(loaded.tokenizer, decoder.ids))
         settings["constraint"].check(max_tokens)
+    if stored.note:
+        note(stored.note)
     if read.unseen:
         note(f"{read.unseen:,} of the prompt's {len(text):,} characters never occurred in training.")
     if not as_json:
@@ -230,10 +234,13 @@ def info(
 
       unroll info runs/book/best --json
     """
-    from model.checkpoint import load, named_checkpoint
+    from model.checkpoint import named_checkpoint, read
 
     folder = named_checkpoint(checkpoint)
-    facts = describe(load(folder), folder)
+    stored = read(folder)
+    facts = describe(stored, folder)
+    if stored.note:
+        note(stored.note)
     if as_json:
         print_json({"model": str(checkpoint or "bundled"), **facts})
         return
@@ -250,14 +257,11 @@ def info(
     TerminalConsole().print(table)
 
 
-def describe(checkpoint: Any, folder: Path) -> dict[str, Any]:
-    """What can be said of a checkpoint, as JSON values."""
-    from model.checkpoint import CONFIG
-    from model.checkpoint.loading import LARGEST
-    from model.checkpoint.untrusted_files import read_text
-    from model.strict_json import parse_json
+def describe(stored: Any, folder: Path) -> dict[str, Any]:
+    """What can be said of a checkpoint as `model.checkpoint.read` gives it, as JSON values."""
     from model.text.utf8_ids import BYTES
 
+    checkpoint, digests = stored.checkpoint, stored.digests
     config, unseen = checkpoint.config, checkpoint.unseen
     return {
         "network": {
@@ -274,9 +278,11 @@ def describe(checkpoint: Any, folder: Path) -> dict[str, Any]:
             "characters_never_seen": int((unseen >= BYTES).sum()),
             "bytes_seen": BYTES - int((unseen < BYTES).sum()),
         },
-        "weights": parse_json(read_text(folder, CONFIG, LARGEST))["weights"],
+        "weights": stored.dtype,
         "bytes_on_disk": sum(path.stat().st_size for path in folder.iterdir() if path.is_file()),
         "state_bytes_per_stream": 4 * config.state_layout().floats,
+        "digest": digests.model,
+        "digests": {"weights": digests.weights, "tokenizer": digests.tokenizer, "recorded": digests.recorded},
         "training": dict(checkpoint.training),
     }
 
@@ -290,7 +296,7 @@ def summary(facts: Mapping[str, Any]) -> dict[str, str]:
         f"{network['embedding']}, {network['parameters']:,} parameters",
         "vocabulary": f"{vocabulary['characters']:,} characters, others in UTF-8 bytes",
         "size": f"{facts['bytes_on_disk'] / 1e6:.1f} MB in {facts['weights']}, "
-        f"{facts['state_bytes_per_stream']:,} bytes of state per stream",
+        f"{facts['state_bytes_per_stream']:,} bytes of state per stream, digest {facts['digest'][:12]}",
     }
     files, characters = within(training, "corpus", "files"), within(training, "corpus", "characters")
     if isinstance(files, list) and files:

@@ -1,7 +1,8 @@
 """A trained model on disk: written whole, checked before it is believed."""
 
 from model.checkpoint.checkpoint import BUNDLED, CARD, CONFIG, TOKENIZER, WEIGHTS, Checkpoint
-from model.checkpoint.loading import check, load, named_checkpoint
+from model.checkpoint.digests import Digests
+from model.checkpoint.loading import StoredCheckpoint, check, load, named_checkpoint, read
 from model.checkpoint.saving import save
 
 __all__ = [
@@ -11,8 +12,11 @@ __all__ = [
     "TOKENIZER",
     "WEIGHTS",
     "Checkpoint",
+    "Digests",
+    "StoredCheckpoint",
     "check",
     "load",
     "named_checkpoint",
+    "read",
     "save",
 ]

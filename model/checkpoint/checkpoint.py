@@ -47,3 +47,11 @@ class Checkpoint:
 def _aside(folder: Path) -> Path:
     """Where a checkpoint waits for the moment in which its successor takes its name."""
     return folder.with_name(f".{folder.name}.previous")
+
+
+def to_ranges(ids: NDArray[np.int64]) -> list[list[int]]:
+    """Ascending ids as [first, last] pairs: 200 unseen bytes take a line, not a page."""
+    if not len(ids):
+        return []
+    runs = np.split(ids, np.flatnonzero(np.diff(ids) != 1) + 1)
+    return [[int(run[0]), int(run[-1])] for run in runs]

@@ -1,6 +1,8 @@
 """Loads a checkpoint folder, every file of it distrusted until checked."""
 
 import os
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from reprlib import repr as brief
 from typing import Any
@@ -19,10 +21,12 @@ from model.checkpoint.checkpoint import (
     WEIGHTS,
     Checkpoint,
     _aside,
+    to_ranges,
 )
-from model.checkpoint.untrusted_files import open_inside, read_text
+from model.checkpoint.digests import ENTRY, Digests, of_model, recorded, sha256
+from model.checkpoint.untrusted_files import damaged, open_inside, read_text
 from model.checkpoint.weights_file import WeightsFile
-from model.config import REMOVED, NetworkConfig, removed
+from model.config import REMOVED, NetworkConfig, WeightsDtype, removed
 from model.errors import CheckpointError, ParameterError, TokenizerError
 from model.strict_json import parse_json
 from model.text.tokenizer import Tokenizer
@@ -32,6 +36,26 @@ from model.text.tokenizer import Tokenizer
 LARGEST = 1 << 20
 LARGEST_TOKENIZER, LARGEST_LINE = 1 << 13, 48
 MOST_SETTINGS = 64  # entries of a tokenizer.json beside its ids: some twenty, and a comma may be a character
+
+ENTRIES = ("format", "format_version", "weights", "network", "unseen_ids", "training", ENTRY)  # of a config.json
+
+OLDER = (
+    "The checkpoint {folder} was made before checkpoints had digests: it loads, but damage to it may go unseen. "
+    "`unroll evaluate --write-surprise` gives it digests."
+)
+
+
+@dataclass(frozen=True)
+class StoredCheckpoint:
+    """A checkpoint and what is known of the folder it was read from.
+
+    dtype: how its weights are stored. note: what whoever loads it should know, in a sentence; "" for nothing.
+    """
+
+    checkpoint: Checkpoint
+    digests: Digests
+    dtype: WeightsDtype
+    note: str
 
 
 def named_checkpoint(path: Path | None) -> Path:
@@ -50,6 +74,11 @@ def load(folder: Path) -> Checkpoint:
     Raises CheckpointError with a sentence that says what is wrong with a missing, truncated, foreign or
     tampered folder, before any array of the declared size is made.
     """
+    return read(folder).checkpoint
+
+
+def read(folder: Path) -> StoredCheckpoint:
+    """What `load` reads, with its digests. Raises CheckpointError where `load` does."""
     return _whole(folder, numbers=True)
 
 
@@ -58,7 +87,7 @@ def check(folder: Path) -> None:
     _whole(folder, numbers=False)
 
 
-def _whole(folder: Path, numbers: bool) -> Checkpoint:
+def _whole(folder: Path, numbers: bool) -> StoredCheckpoint:
     """The checkpoint in a folder that nobody replaced meanwhile; without its weights where no numbers are wanted."""
     try:
         if not folder.is_dir():
@@ -66,7 +95,7 @@ def _whole(folder: Path, numbers: bool) -> Checkpoint:
             remedy = f"{aside} holds the one before; rename it" if aside.is_dir() else "make one with `unroll train`"
             raise CheckpointError(f"There is no checkpoint folder at {folder}; {remedy}.")
         before = folder.stat()
-        checkpoint = _load(folder, numbers)
+        stored = _load(folder, numbers)
         if not os.path.samestat(before, folder.stat()):
             raise CheckpointError(f"{folder} was replaced by another while it was read; load the checkpoint again.")
     except OSError as error:
@@ -74,11 +103,12 @@ def _whole(folder: Path, numbers: bool) -> Checkpoint:
             f"The checkpoint {folder} could not be read ({error.strerror or error}); see that it is there and that "
             "you may read it, and load it again."
         ) from error
-    return checkpoint
+    return stored
 
 
-def _load(folder: Path, numbers: bool) -> Checkpoint:
+def _load(folder: Path, numbers: bool) -> StoredCheckpoint:
     written = _read_config(folder)
+    right = _recorded(written, folder / CONFIG)
     if used := removed(written.get("network"), written.get("training", {}).get("plan")):
         raise _uses(folder, used)
     try:
@@ -95,11 +125,12 @@ def _load(folder: Path, numbers: bool) -> Checkpoint:
         )
     with open_inside(folder, WEIGHTS) as file:
         weights = WeightsFile(file, folder / WEIGHTS, config.tensor_shapes(), STORED[dtype])
-        tokenizer, tensors = _read_tokenizer(folder, config.vocabulary), weights.read() if numbers else {}
+        tokenizer, of_tokenizer = _read_tokenizer(folder, config.vocabulary, right["tokenizer"] if right else None)
+        tensors, of_weights = weights.read(right["weights"] if right else None) if numbers else ({}, "")
         # What a run leaves that was killed says nothing of its plan.
         if numbers and np.array_equal(tensors["embedding.weight"], tensors["out.weight"]):
             raise _uses(folder, "tied weights")
-        return Checkpoint(
+        checkpoint = Checkpoint(
             config=config,
             tokenizer=tokenizer,
             tensors=tensors,
@@ -107,6 +138,10 @@ def _load(folder: Path, numbers: bool) -> Checkpoint:
             training=written.get("training", {}),
             card=read_text(folder, CARD, LARGEST) if os.path.lexists(folder / CARD) else "",
         )
+    digests = Digests(
+        of_model(config, to_ranges(unseen), of_weights, of_tokenizer), of_weights, of_tokenizer, right is not None
+    )
+    return StoredCheckpoint(checkpoint, digests, dtype, "" if right else OLDER.format(folder=folder))
 
 
 def _uses(folder: Path, used: str) -> CheckpointError:
@@ -138,8 +173,28 @@ def _read_config(folder: Path) -> dict[str, Any]:
     return written
 
 
-def _read_tokenizer(folder: Path, vocabulary: int) -> Tokenizer:
+def _recorded(written: dict[str, Any], path: Path) -> Mapping[str, str] | None:
+    """The digests that a configuration carries and matches; None in one of before checkpoints had them."""
+    if strange := [name for name in written if name not in ENTRIES]:  # or a damaged name would be an older version's
+        raise CheckpointError(
+            f"{path} has entries that this Unroll does not know: {brief(strange)}; the file is damaged, or of a later "
+            "version. Restore it, or install a matching Unroll."
+        )
+    try:
+        return recorded(written)
+    except ValueError as error:
+        raise CheckpointError(
+            f"{path} is damaged: {error}; restore it, or train again. Where somebody changed it on purpose, take the "
+            f"entry {ENTRY} out of it."
+        ) from error
+
+
+def _read_tokenizer(folder: Path, vocabulary: int, digest: str | None) -> tuple[Tokenizer, str]:
+    """The tokenizer of so many ids, and the sha256 of its file, which must be `digest` where there is one."""
     text = read_text(folder, TOKENIZER, LARGEST_TOKENIZER + LARGEST_LINE * vocabulary)
+    found = sha256(text.encode())
+    if digest is not None and found != digest:
+        raise damaged(folder / TOKENIZER)
     try:
         if text.count(",") > vocabulary + MOST_SETTINGS:
             raise TokenizerError(f"This tokenizer.json has entries for more than {vocabulary:,} ids.")
@@ -153,11 +208,11 @@ def _read_tokenizer(folder: Path, vocabulary: int) -> Tokenizer:
             f"The checkpoint {folder} does not fit together: {TOKENIZER} has {tokenizer.size:,} ids, "
             f"{CONFIG} says {vocabulary:,}; restore both files from the same checkpoint."
         )
-    return tokenizer
+    return tokenizer, found
 
 
 def _from_ranges(ranges: Any, vocabulary: int, folder: Path) -> NDArray[np.int64]:
-    """The ids of ranges as `_to_ranges` makes them: each after the one before, so that they take no time together."""
+    """The ids of ranges as `to_ranges` makes them: each after the one before, so that they take no time together."""
     unseen = np.zeros(vocabulary, bool)
     after = 0
     try:

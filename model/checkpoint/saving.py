@@ -3,11 +3,12 @@
 import json
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import safetensors.numpy
-from numpy.typing import NDArray
 
 from model.checkpoint.checkpoint import (
     CARD,
@@ -18,7 +19,9 @@ from model.checkpoint.checkpoint import (
     WEIGHTS,
     Checkpoint,
     _aside,
+    to_ranges,
 )
+from model.checkpoint.digests import sealed, sha256
 from model.config import WeightsDtype
 from model.errors import CheckpointError
 from model.files import write_synchronised
@@ -60,16 +63,23 @@ def _files(checkpoint: Checkpoint, dtype: WeightsDtype) -> dict[str, bytes]:
         "format_version": VERSION,
         "weights": dtype,
         "network": checkpoint.config.to_json(),
-        "unseen_ids": _to_ranges(checkpoint.unseen),
+        "unseen_ids": to_ranges(checkpoint.unseen),
         "training": dict(checkpoint.training),
     }
     tensors = {name: np.ascontiguousarray(value, dtype) for name, value in checkpoint.tensors.items()}
+    weights = safetensors.numpy.save(tensors, metadata={"format": FORMAT})
+    tokenizer = checkpoint.tokenizer.to_json().encode()
     return {
-        CONFIG: (json.dumps(config, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode(),
-        WEIGHTS: safetensors.numpy.save(tensors, metadata={"format": FORMAT}),
-        TOKENIZER: checkpoint.tokenizer.to_json().encode(),
+        CONFIG: config_bytes(sealed(config, sha256(weights), sha256(tokenizer))),
+        WEIGHTS: weights,
+        TOKENIZER: tokenizer,
         CARD: checkpoint.card.encode(),
     }
+
+
+def config_bytes(config: Mapping[str, Any]) -> bytes:
+    """A config.json as it is written. Raises ValueError or TypeError on what JSON cannot say."""
+    return (json.dumps(config, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
 def _replace(temporary: Path, folder: Path) -> None:
@@ -85,11 +95,3 @@ def _replace(temporary: Path, folder: Path) -> None:
             aside.rename(folder)
         raise
     shutil.rmtree(aside, ignore_errors=True)
-
-
-def _to_ranges(ids: NDArray[np.int64]) -> list[list[int]]:
-    """Ascending ids as [first, last] pairs: 200 unseen bytes take a line, not a page."""
-    if not len(ids):
-        return []
-    runs = np.split(ids, np.flatnonzero(np.diff(ids) != 1) + 1)
-    return [[int(run[0]), int(run[-1])] for run in runs]

@@ -72,6 +72,14 @@ def changed(path: Path) -> CheckpointError:
     return CheckpointError(f"{path} changed while it was read; load the checkpoint again once nothing writes to it.")
 
 
+def damaged(path: Path) -> CheckpointError:
+    """The error for a file whose digest is not the one that was written with it."""
+    return CheckpointError(
+        f"{path} is damaged: its sha256 is not the one in config.json; restore it, or train again. Where somebody "
+        "changed it on purpose, take the entry digests out of config.json."
+    )
+
+
 def read_text(folder: Path, name: str, most: int) -> str:
     """A text file of a folder, at most `most` bytes of UTF-8. Raises CheckpointError on anything else."""
     path = folder / name

@@ -6,6 +6,7 @@ before the file is opened, so nothing it declares decides how much is read or ma
 read, not mapped: a map of a file that is cut meanwhile ends the process, and its numbers could change after the check.
 """
 
+import hashlib
 import json
 import math
 import os
@@ -18,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model.checkpoint.untrusted_files import changed, count_unwritten
+from model.checkpoint.untrusted_files import changed, count_unwritten, damaged
 from model.errors import CheckpointError
 from model.strict_json import parse_json
 
@@ -56,22 +57,35 @@ class WeightsFile:
                 f"{path} has {size:,} bytes of which most were never written, as by a download cut short; "
                 "restore it, or train again."
             )
-        self._places = self._read_header(size - expected - LENGTH, dtype)
+        self._sha256 = hashlib.sha256()
+        self._in_file = self._read_header(size - expected - LENGTH, dtype)
 
-    def read(self) -> dict[str, NDArray[np.float32]]:
-        """Every tensor by name, in float32. Raises CheckpointError on numbers no training ends with."""
-        return {name: self._tensor(name, shape) for name, shape in self._shapes.items()}
+    def read(self, digest: str | None = None) -> tuple[dict[str, NDArray[np.float32]], str]:
+        """Every tensor by name, in float32, and the sha256 of all that was read, which is the whole file.
 
-    def _read_header(self, length: int, dtype: str) -> dict[str, int]:
-        """Where in the file each tensor begins. length: of the header, as the file's size has it."""
-        declared = int.from_bytes(self._file.read(LENGTH), "little")
+        digest: what it must be; None where nobody knows. Raises CheckpointError where it is another, and on numbers no
+        training ends with.
+        """
+        tensors = {name: self._tensor(self._shapes[name]) for name in self._in_file}
+        found = self._sha256.hexdigest()
+        if digest is not None and found != digest:
+            raise damaged(self._path)
+        for name, tensor in tensors.items():
+            self._check_numbers(name, tensor)
+        return {name: tensors[name] for name in self._shapes}, found
+
+    def _read_header(self, length: int, dtype: str) -> list[str]:
+        """The tensors as they follow on each other in the file. length: of the header, as the file's size has it."""
+        written = self._file.read(LENGTH + length)
+        self._sha256.update(written)
+        declared = int.from_bytes(written[:LENGTH], "little")
         if declared != length:
             raise CheckpointError(
                 f"{self._path} says its header has {declared:,} bytes, but {length:,} are left for one; the file is "
                 "truncated or damaged, restore it or train again."
             )
         try:
-            header = parse_json(self._file.read(length).decode("utf-8"))
+            header = parse_json(written[LENGTH:].decode("utf-8"))
         except ValueError as error:  # and UnicodeDecodeError, which is one
             raise self._damaged(str(error)) from error
         if not isinstance(header, dict):
@@ -82,12 +96,12 @@ class WeightsFile:
                 f"{self._path} lacks or should not have the tensors {brief(wrong)}; it belongs to another network. "
                 "Restore both files from the same checkpoint."
             )
-        return self._places_of(header, dtype, LENGTH + length)
+        return self._order(header, dtype)
 
-    def _places_of(self, header: Mapping[str, Any], dtype: str, start: int) -> dict[str, int]:
+    def _order(self, header: Mapping[str, Any], dtype: str) -> list[str]:
         """Check what is said of each tensor, and that they follow on each other with nothing between or shared."""
-        places, at = {}, 0
-        for name in sorted(self._shapes, key=lambda name: _begin(header[name])):
+        names, at = sorted(self._shapes, key=lambda name: _begin(header[name])), 0
+        for name in names:
             shape = self._shapes[name]
             size = math.prod(shape) * self._stored.itemsize
             right = {"dtype": dtype, "shape": list(shape), "data_offsets": [at, at + size]}
@@ -96,23 +110,25 @@ class WeightsFile:
                     f"{self._path}: {name} is {brief(header[name])}, but config.json asks for {dtype} {shape} "
                     f"in bytes {at:,} to {at + size:,}; restore both files from the same checkpoint."
                 )
-            places[name] = start + at
             at += size
-        return places
+        return names
 
-    def _tensor(self, name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    def _tensor(self, shape: tuple[int, ...]) -> NDArray[np.float32]:
+        """The tensor that comes next in the file."""
         stored = np.empty(shape, self._stored)
-        self._file.seek(self._places[name])
-        if self._file.readinto(stored.reshape(-1).view(np.uint8).data) != stored.nbytes:
+        written = stored.reshape(-1).view(np.uint8).data
+        if self._file.readinto(written) != stored.nbytes:
             raise changed(self._path)
-        tensor = stored.astype(np.float32, copy=False)
+        self._sha256.update(written)
+        return stored.astype(np.float32, copy=False)
+
+    def _check_numbers(self, name: str, tensor: NDArray[np.float32]) -> None:
         # the least and the largest of numbers with a NaN among them are NaN, and a comparison with NaN is false
         if not (tensor.min() >= -LARGEST_WEIGHT and tensor.max() <= LARGEST_WEIGHT):
             raise CheckpointError(
                 f"{self._path}: {name} holds NaN, infinity or a weight beyond ±{LARGEST_WEIGHT:,.0f}; "
                 "the training run diverged. Train again."
             )
-        return tensor
 
     def _damaged(self, reason: str) -> CheckpointError:
         return CheckpointError(

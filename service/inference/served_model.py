@@ -1,11 +1,10 @@
 """The model a server serves, loaded once: its name, its vocabulary and its decoder."""
 
 import hashlib
+import logging
 from dataclasses import dataclass
-from pathlib import Path
 
-from model.checkpoint import CONFIG, TOKENIZER, WEIGHTS, Checkpoint, load, named_checkpoint
-from model.checkpoint.untrusted_files import open_inside
+from model.checkpoint import CONFIG, Checkpoint, Digests, named_checkpoint, read
 from model.decoding.decoder import Decoder
 from model.decoding.rows import AnyDecoder
 from model.held_out_surprise import HeldOutSurprise
@@ -14,6 +13,8 @@ from model.text.tokenizer import Tokenizer
 from service.errors import SettingsError
 from service.settings import Settings
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, kw_only=True)
 class ServedModel:
@@ -21,6 +22,7 @@ class ServedModel:
 
     name: by which requests ask for it; created: when its files were written, seconds since 1970.
     parameters: how many the network has.
+    digests: of the model, its weights and its tokenizer.
     fingerprint: of all that the text of a seed depends on; the same fingerprint means the same text.
     held_out: how surprising text it was not trained on is to it; None if the checkpoint does not say.
     """
@@ -28,6 +30,7 @@ class ServedModel:
     name: str
     created: int
     parameters: int
+    digests: Digests
     fingerprint: str
     tokenizer: Tokenizer
     decoder: AnyDecoder
@@ -41,26 +44,27 @@ class ServedModel:
     def load(cls, settings: Settings, decoder: type[Decoder] = Decoder) -> "ServedModel":
         """Read the checkpoint the settings name. Raises CheckpointError on one that cannot be served."""
         folder = named_checkpoint(settings.checkpoint)
-        checkpoint = load(folder)
+        stored = read(folder)
+        if stored.note:
+            logger.warning("%s", stored.note)
+        checkpoint = stored.checkpoint
         served = _on_gpu(checkpoint) if settings.device == "cuda" else decoder(checkpoint, settings.arithmetic)
         return cls(
             name=settings.model_name,
             created=int((folder / CONFIG).stat().st_mtime),
             parameters=checkpoint.config.parameters(),
-            fingerprint=_fingerprint(folder, served.where),
+            digests=stored.digests,
+            fingerprint=_fingerprint(stored.digests.model, served.where),
             tokenizer=checkpoint.tokenizer,
             decoder=served,
             held_out=HeldOutSurprise.of(checkpoint.training),
         )
 
 
-def _fingerprint(folder: Path, where: str) -> str:
-    """The digest of a checkpoint's files and of the arithmetic: int8 is the same everywhere, fp32 on one processor."""
-    digest = hashlib.sha256((where.partition(" ")[0] if where.startswith("int8") else where).encode())
-    for name in (CONFIG, WEIGHTS, TOKENIZER):
-        with open_inside(folder, name) as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return "fp_" + digest.hexdigest()[:16]
+def _fingerprint(model: str, where: str) -> str:
+    """Of a model's digest and the arithmetic: int8 is the same everywhere, fp32 on one processor."""
+    arithmetic = where.partition(" ")[0] if where.startswith("int8") else where
+    return "fp_" + hashlib.sha256(f"{model} {arithmetic}".encode()).hexdigest()[:16]
 
 
 def _on_gpu(checkpoint: Checkpoint) -> AnyDecoder:

@@ -9,7 +9,7 @@ from service.engine.engine import Engine
 from service.errors import UnknownModel
 from service.inference.served_model import ServedModel
 from service.openai.completions import Completions
-from service.openai.schemas import Completion, ModelCard, ModelList
+from service.openai.schemas import Completion, FileDigests, ModelCard, ModelList
 from service.settings import Settings
 
 STREAM_EXAMPLE = """\
@@ -37,7 +37,13 @@ class Information:
     """Answers which models are served."""
 
     def __init__(self, model: ServedModel) -> None:
-        self.card = ModelCard(id=model.name, created=model.created)
+        digests = model.digests
+        self.card = ModelCard(
+            id=model.name,
+            created=model.created,
+            digest=digests.model,
+            digests=FileDigests(weights=digests.weights, tokenizer=digests.tokenizer, recorded=digests.recorded),
+        )
 
     async def models(self) -> ModelList:
         """The models that can be asked for: the one that is served."""

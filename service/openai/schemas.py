@@ -342,6 +342,16 @@ class Completion(BaseModel):
     )
 
 
+class FileDigests(BaseModel):
+    """The sha256 of the files of a model."""
+
+    weights: str = Field(description="Of model.safetensors.")
+    tokenizer: str = Field(description="Of tokenizer.json.")
+    recorded: bool = Field(
+        description="Whether the checkpoint carries them, so that damage to a file is seen when it is loaded."
+    )
+
+
 class ModelCard(BaseModel):
     """A model that can be asked for."""
 
@@ -349,6 +359,11 @@ class ModelCard(BaseModel):
     object: Literal["model"] = "model"
     created: int = Field(description="When its files were written, in seconds since 1970.")
     owned_by: str = Field(default="unroll", description="Always the same here.")
+    digest: str = Field(
+        description="The model's version: the sha256 of its network, weights and tokenizer. The same digest, seed and "
+        "parameters mean the same text."
+    )
+    digests: FileDigests = Field(description="Of the files it was read from.")
 
 
 class ModelList(BaseModel):

@@ -10,6 +10,7 @@ import pytest
 import safetensors.numpy
 
 from model.checkpoint import CONFIG, WEIGHTS, load
+from model.checkpoint.digests import ENTRY
 from model.errors import CheckpointError
 
 SENTENCE = r"^[^\n]{10,2000}\.$"
@@ -19,6 +20,13 @@ def refused(folder: Path, match: str = SENTENCE) -> None:
     with pytest.raises(CheckpointError, match=SENTENCE) as caught:
         load(folder)
     assert caught.match(match)
+
+
+def without_digests(folder: Path) -> None:
+    """Make it a checkpoint of before checkpoints had digests, or of a stranger who leaves them out."""
+    written = json.loads((folder / CONFIG).read_text("utf-8"))
+    written.pop(ENTRY, None)
+    (folder / CONFIG).write_text(json.dumps(written, indent=2, ensure_ascii=False), "utf-8")
 
 
 def change_config(folder: Path, **change: Any) -> None:

@@ -1,5 +1,6 @@
 """The verbs `generate` and `info`, run as a person runs them: as processes, or in this one where that is the same."""
 
+import hashlib
 import json
 import re
 import shutil
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from model.checkpoint import BUNDLED, load, named_checkpoint, save
+from model.checkpoint import BUNDLED, TOKENIZER, WEIGHTS, load, named_checkpoint, read, save
 from model.decoding.decoder import Decoder
 from model.errors import CheckpointError, ParameterError, TokenizerError, UnrollError
 from model.generate import generate
@@ -239,6 +240,12 @@ def test_info_says_what_a_checkpoint_is(checkpoint_folder: Path) -> None:
         "weights": "float32",
         "bytes_on_disk": sum(path.stat().st_size for path in checkpoint_folder.iterdir()),
         "state_bytes_per_stream": 2 * 2 * 24 * 4,
+        "digest": read(checkpoint_folder).digests.model,
+        "digests": {
+            "weights": hashlib.sha256((checkpoint_folder / WEIGHTS).read_bytes()).hexdigest(),
+            "tokenizer": hashlib.sha256((checkpoint_folder / TOKENIZER).read_bytes()).hexdigest(),
+            "recorded": True,
+        },
         "training": {"corpus": {"name": "none"}, "validation_bits_per_character": 4.5},
     }
 

@@ -102,11 +102,14 @@ def evaluate(
     _check(split, reader, wanted, fit_temperature, write_surprise)
     if reader == "network" or fit_temperature:
         require("torch")
-    from model.checkpoint import load, named_checkpoint
+    from model.checkpoint import named_checkpoint, read
     from training.data.named_corpus import open_corpus
 
     checkpoint = named_checkpoint(checkpoint)
-    model = load(checkpoint)
+    stored = read(checkpoint)
+    if stored.note:
+        TerminalConsole(stderr=True).print(f"note: {stored.note}", style="yellow", soft_wrap=True)
+    model = stored.checkpoint
     text = open_corpus(corpus, encoding, on_decode_error)
     how = _Evaluation(model, _parts(model, text, split), reader, batch_size, windows)
     with TerminalConsole(stderr=True).status("Scoring …") as status:

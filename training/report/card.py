@@ -4,7 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from model.checkpoint import CARD, CONFIG, load
+from model.checkpoint import CARD, CONFIG, read
+from model.checkpoint.digests import sealed
+from model.checkpoint.saving import config_bytes
 from model.config import NetworkConfig
 from model.errors import CheckpointError, CorpusError
 from model.files import replace_file
@@ -94,18 +96,19 @@ def with_line(card: str, surprise: HeldOutSurprise) -> str:
 def rewrite(folder: Path, ids: Ids) -> HeldOutSurprise:
     """Measure the distribution over held-out ids (n,), and put it into a checkpoint's configuration and card.
 
-    The checkpoint's other files are not touched. Raises CorpusError where the text is too short, CheckpointError when
-    the disk refuses; each file is then as it was or whole.
+    The checkpoint's other files are not touched, and the configuration gets their digests. Raises CorpusError where the
+    text is too short, CheckpointError when the disk refuses; each file is then as it was or whole.
     """
-    surprise = held_out_surprise(load(folder), ids)
+    stored = read(folder)
+    surprise = held_out_surprise(stored.checkpoint, ids)
     if surprise is None:
         raise CorpusError("The validation part is too short to have passages; name a longer text.")
     try:
         config = json.loads((folder / CONFIG).read_text("utf-8"))
         config["training"] = {**(config.get("training") or {}), NAME: surprise.to_json()}
         card = (folder / CARD).read_text("utf-8") if (folder / CARD).is_file() else ""
-        written = json.dumps(config, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-        replace_file(folder / CONFIG, written.encode())
+        sealed_config = sealed(config, stored.digests.weights, stored.digests.tokenizer)
+        replace_file(folder / CONFIG, config_bytes(sealed_config))
         replace_file(folder / CARD, with_line(card, surprise).encode())
     except OSError as error:
         raise CheckpointError(f"The checkpoint {folder} could not be written ({error.strerror}).") from error

@@ -1,13 +1,16 @@
 """The service's promise: a seed and parameters give the text of model/generate.py, however it is asked for."""
 
 import asyncio
+import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from model.checkpoint import TOKENIZER, WEIGHTS, load, read, save
 from service.openai.schemas import CompletionRequest
 from service.settings import Settings
 from tests.service.serving import ENDLESS, Reference, Running, serving
@@ -254,3 +257,19 @@ def test_the_fingerprint_is_that_of_what_the_text_depends_on(server: Running, ch
         assert again.complete("a")["system_fingerprint"] == own
     with serving(Settings(checkpoint=checkpoint_folder, arithmetic="fp32")) as other:
         assert other.complete("a")["system_fingerprint"] != own
+
+
+def test_the_fingerprint_and_the_digest_outlive_another_card_and_record(
+    server: Running, checkpoint_folder: Path, tmp_path: Path
+) -> None:
+    described = replace(load(checkpoint_folder), card="Another.", training={"steps": 7})
+    save(described, tmp_path / "model")
+    (card,) = server.client.get("/v1/models").json()["data"]
+    assert card["digest"] == read(checkpoint_folder).digests.model
+    for name, file in (("weights", WEIGHTS), ("tokenizer", TOKENIZER)):
+        assert card["digests"][name] == hashlib.sha256((checkpoint_folder / file).read_bytes()).hexdigest()
+    assert card["digests"]["recorded"] is True
+    with serving(Settings(checkpoint=tmp_path / "model", max_rows=1)) as again:
+        (other,) = again.client.get("/v1/models").json()["data"]
+        assert (other["digest"], other["digests"]) == (card["digest"], card["digests"])
+        assert again.complete("a")["system_fingerprint"] == server.complete("a")["system_fingerprint"]

@@ -4,15 +4,17 @@ import json
 import math
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from model.checkpoint import BUNDLED, CARD, CONFIG, TOKENIZER, WEIGHTS, Checkpoint, load, save
+from model.checkpoint import BUNDLED, CARD, CONFIG, TOKENIZER, WEIGHTS, Checkpoint, load, read, save
 from model.config import WeightsDtype
 from model.held_out_surprise import NAME, QUANTILES, HeldOutSurprise
+from tests.model.damage import without_digests
 from tests.model.plain import distributions
 from tests.model.small import CHARACTERS, small_checkpoint
 from tests.training.verse import TEXT, make_trainer
@@ -76,6 +78,7 @@ def test_it_is_put_into_a_checkpoint_once_and_nothing_else_changes(tmp_path: Pat
     assert [after[name] for name in (WEIGHTS, TOKENIZER)] == [before[name] for name in (WEIGHTS, TOKENIZER)]
     written, original = json.loads(after[CONFIG]), json.loads(before[CONFIG])
     assert written["training"].pop(NAME) == kept.to_json()
+    assert written["digests"].pop("config") != original["digests"].pop("config")
     assert written == original
     assert after[CARD].decode() == before[CARD].decode() + f"\n{card_line(kept)}\n"
     assert HeldOutSurprise.of(load(tmp_path / "small").training) is not None
@@ -106,6 +109,15 @@ def test_the_bundled_model_s_comes_from_the_same_code(corpus: Callable[[str], by
     rewrite(folder, split(ids, "nanogpt").validation)
     for name in (CONFIG, CARD, WEIGHTS, TOKENIZER):
         assert (folder / name).read_bytes() == (BUNDLED / name).read_bytes(), name
+
+
+def test_an_older_checkpoint_gets_digests_with_it(tmp_path: Path) -> None:
+    save(small_checkpoint(), tmp_path / "small")
+    without_digests(tmp_path / "small")
+    before = read(tmp_path / "small").digests
+    assert not before.recorded
+    rewrite(tmp_path / "small", load(tmp_path / "small").tokenizer.encode(WORDS))
+    assert read(tmp_path / "small").digests == replace(before, recorded=True)
 
 
 def test_the_verb_puts_it_into_a_checkpoint(tmp_path: Path) -> None:
