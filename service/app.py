@@ -17,6 +17,7 @@ from service.analysis import score_routes, token_routes
 from service.analysis.score_schemas import Progress
 from service.api import error_responses
 from service.api.error_responses import Shape
+from service.api.methods import Methods
 from service.api.openapi import described
 from service.engine.engine import Engine
 from service.inference.served_model import ServedModel
@@ -104,6 +105,7 @@ def _answer(app: FastAPI, model: ServedModel, engine: Engine, settings: Settings
 
 def _guard(app: FastAPI, keys: ApiKeys, settings: Settings) -> None:
     """The middleware. The last that is added is the outermost."""
+    app.add_middleware(Methods, routes=lambda: app.routes)
     most, seconds = settings.max_body_bytes, settings.body_seconds
     app.add_middleware(BodyLimit, max_bytes=most, seconds=seconds, ledger=app.state.ledger)
     app.add_middleware(RateLimit, limiter=_limiter(settings))

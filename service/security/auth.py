@@ -53,7 +53,8 @@ class Auth:
             context.key, context.holder = key.label, key.digest
         if scope["path"] in PUBLIC and scope["method"] in ("GET", "HEAD"):
             return None, {}  # health probes use the address of a container
-        if self.hosts is not None and host_name(headers.get("host", "")) not in self.hosts:
+        host = headers.get("host")  # which only HTTP/1.0 may lack, and no browser speaks it
+        if self.hosts is not None and host is not None and host_name(host) not in self.hosts:
             message = "The server does not answer to this name; --allowed-hosts lists those that it answers to."
             return Failure(421, message, INVALID, "unknown_host"), {}
         if self.keys.needed and key is None:

@@ -8,24 +8,32 @@ like everybody else, and answers in plain text.
 """
 
 import asyncio
-import json
 import sys
 from collections.abc import Callable
 from functools import partial
 from typing import Any, cast
 
 import h11
-from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.flow_control import CLOSE_HEADER
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from service.api.error_responses import INVALID, RETRY_AFTER, Failure, openai_shape
+from service.api.error_responses import Failure
 from service.security.auth import PUBLIC
 from service.security.callers import among
-from service.security.security_headers import HEADERS
 from service.settings import Settings
+from service.transport.half_closed import HalfClosed
 from service.transport.places import Places
+from service.transport.refusals import (
+    CROWDED,
+    CROWDED_ADDRESS,
+    LARGE,
+    LATE,
+    MALFORMED,
+    NOT_HERE,
+    UNCLEAR,
+    refusal,
+)
 from service.transport.sockets import fitting, watch_peer
 from service.transport.staged_transport import StagedTransport
 from service.transport.turns import HeldFlow, Parser, Turns
@@ -43,32 +51,6 @@ SMALL_REST = 65_536  # bytes of a body, still on their way after an answer, that
 
 PIECE = 65_536  # bytes of an answer that are written at a time, each in `send_seconds`
 WRITE_BUFFER = 65_536  # bytes an answer may be ahead of the kernel before it waits; asyncio's default, said aloud
-
-CROWDED = Failure(
-    503,
-    "All the connections this server takes are open; try again in a moment.",
-    "server_error",
-    "too_many_connections",
-)
-CROWDED_ADDRESS = Failure(
-    429,
-    "All the connections this server takes from one address are open; close some, or try again in a moment.",
-    "rate_limit_error",
-    "too_many_connections",
-)
-NOT_HERE = Failure(
-    404, "This port answers only /health, /health/live, /health/ready and /metrics.", INVALID, "not_found"
-)
-LATE = Failure(
-    408, "The headers of a request did not come in time; send them at once.", INVALID, "headers_too_slow"
-)  # fmt: skip
-LARGE = Failure(431, "The request has too many or too long headers; send fewer.", INVALID, "headers_too_large")
-UNCLEAR = Failure(
-    400, "The request has both Content-Length and Transfer-Encoding; send one of them.", INVALID, "malformed_request"
-)
-MALFORMED = Failure(
-    400, "This is no HTTP/1.1 request that can be read; use an HTTP client.", INVALID, "malformed_request"
-)
 
 OnRefusal = Callable[[str], None]
 """Told the code of each answer that is given here and never reaches the application."""
@@ -131,6 +113,7 @@ class Connection(H11Protocol):
         self._ahead = bytearray()  # came while a request is being answered, or before the connection was made
         self._owed: asyncio.TimerHandle | None = None
         self._untaken: asyncio.TimerHandle | None = None
+        self._half_closed: HalfClosed | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take the connection; uvicorn gives a client for ever to say something."""
@@ -157,10 +140,37 @@ class Connection(H11Protocol):
         for timer in (self._owed, self._untaken):
             if timer is not None:
                 timer.cancel()
+        if self._half_closed is not None:
+            self._half_closed.stop()
         if self.transport is not None:  # which it is where TLS ends as it begins
             cast("StagedTransport", self.transport).lost()
             super().connection_lost(exc)
             self._unset_keepalive_if_required()
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """Go on answering a client that has sent all it will, while it reads; by TLS there is no such thing."""
+        if self.transport.get_extra_info("sslcontext") is not None or self.transport.is_closing():
+            return False
+        if self._half_closed is None:
+            self._half_closed = HalfClosed(self.transport, self._probe, self.transport.abort)
+        self._end_half_closed()
+        return True
+
+    def _probe(self) -> None:
+        """Send what a client skips; those of HTTP/1.0 know nothing like it, and a stream has events of its own."""
+        may = not self.transport.is_closing() and self.conn.our_state is h11.SEND_RESPONSE
+        if may and self.conn.their_http_version == b"1.1":
+            event = h11.InformationalResponse(status_code=100, headers=[], reason="Continue")
+            self.transport.write(self.conn.send(event) or b"")
+
+    def _end_half_closed(self) -> None:
+        """Close once a client that sends no more is answered, or sent less than a whole request."""
+        if self._half_closed is None or self._left or self.transport.is_closing():
+            return
+        if self.cycle is None or self.cycle.response_complete:
+            self.transport.close()
+        elif self.conn.their_state is h11.SEND_BODY:
+            self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
         """Give the parser as much as headers may have at a time.
@@ -197,6 +207,7 @@ class Connection(H11Protocol):
         self.flow.let_go()
         self._take_ahead()
         self._watch()
+        self._end_half_closed()
         return False
 
     def _take(self, data: bytes) -> None:
@@ -227,6 +238,7 @@ class Connection(H11Protocol):
         if not self.transport.is_closing():
             self._take_ahead()
             self._watch()
+            self._end_half_closed()
 
     def _watch(self) -> None:
         """Set a time for what the client owes: headers it has begun, or not even that, or a body's answered rest."""
@@ -376,10 +388,3 @@ class Connection(H11Protocol):
 
 def _ignore(code: str) -> None:
     """Tell nobody."""
-
-
-def refusal(failure: Failure) -> Response:
-    """The answer of what never reaches the application, in OpenAI's shape, since no route is known."""
-    status, content = openai_shape(failure)
-    retry = {"Retry-After": RETRY_AFTER[status]} if status in RETRY_AFTER else {}
-    return Response(json.dumps(content), status, {**HEADERS, **retry}, "application/json")

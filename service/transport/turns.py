@@ -9,6 +9,8 @@ from typing import Any
 import h11
 from uvicorn.protocols.http.flow_control import FlowControl
 
+from service.transport.targets import origin_form
+
 PASS_SECONDS = 0.001  # of parsing in a pass, half of them for those who have not waited yet
 
 Parse = Callable[[float], bool]
@@ -81,6 +83,7 @@ class Parser(h11.Connection):
             return h11.NEED_DATA
         event = super().next_event()
         if type(event) is h11.Request:
+            event = origin_form(event)
             self.cut = self._chunked = any(name == b"transfer-encoding" for name, _ in event.headers)
         return event
 

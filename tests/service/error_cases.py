@@ -148,7 +148,7 @@ ROUTES = [
     *(
         Case(f"{method} {path}", 405, None, method, path)
         for method, path in [
-            *((method, COMPLETIONS) for method in ("GET", "PUT", "DELETE", "PATCH", "OPTIONS")),
+            *((method, COMPLETIONS) for method in ("GET", "PUT", "DELETE", "PATCH")),
             *(("POST", path) for path in ("/v1/models", "/v1/models/small", "/health", "/docs", "/openapi.json")),
             ("BREW" * 5, COMPLETIONS),
         ]

@@ -1,0 +1,62 @@
+"""ASGI middleware for the methods that every route has beside its own: HEAD where there is GET, and OPTIONS."""
+
+from collections.abc import Callable, Iterable
+
+from starlette.datastructures import MutableHeaders
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Match, Mount
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+ANY_TARGET = "*"  # the target of OPTIONS that asks about the server as a whole (RFC 9110, section 9.3.7)
+
+
+class Methods:
+    """Answers OPTIONS, lets HEAD through as GET, whose answer the server sends without its body, and completes `Allow`.
+
+    routes: those of the application, asked for when it runs.
+    """
+
+    def __init__(self, app: ASGIApp, routes: Callable[[], Iterable[BaseRoute]]) -> None:
+        self.app = app
+        self._routes = routes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run the application, or answer in its place."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        if scope["method"] == "OPTIONS":
+            allowed = "GET, HEAD, OPTIONS, POST" if scope["path"] == ANY_TARGET else self._allowed(scope)
+            if allowed:
+                await Response(status_code=204, headers={"Allow": allowed})(scope, receive, send)
+                return
+
+        asked = {**scope}  # routing changes it
+
+        async def with_all(message: Message) -> None:
+            if message["type"] == "http.response.start" and message["status"] == 405:
+                MutableHeaders(scope=message)["Allow"] = self._allowed(asked)
+            await send(message)
+
+        # The server knows that the request was HEAD from a scope of its own.
+        passed = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
+        await self.app(passed, receive, with_all)
+
+    def _allowed(self, scope: Scope) -> str:
+        """The methods of a path between commas; nothing where there is no such path."""
+        methods: set[str] = set()
+        for route in self._routes():
+            methods |= _methods(route, scope)
+        if "GET" in methods:
+            methods.add("HEAD")
+        return ", ".join(sorted({*methods, "OPTIONS"})) if methods else ""
+
+
+def _methods(route: BaseRoute, scope: Scope) -> set[str]:
+    """The methods of one route, or of a router's routes, if the path is theirs."""
+    included = getattr(route, "original_router", None)  # newer FastAPI keeps a router as one route
+    if included is not None:
+        return set().union(*(_methods(one, scope) for one in included.routes))
+    if route.matches(scope)[0] is Match.NONE:
+        return set()
+    return {"GET"} if isinstance(route, Mount) else set(getattr(route, "methods", None) or ())

@@ -1,0 +1,41 @@
+"""What a connection answers instead of the application, in OpenAI's shape, since no route is known."""
+
+import json
+
+from starlette.responses import Response
+
+from service.api.error_responses import INVALID, RETRY_AFTER, Failure, openai_shape
+from service.security.security_headers import HEADERS
+
+CROWDED = Failure(
+    503,
+    "All the connections this server takes are open; try again in a moment.",
+    "server_error",
+    "too_many_connections",
+)
+CROWDED_ADDRESS = Failure(
+    429,
+    "All the connections this server takes from one address are open; close some, or try again in a moment.",
+    "rate_limit_error",
+    "too_many_connections",
+)
+NOT_HERE = Failure(
+    404, "This port answers only /health, /health/live, /health/ready and /metrics.", INVALID, "not_found"
+)
+LATE = Failure(
+    408, "The headers of a request did not come in time; send them at once.", INVALID, "headers_too_slow"
+)  # fmt: skip
+LARGE = Failure(431, "The request has too many or too long headers; send fewer.", INVALID, "headers_too_large")
+UNCLEAR = Failure(
+    400, "The request has both Content-Length and Transfer-Encoding; send one of them.", INVALID, "malformed_request"
+)
+MALFORMED = Failure(
+    400, "This is no HTTP/1.1 request that can be read; use an HTTP client.", INVALID, "malformed_request"
+)
+
+
+def refusal(failure: Failure) -> Response:
+    """The answer of what never reaches the application."""
+    status, content = openai_shape(failure)
+    retry = {"Retry-After": RETRY_AFTER[status]} if status in RETRY_AFTER else {}
+    return Response(json.dumps(content), status, {**HEADERS, **retry}, "application/json")
