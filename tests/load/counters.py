@@ -15,13 +15,15 @@ class Tally:
     """What the clients saw.
 
     answers: requests answered, by status. unread: those refused before they were parsed. given_up: requests that were
-    sent as far as their headers and not answered whole. texts, ends, tokens: of answers, how many texts they had, why
-    those ended, and how many characters were written as they say.
+    sent as far as their headers and not answered whole. unseen: those of them whose client left without having read
+    anything, maybe before the server had parsed them, which it then does not. texts, ends, tokens: of answers, how
+    many texts they had, why those ended, and how many characters were written as they say.
     """
 
     answers: Counter[int] = field(default_factory=Counter)
     unread: Counter[int] = field(default_factory=Counter)
     given_up: int = 0
+    unseen: int = 0
     texts: int = 0
     texts_given_up: int = 0
     tokens: int = 0
@@ -57,7 +59,7 @@ def agreement(tally: Tally, base: list[Sample], found: list[Sample]) -> list[Fig
     # What is asked to know the counters is no part of the load.
     either = sum(counted("requests", code=str(code)) for code in EITHER) - counted("requests", route="/metrics")
     return [
-        agree("answers 200 and requests given up", either, tally.answers[200] + tally.given_up),
+        _between("answers 200 and requests given up", either, tally.answers[200] + tally.given_up, tally.unseen),
         *(agree(f"answers {code}", counted("requests", code=str(code)), tally.answers[code]) for code in codes),
         *_refusals(
             tally, counted("requests_rejected", reason="malformed"), counted("requests_rejected", reason="too_large")
@@ -91,6 +93,12 @@ def _texts(tally: Tally, finished: dict[str, float]) -> list[Figure]:
             "texts that ended by an error or a deadline", finished["error"] + finished["deadline"], "texts", 0, "most"
         ),
     ]
+
+
+def _between(what: str, counted: float, most: float, fewer: float) -> Figure:
+    """A figure that holds where as much is counted as was seen, or up to `fewer` less."""
+    apart = max(0.0, counted - most, most - fewer - counted)
+    return Figure(f"{what}: {counted:,.0f} counted, {most - fewer:,.0f} to {most:,.0f} seen", apart, "apart", 0, "most")
 
 
 def _at_least(what: str, counted: float, seen: float) -> Figure:

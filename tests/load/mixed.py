@@ -108,6 +108,7 @@ class Crowd:
         if way.startswith("begun"):
             await self._begin(wire)
         else:
+            self.tally.unseen += 1
             await asyncio.sleep(self._chance.uniform(0, 0.05))
         if way == "begun, reset":
             wire.reset()
