@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 
 from model.decoding.decoder import Decoder
 from model.decoding.rows import Drawn
-from model.sampling.constraint import CODES, AnyConstraint
 from model.sampling.parameters import SamplingParameters
 from model.sampling.sampler import RowSampling
+from model.sampling.transitions import CODES, AnyConstraint
 from model.text.prompt import Prompt
 from model.text.text_stream import FinishReason, TextStream
 from model.text.tokenizer import Tokenizer

@@ -16,7 +16,7 @@ from model.constraints.schema_tree import schema_tree
 from model.constraints.table import Table, explore
 from model.constraints.vocabulary import Vocabulary
 from model.errors import ParameterError
-from model.sampling.constraint import NEVER, NOWHERE, Transitions, Walk
+from model.sampling.transitions import NEVER, NOWHERE, Transitions, Walk
 
 MATCHER_BYTES = 256 * 1024  # what a matcher is taken to hold
 PROBES = 100  # beginnings of texts that are tried before a pattern without a table is believed to have a whole one

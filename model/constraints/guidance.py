@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from model.constraints.constraint import Constraint, Limits
 from model.constraints.schema_tree import ESCAPES
 from model.constraints.vocabulary import Vocabulary
-from model.sampling.constraint import NOWHERE, Transitions, Walk
+from model.sampling.transitions import NOWHERE, Transitions, Walk
 
 COMPACT: Any = {
     "whitespace_flexible": False,

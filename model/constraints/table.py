@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from model.constraints.constraint import Limits
 from model.constraints.pattern_tree import NotRegular
 from model.constraints.positions import Positions
-from model.sampling.constraint import NEVER, NOWHERE, Transitions
+from model.sampling.transitions import NEVER, NOWHERE, Transitions
 
 MOST_VISITS = 400_000  # places looked at while states are explored, heavier where there are many; about 0.1 s
 

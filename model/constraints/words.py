@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from model.constraints.constraint import Constraint, Limits
 from model.constraints.vocabulary import Vocabulary
-from model.sampling.constraint import NOWHERE, Transitions
+from model.sampling.transitions import NOWHERE, Transitions
 
 
 def only(constraint: Constraint, vocabulary: Vocabulary) -> Transitions:

@@ -10,10 +10,10 @@ from model.arithmetic import Array
 from model.decoding.kernel_library import function
 from model.decoding.kernel_weights import KernelWeights, NetworkStruct
 from model.decoding.rows import Drawn, Scored, Slots, empty_drawn, empty_scored
-from model.sampling.constraint import CODES, Walk
 from model.sampling.parameters import GREEDY_BELOW
 from model.sampling.random_numbers import source
 from model.sampling.sampler import RowSampling
+from model.sampling.transitions import CODES, Walk
 
 SLICE = 64  # rows × steps the kernel reads at once: the scratch of their products stays in the second-level cache
 

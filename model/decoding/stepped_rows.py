@@ -5,9 +5,9 @@ from numpy.typing import NDArray
 
 from model.arithmetic import Array
 from model.decoding.rows import Drawn, Scored, Slots, Step, empty_drawn, empty_scored
-from model.sampling.constraint import CODES
 from model.sampling.probabilities import entropy, likeliest, log_probabilities
 from model.sampling.sampler import RowSampling, Sampler
+from model.sampling.transitions import CODES
 
 
 class SteppedRows:

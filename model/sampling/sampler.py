@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.arithmetic import BLOCK, Array, block_sums, exp, total
-from model.sampling.constraint import Walk
 from model.sampling.parameters import GREEDY_BELOW, SamplingParameters
 from model.sampling.random_numbers import uniform
+from model.sampling.transitions import Walk
 
 
 class RowSampling:

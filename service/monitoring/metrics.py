@@ -1,4 +1,4 @@
-"""GET /metrics: what the engine and the server have counted, in the format of Prometheus."""
+"""GET /metrics: the counts of the engine and of the HTTP server, as Prometheus reads them."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -15,7 +15,7 @@ from service.engine.counters import LATENCIES, Counters, Histogram
 from service.engine.engine import Engine
 from service.inference.served_model import ServedModel
 from service.monitoring import logs
-from service.monitoring.prometheus import _counter, _counters, _gauge, _histogram, _histograms
+from service.monitoring.metric_families import counter, gauge, histogram, labelled_counter, labelled_histogram
 from service.process.ledger import Ledger
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -102,28 +102,28 @@ class Metrics:
         yield from _of_texts(self._engine.counters)
         yield from _of_steps(self._engine.counters)
         cache = self._engine.cache.statistics
-        yield _counter("prefix_cache_queries", "Prompts looked up in the prefix cache.", cache.queries)
-        yield _counter("prefix_cache_hits", "Prompts of which it had a beginning.", cache.hits)
-        yield _gauge("prefix_cache_bytes", "Bytes it holds.", cache.bytes)
+        yield counter("prefix_cache_queries", "Prompts looked up in the prefix cache.", cache.queries)
+        yield counter("prefix_cache_hits", "Prompts of which it had a beginning.", cache.hits)
+        yield gauge("prefix_cache_bytes", "Bytes it holds.", cache.bytes)
         ledger = self._ledger
-        yield _gauge("memory_budget_bytes", "Bytes all requests together may hold.", ledger.budget)
-        yield _gauge("memory_held_bytes", "Bytes they are charged for now.", ledger.held)
-        yield _gauge("memory_most_held_bytes", "The most they were ever charged for at once.", ledger.most)
-        yield _counter("memory_refusals", "Charges refused because memory was short.", ledger.refused)
-        yield _counter("log_failures", "Lines of the log that could not be written.", logs.failures())
+        yield gauge("memory_budget_bytes", "Bytes all requests together may hold.", ledger.budget)
+        yield gauge("memory_held_bytes", "Bytes they are charged for now.", ledger.held)
+        yield gauge("memory_most_held_bytes", "The most they were ever charged for at once.", ledger.most)
+        yield counter("memory_refusals", "Charges refused because memory was short.", ledger.refused)
+        yield counter("log_failures", "Lines of the log that could not be written.", logs.failures())
 
     def _gauges(self) -> Iterator[Metric]:
         engine = self._engine
         yield InfoMetricFamily("unroll_model", "The model that is served.", self._model)
-        yield _gauge("ready", "1 while the server calls itself ready, else 0.", float(self._ready()))
-        yield _gauge("requests_running", "Texts that have a slot.", engine.running)
-        yield _gauge("requests_waiting", "Texts that wait for a slot.", engine.waiting)
-        yield _gauge("threads", "Threads that generate and are alive.", engine.threads)
+        yield gauge("ready", "1 while the server calls itself ready, else 0.", float(self._ready()))
+        yield gauge("requests_running", "Texts that have a slot.", engine.running)
+        yield gauge("requests_waiting", "Texts that wait for a slot.", engine.waiting)
+        yield gauge("threads", "Threads that generate and are alive.", engine.threads)
         progressed = time.time() - (time.monotonic() - engine.progressed)
         about = "Unix time of the last turn of the engine's slowest thread; now while there is nothing to do."
-        yield _gauge("last_progress_timestamp_seconds", about, progressed)
+        yield gauge("last_progress_timestamp_seconds", about, progressed)
         if self.connections is not None:
-            yield _gauge("connections_open", "Connections that are open.", self.connections())
+            yield gauge("connections_open", "Connections that are open.", self.connections())
 
     def _http(self) -> Iterator[Metric]:
         about = "Answers that have ended, by the route's template and status; 499 was given up before it began."
@@ -132,34 +132,34 @@ class Metrics:
             requests.add_metric((route, str(status)), count)
         yield requests
         rejected: dict[Any, int] = {**self._engine.counters.refused, **self.rejected}
-        yield _counters("requests_rejected", "Requests and connections refused, by reason.", "reason", rejected)
+        yield labelled_counter("requests_rejected", "Requests and connections refused, by reason.", "reason", rejected)
         about = "Seconds from a request's arrival to the last byte of its answer."
-        yield _histograms("request_seconds", about, self.seconds)
+        yield labelled_histogram("request_seconds", about, self.seconds)
 
 
 def _of_texts(counters: Counters) -> Iterator[Metric]:
     """How the texts have ended."""
     about = "Texts that have ended, by how; their sum is the number of texts that were taken once all have ended."
-    yield _counters("request_finished", about, "reason", counters.finished)
-    yield _counter("texts_submitted", "Texts that were taken.", counters.submitted)
-    yield _counter("prompt_tokens", "Characters of the prompts that were taken.", counters.prompt_tokens)
+    yield labelled_counter("request_finished", about, "reason", counters.finished)
+    yield counter("texts_submitted", "Texts that were taken.", counters.submitted)
+    yield counter("prompt_tokens", "Characters of the prompts that were taken.", counters.prompt_tokens)
     about = "Characters drawn, up to each text's end; of a text that was given up, until its slot was free."
-    yield _counter("generation_tokens", about, counters.tokens)
+    yield counter("generation_tokens", about, counters.tokens)
     about = "Characters of prompts that never occurred in training."
-    yield _counter("oov_characters", about, counters.unseen)
+    yield counter("oov_characters", about, counters.unseen)
 
 
 def _of_steps(counters: Counters) -> Iterator[Metric]:
     """How fast the texts are written."""
     about = "Seconds from a request's arrival, before its body, until the first character of each text is drawn."
-    yield _histogram("time_to_first_token_seconds", about, counters.histogram("first_token"))
+    yield histogram("time_to_first_token_seconds", about, counters.histogram("first_token"))
     about = "Seconds between two characters of one text as they are drawn."
-    yield _histogram("inter_token_latency_seconds", about, counters.histogram("inter_token"))
+    yield histogram("inter_token_latency_seconds", about, counters.histogram("inter_token"))
     about = "Seconds from a prompt's submission until it has a slot."
-    yield _histogram("request_queue_seconds", about, counters.histogram("queued"))
-    yield _histogram("batch_size", "Texts in each decode step.", counters.histogram("batch_size"))
-    yield _histogram("step_seconds", "Seconds of each decode step.", counters.histogram("step_seconds"))
-    yield _counter("step_failures", "Calls of the model that failed.", counters.failures)
+    yield histogram("request_queue_seconds", about, counters.histogram("queued"))
+    yield histogram("batch_size", "Texts in each decode step.", counters.histogram("batch_size"))
+    yield histogram("step_seconds", "Seconds of each decode step.", counters.histogram("step_seconds"))
+    yield counter("step_failures", "Calls of the model that failed.", counters.failures)
 
 
 def router(metrics: Metrics) -> APIRouter:

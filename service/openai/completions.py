@@ -13,7 +13,7 @@ from service.api.request_fields import check_model, ignored_fields, namespace_of
 from service.api.streaming import EventStream, begin
 from service.engine.engine import Engine
 from service.engine.text_request import TextRequest
-from service.inference.limits import check_limits
+from service.inference.request_limits import check_limits
 from service.inference.served_model import ServedModel
 from service.inference.texts import Texts
 from service.openai.answer import Answer

@@ -7,7 +7,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from service.api.error_responses import INVALID, Failure, respond
 from service.request_context import request_context
 from service.security.api_keys import ApiKey, ApiKeys
-from service.security.callers import caller_of
+from service.security.client_identity import caller_of
 
 PUBLIC = frozenset({"/health", "/health/live", "/health/ready"})
 """Paths that need no key, for the operators of the server. A path is public only if it is exactly one of these, so that

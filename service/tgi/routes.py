@@ -15,7 +15,7 @@ from service.api.request_fields import ignored_fields, namespace_of
 from service.api.schemas import LARGEST_MAX_TOKENS, LARGEST_N, MOST_PROMPTS, MOST_STOPS
 from service.api.streaming import EventStream, begin
 from service.engine.engine import Engine
-from service.inference.limits import check_limits
+from service.inference.request_limits import check_limits
 from service.inference.served_model import ServedModel
 from service.inference.texts import INSTANT, Texts
 from service.request_context import request_context

@@ -20,10 +20,11 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from service.api.error_responses import Failure
 from service.security.auth import PUBLIC
-from service.security.callers import among
+from service.security.client_identity import among
 from service.settings import Settings
+from service.transport.connection_limit import ConnectionLimit
 from service.transport.half_closed import HalfClosed
-from service.transport.places import Places
+from service.transport.parse_budget import HeldFlow, ParseBudget, Parser
 from service.transport.refusals import (
     CROWDED,
     CROWDED_ADDRESS,
@@ -36,7 +37,6 @@ from service.transport.refusals import (
 )
 from service.transport.sockets import fitting, watch_peer
 from service.transport.staged_transport import StagedTransport
-from service.transport.turns import HeldFlow, Parser, Turns
 
 PROBES = (*sorted(PUBLIC), "/metrics")  # what may be asked when all places are taken
 
@@ -66,11 +66,11 @@ class Doors:
         beyond = SPARE + TOLD
         most = fitting(settings.max_connections, beside=beyond + (MANAGEMENT if management is not None else 0))
         each = settings.max_address_connections
-        self.public = Places(most, each, beyond, among(settings.trusted_proxies))
-        self.management = Places(MANAGEMENT - SPARE, 0, SPARE)
+        self.public = ConnectionLimit(most, each, beyond, among(settings.trusted_proxies))
+        self.management = ConnectionLimit(MANAGEMENT - SPARE, 0, SPARE)
         self.management_port = management
-        self.turns = Turns()
-        self.management_turns = Turns()
+        self.turns = ParseBudget()
+        self.management_turns = ParseBudget()
 
     def is_management(self, transport: asyncio.BaseTransport) -> bool:
         """Whether a connection came by the management port."""
@@ -79,7 +79,7 @@ class Doors:
         name = transport.get_extra_info("sockname")
         return isinstance(name, tuple) and name[1] == self.management_port
 
-    def places(self, transport: asyncio.BaseTransport) -> Places:
+    def places(self, transport: asyncio.BaseTransport) -> ConnectionLimit:
         """Where a connection is counted."""
         return self.management if self.is_management(transport) else self.public
 

@@ -12,7 +12,7 @@ from model.constraints.pattern_tree import Alphabet, NotRegular
 from model.constraints.positions import Positions
 from model.constraints.regex_tree import regex_tree
 from model.constraints.table import Table, explore
-from model.sampling.constraint import NEVER, NOWHERE, Transitions
+from model.sampling.transitions import NEVER, NOWHERE, Transitions
 
 LETTERS = "abc1 "
 PLAIN = st.sampled_from(["a", "b", "1", " ", ".", "[ab]", "[^a]", r"\d", r"\w", r"[^\s1]", "x"])

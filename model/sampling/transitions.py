@@ -1,4 +1,4 @@
-"""What a row may draw at each place of a text that must match: a table of states, walked a column at a time."""
+"""Which ids a row may draw next where its text must match something: a table of states, walked an id at a time."""
 
 from dataclasses import dataclass
 from typing import Literal, Protocol

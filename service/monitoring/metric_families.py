@@ -1,4 +1,4 @@
-"""Prometheus metric families and buckets, made from plain numbers."""
+"""Metric families of Prometheus, made from the plain numbers and histograms that the engine counts."""
 
 import math
 from collections.abc import Mapping
@@ -9,30 +9,35 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from service.engine.counters import Histogram
 
 
-def _gauge(name: str, about: str, value: float) -> Metric:
+def gauge(name: str, about: str, value: float) -> Metric:
+    """A number that goes up and down."""
     return GaugeMetricFamily(f"unroll_{name}", about, value)
 
 
-def _counter(name: str, about: str, value: float) -> Metric:
+def counter(name: str, about: str, value: float) -> Metric:
+    """A number that only grows."""
     return CounterMetricFamily(f"unroll_{name}", about, value)
 
 
-def _counters(name: str, about: str, label: str, values: Mapping[Any, int]) -> Metric:
+def labelled_counter(name: str, about: str, label: str, values: Mapping[Any, int]) -> Metric:
+    """A counter for each value of a label."""
     family = CounterMetricFamily(f"unroll_{name}", about, labels=(label,))
     for key, value in values.items():
         family.add_metric((key,), value)
     return family
 
 
-def _histogram(name: str, about: str, histogram: Histogram) -> Metric:
-    buckets, total = _buckets(histogram)
+def histogram(name: str, about: str, counted: Histogram) -> Metric:
+    """How many values fell into each bucket."""
+    buckets, total = _buckets(counted)
     return HistogramMetricFamily(f"unroll_{name}", about, buckets, total)
 
 
-def _histograms(name: str, about: str, by_route: Mapping[str, Histogram]) -> Metric:
+def labelled_histogram(name: str, about: str, by_route: Mapping[str, Histogram]) -> Metric:
+    """A histogram for each route."""
     family = HistogramMetricFamily(f"unroll_{name}", about, labels=("route",))
-    for route, histogram in by_route.items():
-        buckets, total = _buckets(histogram)
+    for route, counted in by_route.items():
+        buckets, total = _buckets(counted)
         family.add_metric((route,), buckets, total)
     return family
 

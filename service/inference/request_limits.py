@@ -1,4 +1,4 @@
-"""The limits that one request is held to."""
+"""The limits on the size of one request."""
 
 from model.errors import ParameterError
 from service.engine.text_request import TextRequest

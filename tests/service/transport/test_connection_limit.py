@@ -1,4 +1,4 @@
-"""More connections than there are places: those too many are told so, while probes get through."""
+"""Connections beyond the limit: each is answered with an error, and probes still get through."""
 
 import time
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ MINUTE = 60.0  # seconds: a limit no test reaches
 
 @pytest.fixture
 def small(checkpoint_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
-    """A server with two places for connections, two spare ones, and two that are told that there are no more."""
+    """A server of two connections, with two more for probes and two more that are answered with an error."""
     monkeypatch.setattr(connections, "SPARE", 2)
     monkeypatch.setattr(connections, "TOLD", 2)
     with serving(Settings(checkpoint=checkpoint_folder, max_connections=2, header_seconds=MINUTE)) as running:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.settings import Settings
-from service.transport.turns import PASS_SECONDS, Parser, Turns
+from service.transport.parse_budget import PASS_SECONDS, ParseBudget, Parser
 from tests.service.raw_client import answer, connected, rest
 from tests.service.serving import Running, serving
 
@@ -40,7 +40,7 @@ def test_a_pass_parses_so_long_for_all_connections_together(amounts: list[int]) 
     clock = [0.0]
 
     async def run() -> list[float]:
-        turns = Turns(lambda: clock[0])
+        turns = ParseBudget(lambda: clock[0])
         works = [Work(clock, amount) for amount in amounts]
         for work in works:
             turns.take(work.parse)
@@ -60,7 +60,7 @@ def test_a_newcomer_parses_beside_those_who_have_much() -> None:
     clock = [0.0]
 
     async def run() -> int:
-        turns = Turns(lambda: clock[0])
+        turns = ParseBudget(lambda: clock[0])
         for _ in range(100):
             turns.take(Work(clock, 10_000).parse)
         for passes in range(10):

@@ -1,4 +1,4 @@
-"""Who counts as one caller: the holder of a key, an IPv4 address, or a network of IPv6 that one customer has."""
+"""Which requests count as one client's: those of a key, of an IPv4 address, or of an IPv6 network (/64)."""
 
 import ipaddress
 from collections.abc import Callable

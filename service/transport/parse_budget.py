@@ -17,13 +17,13 @@ Parse = Callable[[float], bool]
 """Parses for so many seconds; returns whether there is more."""
 
 
-class Turns:
-    """Lets connections parse, some at once and the rest in a line, round after round, until none has more."""
+class ParseBudget:
+    """Shares the time for parsing among connections: some parse at once, the others queue for the next passes."""
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
         self._clock = clock
         self._spent = 0.0
-        self._line: deque[Parse] = deque()
+        self._queue: deque[Parse] = deque()
         self._going = False  # whether a later pass is asked for
 
     def take(self, parse: Parse) -> None:
@@ -31,7 +31,7 @@ class Turns:
         if self._spent < PASS_SECONDS:
             self._run(parse, PASS_SECONDS - self._spent)
         else:
-            self._line.append(parse)
+            self._queue.append(parse)
         if not self._going:  # asked for after parsing, so that a request begun there has its turn before its body
             self._going = True
             asyncio.get_running_loop().call_soon(self._next)
@@ -41,15 +41,15 @@ class Turns:
         more = parse(seconds)
         self._spent += self._clock() - began
         if more:
-            self._line.append(parse)
+            self._queue.append(parse)
 
     def _next(self) -> None:
         self._spent = 0.0
-        waiting = len(self._line)
+        waiting = len(self._queue)
         while waiting and self._spent < PASS_SECONDS / 2:
             waiting -= 1
-            self._run(self._line.popleft(), PASS_SECONDS / 2 - self._spent)
-        self._going = bool(self._line)
+            self._run(self._queue.popleft(), PASS_SECONDS / 2 - self._spent)
+        self._going = bool(self._queue)
         if self._going:
             asyncio.get_running_loop().call_soon(self._next)
 
@@ -58,7 +58,7 @@ class Parser(h11.Connection):
     """h11's parser, but it says that it needs more data when its time is over, or a body in chunks begins.
 
     A chunk of one byte takes as long as one of 60,000, so a read may hold half a second of them. What comes after the
-    headers waits, so that whoever has no key is refused before any of it is parsed.
+    headers waits, so that a client without a key is refused before any of it is parsed.
     """
 
     def __init__(self, most_header_bytes: int, clock: Callable[[], float] = time.perf_counter) -> None:
@@ -89,7 +89,7 @@ class Parser(h11.Connection):
 
 
 class HeldFlow(FlowControl):
-    """Flow control that reads nothing while there is something left to parse, whoever asks."""
+    """Flow control that reads nothing while there is something left to parse."""
 
     def __init__(self, transport: asyncio.Transport) -> None:
         super().__init__(transport)
