@@ -46,7 +46,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "training/planning": {"data", "row_threads"},
     "training/loop": {"planning", "data", "evaluation", "monitoring", "row_threads"},
     "training/report": {"loop", "evaluation", "monitoring"},
-    "training/commands": {"run", "report", "planning", "evaluation", "data"},
+    "training/commands": {"run", "report", "planning", "evaluation", "monitoring", "data"},
 }
 """What each folder may import of its own package, beside itself: folders, and files of the package's top."""
 

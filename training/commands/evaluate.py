@@ -1,7 +1,7 @@
 """The verb `unroll evaluate`."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from training.data.corpus import Corpus
     from training.evaluation.readers import Reader
     from training.evaluation.score import Score
+    from training.monitoring.scoring_bar import ScoringBar
 
 FORMER_FLAGS = {"lanes": "batch-size"}
 """The flag of today for a former one, still understood and shown nowhere."""
@@ -104,6 +105,7 @@ def evaluate(
         require("torch")
     from model.checkpoint import named_checkpoint, read
     from training.data.named_corpus import open_corpus
+    from training.monitoring.scoring_bar import ScoringBar
 
     checkpoint = named_checkpoint(checkpoint)
     stored = read(checkpoint)
@@ -111,18 +113,16 @@ def evaluate(
         TerminalConsole(stderr=True).print(f"note: {stored.note}", style="yellow", soft_wrap=True)
     model = stored.checkpoint
     text = open_corpus(corpus, encoding, on_decode_error)
-    how = _Evaluation(model, _parts(model, text, split), reader, batch_size, windows)
-    with TerminalConsole(stderr=True).status("Scoring …") as status:
-        scores: dict[Protocol, dict[str, Score]] = {}
-        for name in wanted:
-            status.update(f"Scoring, {name} …")
-            scores[name] = how.scores(name)
+    with ScoringBar(TerminalConsole(stderr=True)) as bar:
+        how = _Evaluation(model, _parts(model, text, split), reader, batch_size, windows, bar)
+        scores = {name: how.scores(name) for name in wanted}
         tempered = how.tempered() if fit_temperature else None
     line = _write_surprise(checkpoint, how.parts["validation"]) if write_surprise else None
     if as_json:
         typer.echo(json.dumps({"split": split, "reader": reader, **_to_json(scores, tempered)}))
         return
-    _show(scores.values(), tempered, reader)
+    shown = {str(name): found for name, found in scores.items()} | ({"tempered": tempered[1]} if tempered else {})
+    _show(TerminalConsole(), shown, reader)
     if line is not None:
         TerminalConsole().say(f"{line}\nKept in {checkpoint}.")
 
@@ -177,12 +177,18 @@ class _Evaluation:
     reader: ReaderName
     batch_size: int | None
     windows: int
+    bar: "ScoringBar"
 
-    def scores(self, protocol: Protocol) -> "dict[str, Score]":
-        """The score of the whole; or of validation, test and both."""
-        from training.evaluation.protocols import carried, cold_parts
+    def scores(self, protocol: Protocol, name: str = "") -> "dict[str, Score]":
+        """The score of the whole; or of validation, test and both. name: for the bar, where not the protocol's."""
+        from training.evaluation.protocols import carried, cold_parts, cold_targets
 
         scored = {name: part for name, part in self.parts.items() if name != "train"}
+        ids = {
+            Protocol.CARRIED: sum(len(part) - 1 for part in scored.values()),
+            Protocol.COLD: sum(cold_targets(part, self.windows) for part in scored.values()),
+        }
+        self.bar.begin(name or protocol, ids.get(protocol))
         if protocol is Protocol.COLD:
             return cold_parts(self._read(self.model), scored, windows=self.windows)
         if protocol is Protocol.DYNAMIC:
@@ -201,9 +207,10 @@ class _Evaluation:
         from training.evaluation.calibration import fit_temperature, scale_output
 
         network = from_tensors(self.model.config, self.model.tensors)
+        self.bar.begin("fitting the temperature", None)
         temperature = fit_temperature(network, self.parts["validation"], self.batch_size)
         scaled = replace(self.model, tensors=scale_output(self.model.tensors, temperature))
-        found = replace(self, model=scaled).scores(Protocol.CARRIED)
+        found = replace(self, model=scaled).scores(Protocol.CARRIED, "tempered")
         words = f"temperature {temperature:.4f} fitted on validation"
         return temperature, {n: replace(s, protocol=f"{s.protocol}, {words}") for n, s in found.items()}
 
@@ -212,11 +219,11 @@ class _Evaluation:
             from model.network import from_tensors
             from training.evaluation.network_reader import network_reader
 
-            return network_reader(from_tensors(model.config, model.tensors))
+            return self.bar.counted(network_reader(from_tensors(model.config, model.tensors)))
         from model.decoding.decoder import Decoder
         from training.evaluation.readers import decoder_reader
 
-        return decoder_reader(Decoder(model, self.reader))
+        return self.bar.counted(decoder_reader(Decoder(model, self.reader)))
 
 
 def _with_both(scores: "dict[str, Score]") -> "dict[str, Score]":
@@ -237,15 +244,19 @@ def _to_json(
     return values
 
 
-def _show(
-    scores: "Iterable[dict[str, Score]]", tempered: "tuple[float, dict[str, Score]] | None", reader: ReaderName
-) -> None:
-    """A table with a row for each part and protocol."""
-    table = Table("part", "characters", "bits per character", "nats per character", "protocol")
-    for found in [*scores, *([tempered[1]] if tempered else [])]:
-        for part, score in found.items():
-            bits, nats = f"{score.bits_per_character:.4f}", f"{score.nats_per_character:.4f}"
+def _show(console: TerminalConsole, scores: "Mapping[str, dict[str, Score]]", reader: ReaderName) -> None:
+    """A table with a row for each protocol and part, and what the protocols did below."""
+    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
+    for column in ("protocol", "part", "characters", "bits per\ncharacter", "nats per\ncharacter"):
+        table.add_column(column, justify="left" if column in ("protocol", "part") else "right", no_wrap=True)
+    words = []
+    for name, found in scores.items():
+        for number, (part, score) in enumerate(found.items()):
             error = "" if score.standard_error is None else f" ± {score.standard_error:.4f}"
-            table.add_row(part, f"{score.characters:,}", bits, nats + error, f"{score.protocol}; {reader}")
-        table.add_section()
-    TerminalConsole().print(table)
+            bits, nats = f"{score.bits_per_character:.4f}", f"{score.nats_per_character:.4f}{error}"
+            table.add_row("" if number else name, part, f"{score.characters:,}", bits, nats)
+        done = dict.fromkeys(score.protocol for part, score in found.items() if " and " not in part)
+        words += [("" if number else name, f"{one}; {reader}") for number, one in enumerate(done)]
+    console.print(table)
+    console.print()
+    console.rows(words)

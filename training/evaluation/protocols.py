@@ -75,6 +75,12 @@ def cold(
     return Score(float(nats), int(characters), f"cold windows of {length}, {which}, zero state", error)
 
 
+def cold_targets(ids: Ids, windows: int = COLD_WINDOWS, length: int = COLD_LENGTH) -> int:
+    """How many ids `cold` predicts."""
+    length = min(length, len(ids) - 1)
+    return min(windows, len(ids) - length) * length
+
+
 def _cold_batch(read: Reader, ids: Ids, starts: NDArray[np.int64], length: int) -> tuple[float, int]:
     """The nats of some windows and the characters of their targets."""
     total: float = 0.0

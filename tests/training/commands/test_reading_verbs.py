@@ -1,0 +1,73 @@
+"""The verbs evaluate and copied on a small checkpoint: what they print, what they refuse, what they need."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from model.checkpoint import save
+from model.errors import CorpusError
+from tests.model.small import small_checkpoint
+from unroll import program
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run's folder, with a text beside it."""
+    folder = tmp_path_factory.mktemp("run")
+    save(small_checkpoint(), folder / "run" / "best")
+    (folder / "text.txt").write_text("the quick brown fox jumps over the lazy dog.\n" * 60)
+    (folder / "empty.txt").write_text("")
+    return folder
+
+
+def invoke(*words: str | Path) -> str:
+    result = CliRunner().invoke(program, [str(word) for word in words])
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def test_the_table_fits_80_columns_and_says_below_what_was_done(run: Path) -> None:
+    words: list[str | Path] = ["evaluate", run / "run", run / "text.txt", "--reader", "int8", "--split", "80/10/10"]
+    out = invoke(*words, "--protocol", "carried", "--protocol", "cold", "--windows", "8")
+    lines = out.splitlines()
+    assert max(map(len, lines)) <= 80
+    rows = [line.split() for line in lines]
+    figures = json.loads(invoke(*words, "--json"))["parts"]
+    assert ["carried", "validation", "269", f"{figures['validation']['bits_per_character']:.4f}"] == rows[2][:4]
+    assert [row[0] for row in rows[2:8]] == ["carried", "test", "validation", "cold", "test", "validation"]
+    assert "carried  carried state, one sequence; int8" in lines
+    assert "cold     cold windows of 256, 8 random, zero state; int8" in lines
+
+
+def test_the_decoder_is_evaluated_without_torch(run: Path) -> None:
+    code = f"""
+import sys
+sys.modules["torch"] = None
+from unroll import main
+sys.argv = ["unroll", "evaluate", {str(run / "run")!r}, {str(run / "text.txt")!r}, "--reader", "int8", "--json"]
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, timeout=100)
+    assert done.returncode == 0, done.stderr.decode()
+    assert json.loads(done.stdout)["parts"]["whole"]["characters"] == 2_699
+    assert done.stderr.decode().splitlines() == ["Scoring, carried: 2,699 ids"]
+
+
+def test_a_text_or_corpus_without_characters_is_refused(run: Path) -> None:
+    with pytest.raises(CorpusError, match=r"empty\.txt is empty, so nothing in it can be copied"):
+        invoke("copied", run / "run", run / "text.txt", "--text", run / "empty.txt")
+    with pytest.raises(CorpusError, match="The corpus is empty, so nothing can be copied from it"):
+        invoke("copied", run / "run", run / "empty.txt")
+    with pytest.raises(CorpusError, match="fewer than two characters"):
+        invoke("evaluate", run / "run", run / "empty.txt", "--reader", "int8")
+    assert "Of 2,700 characters of text.txt" in invoke(
+        "copied", run / "run", run / "text.txt", "--text", run / "text.txt"
+    )
