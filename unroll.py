@@ -21,10 +21,10 @@ VERBS = {
     "train": "training.commands.train:train",
     "serve": "service.cli:serve",
     "health": "service.health_cli:health",
-    "generate": "model.cli:generate",
+    "generate": "model.commands.generate:generate",
     "evaluate": "training.commands.evaluate:evaluate",
     "copied": "training.commands.copied:copied",
-    "info": "model.cli:info",
+    "info": "model.commands.info:info",
 }
 PACKAGES = sorted({module.partition(".")[0] for module in VERBS.values()})
 HOME = os.path.dirname(os.path.abspath(__file__))

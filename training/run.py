@@ -31,7 +31,8 @@ from training.monitoring.speed_watcher import SpeedWatcher
 from training.monitoring.terminal import TerminalWatcher
 from training.planning.machine import check_precision, choose_device, machine
 from training.planning.plan import make_plan
-from training.planning.request import Request, run_folder
+from training.planning.run_folder import run_folder
+from training.planning.train_options import TrainOptions
 from training.results import Provenance, final_scores, leave_results
 from training.summary import show_outcome, show_plan
 
@@ -42,25 +43,25 @@ if TYPE_CHECKING:
 PREPARED = ".prepared"  # beside the runs: the corpora they were trained on, as ids
 
 
-def run(request: Request, console: TerminalConsole, started: float) -> FinishedRun:
+def run(options: TrainOptions, console: TerminalConsole, started: float) -> FinishedRun:
     """Train from a corpus to a run folder.
 
     started: time.monotonic() at the start of the command, from which a budget in minutes counts.
     Raises CorpusError before anything is trained, TrainingError when a run is lost.
     """
     keep_buffers()
-    out, device = run_folder(request), choose_device(request.device)
+    out, device = run_folder(options), choose_device(options.device)
     _calm_kernels(device)
-    base = None if request.base is None else load(named_checkpoint(request.base))
-    corpus = open_corpus(request.corpus, request.encoding, request.on_decode_error)
+    base = None if options.base is None else load(named_checkpoint(options.base))
+    corpus = open_corpus(options.corpus, options.encoding, options.on_decode_error)
     extending = None if base is None else base.tokenizer
-    prepared = prepare(corpus, out.parent / PREPARED, min_count=request.min_count, extending=extending)
-    parts = split(prepared.ids, request.split)
+    prepared = prepare(corpus, out.parent / PREPARED, min_count=options.min_count, extending=extending)
+    parts = split(prepared.ids, options.split)
     counts = count_ids(parts.train, prepared.tokenizer.size)
     grown = None if base is None else fits(base, prepared.tokenizer)
-    plan = make_plan(request.overrides, prepared.tokenizer.size, spelt(counts), device, grown)
+    plan = make_plan(options.overrides, prepared.tokenizer.size, spelt(counts), device, grown)
     show_plan(console, plan, corpus, prepared, parts, device)
-    record = RunRecord.of(request, plan, prepared, base)
+    record = RunRecord.of(options, plan, prepared, base)
     before = os.path.lexists(out)
     write_record(out, record, extending)
     _forget_state(out)

@@ -18,8 +18,8 @@ from training.evaluation.protocols import carried
 from training.loop.allocator import keep_buffers
 from training.loop.initial_weights import InitialWeights, fits
 from training.loop.trainer import Trainer
-from training.planning.overrides import PlanOverrides
 from training.planning.plan import make_plan
+from training.planning.train_options import PlanOverrides
 
 PAIRS = Path("../shared/corpora/fra-eng.txt")  # lines of English, tab, French, tab, source
 CHARACTERS = 1_000_000  # of each language

@@ -15,9 +15,8 @@ from tests.benchmarks.learning import corpus
 from training.data.batches import Batches
 from training.loop.learner import Learner
 from training.planning.config import TrainingConfig
-from training.planning.overrides import PlanOverrides
 from training.planning.presets import PRESETS
-from training.planning.request import Request
+from training.planning.train_options import PlanOverrides, TrainOptions
 from training.run import run
 
 SHAKESPEARE = Path(os.environ.get("BENCHMARK_SHAKESPEARE", "../shared/corpora/tinyshakespeare.txt"))
@@ -50,8 +49,10 @@ def preset() -> list[Figure]:
         return []
     with tempfile.TemporaryDirectory() as folder:
         overrides = PlanOverrides(**PRESETS["gpu"])
-        request = Request(corpus=(str(SHAKESPEARE),), overrides=overrides, out=Path(folder) / "run", split="nanogpt")
-        run(request, TerminalConsole(stderr=True), time.monotonic())
+        options = TrainOptions(
+            corpus=(str(SHAKESPEARE),), overrides=overrides, out=Path(folder) / "run", split="nanogpt"
+        )
+        run(options, TerminalConsole(stderr=True), time.monotonic())
         figures = load(Path(folder) / "run" / "best").training["figures"]
     wanted = {"validation and test": None, "validation and test, cold": 1.43}
     return [

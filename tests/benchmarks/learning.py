@@ -24,7 +24,7 @@ from training.loop.learner import make_optimiser
 from training.loop.trainer import Trainer
 from training.planning.config import TrainingConfig
 from training.planning.machine import faster_precision
-from training.planning.overrides import Precision
+from training.planning.train_options import Precision
 
 ROUNDS = 9
 STEPS = 8  # of one side before it is the other's turn

@@ -21,8 +21,8 @@ from training.evaluation.protocols import carried
 from training.loop.allocator import keep_buffers
 from training.loop.trainer import Trainer
 from training.planning.machine import faster_precision
-from training.planning.overrides import PlanOverrides
 from training.planning.plan import make_plan
+from training.planning.train_options import PlanOverrides
 
 CORPUS = Path(os.environ.get("BENCHMARK_LEVERS_CORPUS", "../shared/corpora/genesis-french.latin1.txt"))
 ENCODING = os.environ.get("BENCHMARK_LEVERS_ENCODING", "latin-1")

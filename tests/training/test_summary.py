@@ -21,7 +21,7 @@ from training.loop.run_record import RunRecord
 from training.monitoring.watcher import Validation
 from training.planning.config import TrainingConfig
 from training.planning.plan import Plan
-from training.planning.request import Request
+from training.planning.train_options import TrainOptions
 from training.results import Results
 from training.summary import show_outcome, show_plan
 
@@ -107,7 +107,7 @@ def test_a_run_knows_whether_its_corpus_can_be_read_again(tmp_path: Path, kind: 
     os.mkfifo(tmp_path / "pipe")
     name = {"standard input": "-", "named pipe": str(tmp_path / "pipe"), "file": str(tmp_path / "a.txt")}[kind]
     prepared = prepare(open_corpus([str(tmp_path / "a.txt")]), tmp_path / "kept")
-    record = RunRecord.of(Request(corpus=(name,)), Plan(CONFIG, 1.0, None), prepared, None)
+    record = RunRecord.of(TrainOptions(corpus=(name,)), Plan(CONFIG, 1.0, None), prepared, None)
     (tmp_path / "pipe").unlink()  # as a shell's <(command) is gone after the run
     assert record.resumable == (kind == "file")
 

@@ -8,7 +8,7 @@ import typer
 
 from model.console import TerminalConsole
 from model.errors import CorpusError
-from training.commands.options import option_of_training
+from training.commands.shared import option_of_training
 from training.data.left_out import OnDecodeError
 from training.data.split_scheme import IN_WORDS
 

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from model.console import TerminalConsole
 from model.errors import CorpusError, ParameterError
-from training.commands.options import option_of_training, require
+from training.commands.shared import option_of_training, require
 from training.data.left_out import OnDecodeError
 from training.data.split_scheme import IN_WORDS
 

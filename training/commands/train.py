@@ -7,20 +7,20 @@ from pathlib import Path
 
 import typer
 
+from model.commands.from_options import command_of
 from model.config import NetworkConfig
 from model.console import TerminalConsole
 from model.errors import ParameterError
-from training.commands.options import command_of, require
-from training.planning.option import flag_of, former_flags, options_of
-from training.planning.overrides import MINUTES
+from model.options import flag_of, former_flags, options_of
+from training.commands.shared import require
 from training.planning.presets import with_preset
-from training.planning.request import Request
+from training.planning.train_options import MINUTES, TrainOptions
 
-FORMER_FLAGS = former_flags(Request)
+FORMER_FLAGS = former_flags(TrainOptions)
 """The flag of today for each former one, still understood and shown nowhere."""
 
 
-def _train(context: typer.Context, request: Request) -> None:
+def _train(context: typer.Context, options: TrainOptions) -> None:
     """Train a character-level language model on any text.
 
     What is not chosen is planned from the corpus and the budget; the plan is printed first. Ctrl-C saves and stops;
@@ -41,30 +41,30 @@ def _train(context: typer.Context, request: Request) -> None:
     """
     started = time.monotonic()
     given = {name for name in context.params if context.get_parameter_source(name).name == "COMMANDLINE"}  # type: ignore[union-attr]
-    _check_together(request, given)
+    _check_together(options, given)
     require("torch")
     from training.run import resume, run
 
-    if request.resume is not None:
-        resume(request.resume, TerminalConsole(), started)
+    if options.resume is not None:
+        resume(options.resume, TerminalConsole(), started)
         return
-    request = with_preset(request, given)
-    if request.overrides.minutes is None and request.overrides.epochs is None:
-        request = replace(request, overrides=replace(request.overrides, minutes=MINUTES))
-    run(replace(request, command=_command(request.corpus)), TerminalConsole(), started)
+    options = with_preset(options, given)
+    if options.overrides.minutes is None and options.overrides.epochs is None:
+        options = replace(options, overrides=replace(options.overrides, minutes=MINUTES))
+    run(replace(options, command=_command(options.corpus)), TerminalConsole(), started)
 
 
-train = command_of(Request, _train)
+train = command_of(TrainOptions, _train)
 
 
-def _check_together(request: Request, given: set[str]) -> None:
+def _check_together(options: TrainOptions, given: set[str]) -> None:
     """Raise ParameterError where something was chosen beside --resume, or a size beside --from."""
     others, sizes = given - {"resume"}, given & {one.name for one in fields(NetworkConfig)}
-    if request.resume is not None and others:
+    if options.resume is not None and others:
         raise ParameterError(
             "resume", f"--resume goes on with the run's own plan and corpus; leave out {_flags(others)}."
         )
-    if request.base is not None and sizes:
+    if options.base is not None and sizes:
         raise ParameterError(
             "from", f"--from trains a network of the checkpoint's sizes on; leave out {_flags(sizes)}."
         )
@@ -72,7 +72,7 @@ def _check_together(request: Request, given: set[str]) -> None:
 
 def _flags(names: set[str]) -> str:
     """Options as they are written on a command line, in the order of the alphabet."""
-    return ", ".join(sorted(flag_of(one) for one in options_of(Request) if one.name in names))
+    return ", ".join(sorted(flag_of(one) for one in options_of(TrainOptions) if one.name in names))
 
 
 def _command(corpus: tuple[str, ...]) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from torch import Tensor
 from model.network import Network, State, detach
 from training.loop.masks import Masks
 from training.loop.regularised_reader import read_window
-from training.planning.overrides import Precision
+from training.planning.train_options import Precision
 from training.row_threads import row_parts, side_by_side
 
 

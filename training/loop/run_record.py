@@ -18,7 +18,7 @@ from training.data.prepared_corpus import Prepared
 from training.loop.run_state import FOLDER
 from training.planning.config import TrainingConfig
 from training.planning.plan import Plan
-from training.planning.request import Request
+from training.planning.train_options import TrainOptions
 
 PIPE = "-"
 RECORD, BASE = "run.json", "base_tokenizer.json"
@@ -51,22 +51,22 @@ class RunRecord:
     on_decode_error: OnDecodeError = "fail"
 
     @classmethod
-    def of(cls, request: Request, plan: Plan, prepared: Prepared, base: Checkpoint | None) -> "RunRecord":
+    def of(cls, options: TrainOptions, plan: Plan, prepared: Prepared, base: Checkpoint | None) -> "RunRecord":
         """The record of a run that begins."""
         return cls(
-            names=tuple(os.path.abspath(name) if _lasts(name) else PIPE for name in request.corpus),
-            encoding=request.encoding,
-            on_decode_error=request.on_decode_error,
+            names=tuple(os.path.abspath(name) if _lasts(name) else PIPE for name in options.corpus),
+            encoding=options.encoding,
+            on_decode_error=options.on_decode_error,
             min_count=prepared.rare.min_count,
-            scheme=request.split,
+            scheme=options.split,
             sha256=prepared.facts.sha256,
-            dtype=request.dtype,
-            device=request.device,
-            tensorboard=request.tensorboard,
-            command=request.command,
+            dtype=options.dtype,
+            device=options.device,
+            tensorboard=options.tensorboard,
+            command=options.command,
             config=plan.config,
             characters_per_second=plan.characters_per_second,
-            base=None if request.base is None else os.path.abspath(named_checkpoint(request.base)),
+            base=None if options.base is None else os.path.abspath(named_checkpoint(options.base)),
             base_sha256=None if base is None else sum_of(base),
         )
 

@@ -5,10 +5,10 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from model.config import NetworkConfig
-from training.planning.option import check_ranges
-from training.planning.overrides import PlanOverrides, Precision
+from model.options import check_ranges
 from training.planning.regularisation import Regularisation
 from training.planning.schedule import Decay
+from training.planning.train_options import PlanOverrides, Precision
 from training.row_threads import default_threads
 
 FORMER_NAMES = {

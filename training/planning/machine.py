@@ -15,7 +15,7 @@ from model.cells.spec import Cell
 from model.config import NetworkConfig, products
 from model.errors import ParameterError
 from model.network import Network
-from training.planning.overrides import Precision
+from training.planning.train_options import Precision
 from training.row_threads import row_parts, side_by_side
 
 

@@ -11,8 +11,8 @@ from model.config import NetworkConfig, products
 from model.errors import ParameterError
 from training.planning.config import TrainingConfig
 from training.planning.machine import check_precision, faster_precision, weights_per_second
-from training.planning.overrides import PlanOverrides
 from training.planning.regularisation import Regularisation
+from training.planning.train_options import PlanOverrides
 from training.row_threads import default_threads
 
 # Networks from small to large, (layers, hidden, embedding); a plan takes one of them. Two layers with skip connections

@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from model.errors import ParameterError
-from training.planning.request import Request
+from training.planning.train_options import TrainOptions
 
 PRESETS: dict[str, dict[str, Any]] = {
     # For Shakespeare on one data-centre GPU in three minutes, at most 5.3 M parameters. Written from the recipes of
@@ -26,15 +26,15 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
-def with_preset(request: Request, given: set[str]) -> Request:
+def with_preset(options: TrainOptions, given: set[str]) -> TrainOptions:
     """What the user chose, and for the rest what the preset says, where one was named.
 
     given: the names of what was chosen on the command line. Raises ParameterError on a name there is not.
     """
-    if request.preset is None:
-        return request
-    if request.preset not in PRESETS:
-        raise ParameterError("preset", f"--preset is {request.preset!r}; choose one of {', '.join(PRESETS)}.")
+    if options.preset is None:
+        return options
+    if options.preset not in PRESETS:
+        raise ParameterError("preset", f"--preset is {options.preset!r}; choose one of {', '.join(PRESETS)}.")
     left = given | {"minutes"} if "epochs" in given else given
-    planned = {name: value for name, value in PRESETS[request.preset].items() if name not in left}
-    return replace(request, overrides=replace(request.overrides, **planned))
+    planned = {name: value for name, value in PRESETS[options.preset].items() if name not in left}
+    return replace(options, overrides=replace(options.overrides, **planned))

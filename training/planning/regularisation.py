@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from training.planning.option import check_ranges
-from training.planning.overrides import PlanOverrides
+from model.options import check_ranges
+from training.planning.train_options import PlanOverrides
 
 
 @dataclass(frozen=True, kw_only=True)

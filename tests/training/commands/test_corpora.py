@@ -11,7 +11,8 @@ import pytest
 from model.checkpoint import load
 from model.errors import TrainingError
 from tests.unprivileged import unprivileged
-from training.planning.request import Request, run_folder
+from training.planning.run_folder import run_folder
+from training.planning.train_options import TrainOptions
 
 ROOT = Path(__file__).parents[3]
 VERSE = "Frère Jacques, dormez-vous ? Sonnez les matines, ding, dang, dong.\n"
@@ -63,7 +64,7 @@ def test_a_budget_that_is_used_before_the_first_step_leaves_no_folder(tmp_path: 
 
 def refusal(out: Path, overwrite: bool = False) -> str:
     with pytest.raises(TrainingError) as caught:
-        run_folder(Request(out=out, overwrite=overwrite))
+        run_folder(TrainOptions(out=out, overwrite=overwrite))
     return str(caught.value)
 
 
@@ -71,14 +72,14 @@ def test_a_folder_that_cannot_hold_the_run_is_refused_before_the_work(tmp_path: 
     (tmp_path / "taken" / "best").mkdir(parents=True)
     (tmp_path / "file").write_text("")
     assert "choose another --out, or --overwrite" in refusal(tmp_path / "taken")
-    assert run_folder(Request(out=tmp_path / "taken", overwrite=True)) == tmp_path / "taken"
+    assert run_folder(TrainOptions(out=tmp_path / "taken", overwrite=True)) == tmp_path / "taken"
     (tmp_path / "taken" / "best" / "notes.txt").write_text("mine")
     assert "best is not a checkpoint and is not replaced by one" in refusal(tmp_path / "taken", overwrite=True)
     for name in ("a" * 300, "é" * 150, "new/" + "a" * 300):
         assert "(File name too long" in refusal(tmp_path / name)
     assert "Not a directory" in refusal(tmp_path / "file" / "run")
     assert "is a file, not a folder" in refusal(tmp_path / "file")
-    assert run_folder(Request(out=tmp_path / "new" / "run")) == tmp_path / "new" / "run"
+    assert run_folder(TrainOptions(out=tmp_path / "new" / "run")) == tmp_path / "new" / "run"
     assert not (tmp_path / "new").exists()
 
 
@@ -91,11 +92,11 @@ def test_a_folder_that_may_not_be_written_is_refused_before_the_work(tmp_path: P
         (base / folder).chmod(mode)
     with unprivileged(base):
         for out in ("free", "free/run", "free/new/run", "shut/inner/run"):
-            assert run_folder(Request(out=Path(out))) == Path(out)
+            assert run_folder(TrainOptions(out=Path(out))) == Path(out)
         for out in ("shut", "shut/run", "shut/new/run", "closed/inner", "closed/run"):
             assert "(Permission denied" in refusal(Path(out))
     with unprivileged(base / "shut"), pytest.raises(TrainingError, match="choose a folder that can be, with --out"):
-        run_folder(Request())
+        run_folder(TrainOptions())
     (base / "shut").chmod(0o755)
     (base / "closed").chmod(0o755)
 
@@ -104,4 +105,4 @@ def test_a_run_is_named_after_its_corpus_however_that_is_named(tmp_path: Path, m
     monkeypatch.chdir(tmp_path)
     names = {"a b.txt": "a b", "é" * 120: "é" * 50, "new\nline": "new_line", os.fsdecode(b"x\xff"): "x_", "-": "stdin"}
     for name, stem in names.items():
-        assert run_folder(Request(corpus=(name,))) == Path("runs") / stem
+        assert run_folder(TrainOptions(corpus=(name,))) == Path("runs") / stem

@@ -14,13 +14,12 @@ import pytest
 
 from model.checkpoint import load
 from model.errors import TrainingError, UnrollError
+from model.options import flag_of, options_of
 from tests.training.html_reader import read_html
-from training.commands.options import require
+from training.commands.shared import require
 from training.commands.train import FORMER_FLAGS
-from training.planning.option import flag_of, options_of
-from training.planning.overrides import PlanOverrides
-from training.planning.request import Request
-from training.planning.request import run_folder as choose
+from training.planning.run_folder import run_folder as choose
+from training.planning.train_options import PlanOverrides, TrainOptions
 
 VERSE = "Frère Jacques, dormez-vous ? Sonnez les matines, ding, dang, dong.\n"
 QUICK = ["--layers", "1", "--hidden", "32", "--embedding", "8", "--seed", "3", "--precision", "fp32"]
@@ -139,7 +138,7 @@ def test_one_character_cannot_be_evaluated(run_folder: Path) -> None:
 def test_a_file_is_no_folder_for_a_run(run_folder: Path) -> None:
     corpus = str(run_folder.parent / "verse.txt")
     with pytest.raises(TrainingError, match="is a file, not a folder"):
-        choose(Request(corpus=(corpus,), overrides=PlanOverrides(), out=Path(corpus)))
+        choose(TrainOptions(corpus=(corpus,), overrides=PlanOverrides(), out=Path(corpus)))
 
 
 def test_without_out_every_run_has_a_folder_named_after_its_corpus(
@@ -149,7 +148,7 @@ def test_without_out_every_run_has_a_folder_named_after_its_corpus(
     (tmp_path / "my.book.txt").touch()
     folders = []
     for names in (("my.book.txt",), ("my.book.txt", "x"), (".",), ("-",), ()):
-        folders.append(folder := choose(Request(corpus=names, overrides=PlanOverrides())))
+        folders.append(folder := choose(TrainOptions(corpus=names, overrides=PlanOverrides())))
         folder.mkdir(parents=True)
     assert [str(folder) for folder in folders] == [
         "runs/my", "runs/my-2", f"runs/{tmp_path.name}", "runs/stdin", "runs/reference"
@@ -225,7 +224,7 @@ def flags_in_help() -> list[str]:
 
 
 def test_the_help_shows_every_option_once_and_no_former_flag(flags_in_help: list[str]) -> None:
-    expected = [flag_of(one) for one in options_of(Request) if flag_of(one) != "CORPUS"]
+    expected = [flag_of(one) for one in options_of(TrainOptions) if flag_of(one) != "CORPUS"]
     assert sorted(flags_in_help) == sorted([*expected, "--help"])
     assert not {f"--{former}" for former in FORMER_FLAGS} & set(flags_in_help)
 

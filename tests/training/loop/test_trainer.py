@@ -22,11 +22,10 @@ from tests.training.verse import TEXT, TOKENIZER, Recorder, make_trainer
 from training.loop.run_state import FOLDER, LATEST, RunState, Saved
 from training.loop.trainer import Trainer
 from training.planning.config import TrainingConfig
-from training.planning.overrides import PlanOverrides
 from training.planning.plan import SIZES, make_plan
 from training.planning.regularisation import Regularisation
-from training.planning.request import Request
 from training.planning.schedule import Budget
+from training.planning.train_options import PlanOverrides, TrainOptions
 from training.run import run
 
 
@@ -115,10 +114,12 @@ def test_a_budget_in_minutes_is_kept_from_the_start_of_the_command(tmp_path: Pat
     corpus = tmp_path / "verse.txt"
     corpus.write_text(TEXT)
     out = tmp_path / "run"
-    request = Request(corpus=(str(corpus),), out=out, overrides=PlanOverrides(minutes=0.1, hidden=32, layers=1, seed=5))
+    options = TrainOptions(
+        corpus=(str(corpus),), out=out, overrides=PlanOverrides(minutes=0.1, hidden=32, layers=1, seed=5)
+    )
     started = time.monotonic()
     with open(tmp_path / "log", "w") as log:
-        outcome = run(request, TerminalConsole(file=log), started)
+        outcome = run(options, TerminalConsole(file=log), started)
     assert outcome.validations[-1].progress > 0.5
     kept = RunState.from_json(Saved.read(out / FOLDER / LATEST).state)  # written when the last step was done
     assert kept.elapsed <= 6 + 100 * outcome.seconds / outcome.step

@@ -1,11 +1,14 @@
-"""What a user may choose of a run's plan, each option said once; the plan chooses the rest."""
+"""Every option of `unroll train`, each said once; what a user does not choose of the plan is planned."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from model.cells.spec import Cell
-from model.config import LIMITS
-from training.planning.option import SHARE, above_zero, check_ranges, number, option, whole
+from model.config import LIMITS, WeightsDtype
+from model.options import SHARE, Range, above_zero, check_ranges, number, option, whole
+from training.data.left_out import OnDecodeError
+from training.data.split_scheme import DEFAULT, IN_WORDS, shares_of
 from training.planning.schedule import Decay
 
 Precision = Literal["bf16", "fp32"]
@@ -166,3 +169,56 @@ class PlanOverrides:
 
     def __post_init__(self) -> None:
         check_ranges(self, PlanOverrides)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions:
+    """What a user asks of a run; `unroll train` is made from these fields in this order.
+
+    corpus: files, folders, "-"; none is the reference prose Python carries.
+    out: the run's folder; None is one of its own below runs/, named after the corpus.
+    resume: the run to go on with, which has its own plan and corpus. base: a checkpoint to train on.
+    command: the command line, for the card.
+    Raises ParameterError on a number out of range and on a split that is none.
+    """
+
+    corpus: tuple[str, ...] = option(
+        (),
+        "Files, folders (every text file below), archives, or - for standard input.",
+        metavar="[CORPUS]...",
+        argument=True,
+    )
+    out: Path | None = option(None, "Folder of the run; DIR/best and DIR/last are checkpoints.", shown="runs/CORPUS")
+    overwrite: bool = option(False, "Replace an earlier run in that folder.", flag="--overwrite")
+    resume: Path | None = option(
+        None, "Go on with a run that was stopped, killed or ran out of disk; leave out all else.", metavar="RUN"
+    )
+    base: Path | None = option(
+        None,
+        "Train a trained network on; new characters join its vocabulary.",
+        flag="--from",
+        metavar="CHECKPOINT",
+    )
+    preset: str | None = option(
+        None, "gpu: sizes and rates for three minutes of a GPU, not measured yet; an option given beside it wins."
+    )
+    overrides: PlanOverrides = field(default_factory=PlanOverrides)
+    encoding: str = option("utf-8", "Text encoding of the corpus: utf-8, latin-1, cp1252, utf-16 …")
+    on_decode_error: OnDecodeError = option(
+        "fail", "What becomes of a file that is not of that encoding: fail, skip it, or replace such bytes by U+FFFD."
+    )
+    min_count: int | None = option(
+        None,
+        "Characters rarer than this are spelt in UTF-8 bytes; planned where there are very many different ones.",
+        shown="1, or planned",
+        range=Range(1, float("inf"), "a whole number from 1"),
+    )
+    split: str = option(DEFAULT, IN_WORDS)
+    dtype: WeightsDtype = option("float32", "Weights on disk; float16 halves the file.", flag="--weights")
+    device: str = option("auto", "auto, cpu or cuda.")
+    tensorboard: bool = option(False, "Also write a TensorBoard log into the run.", flag="--tensorboard")
+    command: tuple[str, ...] = ("unroll", "train")
+
+    def __post_init__(self) -> None:
+        check_ranges(self, TrainOptions)
+        shares_of(self.split)

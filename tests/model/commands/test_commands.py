@@ -22,7 +22,7 @@ from model.sampling.parameters import SamplingParameters
 from tests.model.small import SIZE, small_checkpoint
 from unroll import program
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def unroll(*arguments: str | Path, standard_input: bytes = b"") -> subprocess.CompletedProcess[bytes]:

@@ -1,7 +1,7 @@
-"""One option of a training run, said once: its flag, help, default and range stand beside the field that holds it."""
+"""Options of a command, each said once: flag, help, default and range stand beside the field that holds its value."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import Field, dataclass, field, fields, is_dataclass
 from typing import Any, get_type_hints
 
@@ -41,9 +41,12 @@ class Option:
 
     help: a sentence or two. panel: the group of the help it belongs to; None is the first.
     flag: where it is not the field's name; "--locked/--unlocked" are the flags of true and false.
-    former: names of the flag, without dashes, that are still understood and shown nowhere.
+    former: names of the flag, without dashes, that are still understood and not shown.
     shown: the default in words, where the field's does not say it. metavar: what the help calls a value.
-    range: of a number. argument: whether it has no flag, and takes any number of words.
+    range: of a number. choices: of a word; the type of the field says them, too. secret: the value is never shown.
+    argument: whether it has no flag. A field that is a tuple takes several values, an option by repeating it.
+    variable: its environment variable, without the prefix all have, where that is not the field's name.
+    typer: what else typer.Option or typer.Argument takes, by name.
     """
 
     help: str
@@ -53,7 +56,15 @@ class Option:
     shown: str | None = None
     metavar: str | None = None
     range: Range | None = None
+    choices: tuple[str, ...] = ()
+    secret: bool = False
     argument: bool = False
+    variable: str | None = None
+    typer: Mapping[str, Any] = field(default_factory=dict)
+
+    def variable_of(self, name: str) -> str:
+        """The environment variable, without its prefix, of the field with that name."""
+        return self.variable or name.upper()
 
 
 def option(default: Any, help_: str, panel: str | None = None, **about: Any) -> Any:

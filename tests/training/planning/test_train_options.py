@@ -10,15 +10,14 @@ import pytest
 
 from model.config import NetworkConfig
 from model.errors import ParameterError
+from model.options import about, flag_of, former_flags, options_of
 from training.planning.config import TrainingConfig
-from training.planning.option import about, flag_of, former_flags, options_of
-from training.planning.overrides import PlanOverrides
 from training.planning.presets import PRESETS, with_preset
 from training.planning.regularisation import Regularisation
-from training.planning.request import Request
+from training.planning.train_options import PlanOverrides, TrainOptions
 
 NETWORK = NetworkConfig(layers=1, hidden=8, embedding=4, vocabulary=300)
-RANGED = [one for one in options_of(Request) if about(one).range is not None]
+RANGED = [one for one in options_of(TrainOptions) if about(one).range is not None]
 
 
 def name_of(one: Field[Any]) -> str:
@@ -28,7 +27,7 @@ def name_of(one: Field[Any]) -> str:
 def homes(name: str) -> list[Callable[..., Any]]:
     """What holds the number of that name, made from it alone."""
     kinds: dict[type, Callable[..., Any]] = {
-        Request: Request,
+        TrainOptions: TrainOptions,
         PlanOverrides: PlanOverrides,
         Regularisation: Regularisation,
         TrainingConfig: lambda **values: TrainingConfig(network=NETWORK, **values),
@@ -60,18 +59,18 @@ def test_every_number_of_a_plan_has_a_range() -> None:
 
 
 def test_flags_and_their_former_names_are_all_different() -> None:
-    flags = [flag_of(one) for one in options_of(Request)]
-    former = [f"--{name}" for name in former_flags(Request)]
+    flags = [flag_of(one) for one in options_of(TrainOptions)]
+    former = [f"--{name}" for name in former_flags(TrainOptions)]
     assert len({*flags, *former}) == len(flags) + len(former)
-    assert former_flags(Request)["rate"] == "learning-rate"
+    assert former_flags(TrainOptions)["rate"] == "learning-rate"
 
 
 def test_a_preset_stands_for_what_was_not_chosen() -> None:
-    asked = Request(preset="gpu", overrides=PlanOverrides(hidden=100, epochs=2.0))
+    asked = TrainOptions(preset="gpu", overrides=PlanOverrides(hidden=100, epochs=2.0))
     made = with_preset(asked, {"preset", "hidden", "epochs"}).overrides
     planned = {name: value for name, value in PRESETS["gpu"].items() if name not in ("hidden", "minutes")}
     assert made == replace(asked.overrides, **planned)
     assert with_preset(asked, {"preset", "epochs", "minutes", "hidden"}).overrides.minutes is None
-    assert with_preset(Request(preset="gpu"), {"preset"}).overrides.minutes == PRESETS["gpu"]["minutes"]
+    assert with_preset(TrainOptions(preset="gpu"), {"preset"}).overrides.minutes == PRESETS["gpu"]["minutes"]
     with pytest.raises(ParameterError, match="--preset is 'tpu'; choose one of gpu"):
-        with_preset(Request(preset="tpu"), {"preset"})
+        with_preset(TrainOptions(preset="tpu"), {"preset"})

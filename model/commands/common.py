@@ -1,0 +1,34 @@
+"""What the verbs of model/ have in common: words of their options, and how they write text, JSON and notes."""
+
+import json
+import sys
+from typing import Any
+
+from model.console import TerminalConsole
+from model.terminal import for_terminal, json_for_terminal, never_fail
+
+CHECKPOINT = "Checkpoint folder, as `unroll train` writes it."
+BUNDLED = "the bundled one"
+JSON = "Print one JSON object instead."
+
+
+def write(text: str) -> None:
+    """Text at once: as it is into a file or pipe, harmless on a terminal.
+
+    A character that the encoding lacks becomes a question mark.
+    """
+    never_fail(sys.stdout)
+    sys.stdout.write(for_terminal(text) if sys.stdout.isatty() else text)
+    sys.stdout.flush()
+
+
+def print_json(value: Any) -> None:
+    """One JSON object in UTF-8, as RFC 8259 wants it, whatever the terminal's encoding."""
+    written = json_for_terminal(json.dumps(value, indent=2, ensure_ascii=False))
+    sys.stdout.buffer.write(f"{written}\n".encode())
+    sys.stdout.flush()
+
+
+def note(message: str) -> None:
+    """One line on standard error."""
+    TerminalConsole(stderr=True).print(f"note: {message}", style="yellow", soft_wrap=True)

@@ -1,0 +1,155 @@
+"""The verb `unroll info`: what a checkpoint is, for a terminal or as JSON."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from model.commands.common import BUNDLED, CHECKPOINT, JSON, note, print_json
+from model.console import TerminalConsole
+from model.terminal import in_a_line, shell_word
+
+ONLY_WHERE_SET = ("network skip",)  # that many networks do without: no row of a table for a reader
+
+
+def info(
+    checkpoint: Annotated[Path | None, typer.Argument(help=CHECKPOINT, show_default=BUNDLED)] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Show every value it has.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help=JSON)] = False,
+) -> None:
+    """Show what a checkpoint is: its network, its vocabulary, its size, how it was trained and how good it is.
+
+    Examples:
+
+      unroll info
+
+      unroll info runs/book --all
+
+      unroll info runs/book/best --json
+    """
+    from model.checkpoint import named_checkpoint, read
+
+    folder = named_checkpoint(checkpoint)
+    stored = read(folder)
+    facts = describe(stored, folder)
+    if stored.note:
+        note(stored.note)
+    if as_json:
+        print_json({"model": str(checkpoint or "bundled"), **facts})
+        return
+    if not everything:
+        rows = {"checkpoint": str(folder), **summary(facts), "more": f"unroll info {shell_word(folder)} --all"}
+        print_rows({name: in_a_line(value) for name, value in rows.items()})
+        return
+    table = Table("name", "value", title=str(folder), show_header=False, title_justify="left")
+    table.columns[1].overflow = "fold"
+    for name, value in flatten(facts).items():
+        if name in ONLY_WHERE_SET and not value:
+            continue
+        table.add_row(plain(name.replace("_", " ")), plain(value))
+    TerminalConsole().print(table)
+
+
+def describe(stored: Any, folder: Path) -> dict[str, Any]:
+    """What can be said of a checkpoint as `model.checkpoint.read` gives it, as JSON values."""
+    from model.text.utf8_ids import BYTES
+
+    checkpoint, digests = stored.checkpoint, stored.digests
+    config, unseen = checkpoint.config, checkpoint.unseen
+    return {
+        "network": {
+            "cell": config.cell,
+            "layers": config.layers,
+            "hidden": config.hidden,
+            "embedding": config.embedding,
+            "skip": config.skip,
+            "parameters": config.parameters(),
+        },
+        "vocabulary": {
+            "ids": config.vocabulary,
+            "characters": config.vocabulary - BYTES,
+            "characters_never_seen": int((unseen >= BYTES).sum()),
+            "bytes_seen": BYTES - int((unseen < BYTES).sum()),
+        },
+        "weights": stored.dtype,
+        "bytes_on_disk": sum(path.stat().st_size for path in folder.iterdir() if path.is_file()),
+        "state_bytes_per_stream": 4 * config.state_layout().floats,
+        "digest": digests.model,
+        "digests": {"weights": digests.weights, "tokenizer": digests.tokenizer, "recorded": digests.recorded},
+        "training": dict(checkpoint.training),
+    }
+
+
+def summary(facts: Mapping[str, Any]) -> dict[str, str]:
+    """The same in ten lines at most, by name; what a checkpoint does not say of its training has none."""
+    network, vocabulary, training = facts["network"], facts["vocabulary"], facts["training"]
+    skip = ", skip connections" if network["skip"] else ""
+    rows = {
+        "network": f"{network['layers']} × {network['hidden']} {network['cell'].upper()}{skip}, embedding "
+        f"{network['embedding']}, {network['parameters']:,} parameters",
+        "vocabulary": f"{vocabulary['characters']:,} characters, others in UTF-8 bytes",
+        "size": f"{facts['bytes_on_disk'] / 1e6:.1f} MB in {facts['weights']}, "
+        f"{facts['state_bytes_per_stream']:,} bytes of state per stream, digest {facts['digest'][:12]}",
+    }
+    files, characters = within(training, "corpus", "files"), within(training, "corpus", "characters")
+    if isinstance(files, list) and files:
+        more = f" and {len(files) - 2:,} more" if len(files) > 2 else ""
+        rows["corpus"] = (
+            f"{', '.join(map(str, files[:2]))}{more}: {plain(characters)} characters, split {training.get('split')}"
+        )
+    if isinstance(steps := training.get("steps"), int):
+        rows["training"] = f"{steps:,} steps, {plain(training.get('characters_read'))} characters read"
+    for part in ("validation", "test"):
+        if isinstance(bits := within(training, "figures", part, "bits_per_character"), int | float):
+            rows[part] = f"{bits:.4f} bits per character"
+    if isinstance(command := training.get("command"), str):
+        rows["command"] = command
+    return rows
+
+
+def print_rows(rows: Mapping[str, str]) -> None:
+    """A line for each, its value in a column; on a terminal what is too long for the line ends in an ellipsis."""
+    console = TerminalConsole()
+    width = max(map(len, rows)) + 2
+    for name, value in rows.items():
+        line = Text(f"{name:{width}}{value}")
+        if console.is_terminal:
+            line.truncate(console.width, overflow="ellipsis")
+        console.print(line, soft_wrap=True)
+
+
+def within(values: Any, *names: str) -> Any:
+    """What stands in nested tables under some names, one below the other; None where nothing does."""
+    for name in names:
+        values = values.get(name) if isinstance(values, dict) else None
+    return values
+
+
+def flatten(values: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """Nested tables as one, a row per value: {"a": {"b": 1}} is {"a b": 1}."""
+    rows: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, dict):
+            rows |= flatten(value, f"{above}{name} ")
+        else:
+            rows[f"{above}{name}"] = value
+    return rows
+
+
+def plain(value: Any) -> str:
+    """A JSON value as a reader likes it: digits in groups."""
+    match value:
+        case bool() | None:
+            return {True: "yes", False: "no", None: "unknown"}[value]
+        case int():
+            return f"{value:,}"
+        case float():
+            return f"{value:.6g}"
+        case str():
+            return value
+        case _:
+            return json.dumps(value, ensure_ascii=False)
