@@ -206,7 +206,7 @@ def refuse(sentence: str) -> None:
     """End with a sentence on standard error and exit code 1."""
     from model.console import TerminalConsole
 
-    TerminalConsole(stderr=True).print(f"unroll: {sentence}", style="red", soft_wrap=True)
+    TerminalConsole(stderr=True).say(f"unroll: {sentence}", style="red")
     sys.exit(1)
 
 

@@ -31,4 +31,4 @@ def print_json(value: Any) -> None:
 
 def note(message: str) -> None:
     """One line on standard error."""
-    TerminalConsole(stderr=True).print(f"note: {message}", style="yellow", soft_wrap=True)
+    TerminalConsole(stderr=True).say(f"note: {message}", style="yellow")

@@ -110,7 +110,7 @@ def evaluate(
     checkpoint = named_checkpoint(checkpoint)
     stored = read(checkpoint)
     if stored.note:
-        TerminalConsole(stderr=True).print(f"note: {stored.note}", style="yellow", soft_wrap=True)
+        TerminalConsole(stderr=True).say(f"note: {stored.note}", style="yellow")
     model = stored.checkpoint
     text = open_corpus(corpus, encoding, on_decode_error)
     with ScoringBar(TerminalConsole(stderr=True)) as bar:
