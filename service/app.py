@@ -63,6 +63,7 @@ def create_app(settings: Settings, decoder: type[Decoder] = Decoder, keys: ApiKe
             yield
         finally:
             engine.stop()
+            await model.constraints.close()
 
     # FastAPI's own pages fetch scripts from the internet and offer to validate there; these are the same without.
     app = FastAPIOffline(

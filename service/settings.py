@@ -159,6 +159,21 @@ class Settings:
     prefix_cache_bytes: int = setting(
         64 << 20, "Memory for states after earlier prompts; 0 stores none.", LIMITS, least=0, most=1 << 40
     )
+    max_pattern_characters: int = setting(
+        8_192, "Most characters of a regular expression that a text is to match.", LIMITS, least=1, most=1_000_000
+    )
+    max_schema_characters: int = setting(
+        65_536, "Most characters of a JSON schema, a grammar or a list of choices.", LIMITS, least=1, most=10_000_000
+    )
+    constraint_seconds: float = setting(
+        5.0, "Seconds that a pattern or schema may take to be compiled.", LIMITS, least=0.01, most=3_600
+    )
+    constraint_memory_bytes: int = setting(
+        1 << 30, "Memory of the process that compiles patterns and schemas.", LIMITS, least=1 << 28, most=1 << 40
+    )
+    constraint_cache_bytes: int = setting(
+        32 << 20, "Memory for compiled patterns and schemas; 0 stores none.", LIMITS, least=0, most=1 << 40
+    )
     deadline_seconds: float = setting(
         600.0, "Seconds a request may take, with the time it waits; 0 sets no limit.", LIMITS, least=0, most=31_536_000
     )

@@ -27,18 +27,18 @@ NAMED = 20  # characters that a refusal lists
 class Compiled:
     """A constraint ready to be followed by any number of rows at once.
 
-    transitions: its table; None where it has none, which llguidance's `matcher` then follows, copied for each row.
+    transitions: its table; None where it has none. Then llguidance's `matcher` over a `vocabulary` is followed, copied
+    for each row.
     """
 
-    constraint: Constraint
-    vocabulary: Vocabulary
     transitions: Transitions | None
-    matcher: LLMatcher | None
+    vocabulary: Vocabulary | None = None
+    matcher: LLMatcher | None = None
 
     @property
     def nbytes(self) -> int:
         """About what it takes in memory."""
-        return len(self.constraint.source) + (MATCHER_BYTES if self.transitions is None else self.transitions.nbytes)
+        return MATCHER_BYTES if self.transitions is None else self.transitions.nbytes
 
     @property
     def exact(self) -> bool:
@@ -50,15 +50,16 @@ class Compiled:
         least = 0 if self.transitions is None else int(self.transitions.shortest[0])
         if max_tokens < least:
             message = (
-                f"max_tokens is {max_tokens:,}; the shortest text that matches {self.constraint.name} has {least:,}."
+                f"max_tokens is {max_tokens:,}; the shortest text that matches has {least:,}: choose at least that"
             )
-            raise ParameterError("max_tokens", f"{message[:-1]}: choose at least that.")
+            raise ParameterError("max_tokens", f"{message}.")
 
     def walk(self, left: int) -> Walk:
         """The way of a row that may draw so many ids."""
         if self.transitions is not None:
             return Walk(self.transitions, left)
         assert self.matcher is not None
+        assert self.vocabulary is not None
         return MatcherWalk(self.matcher.deep_copy(), self.vocabulary, left)
 
 
@@ -71,9 +72,9 @@ def compiled(constraint: Constraint, vocabulary: Vocabulary, limits: Limits | No
     constraint.check(limits)
     match constraint.kind:
         case "allowed_ids":
-            return Compiled(constraint, vocabulary, words.only(constraint, vocabulary), None)
+            return Compiled(words.only(constraint, vocabulary))
         case "bad_words":
-            return Compiled(constraint, vocabulary, words.without(constraint, vocabulary, limits), None)
+            return Compiled(words.without(constraint, vocabulary, limits))
     alphabet = Alphabet(list(vocabulary.characters))
     table = followed = None
     if constraint.kind == "choice":
@@ -89,11 +90,18 @@ def compiled(constraint: Constraint, vocabulary: Vocabulary, limits: Limits | No
     if table is not None:
         if table.shortest(vocabulary.known)[0] == NEVER:
             raise _unseen(constraint, table.missing(vocabulary.known), alphabet)
-        return Compiled(constraint, vocabulary, table.transitions(vocabulary.columns, vocabulary.known), None)
+        return Compiled(table.transitions(vocabulary.columns, vocabulary.known))
     assert followed is not None
     if not _has_text(constraint, followed, vocabulary):
         raise constraint.refused("cannot be matched by any text of the characters this model has seen")
-    return Compiled(constraint, vocabulary, None, followed)
+    return Compiled(None, vocabulary, followed)
+
+
+def stepwise(constraint: Constraint, vocabulary: Vocabulary, limits: Limits | None = None) -> Compiled:
+    """A constraint of which it is known that `compiled` makes no table of it. Raises ParameterError as that does."""
+    schema = _schema(constraint)
+    grammar = grammar_of(constraint) if schema is None else schema_grammar(schema)
+    return Compiled(None, vocabulary, matcher(constraint, grammar, vocabulary, limits or Limits()))
 
 
 def _schema(constraint: Constraint) -> object:

@@ -8,6 +8,8 @@ from typing import Any, Literal
 from model.errors import ParameterError
 from model.strict_json import parse_json
 
+SURROGATE = re.compile("[\ud800-\udfff]")
+
 Kind = Literal["regex", "choice", "json_schema", "json_object", "grammar", "allowed_ids", "bad_words"]
 
 DEEPEST_GROUPS = 32  # brackets within brackets of a pattern
@@ -60,6 +62,8 @@ class Constraint:
 
     def check(self, limits: Limits) -> None:
         """Raise ParameterError where the source is larger or deeper than is compiled."""
+        if SURROGATE.search(self.source):
+            raise self.refused("has half of a surrogate pair; send whole Unicode characters")
         most = limits.pattern if self.kind == "regex" else limits.schema
         if len(self.source) > most:
             raise self.refused(f"has {len(self.source):,} characters; send at most {most:,}")

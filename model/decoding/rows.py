@@ -117,7 +117,7 @@ class Step(Protocol):
 
 def empty_drawn(rows: Sequence[RowSampling], steps: int) -> Drawn:
     """Room for what some rows draw in `steps` steps."""
-    ids = np.empty((len(rows), steps), np.int32)
+    ids = np.zeros((len(rows), steps), np.int32)  # an id also where a row draws none
     counts = ended = None
     if any(row.walk is not None for row in rows):
         counts, ended = np.zeros(len(rows), np.int32), np.zeros(len(rows), np.int32)

@@ -48,7 +48,7 @@ typedef struct {
     const uint8_t *in_prompt; /* (S,) */
     const float *bias;  /* (S,) */
     const int32_t *next;     /* (states, class_count) where columns lead, -1 nowhere; null for a text without pattern */
-    const int32_t *classes;  /* (S,) the class of each column; see Transitions in constraint.py */
+    const int32_t *classes;  /* (S,) the class of each column; see transitions.py */
     const int32_t *shortest; /* (states,) */
     const int32_t *complete; /* (states,) */
     int64_t left;       /* how many ids it may still draw; without a pattern nobody looks */

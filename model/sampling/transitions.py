@@ -34,6 +34,18 @@ class Transitions:
         """What the arrays take in memory."""
         return self.classes.nbytes + self.next.nbytes + self.shortest.nbytes + self.complete.nbytes
 
+    def to_bytes(self) -> bytes:
+        """The arrays as bytes, for `from_bytes`."""
+        parts = (self.next, self.shortest, self.complete, self.classes)
+        return b"".join(part.astype("<i4").tobytes() for part in parts)
+
+    @classmethod
+    def from_bytes(cls, content: bytes, states: int, classes: int) -> "Transitions":
+        """The transitions again: of so many states, whose columns have so many classes."""
+        numbers = np.frombuffer(content, "<i4").astype(np.int32)
+        table, shortest, complete, columns = np.split(numbers, np.cumsum([states * classes, states, states]))
+        return cls(columns.copy(), table.copy().reshape(states, classes), shortest.copy(), complete.copy())
+
     def allowed(self, state: int, left: int) -> NDArray[np.bool_]:
         """The columns (S,) that may be drawn in a state so that what is begun can be completed in `left` columns."""
         following = self.next[state]

@@ -9,7 +9,7 @@ from typing import Any
 
 from model.errors import ParameterError
 
-FREE_TEXT = "this server writes free text only"
+PATTERN = "here a text cannot be made to match by it; docs/constraints.md has the fields for that"
 NO_TOOLS = "this server continues text and calls no tools"
 NO_BANS = "this server does not ban or force tokens by it; logit_bias of -100 keeps a character out"
 NO_STOP = "this server does not stop by it; use stop"
@@ -19,9 +19,9 @@ ONE_MODEL = "this server has one model and no adapters"
 
 # A name is taken out once its promise is kept; a field of a schema is never looked up here.
 PROMISES: dict[str, str] = {
-    **dict.fromkeys(("response_format", "structured_outputs", "structural_tag", "format"), FREE_TEXT),
-    **dict.fromkeys(("guided_json", "guided_regex", "guided_choice", "guided_grammar"), FREE_TEXT),
-    **dict.fromkeys(("grammar", "json_schema", "regex", "ebnf"), FREE_TEXT),
+    **dict.fromkeys(("response_format", "structured_outputs", "structural_tag", "format"), PATTERN),
+    **dict.fromkeys(("guided_json", "guided_regex", "guided_choice", "guided_grammar"), PATTERN),
+    **dict.fromkeys(("grammar", "json_schema", "regex", "ebnf"), PATTERN),
     **dict.fromkeys(("tools", "tool_choice", "functions", "function_call"), NO_TOOLS),
     **dict.fromkeys(("bad_words", "bad_words_ids", "banned_strings", "allowed_token_ids", "force_words_ids"), NO_BANS),
     **dict.fromkeys(("stop_token_ids", "stop_sequences", "stop_regex", "eos_token_id"), NO_STOP),

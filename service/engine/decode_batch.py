@@ -1,12 +1,13 @@
 """The rows being decoded: their drawn ids in arrays until they become text, and which rows are due."""
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from model.decoding.rows import Drawn
+from model.sampling.transitions import CODES
 from model.text.text_stream import FinishReason
 from service.engine.output import Logprobs, Piece, join_logprobs
 from service.engine.sequence import Sequence
@@ -43,6 +44,8 @@ class DecodeBatch:
         self._begins = np.arange(slots, dtype=np.int64) * CAPACITY
         self._filled = np.zeros(slots, np.int64)  # ids that wait
         self._counts = np.zeros(slots, np.int64)  # ids drawn
+        self._ended = np.zeros(slots, np.int32)  # why texts that must match something have ended; see `Drawn`
+        self._not_drawn = 0  # steps of the last call in which rows drew nothing, as their texts had ended
         self._limits = np.full(slots, NO_LIMIT)
         self._due = np.full(slots, math.inf)  # when each slot's next piece may be handed over
         self._starts = np.zeros((slots, vocabulary), np.bool_)  # ids that may begin a stop string
@@ -55,7 +58,7 @@ class DecodeBatch:
         """Take in a row that has drawn nothing."""
         slot, request, stop_starts = row.slot, row.group.request, row.group.stop_starts
         self._by_slot[slot] = row
-        self._filled[slot] = self._counts[slot] = 0
+        self._filled[slot] = self._counts[slot] = self._ended[slot] = 0
         self._limits[slot] = request.max_tokens
         self._due[slot] = math.inf if request.interval is None else -math.inf
         self._holding[slot] = False
@@ -71,7 +74,7 @@ class DecodeBatch:
             return
         for row in leaving:
             self._by_slot[row.slot] = None
-            self._filled[row.slot] = self._counts[row.slot] = 0
+            self._filled[row.slot] = self._counts[row.slot] = self._ended[row.slot] = 0
             self._limits[row.slot] = NO_LIMIT
             self._due[row.slot] = math.inf
         gone = set(leaving)
@@ -79,9 +82,9 @@ class DecodeBatch:
         self._arrange()
 
     def beyond(self, events: list[Event]) -> int:
-        """Ids that the last call drew after the ends of texts."""
+        """Ids that the last call drew after the ends of texts, or left out there."""
         ended = ((row.slot, piece) for row, piece in events if piece.finish_reason is not None)
-        return sum(int(self._counts[slot]) - piece.tokens for slot, piece in ended)
+        return self._not_drawn + sum(int(self._counts[slot]) - piece.tokens for slot, piece in ended)
 
     def accept(self, drawn: Drawn, now: float) -> list[Event]:
         """Take what all rows have drawn; returns the pieces that are due. One with a finish reason is a row's last."""
@@ -89,12 +92,18 @@ class DecodeBatch:
         filled = self._filled[self._at]
         begins = self._begins[self._at] + filled
         self._flat[begins[:, None] + self._columns[:steps]] = drawn.ids
-        self._filled[self._at] = filled + steps
-        self._counts[self._at] += steps
+        counts: Any = steps if drawn.counts is None else drawn.counts
+        self._filled[self._at] = filled + counts
+        self._counts[self._at] += counts
         self.largest_left -= steps
         for at, reporting in self._reporting:
             reporting.logprobs.append(_logprobs(drawn, at, reporting))
         hot = (self._counts >= self._limits) | (self._due <= now) | (self._filled > CAPACITY - MOST_STEPS)
+        self._not_drawn = 0
+        if drawn.ended is not None:
+            self._not_drawn = int((steps - counts).sum())
+            self._ended[self._at] = drawn.ended
+            hot |= self._ended > 0
         if len(self._watched):
             begun = self._starts[self._watched_slots[:, None], drawn.ids[self._watched]].any(axis=1)
             hot[self._watched_slots] |= begun | self._holding[self._watched_slots]
@@ -116,6 +125,9 @@ class DecodeBatch:
             row.pending.append(text)
         if row.stream.stopped is not None:
             return self._hand_over(row, "stop", row.stream.taken, row.stream.stopped)
+        if self._ended[slot]:
+            row.pending.append(row.stream.flush())
+            return self._hand_over(row, "stop" if self._ended[slot] == CODES["stop"] else "length", count)
         if count >= row.group.request.max_tokens:
             row.pending.append(row.stream.flush())
             return self._hand_over(row, "length", row.group.request.max_tokens)
@@ -147,13 +159,13 @@ class DecodeBatch:
 
 def _logprobs(drawn: Drawn, at: int, row: Sequence) -> Logprobs:
     """What one row has drawn, in arrays of its own."""
-    most = row.sampling.logprobs
+    most, count = row.sampling.logprobs, drawn.ids.shape[1] if drawn.counts is None else int(drawn.counts[at])
     assert drawn.logprobs is not None
     assert drawn.top_ids is not None
     assert drawn.top_logprobs is not None
     return Logprobs(
-        drawn.ids[at].copy(),
-        drawn.logprobs[at].copy(),
-        drawn.top_ids[at, :, :most].copy(),
-        drawn.top_logprobs[at, :, :most].copy(),
+        drawn.ids[at, :count].copy(),
+        drawn.logprobs[at, :count].copy(),
+        drawn.top_ids[at, :count, :most].copy(),
+        drawn.top_logprobs[at, :count, :most].copy(),
     )

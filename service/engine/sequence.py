@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.sampling.sampler import RowSampling
+from model.sampling.transitions import AnyConstraint
 from model.text.prompt import Prompt
 from model.text.stop_strings import stop_starts
 from model.text.text_stream import TextStream
@@ -45,6 +46,7 @@ class SequenceGroup:
         come from the cache, and `request.on_scores` gets no scores of those then.
     output: takes the texts of all prompts of the request; None makes one, for a request of one prompt.
     cache: where the state after the prompt may be found; None for nowhere.
+    constraint: what each text must match, compiled from `request.constraint`.
     Raises ParameterError on an id outside the vocabulary, and on a stop string that is empty or too long.
 
     prompt: the ids read before the first draw (p,), p ≥ 1. read: how many of them have been read; the first draw
@@ -62,6 +64,7 @@ class SequenceGroup:
         *,
         output: Output | None = None,
         cache: PrefixCache | None = None,
+        constraint: AnyConstraint | None = None,
     ) -> None:
         encoded = Prompt(tokenizer, ids, request.prompts[index])
         self.request = request
@@ -76,7 +79,10 @@ class SequenceGroup:
             Sequence(
                 self,
                 choice,
-                RowSampling(request.parameters, ids, self.prompt, choice, request.drawn_logprobs),
+                RowSampling(
+                    *(request.parameters, ids, self.prompt, choice, request.drawn_logprobs),
+                    walk=None if constraint is None else constraint.walk(request.max_tokens),
+                ),
                 TextStream(tokenizer, request.stop, request.include_stop, request.min_tokens),
             )
             for choice in range(request.drawn)

@@ -4,6 +4,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from model.constraints.constraint import Constraint
 from model.errors import ParameterError
 from model.sampling.parameters import SamplingParameters
 from service.engine.prompt_scores import OnScores
@@ -27,6 +28,7 @@ class TextRequest:
     prompt_logprobs: also score the prompts' ids, all but the first, among all ids: with rank, entropy and this many of
         the likeliest ids. None scores nothing, or with `on_scores` reports log-probabilities alone.
     on_scores: takes the scores as they come, which are not kept then; see `service.engine.prompt_scores`.
+    constraint: what each text must match from its first character to its last; None for any text.
     interval: seconds between two pieces of a streamed text; the first piece comes at once, and with 0 every turn
         hands over what it drew. None does not stream: each text is one piece.
     unscored: with `on_scores`: the first ids of each prompt that need no scores; the state after them may come from
@@ -47,6 +49,7 @@ class TextRequest:
     prompt_logprobs: int | None = None
     on_scores: OnScores | None = None
     unscored: int = 0
+    constraint: Constraint | None = None
     interval: float | None = None
     namespace: bytes = b""
     arrived: float = field(default_factory=time.monotonic)

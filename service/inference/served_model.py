@@ -11,6 +11,7 @@ from model.held_out_surprise import HeldOutSurprise
 from model.text.prompt import Prompt
 from model.text.tokenizer import Tokenizer
 from service.errors import SettingsError
+from service.inference.constraints import Constraints
 from service.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -25,6 +26,7 @@ class ServedModel:
     digests: of the model, its weights and its tokenizer.
     fingerprint: of all that the text of a seed depends on; the same fingerprint means the same text.
     held_out: how surprising text it was not trained on is to it; None if the checkpoint does not say.
+    constraints: compiles what texts must match.
     """
 
     name: str
@@ -35,6 +37,7 @@ class ServedModel:
     tokenizer: Tokenizer
     decoder: AnyDecoder
     held_out: HeldOutSurprise | None = None
+    constraints: Constraints
 
     def knows(self, text: str) -> bool:
         """Whether every character of a text occurred in training."""
@@ -58,6 +61,7 @@ class ServedModel:
             tokenizer=checkpoint.tokenizer,
             decoder=served,
             held_out=HeldOutSurprise.of(checkpoint.training),
+            constraints=Constraints(checkpoint.tokenizer, served.ids, settings),
         )
 
 

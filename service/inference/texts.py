@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 
 from model.decoding.rows import Scored
 from model.errors import ServiceError
+from model.sampling.transitions import AnyConstraint
 from service.engine.engine import Engine
 from service.engine.output import Grown, Output
 from service.engine.sequence import SequenceGroup
@@ -89,14 +90,21 @@ class Texts:
     prompts: what is known of each prompt.
     """
 
-    def __init__(self, model: ServedModel, engine: Engine, request: TextRequest) -> None:
+    def __init__(
+        self, model: ServedModel, engine: Engine, request: TextRequest, constraint: AnyConstraint | None = None
+    ) -> None:
         self.request = request
         self._engine = engine
         self._output = Output(len(request.prompts) * request.drawn, request.interval is not None)
         tokenizer, ids = model.tokenizer, model.decoder.ids
         drawable = _drawable(request, ids)
         self._groups = [
-            SequenceGroup(tokenizer, ids, drawable, index, output=self._output, cache=engine.cache)
+            SequenceGroup(
+                *(tokenizer, ids, drawable, index),
+                output=self._output,
+                cache=engine.cache,
+                constraint=constraint,
+            )
             for index in range(len(request.prompts))
         ]
         self.prompts = [
@@ -108,11 +116,16 @@ class Texts:
     async def prepare(cls, model: ServedModel, engine: Engine, request: TextRequest) -> "Texts":
         """The texts of a request; a large request is prepared in another thread, so that no other text waits for it.
 
-        Raises ParameterError on unknown ids and on stop strings, TokenizerError on text that is not Unicode.
+        Raises ParameterError on unknown ids, on stop strings, and on what the texts are to match where it is refused or
+        not even its shortest text fits in `max_tokens`; TokenizerError on text that is not Unicode.
         """
+        constraint = None
+        if request.constraint is not None:
+            constraint = await model.constraints.get(request.constraint)
+            constraint.check(request.max_tokens)
         if request.effort <= INSTANT:
-            return cls(model, engine, request)
-        return await asyncio.to_thread(cls, model, engine, request)
+            return cls(model, engine, request, constraint)
+        return await asyncio.to_thread(cls, model, engine, request, constraint)
 
     def submit(self) -> None:
         """Have the texts generated. Raises what `Engine.submit` does; then there is nothing to release."""

@@ -8,6 +8,7 @@ from starlette.responses import Response
 
 from model.errors import ParameterError
 from model.sampling.parameters import SamplingParameters
+from service.api.constraint_fields import constraint_of
 from service.api.promises import check_promises
 from service.api.request_fields import check_model, ignored_fields, namespace_of, random_seed
 from service.api.streaming import EventStream, begin
@@ -72,6 +73,7 @@ class Completions:
             min_tokens=body.min_tokens,
             logprobs=body.logprobs,
             prompt_logprobs=body.logprobs if body.echo else None,
+            constraint=constraint_of(body.asked),
             interval=interval / 1000 if body.stream else None,
             namespace=namespace,
             arrived=arrived,

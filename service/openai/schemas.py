@@ -38,6 +38,7 @@ from service.api.schemas import (
     sampling,
     whole_characters,
 )
+from service.openai.constrained import Constrained
 
 DEFAULT_MAX_TOKENS = 16
 MOST_LOGPROBS = 100
@@ -154,7 +155,7 @@ class StreamOptions(Nullable):
     )
 
 
-class CompletionRequest(Nullable):
+class CompletionRequest(Constrained):
     """Prompts and how to continue them. Fields this server does not know are accepted and named in a header."""
 
     model_config = ConfigDict(extra="allow", json_schema_extra=completion_schema)
@@ -317,7 +318,7 @@ class Choice(BaseModel):
     text: str = Field(description="The text; in a stream, what it grew by.")
     logprobs: Logprobs | None = Field(default=None, description="Null unless asked for.")
     finish_reason: FinishReason | None = Field(
-        description="stop: a stop string came. length: `max_tokens` characters are written. "
+        description="stop: a stop string came, or the text is complete. length: `max_tokens` characters are written. "
         "null: the text goes on in the next events."
     )
     stop_reason: str | int | None = Field(

@@ -15,7 +15,6 @@ from service.tgi.schemas import Parameters
 from service.tgi.tokens import TokenWriter, prefill_json
 
 BLOCK = 500  # tokens written as events at a time, in some milliseconds
-REASONS = {"stop": "stop_sequence", "length": "length"}
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,8 @@ class Answer:
 
 def ending_json(piece: Piece, seed: int | None) -> str:
     """Why a text ended, after how many tokens, and its seed."""
-    reason = REASONS[piece.finish_reason or "length"]
+    complete = "eos_token" if piece.stop_reason is None else "stop_sequence"
+    reason = complete if piece.finish_reason == "stop" else "length"
     return f'"finish_reason":"{reason}","generated_tokens":{piece.tokens},"seed":{ENCODE(seed)}'
 
 
@@ -79,6 +79,8 @@ class EventWriter:
                 for start in range(0, ids, BLOCK):
                     last = start + BLOCK >= ids
                     yield self._block(part(piece.logprobs, start), piece, whole if last else None)
+                if whole is not None and not ids:
+                    yield self._complete(piece, whole)
 
     def silence(self) -> bytes:
         """A comment that keeps the stream alive."""
@@ -93,16 +95,26 @@ class EventWriter:
         """Nothing, as the event of the last token has the whole text."""
         return iter(())
 
+    def _rest(self, piece: Piece, whole: str) -> str:
+        """What the last event has besides its token."""
+        details = "null"
+        if self._answer.given.details:
+            details = f'{{{ending_json(piece, self._answer.seed)},"input_length":{self._input_length}}}'
+        return f'"generated_text":{ENCODE(self._answer.before + whole)},"details":{details}'
+
+    def _complete(self, piece: Piece, whole: str) -> bytes:
+        """The last event of a text whose end is known only after its last token has been sent."""
+        token = f'{{"id":{self._answer.tokenizer.size},"text":"","logprob":0.0,"special":true}}'
+        index = self._tokens.written + 1
+        return f'data:{{"index":{index},"token":{token},"top_tokens":null,{self._rest(piece, whole)}}}\n\n'.encode()
+
     def _block(self, logprobs: Logprobs, piece: Piece, whole: str | None) -> bytes:
         """The events of some tokens; the last has the `whole` text, if given."""
         first = self._tokens.written + 1
         tokens = self._tokens.tokens(logprobs, whole)
         rests = ['"generated_text":null,"details":null'] * len(tokens)
         if whole is not None:
-            details = "null"
-            if self._answer.given.details:
-                details = f'{{{ending_json(piece, self._answer.seed)},"input_length":{self._input_length}}}'
-            rests[-1] = f'"generated_text":{ENCODE(self._answer.before + whole)},"details":{details}'
+            rests[-1] = self._rest(piece, whole)
         return "".join(
             f'data:{{"index":{index},"token":{token},"top_tokens":{top},{rest}}}\n\n'
             for index, ((token, top), rest) in enumerate(zip(tokens, rests, strict=True), first)

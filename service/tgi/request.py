@@ -2,6 +2,7 @@
 
 from model.sampling.parameters import SamplingParameters
 from model.text.tokenizer import Tokenizer
+from service.api.constraint_fields import constraint_of
 from service.api.request_fields import random_seed
 from service.engine.text_request import TextRequest
 from service.tgi.schemas import Parameters
@@ -47,6 +48,7 @@ def text_request(
         include_stop=True,
         logprobs=given.top_n_tokens if reported else None,
         prompt_logprobs=0 if given.decoder_input_details else None,
+        constraint=constraint_of({"grammar": given.grammar}),
         interval=interval,
         namespace=namespace,
         arrived=arrived,

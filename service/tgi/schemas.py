@@ -31,6 +31,12 @@ Never = Annotated[bool, only(False, UNSUPPORTED), WithJsonSchema({"const": False
 OneText = Annotated[int, only(1, NOT_STREAMED), WithJsonSchema({"const": 1})]
 NoPrefill = Annotated[bool, only(False, NOT_STREAMED), WithJsonSchema({"const": False})]
 
+GRAMMAR = {
+    "type": "object",
+    "properties": {"type": {"enum": ["regex", "json", "json_schema"]}, "value": {}},
+    "required": ["type", "value"],
+}
+
 
 class Parameters(Nullable):
     """How to continue a text."""
@@ -58,7 +64,10 @@ class Parameters(Nullable):
         le=2,
         description="Subtracted from a character's logit for every time the text has it already. 0 = none.",
     )
-    grammar: None = Field(default=None, description="Not supported: refused rather than ignored.")
+    grammar: Annotated[dict[str, Any], WithJsonSchema(GRAMMAR)] | None = Field(
+        default=None,
+        description="What the text must match: a regular expression, or compact JSON that is valid by a schema.",
+    )
     max_new_tokens: int = Field(
         default=DEFAULT_MAX_NEW_TOKENS, ge=1, le=LARGEST_MAX_TOKENS, description="Most tokens to write."
     )
@@ -172,6 +181,9 @@ class EitherRequest(GenerateRequest):
 
 
 FinishReason = Literal["length", "eos_token", "stop_sequence"]
+REASONS = (
+    "length: `max_new_tokens` were written. stop_sequence: it had one. eos_token: it is complete by its `grammar`."
+)
 
 
 class PrefillToken(BaseModel):
@@ -190,14 +202,17 @@ class Token(BaseModel):
     id: int = Field(ge=0, description="Its id.")
     text: str = Field(description="What it adds to the text: nothing while its character is not complete.")
     logprob: float = Field(description="The logarithm of its probability, before temperature and penalties.")
-    special: bool = Field(default=False, description="Always false: there are no special tokens.")
+    special: bool = Field(
+        default=False,
+        description="True of the last event of a text that is complete by its `grammar`: it has no token of its own.",
+    )
 
 
 class Sequence(BaseModel):
     """One of several texts, but not the best."""
 
     generated_text: str = Field(description="The text.")
-    finish_reason: FinishReason = Field(description="length: `max_new_tokens` were written. stop_sequence: it had one.")
+    finish_reason: FinishReason = Field(description=REASONS)
     generated_tokens: int = Field(ge=0, description="Tokens of the text.")
     seed: int | None = Field(description="The seed of the draws; null if nothing was drawn.")
     prefill: list[PrefillToken] = Field(description="The tokens of the inputs, if asked for.")
@@ -208,7 +223,7 @@ class Sequence(BaseModel):
 class Details(BaseModel):
     """How a text was written."""
 
-    finish_reason: FinishReason = Field(description="length: `max_new_tokens` were written. stop_sequence: it had one.")
+    finish_reason: FinishReason = Field(description=REASONS)
     generated_tokens: int = Field(ge=0, description="Tokens of the text.")
     seed: int | None = Field(description="The seed of the draws; null if nothing was drawn.")
     prefill: list[PrefillToken] = Field(description="The tokens of the inputs, if asked for.")
@@ -227,7 +242,7 @@ class Generated(BaseModel):
 class StreamDetails(BaseModel):
     """How a streamed text was written."""
 
-    finish_reason: FinishReason = Field(description="length: `max_new_tokens` were written. stop_sequence: it had one.")
+    finish_reason: FinishReason = Field(description=REASONS)
     generated_tokens: int = Field(ge=0, description="Tokens of the text.")
     input_length: int = Field(ge=0, description="Tokens of the inputs that were read.")
     seed: int | None = Field(description="The seed of the draws; null if nothing was drawn.")

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.constraints.compiling import Compiled
-from model.constraints.constraint import Constraint, Limits
-from model.constraints.guidance import grammar_of, matcher
+from model.constraints.compiling import stepwise as without_table
+from model.constraints.constraint import Constraint
 from model.decoding.decoder import Decoder
 from model.errors import ParameterError
 from model.sampling.parameters import SamplingParameters
@@ -36,6 +36,7 @@ DRAWS = st.sampled_from(
         {"temperature": 0.0},
         {"temperature": 1.7, "top_k": 20},
         {"top_p": 0.8, "min_p": 0.01},
+        {"typical_p": 0.7, "temperature": 1.2},
         {"frequency_penalty": 1.5, "repetition_penalty": 1.3},
         {"logit_bias": {300: 8.0, 301: -100.0}},
     ]
@@ -45,8 +46,7 @@ DATE = r"\d{4}-\d{2}-\d{2}"
 
 def stepwise(pattern: str) -> Compiled:
     """The same pattern without its table."""
-    asked = Constraint("regex", pattern, "regex")
-    return Compiled(asked, VOCABULARY, None, matcher(asked, grammar_of(asked), VOCABULARY, Limits()))
+    return without_table(Constraint("regex", pattern), VOCABULARY)
 
 
 @given(REGEXES, st.text("ab ", max_size=4), st.integers(0, 2**64 - 1), st.integers(0, 12), DRAWS)

@@ -1,0 +1,157 @@
+"""What texts must match, as the fields of any dialect ask for it: one constraint, or an error that names the field."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from model.constraints.constraint import Constraint, Kind
+from model.errors import ParameterError
+
+NOTHING: tuple[Any, ...] = (None, "", [], {})  # values of fields that ask for nothing
+LARGEST = 1 << 18  # parts and characters of a JSON value: more is far beyond any limit, and not even written out
+
+
+def constraint_of(fields: Mapping[str, Any]) -> Constraint | None:
+    """The constraint that a request's fields ask for; None if they ask for none, as empty ones do.
+
+    Raises ParameterError where two ask, or one cannot be read.
+    """
+    asked = [(name, FIELDS[name](name, value)) for name, value in fields.items() if value not in NOTHING]
+    found = [(name, constraint) for name, constraint in asked if constraint is not None]
+    if len(found) > 1:
+        (first, _), (second, _) = found[:2]
+        raise ParameterError(second, f"{second} and {first} both say what the text must match; send one of them.")
+    return found[0][1] if found else None
+
+
+def _from_text(kind: Kind) -> Callable[[str, Any], Constraint]:
+    def read(name: str, value: Any) -> Constraint:
+        if not isinstance(value, str):
+            raise ParameterError(name, f"{name} is no text; send one string.")
+        return Constraint(kind, value, name)
+
+    return read
+
+
+def _from_json(kind: Kind) -> Callable[[str, Any], Constraint]:
+    """Of a JSON value, or of a text that has one."""
+
+    def read(name: str, value: Any) -> Constraint:
+        if isinstance(value, str):
+            return Constraint(kind, value, name)
+        if _size(value) > LARGEST:
+            raise ParameterError(name, f"{name} has far too much in it; send at most some thousand parts.")
+        return Constraint.of_value(kind, value, name)
+
+    return read
+
+
+def _from_list(kind: Kind, of: type, what: str) -> Callable[[str, Any], Constraint]:
+    def read(name: str, value: Any) -> Constraint:
+        if not isinstance(value, list) or not value or not all(type(one) is of for one in value):
+            raise ParameterError(name, f"{name} is no list of {what}; send at least one.")
+        return _from_json(kind)(name, value)
+
+    return read
+
+
+def _size(value: Any) -> int:
+    """Parts and characters of a JSON value, counted until there are too many."""
+    size, waiting = 0, [value]
+    while waiting and size <= LARGEST:
+        one = waiting.pop()
+        size += 1
+        if isinstance(one, str):
+            size += len(one)
+        elif isinstance(one, list):
+            waiting += one
+        elif isinstance(one, dict):
+            waiting += one.values()
+            size += sum(map(len, one))
+    return size
+
+
+def _format(name: str, value: Any) -> Constraint | None:
+    """OpenAI's `response_format`, with what llama.cpp's server takes there besides."""
+    kind = _member(name, value, "type")
+    if kind == "text":
+        return None
+    if kind == "json_schema":
+        inner = value.get("json_schema", value)
+        return _from_json("json_schema")(f"{name}.json_schema.schema", _member(f"{name}.json_schema", inner, "schema"))
+    if kind == "json_object":
+        if "schema" in value:
+            return _from_json("json_schema")(f"{name}.schema", value["schema"])
+        return Constraint("json_object", "", name)
+    kinds = "text, json_object or json_schema"
+    raise ParameterError(f"{name}.type", f"{name}.type is {_shown(kind)}; choose {kinds}.")
+
+
+def _structured(name: str, value: Any) -> Constraint | None:
+    """vLLM's `structured_outputs`: one kind of its own."""
+    if not isinstance(value, dict):
+        raise ParameterError(name, f"{name} is no object; send one with regex, choice, json or grammar.")
+    kinds = {key: inner for key, inner in value.items() if inner is not None and key not in OPTIONS}
+    unknown = next((key for key in kinds if key not in STRUCTURED), None)
+    if unknown is not None or len(kinds) != 1:
+        what = f"has {_shown(unknown)}" if unknown is not None else f"has {len(kinds)} kinds"
+        raise ParameterError(name, f"{name} {what}; send one of {', '.join(STRUCTURED)}.")
+    (kind, inner), *_ = kinds.items()
+    return STRUCTURED[kind](f"{name}.{kind}", inner)
+
+
+def _typed(name: str, value: Any) -> Constraint:
+    """text-generation-inference's `grammar`: a type and a value."""
+    kind, inner = _member(name, value, "type"), _member(name, value, "value")
+    if kind == "regex":
+        return _from_text("regex")(f"{name}.value", inner)
+    if kind == "json":
+        return _from_json("json_schema")(f"{name}.value", inner)
+    if kind == "json_schema":
+        return _from_json("json_schema")(f"{name}.value.schema", _member(f"{name}.value", inner, "schema"))
+    raise ParameterError(f"{name}.type", f"{name}.type is {_shown(kind)}; choose regex, json or json_schema.")
+
+
+def _grammar(name: str, value: Any) -> Constraint:
+    """llama.cpp's `grammar` is a text, text-generation-inference's an object."""
+    return _typed(name, value) if isinstance(value, dict) else _from_text("grammar")(name, value)
+
+
+def _any_object(name: str, value: Any) -> Constraint | None:
+    if not isinstance(value, bool):
+        raise ParameterError(name, f"{name} is neither true nor false.")
+    return Constraint("json_object", "", name) if value else None
+
+
+def _member(name: str, value: Any, member: str) -> Any:
+    if not isinstance(value, dict) or value.get(member) is None:
+        raise ParameterError(f"{name}.{member}", f"{name} has no {member}; send an object with one.")
+    return value[member]
+
+
+def _shown(value: Any) -> str:
+    return repr(value[:40]) if isinstance(value, str) else f"a {type(value).__name__}"
+
+
+OPTIONS = {"disable_any_whitespace", "disable_additional_properties", "disable_fallback", "backend"}
+"""Of vLLM: texts are compact, and objects closed, in any case."""
+
+STRUCTURED: dict[str, Callable[[str, Any], Constraint | None]] = {
+    "regex": _from_text("regex"),
+    "choice": _from_list("choice", str, "texts"),
+    "json": _from_json("json_schema"),
+    "json_object": _any_object,
+    "grammar": _from_text("grammar"),
+}
+FIELDS: dict[str, Callable[[str, Any], Constraint | None]] = {
+    "response_format": _format,
+    "structured_outputs": _structured,
+    "guided_regex": STRUCTURED["regex"],
+    "guided_choice": STRUCTURED["choice"],
+    "guided_json": STRUCTURED["json"],
+    "guided_grammar": STRUCTURED["grammar"],
+    "json_schema": _from_json("json_schema"),
+    "grammar": _grammar,
+    "allowed_token_ids": _from_list("allowed_ids", int, "ids"),
+    "bad_words": _from_list("bad_words", str, "texts"),
+}
+"""How each field is read."""

@@ -1,0 +1,109 @@
+"""The compiling process as the server has it: started when needed, asked one thing at a time, ended if too slow."""
+
+import asyncio
+import json
+import os
+import sys
+from asyncio.subprocess import Process
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from model.constraints.constraint import Constraint, Limits
+from model.errors import ParameterError
+from model.sampling.transitions import Transitions
+from model.text.tokenizer import Tokenizer
+from service.inference.messages import LENGTH, message
+
+ROOT = Path(__file__).parents[2]  # from where the packages are imported, installed or not
+START_SECONDS = 60.0  # a machine that starts Python slower has other trouble
+PIPE = asyncio.subprocess.PIPE
+ANYTHING = b'{"kind": "choice", "source": "[]"}'  # to see that it answers
+
+
+class ConstraintProcess:
+    """Compiles constraints for one vocabulary in another process; for the event loop's thread.
+
+    ids: of the columns of the logits. seconds: that one constraint may take. memory: bytes the process may have.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, ids: list[int], limits: Limits, seconds: float, memory: int) -> None:
+        beginning = {"characters": tokenizer.characters, "ids": ids, "limits": asdict(limits), "memory": memory}
+        self._beginning = message(json.dumps(beginning).encode())
+        self._seconds = seconds
+        self._process: Process | None = None
+        self._answered = True  # whether the process has said all it has to say
+        self._turn: asyncio.Lock | None = None  # made in the loop that uses it
+
+    async def compile(self, constraint: Constraint) -> Transitions | None:
+        """The table of a constraint, or None if it has none and is to be followed step by step.
+
+        Raises ParameterError if the constraint is refused, takes too long or too much memory.
+        """
+        self._turn = self._turn or asyncio.Lock()
+        content = json.dumps(asdict(constraint)).encode()
+        async with self._turn:
+            try:
+                try:
+                    found, numbers = await self._asked(content)
+                except (EOFError, OSError):  # perhaps it ended while it had nothing to do
+                    await self.close()
+                    found, numbers = await self._asked(content)
+            except TimeoutError:
+                raise constraint.refused(f"took longer than {self._seconds:g} s; write a smaller one") from None
+            except (EOFError, OSError):
+                raise constraint.refused("takes more memory than it may; write a smaller one") from None
+            finally:
+                if not self._answered:  # an answer would come for nobody
+                    await self.close()
+        if "error" in found:
+            raise ParameterError(found["parameter"], found["error"])
+        return Transitions.from_bytes(numbers, *found["table"]) if found["table"] else None
+
+    async def close(self) -> None:
+        """End the process; the next constraint starts another."""
+        process, self._process = self._process, None
+        if process is not None and process.returncode is None:
+            process.kill()
+            await process.wait()
+
+    async def _asked(self, content: bytes) -> tuple[dict[str, Any], bytes]:
+        """The answer to a constraint, and the numbers of its table."""
+        self._answered = False
+        process = await self._started()
+        async with asyncio.timeout(self._seconds):
+            found: dict[str, Any] = json.loads(await self._ask(process, content))
+            numbers = await _receive(process) if found.get("table") else b""
+        self._answered = True
+        return found, numbers
+
+    async def _started(self) -> Process:
+        if self._process is None or self._process.returncode is not None:
+            environment = {name: value for name, value in os.environ.items() if not name.startswith("UNROLL_")}
+            self._process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "service.inference.constraint_worker"),
+                stdin=PIPE,
+                stdout=PIPE,
+                stderr=asyncio.subprocess.DEVNULL,
+                cwd=ROOT,
+                env={**environment, "OPENBLAS_NUM_THREADS": "1"},
+                limit=1 << 26,
+                start_new_session=True,  # Ctrl-C is for the server, which ends this
+            )
+            async with asyncio.timeout(START_SECONDS):
+                await self._ask(self._process, ANYTHING, self._beginning)
+        return self._process
+
+    @staticmethod
+    async def _ask(process: Process, content: bytes, before: bytes = b"") -> bytes:
+        assert process.stdin is not None
+        process.stdin.write(before + message(content))
+        await process.stdin.drain()
+        return await _receive(process)
+
+
+async def _receive(process: Process) -> bytes:
+    """The next message. Raises EOFError if the process has ended."""
+    assert process.stdout is not None
+    length = int.from_bytes(await process.stdout.readexactly(LENGTH), "big")
+    return await process.stdout.readexactly(length)

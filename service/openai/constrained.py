@@ -1,0 +1,76 @@
+"""The fields of OpenAI's dialect that say what a text must match, with those of the servers that extend it."""
+
+from typing import Annotated, Any
+
+from pydantic import Field, WithJsonSchema
+
+from service.api.constraint_fields import FIELDS
+from service.api.schemas import Nullable
+
+MOST_LISTED = 10_000  # ids, words or choices
+
+OBJECT = {"type": "object"}
+TEXT = {"type": "string"}
+TEXTS = {"type": "array", "items": TEXT, "minItems": 1, "maxItems": MOST_LISTED}
+FORMAT = {
+    "anyOf": [
+        {"type": "object", "properties": {"type": {"enum": ["text", "json_object"]}}, "required": ["type"]},
+        {
+            "type": "object",
+            "properties": {
+                "type": {"const": "json_schema"},
+                "json_schema": {"type": "object", "properties": {"schema": OBJECT}, "required": ["schema"]},
+            },
+            "required": ["type", "json_schema"],
+        },
+    ]
+}
+STRUCTURED = {
+    "type": "object",
+    "properties": {
+        "regex": TEXT,
+        "choice": TEXTS,
+        "json": {"anyOf": [OBJECT, TEXT]},
+        "json_object": {"const": True},
+        "grammar": TEXT,
+    },
+    "minProperties": 1,
+    "maxProperties": 1,
+}
+MATCHED = "The whole text matches it. Only one field may say what a text must match."
+
+
+class Constrained(Nullable):
+    """What each text must match, in the words of several servers."""
+
+    response_format: Annotated[dict[str, Any], WithJsonSchema(FORMAT)] | None = Field(
+        default=None,
+        description="text: any text. json_object: a JSON object. json_schema: compact JSON that is valid by the schema "
+        f"in `json_schema`. {MATCHED}",
+    )
+    structured_outputs: Annotated[dict[str, Any], WithJsonSchema(STRUCTURED)] | None = Field(
+        default=None, description=f"One of regex, choice, json (a schema), json_object and grammar. {MATCHED}"
+    )
+    guided_regex: str | None = Field(default=None, description=f"A regular expression. {MATCHED}")
+    guided_choice: Annotated[list[Any], WithJsonSchema(TEXTS)] | None = Field(
+        default=None, max_length=MOST_LISTED, description="Texts: the answer is one of them."
+    )
+    guided_json: Annotated[dict[str, Any] | str, WithJsonSchema({"anyOf": [OBJECT, TEXT]})] | None = Field(
+        default=None, description=f"A JSON schema, or the text of one. {MATCHED}"
+    )
+    guided_grammar: str | None = Field(default=None, description=f"A grammar in Lark or GBNF. {MATCHED}")
+    json_schema: Annotated[dict[str, Any], WithJsonSchema(OBJECT)] | None = Field(
+        default=None, description=f"A JSON schema, as llama.cpp's server takes it. {MATCHED}"
+    )
+    grammar: str | None = Field(default=None, description="The same as `guided_grammar`, as llama.cpp's server has it.")
+    allowed_token_ids: (
+        Annotated[list[int], WithJsonSchema({"type": "array", "items": {"type": "integer"}, "minItems": 1})] | None
+    ) = Field(default=None, max_length=MOST_LISTED, description="Only these ids are drawn.")
+    bad_words: Annotated[list[Any], WithJsonSchema(TEXTS)] | None = Field(
+        default=None, max_length=MOST_LISTED, description="Words that the text does not have, not as parts either."
+    )
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """Each of these fields with its value, None where it is absent."""
+        return {name: getattr(self, name) for name in FIELDS}

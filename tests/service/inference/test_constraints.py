@@ -1,0 +1,174 @@
+"""Constraints of a server: compiled once, kept within bytes, and by a process that may hang, grow or die."""
+
+import asyncio
+import json
+import os
+import signal
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from model.constraints.compiling import Compiled
+from model.constraints.constraint import Constraint, Kind
+from model.errors import ParameterError
+from service.errors import QueueFull
+from service.inference.constraints import MOST_WAITING, Constraints
+from service.settings import Settings
+from tests.model.constraints.written import CHECKPOINT, DECODER, constraint, write
+
+
+def using(work: Callable[[Constraints], Awaitable[Any]], **settings: Any) -> Any:
+    """Do something with the constraints of a server."""
+
+    async def main() -> Any:
+        constraints = Constraints(CHECKPOINT.tokenizer, DECODER.ids, Settings(**settings))
+        try:
+            return await asyncio.wait_for(work(constraints), 60)
+        finally:
+            await constraints.close()
+
+    return asyncio.run(main())
+
+
+def regex(pattern: str, name: str = "guided_regex") -> Constraint:
+    return Constraint("regex", pattern, name)
+
+
+def test_what_another_process_compiles_is_what_this_one_would() -> None:
+    async def work(constraints: Constraints) -> None:
+        asked: list[tuple[Kind, str]] = [
+            ("regex", "[a-f]{3}-\\d+"),
+            ("json_object", ""),
+            ("choice", '["a","é"]'),
+            ("bad_words", '["e"]'),
+        ]
+        for kind, source in asked:
+            found = await constraints.get(Constraint(kind, source))
+            assert isinstance(found, Compiled)
+            ours = constraint(kind, source)
+            assert write(found, seed=5) == write(ours, seed=5)
+            assert found.exact == ours.exact
+
+    using(work)
+
+
+def test_what_was_compiled_is_found_again_under_any_name() -> None:
+    async def work(constraints: Constraints) -> None:
+        first = await constraints.get(regex("a+b"))
+        assert await constraints.get(regex("a+b", "structured_outputs.regex")) is first
+        assert (constraints.compiled, constraints.hits, len(constraints)) == (1, 1, 1)
+        both = await asyncio.gather(constraints.get(regex("a+c")), constraints.get(regex("a+c")))
+        assert both[0] is both[1]
+        assert constraints.compiled == 2
+
+    using(work)
+
+
+def test_the_cache_keeps_within_its_bytes_and_forgets_the_longest_unused() -> None:
+    async def work(constraints: Constraints) -> None:
+        for number in range(40):
+            await constraints.get(regex(f"a{{{number}}}[a-z]*"))
+            await constraints.get(regex("kept"))
+            assert 0 < constraints.held <= 20_000
+        assert 2 < len(constraints) < 30
+        compiled = constraints.compiled
+        await constraints.get(regex("kept"))
+        assert constraints.compiled == compiled
+        await constraints.get(regex("a{0}[a-z]*"))
+        assert constraints.compiled == compiled + 1
+
+    using(work, constraint_cache_bytes=20_000)
+
+
+def test_a_cache_of_no_bytes_keeps_nothing() -> None:
+    async def work(constraints: Constraints) -> None:
+        assert await constraints.get(regex("ab")) is not await constraints.get(regex("ab"))
+        assert (constraints.held, len(constraints)) == (0, 0)
+
+    using(work, constraint_cache_bytes=0)
+
+
+def test_a_pattern_that_takes_too_long_is_given_up_and_others_are_not() -> None:
+    async def work(constraints: Constraints) -> None:
+        await constraints.get(regex("ab"))
+        slow = json.dumps({"enum": [f"{number:05}" for number in range(3000)]})
+        with pytest.raises(ParameterError, match=r"guided_json took longer than 0\.02 s; write a smaller one"):
+            await constraints.get(Constraint("json_schema", slow, "guided_json"))
+        await constraints.get(regex("ac"))
+
+    using(work, constraint_seconds=0.02)
+
+
+def test_a_process_that_was_killed_is_started_again() -> None:
+    async def work(constraints: Constraints) -> None:
+        await constraints.get(regex("ab"))
+        process = constraints._process._process
+        assert process is not None
+        os.kill(process.pid, signal.SIGKILL)
+        await constraints.get(regex("ac"))
+        assert constraints._process._process is not process
+        process = constraints._process._process
+
+    using(work)
+
+
+def test_a_request_that_is_cancelled_leaves_the_process_to_others() -> None:
+    async def work(constraints: Constraints) -> None:
+        task = asyncio.create_task(constraints.get(regex("ab")))
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await constraints.get(regex("ab"))
+        assert constraints.compiled == 1
+
+    using(work)
+
+
+def test_only_so_many_wait_to_be_compiled() -> None:
+    async def work(constraints: Constraints) -> None:
+        waiting = [asyncio.create_task(constraints.get(regex(f"a{{{number}}}"))) for number in range(MOST_WAITING + 5)]
+        found = await asyncio.gather(*waiting, return_exceptions=True)
+        assert [isinstance(one, QueueFull) for one in found] == [False] * MOST_WAITING + [True] * 5
+        await constraints.get(regex("ab"))
+
+    using(work)
+
+
+def test_refused_patterns_leave_nothing_behind() -> None:
+    """Memory of both processes after hundreds of patterns that nest, cycle, refer elsewhere or do not parse."""
+
+    def resident(pid: int) -> int:
+        fields = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+        return int(fields["VmRSS"].split()[0]) * 1024
+
+    def hostile(number: int) -> Constraint:
+        cycle = {"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}}
+        schemas = [
+            {**cycle, "title": str(number)},
+            {"$ref": f"http://127.0.0.1:9/{number}"},
+            {"type": "integer", "minimum": number, "maximum": -1},
+            {"allOf": [{"const": number}, {"type": "string"}]},
+        ]
+        patterns = [f"(b{number}", f"Ω{number}", f"(a|b{number}" if number % 20 else f"((a{{{number}}}){{99}}){{99}}"]
+        every = [Constraint("json_schema", json.dumps(schema), "x") for schema in schemas]
+        every += [regex(pattern) for pattern in patterns]
+        return every[number % len(every)]
+
+    async def work(constraints: Constraints) -> None:
+        sizes: list[tuple[int, int]] = []
+        for number in range(1, 281):
+            with pytest.raises(ParameterError):
+                await constraints.get(hostile(number))
+            if number in (140, 280):
+                process = constraints._process._process
+                assert process is not None
+                sizes.append((resident(os.getpid()), resident(process.pid)))
+        before, after = sizes
+        assert after[0] - before[0] < 4 << 20
+        assert after[1] < 160 << 20
+        assert len(constraints) == constraints.held == 0
+
+    using(work)
