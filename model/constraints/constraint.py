@@ -86,8 +86,8 @@ class Constraint:
         return value
 
     def refused(self, reason: str) -> ParameterError:
-        """An error that names the field, for the caller to raise."""
-        return ParameterError(self.name, f"{self.name} {reason}.")
+        """An error for the caller to raise: it is about the field, and its sentence names the part of it."""
+        return ParameterError(self.name.partition(".")[0], f"{self.name} {reason}.")
 
 
 def depth(pattern: str) -> int:

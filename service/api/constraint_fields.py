@@ -10,23 +10,29 @@ NOTHING: tuple[Any, ...] = (None, "", [], {})  # values of fields that ask for n
 LARGEST = 1 << 18  # parts and characters of a JSON value: more is far beyond any limit, and not even written out
 
 
-def constraint_of(fields: Mapping[str, Any]) -> Constraint | None:
+def constraint_of(fields: Mapping[str, Any], within: str = "") -> Constraint | None:
     """The constraint that a request's fields ask for; None if they ask for none, as empty ones do.
 
+    within: what stands before the names in the request, such as "parameters.".
     Raises ParameterError where two ask, or one cannot be read.
     """
-    asked = [(name, FIELDS[name](name, value)) for name, value in fields.items() if value not in NOTHING]
+    asked = [(name, FIELDS[name](within + name, value)) for name, value in fields.items() if value not in NOTHING]
     found = [(name, constraint) for name, constraint in asked if constraint is not None]
     if len(found) > 1:
         (first, _), (second, _) = found[:2]
-        raise ParameterError(second, f"{second} and {first} both say what the text must match; send one of them.")
+        raise _error(second, f"{second} and {first} both say what the text must match; send one of them.")
     return found[0][1] if found else None
+
+
+def _error(name: str, message: str) -> ParameterError:
+    """An error about a field, whose sentence names the part of it."""
+    return ParameterError(name.partition(".")[0], message)
 
 
 def _from_text(kind: Kind) -> Callable[[str, Any], Constraint]:
     def read(name: str, value: Any) -> Constraint:
         if not isinstance(value, str):
-            raise ParameterError(name, f"{name} is no text; send one string.")
+            raise _error(name, f"{name} is no text; send one string.")
         return Constraint(kind, value, name)
 
     return read
@@ -39,7 +45,7 @@ def _from_json(kind: Kind) -> Callable[[str, Any], Constraint]:
         if isinstance(value, str):
             return Constraint(kind, value, name)
         if _size(value) > LARGEST:
-            raise ParameterError(name, f"{name} has far too much in it; send at most some thousand parts.")
+            raise _error(name, f"{name} has far too much in it; send at most some thousand parts.")
         return Constraint.of_value(kind, value, name)
 
     return read
@@ -48,7 +54,7 @@ def _from_json(kind: Kind) -> Callable[[str, Any], Constraint]:
 def _from_list(kind: Kind, of: type, what: str) -> Callable[[str, Any], Constraint]:
     def read(name: str, value: Any) -> Constraint:
         if not isinstance(value, list) or not value or not all(type(one) is of for one in value):
-            raise ParameterError(name, f"{name} is no list of {what}; send at least one.")
+            raise _error(name, f"{name} is no list of {what}; send at least one.")
         return _from_json(kind)(name, value)
 
     return read
@@ -83,18 +89,18 @@ def _format(name: str, value: Any) -> Constraint | None:
             return _from_json("json_schema")(f"{name}.schema", value["schema"])
         return Constraint("json_object", "", name)
     kinds = "text, json_object or json_schema"
-    raise ParameterError(f"{name}.type", f"{name}.type is {_shown(kind)}; choose {kinds}.")
+    raise _error(name, f"{name}.type is {_shown(kind)}; choose {kinds}.")
 
 
 def _structured(name: str, value: Any) -> Constraint | None:
     """vLLM's `structured_outputs`: one kind of its own."""
     if not isinstance(value, dict):
-        raise ParameterError(name, f"{name} is no object; send one with regex, choice, json or grammar.")
+        raise _error(name, f"{name} is no object; send one with regex, choice, json or grammar.")
     kinds = {key: inner for key, inner in value.items() if inner is not None and key not in OPTIONS}
     unknown = next((key for key in kinds if key not in STRUCTURED), None)
     if unknown is not None or len(kinds) != 1:
         what = f"has {_shown(unknown)}" if unknown is not None else f"has {len(kinds)} kinds"
-        raise ParameterError(name, f"{name} {what}; send one of {', '.join(STRUCTURED)}.")
+        raise _error(name, f"{name} {what}; send one of {', '.join(STRUCTURED)}.")
     (kind, inner), *_ = kinds.items()
     return STRUCTURED[kind](f"{name}.{kind}", inner)
 
@@ -108,7 +114,7 @@ def _typed(name: str, value: Any) -> Constraint:
         return _from_json("json_schema")(f"{name}.value", inner)
     if kind == "json_schema":
         return _from_json("json_schema")(f"{name}.value.schema", _member(f"{name}.value", inner, "schema"))
-    raise ParameterError(f"{name}.type", f"{name}.type is {_shown(kind)}; choose regex, json or json_schema.")
+    raise _error(name, f"{name}.type is {_shown(kind)}; choose regex, json or json_schema.")
 
 
 def _grammar(name: str, value: Any) -> Constraint:
@@ -118,13 +124,13 @@ def _grammar(name: str, value: Any) -> Constraint:
 
 def _any_object(name: str, value: Any) -> Constraint | None:
     if not isinstance(value, bool):
-        raise ParameterError(name, f"{name} is neither true nor false.")
+        raise _error(name, f"{name} is neither true nor false.")
     return Constraint("json_object", "", name) if value else None
 
 
 def _member(name: str, value: Any, member: str) -> Any:
     if not isinstance(value, dict) or value.get(member) is None:
-        raise ParameterError(f"{name}.{member}", f"{name} has no {member}; send an object with one.")
+        raise _error(name, f"{name} has no {member}; send an object with one.")
     return value[member]
 
 

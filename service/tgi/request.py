@@ -48,7 +48,7 @@ def text_request(
         include_stop=True,
         logprobs=given.top_n_tokens if reported else None,
         prompt_logprobs=0 if given.decoder_input_details else None,
-        constraint=constraint_of({"grammar": given.grammar}),
+        constraint=constraint_of({"grammar": given.grammar}, "parameters."),
         interval=interval,
         namespace=namespace,
         arrived=arrived,

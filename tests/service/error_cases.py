@@ -91,6 +91,19 @@ WRONG: dict[str, list[Any]] = {
     "best_of": [*NO_NUMBER, 1.5, 0, 17],
     "include_stop_str_in_output": [1, "true", [], 0.0],
     "ignore_eos": [1, "true", [], 0.0],
+    "response_format": [
+        *(1, True, "json", [], {"type": "xml"}, {"kind": 1}, {"type": 1}, {"type": "json_schema"}),
+        *({"type": "json_schema", "json_schema": {"schema": 1}}, {"type": "json_object"}),
+    ],
+    "structured_outputs": [1, "a", [], {"regex": "a", "choice": ["a"]}, {"regex": 1}, {"lark": "a"}, {"choice": []}],
+    "guided_regex": [1, True, [], {}, "(", "a" * 9000, "\ud800", "(" * 40 + ")" * 40, "((a{99}){99}){99}"],
+    "guided_choice": [1, "a", {}, [1], [""], ["a", None], ["\ud800"], ["Ω"], ["a"] * 10_001],
+    "guided_json": [1, True, [], "{", "[]", {"type": 1}, {"const": "\ud800"}, {"const": MARK}, {"$ref": "http://a/b"}],
+    "guided_grammar": [1, [], {}, "start: b", 'start: "\ud800"', "root ::= ("],
+    "json_schema": [1, "{}", [], {"type": "a"}, {"enum": []}],
+    "grammar": [1, [], {}, "root ::= none"],
+    "allowed_token_ids": [1, "a", {}, [1.5], ["a"], [True], [5], [-1], [10**30]],
+    "bad_words": [1, "a", {}, [1], [""], ["\ud800"]],
     "request_id": [1, True, [], {}, "", "a b", "a\n", "é", "a" * 129, "\x00", "\ud800", MARK * 400],
 }
 TOGETHER: list[tuple[str, dict[str, Any]]] = [

@@ -130,20 +130,20 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"guided_regex": "a", "guided_choice": ["b"]}, "guided_choice", "guided_choice and guided_regex both say"),
     ({"response_format": FORMAT, "grammar": NESTED}, "grammar", "grammar and response_format both say"),
     ({"guided_regex": DATE, "max_tokens": 9}, "max_tokens", "the shortest text that matches has 10"),
-    ({"structured_outputs": {"choice": []}}, "structured_outputs.choice", "is no list of texts"),
+    ({"structured_outputs": {"choice": []}}, "structured_outputs", "structured_outputs.choice is no list of texts"),
     ({"guided_choice": ["a", 5]}, "guided_choice", "is no list of texts"),
     ({"guided_json": "{"}, "guided_json", "is no JSON at character 1"),
     ({"guided_json": {"type": "nothing"}}, "guided_json", "Invalid type: nothing"),
     ({"guided_json": {"a": [0] * 190_000, "b": "x" * 90_000}}, "guided_json", "far too much"),
     ({"guided_json": {"$ref": "https://127.0.0.1/schema"}}, "guided_json", "cannot be"),
     ({"guided_grammar": 'start: "a" none'}, "guided_grammar", "line 1, column 8"),
-    ({"response_format": {"type": "xml"}}, "response_format.type", "choose text, json_object or json_schema"),
-    ({"response_format": {"kind": "text"}}, "response_format.type", "has no type"),
-    ({"response_format": {"type": "json_schema"}}, "response_format.json_schema.schema", "has no schema"),
+    ({"response_format": {"type": "xml"}}, "response_format", "choose text, json_object or json_schema"),
+    ({"response_format": {"kind": "text"}}, "response_format", "has no type"),
+    ({"response_format": {"type": "json_schema"}}, "response_format", "has no schema"),
     ({"structured_outputs": {"backend": "auto"}}, "structured_outputs", "has 0 kinds; send one of regex"),
     ({"structured_outputs": {"regex": "a", "choice": ["a"]}}, "structured_outputs", "has 2 kinds"),
     ({"structured_outputs": {"structural_tag": "a"}}, "structured_outputs", "has 'structural_tag'"),
-    ({"structured_outputs": {"regex": 5}}, "structured_outputs.regex", "is no text"),
+    ({"structured_outputs": {"regex": 5}}, "structured_outputs", "structured_outputs.regex is no text"),
     ({"allowed_token_ids": [5]}, "allowed_token_ids", "has no id that this model draws"),
     ({"bad_words": [""]}, "bad_words", "is no list of texts"),
 ]
@@ -164,7 +164,7 @@ def test_a_grammar_of_an_unknown_type_is_refused_in_its_dialect(server: Running)
     parameters = {"grammar": {"type": "xml", "value": "a"}}
     response = server.client.post("/generate", json={"inputs": "a", "parameters": parameters})
     assert response.status_code == 422
-    assert response.json()["error"] == "grammar.type is 'xml'; choose regex, json or json_schema."
+    assert response.json()["error"] == "parameters.grammar.type is 'xml'; choose regex, json or json_schema."
 
 
 def test_a_text_is_the_same_alone_in_a_crowd_and_from_the_terminal(server: Running) -> None:
