@@ -1,66 +1,30 @@
 """The verb `serve`: a flag and an environment variable for every setting; the flag wins."""
 
-import inspect
-from collections.abc import Callable
-from dataclasses import fields
-from typing import Annotated, Any, get_type_hints
+from dataclasses import dataclass, fields
+from typing import Any
 
 import typer
 
-from service.environment import check_environment, port_number
-from service.settings import Settings, flag_of, variable_of
+from model.commands.from_options import command_of
+from model.options import about, option
+from service.environment import check_environment
+from service.settings import ENVIRONMENT, Settings, variable_of
 
 
-def with_settings(verb: Callable[..., None]) -> Callable[..., None]:
-    """The verb with a parameter for each setting, for typer to read; the verb gets them as `settings`."""
-    types = get_type_hints(Settings)
-    parameters = [
-        inspect.Parameter(
-            one.name,
-            inspect.Parameter.KEYWORD_ONLY,
-            default=one.default,
-            annotation=Annotated[types[one.name], _option(one.name, one.default, one.metadata)],
-        )
-        for one in fields(Settings)
-    ]
-    own = [one for one in inspect.signature(verb).parameters.values() if one.name != "settings"]
-    names = {one.name for one in parameters}
+@dataclass(frozen=True, kw_only=True)
+class ServeOptions:
+    """Every option of `unroll serve`: the settings, and whether to show them only."""
 
-    def called(**given: Any) -> None:
-        check_environment()
-        settings = Settings(**{name: given.pop(name) for name in names})
-        verb(settings=settings, **given)
-
-    called.__doc__ = verb.__doc__
-    called.__signature__ = inspect.Signature([*own, *parameters])  # type: ignore[attr-defined]
-    called.__annotations__ = {one.name: one.annotation for one in [*own, *parameters]}
-    return called
+    settings: Settings
+    print_config: bool = option(
+        False,
+        "Show the settings in effect and where each comes from, and end.",
+        flag="--print-config",
+        typer={"envvar": None},
+    )
 
 
-def _option(name: str, default: Any, about: Any) -> Any:
-    """A flag and its environment variable; the checkpoint is an argument."""
-    described: dict[str, Any] = {"envvar": variable_of(name), "help": about["description"].replace("[", "\\[")}
-    if name == "checkpoint":
-        return typer.Argument(show_default="the Shakespeare model that comes with Unroll", **described)
-    if name == "port":
-        described["parser"] = port_number
-        described["metavar"] = "INTEGER"
-    if about["secret"]:
-        described["show_default"] = False
-    flag = flag_of(name)
-    both = f"{flag}/--no-{flag[2:]}" if isinstance(default, bool) else flag
-    return typer.Option(both, rich_help_panel=about["panel"], **described)
-
-
-@with_settings
-def serve(
-    *,
-    context: typer.Context,
-    settings: Settings,
-    print_config: Annotated[
-        bool, typer.Option("--print-config", help="Show the settings in effect and where each comes from, and end.")
-    ] = False,
-) -> None:
+def _serve(context: typer.Context, options: ServeOptions) -> None:
     """Serve a model over HTTP, in the dialect of OpenAI's completions.
 
     Every flag can be given as an environment variable instead; the flag wins.
@@ -73,12 +37,16 @@ def serve(
 
       UNROLL_PORT=9000 unroll serve runs/book/best
     """
-    if print_config:
-        _print(settings, context)
+    check_environment()
+    if options.print_config:
+        _print(options.settings, context)
         return
     from service.server import run
 
-    run(settings, _announce)
+    run(options.settings, _announce)
+
+
+serve = command_of(ServeOptions, _serve, ENVIRONMENT)
 
 
 SOURCES = {"COMMANDLINE": "flag", "ENVIRONMENT": "environment"}  # by the names that typer has
@@ -89,7 +57,7 @@ def _print(settings: Settings, context: typer.Context) -> None:
     lines = []
     for one in fields(settings):
         value = getattr(settings, one.name)
-        shown = "" if value is None else "***" if one.metadata["secret"] else str(value)
+        shown = "" if value is None else "***" if about(one).secret else str(value)
         source = context.get_parameter_source(one.name)
         lines.append((f"{variable_of(one.name)}={shown}", SOURCES.get(getattr(source, "name", ""), "default")))
     width = max(len(line) for line, _ in lines)

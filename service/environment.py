@@ -11,7 +11,6 @@ from service.settings import ENVIRONMENT, Settings, variable_of
 
 # Kubernetes sets variables of these names in every container, if a service is called `unroll`.
 KUBERNETES = re.compile(ENVIRONMENT + r"(SERVICE_(HOST|PORT\w*)|PORT_\d+_(TCP|UDP|SCTP)\w*)")
-KUBERNETES_PORT = re.compile(r"(tcp|udp|sctp)://.*")
 
 
 def check_environment(environment: Mapping[str, str] = os.environ) -> None:
@@ -24,8 +23,3 @@ def check_environment(environment: Mapping[str, str] = os.environ) -> None:
                 f"The environment has {name}, which is no setting; perhaps {nearest} is meant, or unset it. "
                 "`unroll serve --help` lists them all."
             )
-
-
-def port_number(text: str) -> int:
-    """The port as a number; the default for a URL, which Kubernetes puts there if a service is called `unroll`."""
-    return Settings.port if KUBERNETES_PORT.fullmatch(str(text)) else int(text)

@@ -1,10 +1,13 @@
 """Every setting of the server, in one value that is made at the start and passed down."""
 
 import ipaddress
-from dataclasses import dataclass, field, fields
+import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from model import options
+from model.options import Option, about, number, option, options_of
 from model.terminal import in_a_line
 from service.errors import SettingsError
 
@@ -25,23 +28,31 @@ MODEL, ACCESS, LIMITS, CONNECTIONS, LOGS = "Model", "Access", "Limits", "Connect
 THIS_MACHINE = ("localhost", "127.0.0.1", "::1")  # names by which a browser on this machine may call the server
 
 
+# Kubernetes sets variables of these names in every container, if a service is called `unroll`.
+KUBERNETES_PORT = re.compile(r"(tcp|udp|sctp)://.*")
+PORT = 8000
+
+
 def setting(
     default: Any,
-    description: str,
+    help_: str,
     panel: str | None = None,
     *,
     least: float | None = None,
     most: float | None = None,
-    choices: tuple[str, ...] = (),
-    secret: bool = False,
+    **about: Any,
 ) -> Any:
-    """A field of Settings, with what its flag, its environment variable and its help text need.
+    """A field of Settings, said once for its flag, its environment variable and its help; see `model.options.Option`.
 
     least, most: range of a number; the upper ends lie far above what one machine serves, and only catch mistakes.
-    secret: the value is never shown.
     """
-    metadata = {"description": description, "panel": panel, "range": (least, most), "choices": choices}
-    return field(default=default, metadata={**metadata, "secret": secret})
+    allowed = None if least is None or most is None else number(least, most)
+    return option(default, help_, panel, range=allowed, **about)
+
+
+def port_number(text: str) -> int:
+    """The port as a number; the default for a URL, which Kubernetes puts there if a service is called `unroll`."""
+    return PORT if KUBERNETES_PORT.fullmatch(str(text)) else int(text)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,9 +62,22 @@ class Settings:
     Raises SettingsError on a value out of range.
     """
 
-    checkpoint: Path | None = setting(None, "Folder of the model to serve.")
+    checkpoint: Path | None = setting(
+        None,
+        "Folder of the model to serve.",
+        argument=True,
+        shown="the Shakespeare model that comes with Unroll",
+        variable="MODEL",
+    )
     host: str = setting("127.0.0.1", "Address to listen on; any but a loopback address is open to the network.")
-    port: int = setting(8000, "TCP port; 0 takes a free one.", least=0, most=65_535)
+    port: int = setting(
+        PORT,
+        "TCP port; 0 takes a free one.",
+        least=0,
+        most=65_535,
+        metavar="INTEGER",
+        typer={"parser": port_number},
+    )
     grace_seconds: float = setting(
         30.0, "Seconds that running texts have to end after the signal to stop.", least=0, most=86_400
     )
@@ -225,21 +249,21 @@ class Settings:
     log_prompts: bool = setting(False, "Also log prompts.", LOGS)
 
     def __post_init__(self) -> None:
-        for setting_ in fields(self):
-            self._check(setting_.name, setting_.metadata)
+        for one in options_of(Settings):
+            self._check(one.name, about(one))
         if self.name is not None and not 0 < len(self.name) <= 200:
             raise self._out_of_range("name", "1 to 200 characters")
         if self.tls_key is not None and self.tls_certificate is None:
             raise SettingsError("There is a tls_key and no certificate; name it with --tls-certificate.")
 
-    def _check(self, name: str, about: Any) -> None:
-        value, (least, most) = getattr(self, name), about["range"]
+    def _check(self, name: str, said: Option) -> None:
+        value = getattr(self, name)
         if value is None:
             return
-        if least is not None and not least <= value <= most:  # also refuses NaN
-            raise self._out_of_range(name, f"a number from {least:,} to {most:,}")
-        if about["choices"] and value not in about["choices"]:
-            raise self._out_of_range(name, "one of " + ", ".join(about["choices"]))
+        if said.range is not None and not said.range.least <= value <= said.range.most:  # also refuses NaN
+            raise self._out_of_range(name, said.range.words)
+        if said.choices and value not in said.choices:
+            raise self._out_of_range(name, "one of " + ", ".join(said.choices))
 
     def _out_of_range(self, name: str, wanted: str) -> SettingsError:
         flag, variable = flag_of(name), variable_of(name)
@@ -268,12 +292,12 @@ class Settings:
 
 def flag_of(name: str) -> str:
     """The flag of a setting; the checkpoint is an argument."""
-    return "CHECKPOINT" if name == "checkpoint" else "--" + name.replace("_", "-")
+    return options.flag_of(OPTIONS[name])
 
 
 def variable_of(name: str) -> str:
     """The environment variable of a setting."""
-    return ENVIRONMENT + ("MODEL" if name == "checkpoint" else name.upper())
+    return ENVIRONMENT + about(OPTIONS[name]).variable_of(name)
 
 
 def listed(names: str) -> tuple[str, ...]:
@@ -289,7 +313,7 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-RANGES: dict[str, tuple[float, float]] = {
-    one.name: one.metadata["range"] for one in fields(Settings) if one.metadata["range"][0] is not None
-}
+OPTIONS = {one.name: one for one in options_of(Settings)}
+
+RANGES = {name: (said.least, said.most) for name, one in OPTIONS.items() if (said := about(one).range) is not None}
 """Least and most of each number."""

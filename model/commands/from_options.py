@@ -46,13 +46,14 @@ def make(kind: type[Options], given: dict[str, Any]) -> Options:
 def typer_option(one: Field[Any], variables: str | None = None) -> Any:
     """An option as typer takes it; an option of another verb that means the same may take it, too."""
     said = about(one)
-    shown: dict[str, Any] = {"help": said.help.replace("[", "\\["), "metavar": said.metavar, **said.typer}
+    shown: dict[str, Any] = {"help": said.help.replace("[", "\\["), "metavar": said.metavar}
     if variables is not None:
         shown["envvar"] = variables + said.variable_of(one.name)
     if said.secret:
         shown["show_default"] = False
     if said.shown is not None:
         shown["show_default"] = said.shown
+    shown.update(said.typer)
     if said.argument:
         return typer.Argument(**shown)
     return typer.Option(*([said.flag] if said.flag else []), rich_help_panel=said.panel, **shown)

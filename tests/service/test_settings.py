@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from service.environment import check_environment, port_number
+from model.options import about
+from service.environment import check_environment
 from service.errors import SettingsError
 from service.server import listen
-from service.settings import RANGES, Settings, is_loopback, variable_of
+from service.settings import RANGES, Settings, is_loopback, port_number, variable_of
 from tests.service.serving import program
 
 
@@ -148,4 +149,4 @@ def test_what_is_shown_can_be_given_back() -> None:
 
 
 def test_every_setting_is_documented() -> None:
-    assert all(field.metadata["description"].endswith((".", "]")) for field in fields(Settings))
+    assert all(about(field).help.endswith((".", "]")) for field in fields(Settings))
