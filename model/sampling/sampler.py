@@ -5,6 +5,7 @@ drawn beside it; all arithmetic runs along a row, so neither do its probabilitie
 """
 
 from collections.abc import Sequence
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,16 @@ from model.arithmetic import BLOCK, Array, block_sums, exp, total
 from model.sampling.parameters import GREEDY_BELOW, SamplingParameters
 from model.sampling.random_numbers import uniform
 from model.sampling.transitions import Walk
+
+
+def bias_of(parameters: SamplingParameters, ids: NDArray[np.int64]) -> NDArray[np.float32]:
+    """What is added to each column of the logits (S,), for all texts of a request; ids: the id of each column."""
+    bias = np.zeros(len(ids) if parameters.penalises else 0, np.float32)
+    if parameters.logit_bias:
+        tokens = np.fromiter(parameters.logit_bias, np.int64, len(parameters.logit_bias))
+        _, columns, chosen = np.intersect1d(ids, tokens, assume_unique=True, return_indices=True)
+        bias[columns] = np.fromiter(parameters.logit_bias.values(), np.float64, len(tokens))[chosen]
+    return bias
 
 
 class RowSampling:
@@ -27,20 +38,29 @@ class RowSampling:
         choice: int = 0,
         logprobs: int | None = None,
         walk: Walk | None = None,
+        *,
+        bias: NDArray[np.float32] | None = None,
     ) -> None:
         """ids: the id of each column of the logits (S,); prompt: the prompt's ids (n,), which only the
         repetition penalty looks at; choice: which of several texts of one request this is; logprobs: how many of
         the likeliest ids are reported beside the log-probability of the drawn one, None for neither;
-        walk: the row's way through what its text must match, None for any text."""
+        walk: the row's way through what its text must match, None for any text; bias: as `bias_of` has it, made here
+        if not given."""
         self.parameters = parameters
         self.choice = choice
         self.walk = walk
         self.logprobs = None if logprobs is None else min(logprobs, len(ids))
         self.drawn = np.zeros(len(ids) if parameters.penalises else 0, np.int32)
         self.in_prompt = np.isin(ids, prompt) if parameters.penalises else np.zeros(0, bool)
-        self.bias = np.zeros(len(self.drawn), np.float32)
-        for token, bias in parameters.logit_bias.items():
-            self.bias[ids == token] = bias
+        self.bias = bias_of(parameters, ids) if bias is None else bias
+
+    def of_choice(self, choice: int, walk: Walk | None = None) -> "RowSampling":
+        """The same for another text of the prompt, which has drawn nothing and has a walk of its own; what does not
+        change is shared."""
+        other = copy(self)
+        other.choice, other.walk = choice, walk
+        other.drawn = np.zeros_like(self.drawn)
+        return other
 
     def penalise(self, logits: Array) -> Array:
         """Logits (S,) of this row after its bias and its penalties."""

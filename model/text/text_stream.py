@@ -1,14 +1,12 @@
 """Ids in, text out, in pieces of any size: whole characters only, and never a piece of a stop string."""
 
 import codecs
-import re
 from bisect import bisect_left
 from collections.abc import Sequence
 from itertools import accumulate
 from typing import Literal, cast
 
-from model.errors import ParameterError
-from model.text.stop_strings import LARGEST_STOP, StopMatcher, _first_characters
+from model.text.stop_strings import StopStrings
 from model.text.tokenizer import Tokenizer
 from model.text.utf8_ids import BYTES
 
@@ -20,7 +18,7 @@ class TextStream:
     Pieces joined in any grouping of the ids give the same text. Bytes that are not UTF-8 become U+FFFD; a character
     cut off by the end is left out.
 
-    stop: strings that end the text. `stopped` names the one that did.
+    stop: strings that end the text, as StopStrings where several texts share them. `stopped` names the one that did.
     include_stop: the stop string that ends the text is part of it, its end; otherwise it is left out.
     min_tokens: the first ids, this many, are shown as they are; stop strings are looked for after them.
     taken: ids consumed so far, up to and with the one that completed a stop string.
@@ -28,14 +26,16 @@ class TextStream:
     """
 
     def __init__(
-        self, tokenizer: Tokenizer, stop: Sequence[str] = (), include_stop: bool = False, min_tokens: int = 0
+        self,
+        tokenizer: Tokenizer,
+        stop: Sequence[str] | StopStrings = (),
+        include_stop: bool = False,
+        min_tokens: int = 0,
     ) -> None:
-        for text in stop:
-            if not 0 < len(text) <= LARGEST_STOP:
-                raise ParameterError("stop", f"A stop string has {len(text):,} characters; use 1 to {LARGEST_STOP:,}.")
+        strings = stop if isinstance(stop, StopStrings) else StopStrings(stop)
         self._pieces = tokenizer.pieces
-        self._matchers = [StopMatcher(text) for text in stop]
-        self._beginning = re.compile("|".join(re.escape(first) for first in _first_characters(stop)))
+        self._matchers = strings.matchers()
+        self._beginning = strings.beginning
         self._bytes = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self._in_character = False
         self._held = ""

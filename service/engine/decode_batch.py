@@ -56,7 +56,7 @@ class DecodeBatch:
 
     def begin(self, row: Sequence) -> None:
         """Take in a row that has drawn nothing."""
-        slot, request, stop_starts = row.slot, row.group.request, row.group.stop_starts
+        slot, request, stop_starts = row.slot, row.group.request, row.group.tables.stop_starts
         self._by_slot[slot] = row
         self._filled[slot] = self._counts[slot] = self._ended[slot] = 0
         self._limits[slot] = request.max_tokens
@@ -152,7 +152,7 @@ class DecodeBatch:
         self._at = self.slots.astype(np.intp)
         left = self._limits[self._at] - self._counts[self._at]
         self.largest_left = int(left.max()) if len(left) else 0
-        self._watched = np.flatnonzero([row.group.stop_starts is not None for row in self.rows])
+        self._watched = np.flatnonzero([row.group.tables.stop_starts is not None for row in self.rows])
         self._watched_slots = self._at[self._watched]
         self._reporting = [(at, row) for at, row in enumerate(self.rows) if row.sampling.logprobs is not None]
 

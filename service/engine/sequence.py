@@ -5,10 +5,10 @@ from bisect import bisect_right
 import numpy as np
 from numpy.typing import NDArray
 
-from model.sampling.sampler import RowSampling
+from model.sampling.sampler import RowSampling, bias_of
 from model.sampling.transitions import AnyConstraint
 from model.text.prompt import Prompt
-from model.text.stop_strings import stop_starts
+from model.text.stop_strings import StopStrings
 from model.text.text_stream import TextStream
 from model.text.tokenizer import Tokenizer
 from service.engine.output import Logprobs, Output, Piece
@@ -21,21 +21,55 @@ from service.engine.text_request import TextRequest
 class Sequence(Row):
     """One text being generated: a row of the running batch while it has a slot.
 
-    group: the texts of its prompt; choice: which of them this is.
+    group: the texts of its prompt; choice: which of them this is. sampling, stream: how its ids are drawn and become
+    text; made once it has a slot.
     pending: text that is not handed over yet. emitted: ids that were handed over; logprobs: of the ids after those.
     """
 
     __slots__ = ("choice", "emitted", "group", "logprobs", "pending", "sampling", "stream")
 
-    def __init__(self, group: "SequenceGroup", choice: int, sampling: RowSampling, stream: TextStream) -> None:
+    sampling: RowSampling
+    stream: TextStream
+    pending: list[str]
+    logprobs: list[Logprobs]
+
+    def __init__(self, group: "SequenceGroup", choice: int) -> None:
         super().__init__()
         self.group = group
         self.choice = choice
-        self.sampling = sampling
-        self.stream = stream
-        self.pending: list[str] = []
-        self.logprobs: list[Logprobs] = []
         self.emitted = 0
+
+    def begin(self) -> None:
+        """Make what drawing needs."""
+        group = self.group
+        constraint = group.tables.constraint
+        walk = None if constraint is None else constraint.walk(group.request.max_tokens)
+        self.sampling = group.sampling.of_choice(self.choice, walk)
+        self.stream = TextStream(
+            group.tokenizer, group.tables.stops, group.request.include_stop, group.request.min_tokens
+        )
+        self.pending, self.logprobs = [], []
+
+
+class Tables:
+    """What all texts of a request share, made once.
+
+    stops: its stop strings. stop_starts: which ids may begin one (V,); None without any. bias: as `bias_of` has it.
+    constraint: what each text must match, compiled from `request.constraint`.
+    Raises ParameterError on a stop string that is empty or too long.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        ids: NDArray[np.int64],
+        request: TextRequest,
+        constraint: AnyConstraint | None = None,
+    ) -> None:
+        self.constraint = constraint
+        self.stops = StopStrings(request.stop)
+        self.stop_starts = self.stops.starts(tokenizer) if request.stop else None
+        self.bias = bias_of(request.parameters, ids)
 
 
 class SequenceGroup:
@@ -46,7 +80,7 @@ class SequenceGroup:
         come from the cache, and `request.on_scores` gets no scores of those then.
     output: takes the texts of all prompts of the request; None makes one, for a request of one prompt.
     cache: where the state after the prompt may be found; None for nowhere.
-    constraint: what each text must match, compiled from `request.constraint`.
+    tables: what the request's texts share; None makes them, for a request of one prompt that is free.
     Raises ParameterError on an id outside the vocabulary, and on a stop string that is empty or too long.
 
     prompt: the ids read before the first draw (p,), p ≥ 1. read: how many of them have been read; the first draw
@@ -64,29 +98,22 @@ class SequenceGroup:
         *,
         output: Output | None = None,
         cache: PrefixCache | None = None,
-        constraint: AnyConstraint | None = None,
+        tables: Tables | None = None,
     ) -> None:
         encoded = Prompt(tokenizer, ids, request.prompts[index])
         self.request = request
         self.index = index
         self.prompt: NDArray[np.int32] = np.asarray(encoded.ids, np.int32)
         self.prompt_tokens, self.unseen = encoded.tokens, encoded.unseen
-        self.stop_starts = stop_starts(tokenizer, request.stop) if request.stop else None
+        self.tokenizer = tokenizer
+        self.tables = tables or Tables(tokenizer, ids, request)
+        self.sampling = RowSampling(
+            request.parameters, ids, self.prompt, 0, request.drawn_logprobs, bias=self.tables.bias
+        )
         self.output = output or Output(request.drawn, request.interval is not None)
         self.submitted = request.arrived
         self.unfinished = request.drawn
-        self.sequences = [
-            Sequence(
-                self,
-                choice,
-                RowSampling(
-                    *(request.parameters, ids, self.prompt, choice, request.drawn_logprobs),
-                    walk=None if constraint is None else constraint.walk(request.max_tokens),
-                ),
-                TextStream(tokenizer, request.stop, request.include_stop, request.min_tokens),
-            )
-            for choice in range(request.drawn)
-        ]
+        self.sequences = [Sequence(self, choice) for choice in range(request.drawn)]
         self.scoring: PromptScores | None = None
         self.prefixes: Prefixes | None = None
         scored = request.scored

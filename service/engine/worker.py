@@ -197,6 +197,7 @@ class Worker:
             self._cache.store(group.prefixes, group.read, state)
 
     def _begin(self, row: Sequence) -> None:
+        row.begin()
         self._rows.set(row.slot, row.sampling, int(row.group.prompt[-1]))
         self._decoding.begin(row)
         self._begun.append(row.group.request.arrived)

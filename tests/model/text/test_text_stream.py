@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from model.errors import ParameterError
-from model.text.stop_strings import LARGEST_STOP, stop_starts
+from model.text.stop_strings import LARGEST_STOP, StopStrings
 from model.text.text_stream import TextStream
 from model.text.tokenizer import Tokenizer
 from model.text.utf8_ids import BYTES
@@ -114,7 +114,7 @@ def test_a_stream_is_holding_when_less_is_shown_than_was_spelt(ids: list[int], s
 def test_nothing_that_starts_no_stop_string_ever_needs_to_be_looked_at(
     ids: list[int], stops: list[str], cuts: list[int]
 ) -> None:
-    starts, stream, at = stop_starts(TOKENIZER, stops), TextStream(TOKENIZER, stops), 0
+    starts, stream, at = StopStrings(stops).starts(TOKENIZER), TextStream(TOKENIZER, stops), 0
     for size in cuts:
         group = ids[at : at + size]
         at += size
@@ -143,10 +143,10 @@ def test_a_stop_string_may_stay_and_may_have_to_wait(
 
 
 def test_what_may_start_a_stop_string_is_every_byte_and_its_first_character() -> None:
-    starts = stop_starts(TOKENIZER, ["b\n", "月", "日", "\ud800", "ba"])
+    starts = StopStrings(["b\n", "月", "日", "\ud800", "ba"]).starts(TOKENIZER)
     assert starts.dtype == np.bool_
     assert np.flatnonzero(starts).tolist() == [*range(BYTES), BYTES + 1, BYTES + 4]
-    assert np.flatnonzero(stop_starts(TOKENIZER, [])).tolist() == list(range(BYTES))
+    assert np.flatnonzero(StopStrings([]).starts(TOKENIZER)).tolist() == list(range(BYTES))
 
 
 def test_a_long_group_takes_less_than_a_microsecond_per_id() -> None:
