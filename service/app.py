@@ -95,7 +95,7 @@ def _answer(app: FastAPI, model: ServedModel, engine: Engine, settings: Settings
     app.state.metrics = Metrics(model, engine, app.state.ledger, lambda: reports.condition.ready)
     for routes in (
         openai_routes.router(model, engine, settings),
-        token_routes.router(model, settings),
+        token_routes.router(model, engine, settings),
         tgi_routes.router(model, engine, settings),
         score_routes.router(model, engine, settings),
         health.router(reports),

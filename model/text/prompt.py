@@ -9,6 +9,8 @@ from model.errors import ParameterError
 from model.text.tokenizer import Tokenizer
 from model.text.utf8_ids import BYTES, Ids, begins_character
 
+BLOCK = 1 << 16  # ids that are looked at together, which bounds the working memory
+
 
 class Prompt:
     """A prompt as the decoder reads it, of text or of ids.
@@ -40,5 +42,9 @@ def known_ids(ids: Sequence[int], size: int) -> NDArray[np.int64]:
 
 def count_unseen(ids: Ids, seen: NDArray[np.int64]) -> int:
     """Characters among the ids that training never showed; the bytes of one character count once."""
-    strange = (ids < BYTES) | ~np.isin(ids, seen)
-    return int(np.count_nonzero(strange & begins_character(ids)))
+    count = 0
+    for start in range(0, len(ids), BLOCK):
+        block = ids[start : start + BLOCK]
+        strange = (block < BYTES) | ~np.isin(block, seen)
+        count += int(np.count_nonzero(strange & begins_character(block)))
+    return count

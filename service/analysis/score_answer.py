@@ -1,6 +1,7 @@
 """The answer of /v1/score, made from scores that come while the texts are read."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from itertools import chain
 from typing import Any
 
 from model.sampling.parameters import SamplingParameters
@@ -8,6 +9,7 @@ from model.text.prompt import count_unseen
 from service.analysis.score_schemas import ScoreRequest
 from service.analysis.score_tally import BITS, Tally, details
 from service.api.error_responses import Failure
+from service.api.pieces import gathered, separated
 from service.api.sse import DONE, ENCODE, ServerSentEvent
 from service.api.streaming import StreamBytes, openai_error
 from service.engine.output import Grown
@@ -43,7 +45,7 @@ class ScoreAnswer:
         self.tallies: list[Tally] = []
         self.texts: Texts
 
-    def request(self, namespace: bytes, arrived: float) -> TextRequest:
+    def request(self, origin: Mapping[str, Any]) -> TextRequest:
         """The request to the engine."""
         return TextRequest(
             prompts=[self.prefix + text for text in self.body.texts],
@@ -52,8 +54,7 @@ class ScoreAnswer:
             prompt_logprobs=self.top,
             on_scores=self.take,
             unscored=self.skip,
-            namespace=namespace,
-            arrived=arrived,
+            **origin,
         )
 
     def expect(self, texts: Texts) -> None:
@@ -87,54 +88,68 @@ class ScoreAnswer:
 
     def end(self) -> Iterator[StreamBytes]:
         """The scores, and the end."""
-        yield self._event if self.slow else self._event()
+        event = chain(["data: "], self.parts(), ["\n\n"])
+        yield gathered(event) if self.slow else "".join(event).encode()
         yield DONE.encode()
-
-    def _event(self) -> bytes:
-        return ServerSentEvent(self.json()).encode()
 
     @property
     def slow(self) -> bool:
-        """Whether `json` may take more than a millisecond."""
+        """Whether `parts` may take more than a millisecond."""
         return self.top is not None or sum(map(len, self.body.texts)) > INSTANT
 
-    def json(self) -> str:
+    def parts(self) -> Iterator[str]:
         """The answer as JSON, once all texts are read."""
-        results = [self._result(index) for index in range(len(self.tallies))]
+        results: list[dict[str, Any]] = []
+        yield f'{{"object":"score","model":{ENCODE(self.model.name)},"results":'
+        opening = "["
+        for index in range(len(self.tallies)):
+            results.append(self._result(index))
+            yield f'{opening}{ENCODE(results[-1])[:-1]},"details":'
+            yield from self._details(index)
+            yield "}"
+            opening = ","
+        yield f"],{ENCODE(self._about(results))[1:]}"
+
+    def _about(self, results: list[dict[str, Any]]) -> dict[str, Any]:
+        """What is said of all texts together."""
         indices = range(len(results))
         held_out, tokens = self.model.held_out, self.context_tokens + sum(result["tokens"] for result in results)
         note = NO_HELD_OUT if held_out is None else f"Percentiles are among {held_out.protocol}."
         unseen = sum(result["unseen_characters"] for result in results)
-        return ENCODE(
-            {
-                "object": "score",
-                "model": self.model.name,
-                "results": results,
-                "ranking": {
-                    "total": sorted(indices, key=lambda at: results[at]["bits"]),
-                    "per_character": sorted(indices, key=lambda at: _last_if_null(results[at]["bits_per_character"])),
+        return {
+            "ranking": {
+                "total": sorted(indices, key=lambda at: results[at]["bits"]),
+                "per_character": sorted(indices, key=lambda at: _last_if_null(results[at]["bits_per_character"])),
+            },
+            "anomaly_note": note + (WARM if held_out is not None and self.body.context else ""),
+            "usage": {
+                "prompt_tokens": tokens,
+                "completion_tokens": 0,
+                "total_tokens": tokens,
+                "prompt_tokens_details": {
+                    "cached_tokens": self.cached,
+                    "unseen_characters": unseen + (self.context_unseen if self.body.context else 0),
                 },
-                "anomaly_note": note + (WARM if held_out is not None and self.body.context else ""),
-                "usage": {
-                    "prompt_tokens": tokens,
-                    "completion_tokens": 0,
-                    "total_tokens": tokens,
-                    "prompt_tokens_details": {
-                        "cached_tokens": self.cached,
-                        "unseen_characters": unseen + (self.context_unseen if self.body.context else 0),
-                    },
-                },
-            }
-        )
+            },
+        }
+
+    def _details(self, index: int) -> Iterator[str]:
+        """Every character of a text with its score, if asked for."""
+        tally = self.tallies[index]
+        if tally.scores is None or tally.scores.kept is None:
+            yield "null"
+            return
+        ids = self.texts.prompts[index].ids[self.skip :]
+        rows = details(self.model.tokenizer, self.body.texts[index], ids, tally.scores.kept)
+        yield "["
+        yield from separated(ENCODE(block)[1:-1] for block in rows)
+        yield "]"
 
     def _result(self, index: int) -> dict[str, Any]:
-        """The score of one text, as `TextScore` has it."""
+        """The score of one text, as `TextScore` has it, without its details."""
         text, prompt, tally = self.body.texts[index], self.texts.prompts[index], self.tallies[index]
         characters, bits = len(text), tally.nats * BITS
         per_character = bits / characters if characters else None
-        every = None
-        if tally.scores is not None and tally.scores.kept is not None:
-            every = details(self.model.tokenizer, text, prompt.ids[self.skip :], tally.scores.kept)
         return {
             "index": index,
             "characters": characters,
@@ -145,7 +160,6 @@ class ScoreAnswer:
             "bits_per_byte": bits / len(text.encode()) if characters else None,
             "unseen_characters": prompt.unseen - self.context_unseen,
             "anomaly": None if per_character is None else self._anomaly(per_character, characters),
-            "details": every,
         }
 
     def _anomaly(self, bits_per_character: float, characters: int) -> dict[str, float] | None:

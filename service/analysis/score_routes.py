@@ -1,6 +1,6 @@
 """POST /v1/score: how likely texts are, from a word to a book, alone or ranked among others."""
 
-import asyncio
+from functools import partial
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
@@ -10,13 +10,15 @@ from model.sampling.parameters import SamplingParameters
 from service.analysis.score_answer import ScoreAnswer
 from service.analysis.score_schemas import MOST_DETAILS, ScoreRequest, Scores
 from service.api.openapi import errors, event_schema
-from service.api.request_fields import check_model, ignored_fields, namespace_of
-from service.api.streaming import EventStream, begin
+from service.api.pieces import json_answer
+from service.api.request_fields import check_model, ignored_fields, origin_of
+from service.api.streaming import EventStream, attended, begin, prepare
 from service.engine.engine import Engine
 from service.engine.text_request import TextRequest
+from service.inference.cost import score_bytes, text_bytes
 from service.inference.served_model import ServedModel
-from service.inference.texts import INSTANT, Texts
-from service.request_context import request_context
+from service.inference.texts import INSTANT, prepared
+from service.process.background import one_step
 from service.settings import Settings
 
 WORTH_KEEPING = 64  # tokens; a context of at least this many is read once for all texts, a shorter one with each text
@@ -64,12 +66,15 @@ class ScoreRoutes:
         check_model(body.model, self.model)
         self._check(body)
         size = sum(map(len, body.texts)) + len(body.context or "")
-        slow = size > INSTANT
-        answer = await asyncio.to_thread(ScoreAnswer, self.model, body) if slow else ScoreAnswer(self.model, body)
-        namespace, arrived = namespace_of(request), request_context(request.scope).arrived
+        origin = origin_of(request)
+        if origin["lease"] is not None:
+            origin["lease"].grow(self._bytes(body))
+        make = one_step(partial(ScoreAnswer, self.model, body))
+        making = prepared(self.engine, make, size, origin["arrived"], origin["caller"])
+        answer = await (making if size <= INSTANT else attended(request, making))
         if answer.context_tokens >= WORTH_KEEPING and self.engine.cache.capacity:
             await self._read_context(answer, request)
-        texts = await Texts.prepare(self.model, self.engine, answer.request(namespace, arrived))
+        texts = await prepare(self.model, self.engine, answer.request(origin), request)
         answer.expect(texts)
         headers = ignored_fields(body.model_extra or ())
         if body.stream:
@@ -77,8 +82,7 @@ class ScoreRoutes:
             return EventStream(texts, answer, [], PROGRESS_SECONDS, headers)
         await begin(texts, request)
         texts.release()
-        content = await asyncio.to_thread(answer.json) if answer.slow else answer.json()
-        return Response(content, headers=headers, media_type="application/json")
+        return await json_answer(answer.parts(), not answer.slow, self.engine, request, headers)
 
     async def _read_context(self, answer: ScoreAnswer, request: Request) -> None:
         """Read the context once; the texts then find the state after it in the prefix cache."""
@@ -86,13 +90,18 @@ class ScoreRoutes:
             prompts=[answer.prefix],
             parameters=SamplingParameters(),
             max_tokens=1,
-            namespace=namespace_of(request),
-            arrived=request_context(request.scope).arrived,
+            **origin_of(request),
         )
-        context = await Texts.prepare(self.model, self.engine, wanted)
+        context = await prepare(self.model, self.engine, wanted, request)
         await begin(context, request)
         context.release()
         answer.cached = context.usage().cached_tokens
+
+    def _bytes(self, body: ScoreRequest) -> int:
+        """Memory of what is made of the texts before they become prompts, and of scores that are kept."""
+        top = body.top_logprobs if body.details or body.top_logprobs else None
+        prompts = [*body.texts, *[body.context or ""] * len(body.texts)]
+        return text_bytes(prompts) + score_bytes(prompts, top)
 
     def _check(self, body: ScoreRequest) -> None:
         """Check what depends on several fields together."""

@@ -1,6 +1,7 @@
 """The scores of texts as they come from the engine: added up in constant memory, or kept for every character."""
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ import numpy as np
 from model.decoding.rows import Scored
 from model.text.tokenizer import Tokenizer
 from model.text.utf8_ids import Ids, begins_character
+from service.api.pieces import ENTRIES
 from service.engine.prompt_scores import PromptScores, Slice
 
 BLOCK = 4096  # scores added up at a time, so that the sum does not depend on how the engine cuts the text
@@ -49,8 +51,8 @@ class Tally:
         return math.fsum([self._nats, *(-self._block[: self._filled]).tolist()])
 
 
-def details(tokenizer: Tokenizer, text: str, ids: Ids, kept: Scored) -> list[dict[str, Any]]:
-    """Every character of a text with its score, as `CharacterScore` has it.
+def details(tokenizer: Tokenizer, text: str, ids: Ids, kept: Scored) -> Iterator[list[dict[str, Any]]]:
+    """Every character of a text with its score, as `CharacterScore` has it, some characters at a time.
 
     ids: of the text (T,). kept: the scores of a prompt that ends with the text, (P,) and (P, N) with P ≥ T.
     """
@@ -60,25 +62,28 @@ def details(tokenizer: Tokenizer, text: str, ids: Ids, kept: Scored) -> list[dic
     assert scores.entropies is not None
     assert scores.top_ids is not None
     assert scores.top_logprobs is not None
-    firsts = np.flatnonzero(begins_character(ids))  # the ids that characters begin with
-    if not len(firsts):
-        return []
-    bits = np.add.reduceat(scores.logprobs.astype(np.float64), firsts) * -BITS
-    rows = [
-        {"character": character, "bits": own, "rank": rank, "entropy_bits": entropy, "alternatives": None}
-        for character, own, rank, entropy in zip(
-            text,
-            bits.tolist(),
-            (scores.ranks[firsts] + 1).tolist(),
-            (scores.entropies[firsts].astype(np.float64) * BITS).tolist(),
-            strict=True,
-        )
-    ]
-    if scores.top_ids.shape[1]:
-        probabilities = np.exp(scores.top_logprobs[firsts].astype(np.float64)).clip(max=1).tolist()
-        for row, tokens, shares in zip(rows, scores.top_ids[firsts].tolist(), probabilities, strict=True):
-            row["alternatives"] = [
-                {"character": tokenizer.piece(token), "probability": share}
-                for token, share in zip(tokens, shares, strict=True)
-            ]
-    return rows
+    every = np.flatnonzero(begins_character(ids))  # the ids that characters begin with
+    if not len(every):
+        return
+    bits = np.add.reduceat(scores.logprobs.astype(np.float64), every) * -BITS
+    block = max(1, ENTRIES // (4 + 2 * scores.top_ids.shape[1]))
+    for start in range(0, len(every), block):
+        firsts = every[start : start + block]
+        rows: list[dict[str, Any]] = [
+            {"character": character, "bits": own, "rank": rank, "entropy_bits": entropy, "alternatives": None}
+            for character, own, rank, entropy in zip(
+                text[start : start + block],
+                bits[start : start + block].tolist(),
+                (scores.ranks[firsts] + 1).tolist(),
+                (scores.entropies[firsts].astype(np.float64) * BITS).tolist(),
+                strict=True,
+            )
+        ]
+        if scores.top_ids.shape[1]:
+            probabilities = np.exp(scores.top_logprobs[firsts].astype(np.float64)).clip(max=1).tolist()
+            for row, tokens, shares in zip(rows, scores.top_ids[firsts].tolist(), probabilities, strict=True):
+                row["alternatives"] = [
+                    {"character": tokenizer.piece(token), "probability": share}
+                    for token, share in zip(tokens, shares, strict=True)
+                ]
+        yield rows

@@ -1,11 +1,10 @@
 """Routes that turn text into ids and back, in the shapes of vLLM and of text-generation-inference."""
 
-import asyncio
 from collections.abc import Iterator
 from importlib.metadata import version
 
 import numpy as np
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from model.errors import ParameterError
@@ -21,26 +20,31 @@ from service.analysis.token_schemas import (
     Version,
 )
 from service.api.openapi import errors
+from service.api.pieces import json_answer, json_text, separated
 from service.api.request_fields import check_model
 from service.api.schemas import LARGEST_MAX_TOKENS
 from service.api.sse import ENCODE
+from service.engine.engine import Engine
+from service.inference.cost import DECODED_BYTES, WIDEST
 from service.inference.served_model import ServedModel
 from service.inference.texts import INSTANT
+from service.request_context import request_context
 from service.settings import Settings
 
-BLOCK = 16_384  # characters or ids written as JSON at a time, so that other threads get their turn
+BLOCK = 4_096  # characters or ids written as JSON at a time, in about a millisecond
+ID_BYTES = 6  # of memory an encoded id
 
 
 class TokenRoutes:
     """Answers /tokenize, /detokenize, /tokenizer_info and /version."""
 
-    def __init__(self, model: ServedModel, settings: Settings) -> None:
-        self.model = model
+    def __init__(self, model: ServedModel, engine: Engine, settings: Settings) -> None:
+        self.model, self.engine = model, engine
         self.most_characters = settings.max_prompt_characters
         self.most_ids = settings.max_prompt_characters + LARGEST_MAX_TOKENS
         self.spelled = [ENCODE(model.tokenizer.piece(token)) for token in range(model.tokenizer.size)]
 
-    async def tokenize(self, body: TokenizeRequest) -> Response:
+    async def tokenize(self, body: TokenizeRequest, request: Request) -> Response:
         """Encode a text as ids. The ids decode to the same text: nothing is added, cut off or normalised."""
         check_model(body.model, self.model)
         if (body.prompt is None) == (body.inputs is None):
@@ -49,17 +53,25 @@ class TokenRoutes:
         if len(text) > self.most_characters:
             message = f"The text has {len(text):,} characters; send at most {self.most_characters:,} at a time."
             raise ParameterError(name, message)
-        arguments = (text, body.return_token_strs) if name == "prompt" else (text,)
-        answer = self._ids if name == "prompt" else self._positions
-        content = answer(*arguments) if len(text) <= INSTANT else await asyncio.to_thread(answer, *arguments)
-        return Response(content, media_type="application/json")
+        strings = body.return_token_strs
+        parts = self._ids(text, strings) if name == "prompt" else self._positions(text)
+        if name == "prompt" and (lease := request_context(request.scope).lease) is not None:
+            lease.grow(len(text) * ID_BYTES * (1 if text.isascii() else WIDEST))
+        return await json_answer(parts, len(text) <= INSTANT, self.engine, request)
 
-    async def detokenize(self, body: DetokenizeRequest) -> Response:
+    async def detokenize(self, body: DetokenizeRequest, request: Request) -> Response:
         """Decode ids to text. Several bytes may make one character; bytes that are not UTF-8 become U+FFFD."""
         check_model(body.model, self.model)
         ids = body.tokens
-        content = self._text(ids) if len(ids) <= INSTANT else await asyncio.to_thread(self._text, ids)
-        return Response(content, media_type="application/json")
+        size = self.model.tokenizer.size
+        if ids and (token := max(ids)) >= size:
+            message = (
+                f"Id {token} at place {ids.index(token):,} is not in the vocabulary; send ids from 0 to {size - 1:,}."
+            )
+            raise ParameterError("tokens", message)
+        if (lease := request_context(request.scope).lease) is not None:
+            lease.grow(len(ids) * DECODED_BYTES)
+        return await json_answer(self._text(ids), len(ids) <= INSTANT, self.engine, request)
 
     async def info(self) -> TokenizerInfo:
         """Describe the tokenizer, in the shape that lm-eval reads."""
@@ -77,32 +89,37 @@ class TokenRoutes:
         """Tell the version of Unroll."""
         return Version(version=version("unroll"))
 
-    def _ids(self, text: str, strings: bool = False) -> str:
+    def _ids(self, text: str, strings: bool) -> Iterator[str]:
         """The answer to `prompt`, as JSON."""
         ids = self.model.tokenizer.encode(text)
-        blocks = [ids[start : start + BLOCK].tolist() for start in range(0, len(ids), BLOCK)]
-        numbers = ",".join(ENCODE(block)[1:-1] for block in blocks)
-        spelled = ",".join(",".join(map(self.spelled.__getitem__, block)) for block in blocks)
-        written = f"[{spelled}]" if strings else "null"
-        head = f'{{"count":{len(ids)},"max_model_len":{self.most_ids},"tokens":'
-        return f'{head}[{numbers}],"token_strs":{written}}}'
+        yield f'{{"count":{len(ids)},"max_model_len":{self.most_ids},"tokens":['
+        yield from separated(ENCODE(block)[1:-1] for block in _blocks(ids))
+        yield '],"token_strs":'
+        if strings:
+            yield "["
+            yield from separated(",".join(map(self.spelled.__getitem__, block)) for block in _blocks(ids))
+            yield "]}"
+        else:
+            yield "null}"
 
-    def _positions(self, text: str) -> str:
+    def _positions(self, text: str) -> Iterator[str]:
         """The answer to `inputs`, as JSON."""
-        tokens = (
+        yield "["
+        yield from separated(
             f'{{"id":{token},"text":{ENCODE(text[start:stop])},"start":{start},"stop":{stop}}}'
             for token, start, stop in positions(self.model.tokenizer, text)
         )
-        return f"[{','.join(tokens)}]"
+        yield "]"
 
-    def _text(self, ids: list[int]) -> str:
+    def _text(self, ids: list[int]) -> Iterator[str]:
         """The answer to /detokenize, as JSON."""
-        size = self.model.tokenizer.size
-        for at, token in enumerate(ids):
-            if token >= size:
-                message = f"Id {token} at place {at:,} is not in the vocabulary; send ids from 0 to {size - 1:,}."
-                raise ParameterError("tokens", message)
-        return ENCODE({"prompt": self.model.tokenizer.decode(ids)})
+        yield '{"prompt":'
+        yield from json_text(self.model.tokenizer.decode(ids))
+        yield "}"
+
+
+def _blocks(ids: Ids) -> Iterator[list[int]]:
+    return (ids[start : start + BLOCK].tolist() for start in range(0, len(ids), BLOCK))
 
 
 def positions(tokenizer: Tokenizer, text: str) -> Iterator[tuple[int, int, int]]:
@@ -120,9 +137,9 @@ def ends_character(ids: Ids) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
     return ((ids >= BYTES) | begins_character(following)).astype(np.int64)
 
 
-def router(model: ServedModel, settings: Settings) -> APIRouter:
+def router(model: ServedModel, engine: Engine, settings: Settings) -> APIRouter:
     """The routes of the tokenizer, and the version."""
-    answers = TokenRoutes(model, settings)
+    answers = TokenRoutes(model, engine, settings)
     routes = APIRouter(tags=["tokens"])
     faults = errors(400, 404, 413, 415)
     routes.add_api_route(

@@ -26,6 +26,8 @@ from service.request_context import request_context
 
 LONGEST_MESSAGE = 500  # characters; even at six bytes each, as for \u0000, the body stays under 4 KiB
 
+NO_MEMORY = "The server has no memory for this now; try again in a moment, or send less."
+
 MOST_PROBLEMS = 3  # of a request that one answer names
 
 INVALID = "invalid_request_error"
@@ -146,16 +148,14 @@ async def on_http_exception(request: Request, error: Any) -> JSONResponse:
     if isinstance(error.__cause__, ServiceError):  # FastAPI passes it on only as an HTTPException
         return respond(request, of_service_error(error.__cause__))
     if isinstance(error.__cause__, MemoryError):  # FastAPI takes it for a body that cannot be read
-        message = "The server has no memory for this now; try again in a moment, or send less."
-        return respond(request, Failure(503, message, "server_error", "out_of_memory"))
+        return await on_memory_error(request, error.__cause__)
     code = STATUS_CODES.get(error.status_code, "invalid_value")
     return respond(request, Failure(error.status_code, message, INVALID, code), error.headers)
 
 
-async def on_memory_error(request: Request, error: Any) -> JSONResponse:  # noqa: ARG001
-    """A request that the process has no memory for; it alone ends."""
-    message = "The server has no memory for this now; try again in a moment, or send less."
-    return respond(request, Failure(503, message, "server_error", "out_of_memory"))
+async def on_memory_error(request: Request, error: MemoryError) -> JSONResponse:  # noqa: ARG001
+    """A request for which there is no memory; the others go on."""
+    return respond(request, of_service_error(MemorySpent(NO_MEMORY)))
 
 
 async def on_exception(request: Request, error: Exception) -> JSONResponse:  # noqa: ARG001

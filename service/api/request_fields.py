@@ -4,6 +4,7 @@ import hashlib
 import secrets
 from collections.abc import Iterable
 from itertools import islice
+from typing import Any
 from urllib.parse import quote
 
 from fastapi import Request
@@ -36,6 +37,17 @@ def namespace_of(request: Request) -> bytes:
     """
     holder = request_context(request.scope).holder
     return holder or hashlib.sha256(request.headers.get("authorization", "").encode("latin-1")).digest()
+
+
+def origin_of(request: Request) -> dict[str, Any]:
+    """The fields of a TextRequest that say where it comes from, and what it is charged to."""
+    context = request_context(request.scope)
+    return {
+        "namespace": namespace_of(request),
+        "arrived": context.arrived,
+        "caller": context.caller,
+        "lease": context.lease,
+    }
 
 
 def ignored_fields(names: Iterable[str]) -> dict[str, str]:

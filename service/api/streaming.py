@@ -1,8 +1,8 @@
 """Streams an answer over HTTP: begins its texts, notices a client that leaves, and sends events until the end."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from typing import Protocol
+from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
+from typing import Any, Protocol
 
 from fastapi import Request
 from starlette.responses import StreamingResponse
@@ -11,12 +11,21 @@ from starlette.types import Receive, Scope, Send
 from model.errors import ServiceError
 from service.api.error_responses import Failure, of_service_error, openai_shape
 from service.api.sse import DONE, ServerSentEvent
+from service.engine.engine import SPENT, Engine
 from service.engine.output import Grown
+from service.engine.text_request import TextRequest
 from service.errors import Disconnected
-from service.inference.texts import Texts
+from service.inference.served_model import ServedModel
+from service.inference.texts import INSTANT, Texts
+from service.process.background import Result
 
+BROKEN = b"\n\n"
+"""The end of an event that was cut off."""
 KEEP_ALIVE = b": keep-alive\n\n"
 """A comment, which clients skip: it shows proxies on the way that the stream is alive."""
+
+
+GIVEN_UP = "The request was given up."
 
 
 async def begin(texts: Texts, request: Request) -> Grown:
@@ -36,14 +45,41 @@ async def begin(texts: Texts, request: Request) -> Grown:
         listener.cancel()
 
 
-async def _listen(request: Request, texts: Texts) -> None:
+async def attended(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
+    """The result of some work, which is cancelled when the client leaves; raises Disconnected then."""
+    task = asyncio.create_task(work)
+    listener = asyncio.create_task(_left(request))
+    listener.add_done_callback(lambda _: task.cancel())
+    try:
+        return await task
+    except asyncio.CancelledError:
+        if listener.done() and not listener.cancelled():
+            raise Disconnected(GIVEN_UP) from None
+        raise
+    finally:
+        task.cancel()
+        listener.cancel()
+
+
+async def prepare(model: ServedModel, engine: Engine, asked: TextRequest, request: Request) -> Texts:
+    """The texts of a request, as `Texts.prepare` has them; raises Disconnected where the client leaves meanwhile."""
+    preparing = Texts.prepare(model, engine, asked)
+    instant = asked.effort <= INSTANT and asked.constraint is None
+    return await (preparing if instant else attended(request, preparing))
+
+
+async def _left(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
-    texts.fail(Disconnected("The request was given up."))
 
 
-StreamBytes = bytes | Callable[[], bytes]
-"""Some bytes of a stream, or a function that may take long to make them and so is called in another thread."""
+async def _listen(request: Request, texts: Texts) -> None:
+    await _left(request)
+    texts.fail(Disconnected(GIVEN_UP))
+
+
+StreamBytes = bytes | Iterator[bytes]
+"""Some bytes of a stream, or what makes some more of it piece by piece, in another thread."""
 
 
 class StreamWriter(Protocol):
@@ -79,17 +115,37 @@ async def events(texts: Texts, writer: StreamWriter, grown: Grown, silence_secon
         while True:
             if not grown:
                 yield writer.silence()
-            for part in writer.grown(grown):
-                yield part if isinstance(part, bytes) else await asyncio.to_thread(part)
+            async for piece in _written(texts, writer.grown(grown)):
+                yield piece
             if texts.ended:
                 break
             grown = await texts.take(silence_seconds)
         texts.release()
-        for part in writer.end():
-            yield part if isinstance(part, bytes) else await asyncio.to_thread(part)
-    except ServiceError as error:
-        for event in writer.error(of_service_error(error)):
+        async for piece in _written(texts, writer.end()):
+            yield piece
+    except (ServiceError, MemoryError) as error:
+        for event in writer.error(of_service_error(error if isinstance(error, ServiceError) else SPENT)):
             yield event
+
+
+async def _written(texts: Texts, parts: Iterator[StreamBytes]) -> AsyncIterator[bytes]:
+    """The bytes of some parts; others have their turn between two of them. Raises DeadlineExceeded."""
+    waiting = False
+    for part in parts:
+        if waiting:
+            await asyncio.sleep(0)
+            texts.check_time()
+        waiting = True
+        if isinstance(part, bytes):
+            yield part
+            continue
+        try:
+            async for piece in texts.beside(part):
+                yield piece
+                texts.check_time()
+        except (ServiceError, MemoryError):
+            yield BROKEN  # so that the error is an event of its own
+            raise
 
 
 class EventStream(StreamingResponse):

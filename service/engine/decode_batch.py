@@ -14,6 +14,7 @@ from service.engine.sequence import Sequence
 from service.engine.turn_budget import MOST_STEPS
 
 CAPACITY = 512  # ids of a row that wait to become text
+MOST_PARTS = 64  # arrays of log-probabilities of a row that wait, of one call each, until they are joined
 NO_LIMIT = 1 << 60
 
 
@@ -97,7 +98,7 @@ class DecodeBatch:
         self._counts[self._at] += counts
         self.largest_left -= steps
         for at, reporting in self._reporting:
-            reporting.logprobs.append(_logprobs(drawn, at, reporting))
+            _report(reporting, _logprobs(drawn, at, reporting))
         hot = (self._counts >= self._limits) | (self._due <= now) | (self._filled > CAPACITY - MOST_STEPS)
         self._not_drawn = 0
         if drawn.ended is not None:
@@ -133,7 +134,6 @@ class DecodeBatch:
             return self._hand_over(row, "length", row.group.request.max_tokens)
         self._holding[slot] = row.stream.holding
         if self._due[slot] > now or not row.pending:
-            row.logprobs = row.logprobs if len(row.logprobs) < 2 else [join_logprobs(row.logprobs)]
             return None
         self._due[slot] = now + (row.group.request.interval or 0)
         return self._hand_over(row, None, count)
@@ -143,7 +143,7 @@ class DecodeBatch:
         logprobs = None
         if row.logprobs:
             logprobs = join_logprobs(row.logprobs).part(0, count - row.emitted)
-        row.emitted, row.logprobs = count, []
+        row.emitted, row.logprobs, row.joined = count, [], 0
         return Piece(text, reason, count, stop, logprobs)
 
     def _arrange(self) -> None:
@@ -155,6 +155,14 @@ class DecodeBatch:
         self._watched = np.flatnonzero([row.group.tables.stop_starts is not None for row in self.rows])
         self._watched_slots = self._at[self._watched]
         self._reporting = [(at, row) for at, row in enumerate(self.rows) if row.sampling.logprobs is not None]
+
+
+def _report(row: Sequence, part: Logprobs) -> None:
+    """Keep what a row drew in one call until it is handed over; many such parts are joined, each once."""
+    row.logprobs.append(part)
+    if len(row.logprobs) - row.joined == MOST_PARTS:
+        row.logprobs[row.joined :] = [join_logprobs(row.logprobs[row.joined :])]
+        row.joined += 1
 
 
 def _logprobs(drawn: Drawn, at: int, row: Sequence) -> Logprobs:

@@ -19,10 +19,20 @@ from service.engine.delivery import Delivery
 from service.engine.output import Piece
 from service.engine.prefix_cache import PrefixCache
 from service.engine.prompt_scores import Slice
-from service.engine.scheduler import Changes, Scheduler
+from service.engine.scheduler import SHARE, Changes, Scheduler
 from service.engine.sequence import Sequence, SequenceGroup
+from service.engine.text_request import TextRequest
 from service.engine.worker import Turn, Worker
-from service.errors import DeadlineExceeded, Draining, EngineStopped, QueueFull, ReaderTooSlow, StepFailed
+from service.errors import (
+    DeadlineExceeded,
+    Draining,
+    EngineStopped,
+    MemorySpent,
+    QueueFull,
+    ReaderTooSlow,
+    StepFailed,
+)
+from service.process.background import Background
 from service.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -38,6 +48,7 @@ STOP_SECONDS = 2.0  # for a turn to end; a turn that hangs must not keep the pro
 UNTAKEN = ReaderTooSlow(
     "You have not read what was written for so long that it is given up; read faster, or ask for less."
 )
+SPENT = MemorySpent("The server has no memory for this now; try again in a moment, or ask for less.")
 FAILED = StepFailed("The server failed in the middle of this text; it has been logged. Try again.")
 
 
@@ -51,9 +62,11 @@ class Engine:
     """
 
     def __init__(self, decoder: AnyDecoder, settings: Settings) -> None:
-        workers = min(settings.threads, settings.max_rows)
-        slots = [(settings.max_rows + at) // workers for at in range(workers)]
+        workers, spare = min(settings.threads, settings.max_rows), settings.max_rows // SHARE
+        slots = [(settings.max_rows + spare + at) // workers for at in range(workers)]
         timeout = settings.deadline_seconds or float("inf")
+        self.background = Background()
+        """Does what would hold the event loop."""
         self.cache = PrefixCache(settings.prefix_cache_bytes)
         self.counters = Counters([WorkerCounters() for _ in slots])
         """What the engine has counted."""
@@ -61,11 +74,13 @@ class Engine:
         """Whether prompts may be logged."""
         self.died = False
         """Whether a thread has died."""
-        self._scheduler: Scheduler[SequenceGroup, Sequence] = Scheduler(slots, settings.max_waiting, timeout)
-        self._late = DeadlineExceeded(
+        self._scheduler: Scheduler[SequenceGroup, Sequence] = Scheduler(slots, settings.max_waiting, spare)
+        self._timeout = timeout
+        self.late = DeadlineExceeded(
             f"The text was not finished after {timeout:g} seconds; "
             "ask for fewer characters, or again when the server is less busy."
         )
+        """Raised where a request takes too long."""
         self._max_held_ids = settings.max_held_characters
         self._max_untaken = settings.max_untaken_characters
         self._held_ids = 0
@@ -86,6 +101,7 @@ class Engine:
         """Start the threads and take requests; their text is handed over in `loop`."""
         self._loop = loop
         self._refusal = None
+        self.background.start(loop)
         for thread in self._threads:
             thread.start()
         self._look()
@@ -93,6 +109,7 @@ class Engine:
     def stop(self) -> None:
         """End the threads after their current turns. Requests that have not finished never will."""
         self._refusal = EngineStopped("The server has stopped.")
+        self.background.stop()
         with self._work:
             self._stopping = True
             self._work.notify_all()
@@ -102,29 +119,48 @@ class Engine:
             if thread.is_alive():
                 thread.join(STOP_SECONDS)
 
+    def deadline(self, arrived: float) -> float:
+        """When the time of a request that came then is over, by `time.monotonic`; infinity where that is never."""
+        return arrived + self._timeout
+
+    def expect(self, request: TextRequest) -> None:
+        """Raise what `submit` would for a request, as far as counts alone tell, before anything is made of it."""
+        self._check(sum(map(len, request.prompts)))
+        if request.max_tokens or request.scored:
+            with self._work:
+                try:
+                    self._scheduler.check(request.texts, len(request.prompts), request.caller)
+                except QueueFull as error:
+                    raise self._refused("queue_full", error) from None
+
+    def _check(self, held: int) -> None:
+        """Raise what keeps all requests out, or one with prompts of so many ids."""
+        if self._refusal is not None:
+            raise self._refused("draining" if isinstance(self._refusal, Draining) else "stopped", self._refusal)
+        if self._groups and self._held_ids + held > self._max_held_ids:
+            message = "The prompts being read and waiting are all this server holds; try again in a moment."
+            raise self._refused("prompts_held", QueueFull(message))
+
     def submit(self, *groups: SequenceGroup) -> None:
-        """Generate the texts of some groups as soon as there are slots; the texts arrive in the groups' outputs.
+        """Generate the texts of some groups, all of one request, as soon as there are slots; the texts arrive in the
+        groups' outputs.
 
         Either all groups are taken or none. Every submitted group has to be released. Raises Draining, EngineStopped,
         QueueFull, and ParameterError for more texts than the server ever holds.
         """
-        if self._refusal is not None:
-            raise self._refused("draining" if isinstance(self._refusal, Draining) else "stopped", self._refusal)
         held = sum(group.held for group in groups)
-        if self._groups and self._held_ids + held > self._max_held_ids:
-            message = "The prompts being read and waiting are all this server holds; try again in a moment."
-            raise self._refused("prompts_held", QueueFull(message))
+        self._check(held)
         now = time.monotonic()
         for group in groups:
             group.submitted = now
         working = {group: group.sequences for group in groups if group.request.max_tokens or group.scoring}
+        request = groups[0].request
         with self._work:
             self._offered = now
             try:
-                self._scheduler.add(working, now)
-            except QueueFull:
-                self.counters.refused["queue_full"] += 1
-                raise
+                self._scheduler.add(working, self.deadline(request.arrived), request.caller)
+            except QueueFull as error:
+                raise self._refused("queue_full", error) from None
             self._work.notify_all()
         idle = [row for group in groups if group not in working for row in group.sequences]
         self._take(groups, held)
@@ -162,6 +198,7 @@ class Engine:
 
     def abandon(self, error: ServiceError) -> None:
         """End every request now, with an error."""
+        self.background.abandon(error)
         self._delivery.finish()
         for group in list(self._groups):
             self._give_up(group, error)
@@ -254,8 +291,8 @@ class Engine:
                 self._scheduler.drop(group)
             if late or turn.read or ended or turn.failed:
                 self._work.notify_all()
-        errors: list[tuple[SequenceGroup, ServiceError]] = [(group, self._late) for group in late]
-        errors += [(group, FAILED) for group in turn.failed]
+        errors: list[tuple[SequenceGroup, ServiceError]] = [(group, self.late) for group in late]
+        errors += [(group, SPENT if group in turn.starved else FAILED) for group in turn.failed]
         if turn.events or turn.scored or errors:
             self._loop.call_soon_threadsafe(self._deliver, turn.scored, turn.events, errors)
 
@@ -263,7 +300,7 @@ class Engine:
         """End requests that are past their deadline, even if no thread ends a turn."""
         with self._work:
             late = self._scheduler.expire(time.monotonic())
-        self._deliver([], [], [(group, self._late) for group in late])
+        self._deliver([], [], [(group, self.late) for group in late])
         self._looking = self._loop.call_later(LOOK_SECONDS, self._look)
 
     def _die(self, error: ServiceError) -> None:
@@ -283,21 +320,37 @@ class Engine:
         news += [partial(self._fail, group, error) for group, error in errors]
         self._delivery.add(self._loop, news)
 
-    def _score(self, group: SequenceGroup, slice_: Slice) -> None:
+    def _score(self, group: SequenceGroup, slice_: Slice) -> bool:
         if group.scoring is not None and group.scoring.on_scores is not None:
-            group.scoring.on_scores(group.index, slice_)
+            try:
+                group.scoring.on_scores(group.index, slice_)
+            except MemoryError:
+                self._give_up(group, SPENT)
+        return True
 
-    def _grow(self, row: Sequence, piece: Piece) -> None:
-        """Hand over a piece; count the text if it has ended, and give it up if too much of it is unread."""
-        row.group.deliver(row.choice, piece)
+    def _grow(self, row: Sequence, piece: Piece) -> bool:
+        """Hand over a piece; count the text if it has ended, and give it up if there is no room for what is unread.
+
+        Returns whether that wakes who waits for it.
+        """
+        output = row.group.output
+        waking = not output.arrived
+        try:
+            row.group.deliver(row.choice, piece)
+        except MemorySpent as error:
+            self._give_up(row.group, error)
+        except MemoryError:
+            self._give_up(row.group, SPENT)
         if piece.finish_reason is not None:
             self.counters.finished[piece.finish_reason] += row.group.end(1)
-        elif row.group.output.held > self._max_untaken:
+        elif output.held > self._max_untaken:
             self._give_up(row.group, UNTAKEN)
+        return waking and output.arrived
 
-    def _fail(self, group: SequenceGroup, error: ServiceError) -> None:
+    def _fail(self, group: SequenceGroup, error: ServiceError) -> bool:
         group.output.fail(error)
-        self.counters.finished["deadline" if error is self._late else "error"] += group.end(len(group.sequences))
+        self.counters.finished["deadline" if error is self.late else "error"] += group.end(len(group.sequences))
+        return True
 
 
 def _stand_back() -> None:

@@ -9,6 +9,11 @@ from numpy.typing import NDArray
 
 from model.errors import ServiceError
 from model.text.text_stream import FinishReason
+from service.process.ledger import Lease
+
+HELD_BYTES = 4  # of memory that a character takes at most, and a number
+UNCHARGED = 4096  # bytes of a stream that wait without being charged one by one; the request's texts are charged them
+CHARGE = 1 << 16  # bytes charged at a time
 
 
 class Logprobs(NamedTuple):
@@ -48,10 +53,14 @@ class Output:
 
     texts: how many texts the request has.
     every_piece: `take` returns for every piece; otherwise once, when all texts have ended.
+    lease: what is charged for pieces that wait to be taken, and for those taken last; None charges nothing. Texts that
+        are handed over whole are charged before they are drawn.
     """
 
-    def __init__(self, texts: int, every_piece: bool) -> None:
+    def __init__(self, texts: int, every_piece: bool, lease: Lease | None = None) -> None:
         self._every_piece = every_piece
+        self._lease = lease if every_piece else None
+        self._charged = self._charged_before = 0  # bytes: for what waits, and for what was taken last
         self._texts = [StringIO() for _ in range(texts)]  # what has arrived and was not taken
         self._logprobs: list[list[Logprobs]] = [[] for _ in range(texts)]
         self._latest: dict[int, Piece] = {}  # the last piece of each text that has grown since
@@ -61,22 +70,32 @@ class Output:
         self._arrived = asyncio.Event()
         self.held = 0
         """What has arrived and was not taken, in characters; each reported number counts as one, too."""
-        self.tokens = [0] * texts
-        """Ids drawn for each text, as far as has arrived."""
+        self.drawn = 0
+        """Ids drawn for all texts, as far as has arrived."""
+        self._tokens = [0] * texts
 
     def put(self, index: int, piece: Piece) -> None:
-        """Take the next piece of one text."""
+        """Take the next piece of one text. Raises MemorySpent where there is no room for more that waits."""
         self._texts[index].write(piece.text)
         self.held += len(piece.text)
         if piece.logprobs is not None:
             self.held += 2 * (len(piece.logprobs.ids) + piece.logprobs.top_ids.size)
             self._logprobs[index].append(piece.logprobs)
         self._latest[index] = piece
-        self.tokens[index] = piece.tokens
+        self.drawn += piece.tokens - self._tokens[index]
+        self._tokens[index] = piece.tokens
         if piece.finish_reason is not None:
             self._unfinished -= 1
         if self._every_piece or not self._unfinished:
             self._arrived.set()
+        if self._lease is not None and HELD_BYTES * self.held > self._charged + UNCHARGED:
+            self._lease.grow(CHARGE)
+            self._charged += CHARGE
+
+    @property
+    def arrived(self) -> bool:
+        """Whether there is something to take."""
+        return self._arrived.is_set()
 
     def fail(self, error: ServiceError) -> None:
         """Let `take` raise `error` after what has arrived; after the end of all texts an error has no effect."""
@@ -108,6 +127,9 @@ class Output:
         grown = [(index, self._join(index)) for index in sorted(self._latest)]
         self._latest.clear()
         self.held = 0
+        if self._lease is not None and (self._charged or self._charged_before):
+            self._lease.shrink(self._lease.size - self._charged_before)
+            self._charged, self._charged_before = 0, self._charged
         self._untaken -= sum(piece.finish_reason is not None for _, piece in grown)
         return grown
 

@@ -1,23 +1,30 @@
-"""Gives free slots to waiting texts, first come, first served, on every worker thread."""
+"""Gives free slots to waiting texts on every worker thread: callers in turn, first come, first served for each."""
 
-from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections import Counter, OrderedDict
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from heapq import heapify, heappop, heappush
+from itertools import count
 from typing import Generic, NamedTuple, TypeVar
 
 from model.errors import ParameterError
 from service.errors import QueueFull
 
+NOBODY = object()  # no caller: None is one
+CLEARED = 64  # deadlines of ended groups that may stay beside as many as there are others
+SHARE = 8  # one part in so many of slots and queue is kept for callers who have few texts
+
 
 class Row:
     """One text as the scheduler sees it.
 
-    worker, slot: the thread that generates it and its slot there, once it has one.
+    worker, slot: the thread that generates it and its slot there, once it has one. caller: for whom it is.
     """
 
-    __slots__ = ("slot", "worker")
+    __slots__ = ("caller", "slot", "worker")
 
     def __init__(self) -> None:
+        self.caller: Hashable = None
         self.worker = -1
         self.slot = -1
 
@@ -47,32 +54,85 @@ class _WorkerSlots(Generic[AnyRow]):
 class _Held(Generic[AnyRow]):
     """A group until its last text has ended.
 
-    alive: its texts that have not ended; latent: those of them that wait until the first has read the prompt.
+    number: of its deadline. alive: its texts that have not ended; latent: those of them that wait until the first has
+    read the prompt.
     """
 
-    deadline: float
+    number: int
     alive: list[AnyRow]
     latent: list[AnyRow]
+
+
+class _Waiting(Generic[AnyRow]):
+    """Rows without a slot, of each caller in order; callers take turns."""
+
+    def __init__(self) -> None:
+        self._turns: OrderedDict[Hashable, OrderedDict[AnyRow, None]] = OrderedDict()
+        self._running: Counter[Hashable] = Counter()  # rows with a slot, of each caller
+
+    def __bool__(self) -> bool:
+        return bool(self._turns)
+
+    def add(self, row: AnyRow, first: bool = False) -> None:
+        """Let a row wait behind its caller's others, or before them."""
+        own = self._turns.setdefault(row.caller, OrderedDict())
+        own[row] = None
+        if first:
+            own.move_to_end(row, last=False)
+
+    def remove(self, row: AnyRow) -> None:
+        """Forget a row; one that does not wait is ignored."""
+        if (own := self._turns.get(row.caller)) is not None:
+            own.pop(row, None)
+            if not own:
+                del self._turns[row.caller]
+
+    def take(self, below: int | None) -> AnyRow | None:
+        """The next row, which runs from now on: of a caller of whom fewer than `below` run; None = of any."""
+        free = (one for one in self._turns if below is None or self._running[one] < below)
+        caller = next(free, NOBODY)
+        if caller is NOBODY:
+            return None
+        own = self._turns.pop(caller)
+        row, _ = own.popitem(last=False)
+        if own:
+            self._turns[caller] = own  # at the end
+        self._running[caller] += 1
+        return row
+
+    def end(self, row: AnyRow) -> None:
+        """A row that ran does so no more."""
+        self._running[row.caller] -= 1
+        if not self._running[row.caller]:
+            del self._running[row.caller]
 
 
 class Scheduler(Generic[Group, AnyRow]):
     """Slots for rows on one or several workers, and a queue for rows that wait for a free slot.
 
     slots: how many each worker has. max_waiting: texts that may wait beyond those that find a slot at once.
-    timeout: seconds after which a group that has not ended expires.
+    spare: how many of the slots are kept for callers of whom few run.
+
+    Callers take turns at free slots; of one caller whoever came first is first. Where no slot is free but spare ones,
+    and where the queue is full but for an eighth more, a caller may have as many as are left to others after it. So
+    one caller cannot keep all others out, and a newcomer with one text finds room.
 
     A group enters with its first row alone, which reads the prompt. The other rows follow once it is read, before all
-    groups that came later. A worker applies changes between two turns, so a row that leaves during a turn is decoded
-    until the turn ends, and what it draws is dropped.
+    later groups of its caller. A worker applies changes between two turns, so a row that leaves during a turn is
+    decoded until the turn ends, and what it draws is dropped.
     """
 
-    def __init__(self, slots: Sequence[int], max_waiting: int, timeout: float = float("inf")) -> None:
+    def __init__(self, slots: Sequence[int], max_waiting: int, spare: int = 0) -> None:
         self._workers: list[_WorkerSlots[AnyRow]] = [_WorkerSlots(list(range(count))[::-1]) for count in slots]
-        self._most = sum(slots) + max_waiting
-        self._timeout = timeout
-        self._queue: OrderedDict[AnyRow, None] = OrderedDict()
-        self._held: dict[Group, _Held[AnyRow]] = {}  # in order of arrival, and so of deadline
-        self._texts = 0
+        self._slots, self._spare = sum(slots), spare
+        self._most = self._slots - spare + max_waiting
+        self._queue: _Waiting[AnyRow] = _Waiting()
+        self._held: dict[Group, _Held[AnyRow]] = {}
+        self._deadlines: list[tuple[float, int]] = []  # a heap of deadlines and numbers, also of groups that have ended
+        self._numbered: dict[int, Group] = {}  # those that have not ended and have a deadline
+        self._numbers = count()
+        self._texts: Counter[Hashable] = Counter()  # of each caller
+        self._total = 0
 
     @property
     def running(self) -> int:
@@ -82,26 +142,43 @@ class Scheduler(Generic[Group, AnyRow]):
     @property
     def waiting(self) -> int:
         """Rows that have no slot yet, also those that wait until another row has read their prompt."""
-        return self._texts - self.running
+        return self._total - self.running
 
-    def add(self, groups: Mapping[Group, Sequence[AnyRow]], now: float) -> None:
-        """Take in the rows of some groups, all or none.
-
-        Raises QueueFull if they do not fit now, ParameterError if they never will.
-        """
-        texts = sum(map(len, groups.values()))
+    def check(self, texts: int, groups: int, caller: Hashable = None) -> None:
+        """Raise what `add` would for so many texts of so many groups."""
         if texts > self._most:
             message = f"These are {texts:,} texts; this server holds {self._most:,} at once, ask for fewer."
-            raise ParameterError("n" if len(groups) == 1 else "prompt", message)
-        if self._texts + texts > self._most:
+            raise ParameterError("n" if groups == 1 else "prompt", message)
+        left = self._most - self._total - texts
+        if left < 0 and self._texts[caller] + texts > left + self._most // SHARE:
             raise QueueFull(
                 f"{self.running} texts are being generated and {self.waiting} wait, "
                 "which is all this server holds; try again in a moment."
             )
+
+    def add(
+        self, groups: Mapping[Group, Sequence[AnyRow]], deadline: float = float("inf"), caller: Hashable = None
+    ) -> None:
+        """Take in the rows of some groups of a caller, all or none; they expire at the deadline.
+
+        Raises QueueFull if they do not fit now, ParameterError if they never will.
+        """
+        texts = sum(map(len, groups.values()))
+        self.check(texts, len(groups), caller)
         for group, rows in groups.items():
-            self._held[group] = _Held(now + self._timeout, list(rows), list(rows[1:]))
-            self._queue[rows[0]] = None
-        self._texts += texts
+            for row in rows:
+                row.caller = caller
+            number = next(self._numbers)
+            self._held[group] = _Held(number, list(rows), list(rows[1:]))
+            if deadline < float("inf"):
+                self._numbered[number] = group
+                heappush(self._deadlines, (deadline, number))
+            self._queue.add(rows[0])
+        self._texts[caller] += texts
+        self._total += texts
+        if len(self._deadlines) > 2 * len(self._numbered) + CLEARED:
+            self._deadlines = [one for one in self._deadlines if one[1] in self._numbered]
+            heapify(self._deadlines)
         self._admit()
 
     def fork(self, group: Group) -> None:
@@ -110,8 +187,7 @@ class Scheduler(Generic[Group, AnyRow]):
         if held is None:
             return
         for row in reversed(held.latent):
-            self._queue[row] = None
-            self._queue.move_to_end(row, last=False)
+            self._queue.add(row, first=True)
         held.latent = []
         self._admit()
 
@@ -123,6 +199,7 @@ class Scheduler(Generic[Group, AnyRow]):
         held.alive.remove(row)
         if not held.alive:
             del self._held[group]
+            self._numbered.pop(held.number, None)
         self._leave(row)
         self._admit()
 
@@ -130,6 +207,7 @@ class Scheduler(Generic[Group, AnyRow]):
         """Take out the texts of a group that have not ended; a group that has left already is ignored."""
         held = self._held.pop(group, None)
         if held is not None:
+            self._numbered.pop(held.number, None)
             for row in held.alive:
                 self._leave(row)
             self._admit()
@@ -137,12 +215,11 @@ class Scheduler(Generic[Group, AnyRow]):
     def expire(self, now: float) -> list[Group]:
         """Take out the groups whose time is over, and return them."""
         expired: list[Group] = []
-        for group, held in self._held.items():
-            if held.deadline > now:
-                break
-            expired.append(group)
-        for group in expired:
-            self.drop(group)
+        while self._deadlines and self._deadlines[0][0] <= now:
+            _, number = heappop(self._deadlines)
+            if (group := self._numbered.get(number)) is not None:
+                expired.append(group)
+                self.drop(group)
         return expired
 
     def changes(self, worker: int) -> Changes[AnyRow]:
@@ -153,9 +230,12 @@ class Scheduler(Generic[Group, AnyRow]):
         return changes
 
     def _leave(self, row: AnyRow) -> None:
-        self._texts -= 1
+        self._total -= 1
+        self._texts[row.caller] -= 1
+        if not self._texts[row.caller]:
+            del self._texts[row.caller]
         if row.worker < 0:
-            self._queue.pop(row, None)  # a latent row is not in it yet
+            self._queue.remove(row)  # a latent row is not in it yet
             return
         worker = self._workers[row.worker]
         if row in worker.joining:
@@ -164,16 +244,19 @@ class Scheduler(Generic[Group, AnyRow]):
             worker.leaving.append(row)
         worker.running -= 1
         worker.free.append(row.slot)
+        self._queue.end(row)
 
     def _admit(self) -> None:
-        """Give free slots to the rows that have waited longest, on the worker with the fewest rows."""
+        """Give free slots to rows that wait, on the worker with the fewest rows."""
         while self._queue:
-            open_ = [(worker.running, at) for at, worker in enumerate(self._workers) if worker.free]
-            if not open_:
+            left = self._slots - self.running
+            if not left:
                 return
-            _, at = min(open_)
+            row = self._queue.take(None if left > self._spare else left)
+            if row is None:
+                return
+            _, at = min((worker.running, at) for at, worker in enumerate(self._workers) if worker.free)
             worker = self._workers[at]
-            row, _ = self._queue.popitem(last=False)
             row.worker, row.slot = at, worker.free.pop()
             worker.running += 1
             worker.joining.append(row)

@@ -23,15 +23,17 @@ class Sequence(Row):
 
     group: the texts of its prompt; choice: which of them this is. sampling, stream: how its ids are drawn and become
     text; made once it has a slot.
-    pending: text that is not handed over yet. emitted: ids that were handed over; logprobs: of the ids after those.
+    pending: text that is not handed over yet. emitted: ids that were handed over; logprobs: of the ids after those, the
+    first `joined` parts of many calls each.
     """
 
-    __slots__ = ("choice", "emitted", "group", "logprobs", "pending", "sampling", "stream")
+    __slots__ = ("choice", "emitted", "group", "joined", "logprobs", "pending", "sampling", "stream")
 
     sampling: RowSampling
     stream: TextStream
     pending: list[str]
     logprobs: list[Logprobs]
+    joined: int
 
     def __init__(self, group: "SequenceGroup", choice: int) -> None:
         super().__init__()
@@ -48,7 +50,7 @@ class Sequence(Row):
         self.stream = TextStream(
             group.tokenizer, group.tables.stops, group.request.include_stop, group.request.min_tokens
         )
-        self.pending, self.logprobs = [], []
+        self.pending, self.logprobs, self.joined = [], [], 0
 
 
 class Tables:
@@ -110,7 +112,7 @@ class SequenceGroup:
         self.sampling = RowSampling(
             request.parameters, ids, self.prompt, 0, request.drawn_logprobs, bias=self.tables.bias
         )
-        self.output = output or Output(request.drawn, request.interval is not None)
+        self.output = output or Output(request.drawn, request.interval is not None, request.lease)
         self.submitted = request.arrived
         self.unfinished = request.drawn
         self.sequences = [Sequence(self, choice) for choice in range(request.drawn)]

@@ -1,15 +1,17 @@
 """One request for texts: the record that every dialect makes and the engine takes whole."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 
 from model.constraints.constraint import Constraint
 from model.errors import ParameterError
 from model.sampling.parameters import SamplingParameters
 from service.engine.prompt_scores import OnScores
+from service.process.ledger import Lease
 
-TEXT_CHARACTERS = 200
+# What takes as long to prepare as so many characters: a prompt, each of its texts, a character of a stop string.
+PROMPT_CHARACTERS, TEXT_CHARACTERS, STOP_CHARACTERS = 400, 20, 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +37,7 @@ class TextRequest:
         the cache.
     namespace: the prefix cache shares states only within a namespace. Ids that are scored are always read anew.
     arrived: when the request came, by `time.monotonic`; now if not given.
+    caller: for whom it is; callers share the slots fairly. lease: what its memory is charged to; None charges nothing.
     """
 
     prompts: Sequence[str | Sequence[int]]
@@ -53,6 +56,8 @@ class TextRequest:
     interval: float | None = None
     namespace: bytes = b""
     arrived: float = field(default_factory=time.monotonic)
+    caller: Hashable = None
+    lease: Lease | None = None
 
     def __post_init__(self) -> None:
         if not self.prompts:
@@ -82,11 +87,18 @@ class TextRequest:
         """Most characters the answer has: of the prompts, `echoes` times, and of the texts; each counts once for
         itself and once for each likeliest id reported beside it."""
         reported = max(self.logprobs or 0, self.prompt_logprobs or 0) + 1
-        drawn = len(self.prompts) * self.drawn * self.max_tokens
+        drawn = self.texts * self.max_tokens
         return (sum(map(len, self.prompts)) * echoes + drawn) * reported
+
+    @property
+    def texts(self) -> int:
+        """Texts that are drawn for all prompts."""
+        return len(self.prompts) * self.drawn
 
     @property
     def effort(self) -> int:
         """About how much work it is to prepare, in characters."""
-        texts = len(self.prompts) * self.drawn
-        return sum(map(len, self.prompts)) + texts * (TEXT_CHARACTERS + sum(map(len, self.stop)))
+        stops = STOP_CHARACTERS * sum(map(len, self.stop))
+        return (
+            sum(map(len, self.prompts)) + len(self.prompts) * PROMPT_CHARACTERS + self.texts * TEXT_CHARACTERS + stops
+        )

@@ -26,13 +26,15 @@ class Turn:
 
     events: texts that have grown or ended. scored: scores of slices of prompts, for groups that ask for them.
     read: groups whose prompt is read and whose other texts may begin.
-    failed: groups that took part in a call that raised an exception.
+    failed: groups that took part in a call that raised an exception; starved: those of them for which there was no
+    memory.
     """
 
     events: list[Event] = field(default_factory=list)
     scored: list[tuple[SequenceGroup, Slice]] = field(default_factory=list)
     read: list[SequenceGroup] = field(default_factory=list)
     failed: list[SequenceGroup] = field(default_factory=list)
+    starved: set[SequenceGroup] = field(default_factory=set)
 
 
 class Worker:
@@ -78,8 +80,8 @@ class Worker:
         for row in changes.joining:
             try:
                 self._join(row, turn)
-            except Exception:
-                self._fail([row.group], turn)
+            except Exception as error:
+                self._fail([row.group], turn, error)
         if self._prefilling or self._scoring:
             self._prefill(turn)
         if self._decoding.rows:
@@ -136,8 +138,8 @@ class Worker:
                     self._end_prompt(group, turn)
                 elif group.at_mark:
                     self._snapshot(group)
-        except Exception:
-            self._fail(chosen, turn)
+        except Exception as error:
+            self._fail(chosen, turn, error)
             self._forget(set(chosen))
         self._forget({group for group in chosen if not group.unread})
 
@@ -170,8 +172,8 @@ class Worker:
             events = decoding.accept(drawn, now)
             self._counters.decoded(len(decoding.rows), steps, now - started, now, self._begun, decoding.beyond(events))
             turn.events += events
-        except Exception:
-            self._fail(list({row.group: None for row in decoding.rows}), turn)
+        except Exception as error:
+            self._fail(list({row.group: None for row in decoding.rows}), turn, error)
             decoding.end(decoding.rows)
             self._clean()
         self._begun = []
@@ -202,11 +204,15 @@ class Worker:
         self._decoding.begin(row)
         self._begun.append(row.group.request.arrived)
 
-    def _fail(self, groups: list[SequenceGroup], turn: Turn) -> None:
+    def _fail(self, groups: list[SequenceGroup], turn: Turn, error: Exception) -> None:
         """Log that a call raised an exception: the groups in it have failed, all others go on."""
-        logger.exception("A call failed; the %d requests in it end with an error, the others go on.", len(groups))
+        logger.error(
+            "A call failed; the %d requests in it end with an error, the others go on.", len(groups), exc_info=error
+        )
         self._counters.failures += 1
         turn.failed += groups
+        if isinstance(error, MemoryError):
+            turn.starved.update(groups)
 
     def _forget(self, groups: Set[SequenceGroup]) -> None:
         """Stop reading some prompts."""

@@ -19,9 +19,10 @@ there with the first piece of any of its texts.
 To score a prompt of any length in constant memory, `on_scores` is called with (prompt's index, Slice) as it is read.
 """
 
-import asyncio
 import logging
-from dataclasses import replace
+import math
+import time
+from collections.abc import AsyncIterator, Hashable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -30,12 +31,14 @@ from numpy.typing import NDArray
 from model.decoding.rows import Scored
 from model.errors import ServiceError
 from model.sampling.transitions import AnyConstraint
-from service.engine.engine import Engine
+from service.engine.engine import SPENT, Engine
 from service.engine.output import Grown, Output
-from service.engine.sequence import SequenceGroup
+from service.engine.sequence import SequenceGroup, Tables
 from service.engine.text_request import TextRequest
 from service.inference.best_of import best
+from service.inference.cost import kept_bytes, request_bytes
 from service.inference.served_model import ServedModel
+from service.process.background import Result, Steps
 
 logger = logging.getLogger(__name__)
 
@@ -91,41 +94,41 @@ class Texts:
     """
 
     def __init__(
-        self, model: ServedModel, engine: Engine, request: TextRequest, constraint: AnyConstraint | None = None
+        self,
+        engine: Engine,
+        request: TextRequest,
+        output: Output,
+        groups: list[SequenceGroup],
+        prompts: list[TextPrompt],
     ) -> None:
         self.request = request
+        self.prompts = prompts
         self._engine = engine
-        self._output = Output(len(request.prompts) * request.drawn, request.interval is not None)
-        tokenizer, ids = model.tokenizer, model.decoder.ids
-        drawable = _drawable(request, ids)
-        self._groups = [
-            SequenceGroup(
-                *(tokenizer, ids, drawable, index),
-                output=self._output,
-                cache=engine.cache,
-                constraint=constraint,
-            )
-            for index in range(len(request.prompts))
-        ]
-        self.prompts = [
-            TextPrompt(prompt if isinstance(prompt, str) else tokenizer.decode(prompt), group)
-            for prompt, group in zip(request.prompts, self._groups, strict=True)
-        ]
+        self._output = output
+        self._groups = groups
 
     @classmethod
     async def prepare(cls, model: ServedModel, engine: Engine, request: TextRequest) -> "Texts":
         """The texts of a request; a large request is prepared in another thread, so that no other text waits for it.
 
-        Raises ParameterError on unknown ids, on stop strings, and on what the texts are to match where it is refused or
-        not even its shortest text fits in `max_tokens`; TokenizerError on text that is not Unicode.
+        What it will cost is checked and charged first. Raises what `Engine.expect` and `prepared` do, TooCostly,
+        ParameterError on unknown ids, on stop strings, and on what the texts are to match where it is refused or not
+        even its shortest text fits in `max_tokens`; TokenizerError on text that is not Unicode.
         """
+        engine.expect(request)
+        if request.lease is not None:
+            request.lease.grow(request_bytes(request, model))
         constraint = None
         if request.constraint is not None:
             constraint = await model.constraints.get(request.constraint)
             constraint.check(request.max_tokens)
-        if request.effort <= INSTANT:
-            return cls(model, engine, request, constraint)
-        return await asyncio.to_thread(cls, model, engine, request, constraint)
+        steps = _steps(model, engine, request, constraint)
+        texts = await prepared(engine, steps, request.effort, request.arrived, request.caller)
+        if request.lease is not None:
+            ids = sum(prompt.tokens for prompt in texts.prompts)
+            surplus = request_bytes(request, model) - kept_bytes(request, model, ids)
+            request.lease.shrink(request.lease.size - surplus)
+        return texts
 
     def submit(self) -> None:
         """Have the texts generated. Raises what `Engine.submit` does; then there is nothing to release."""
@@ -141,6 +144,15 @@ class Texts:
         """Let `take` raise a ServiceError from now on."""
         self._output.fail(error)
 
+    def beside(self, parts: Iterator[Result]) -> AsyncIterator[Result]:
+        """Parts of the answer, each made in another thread when it is asked for."""
+        return self._engine.background.each(parts, self.request.caller)
+
+    def check_time(self) -> None:
+        """Raise DeadlineExceeded where the request has taken too long."""
+        if time.monotonic() > self._engine.deadline(self.request.arrived):
+            raise self._engine.late
+
     @property
     def ended(self) -> bool:
         """Whether `take` has returned the end of every text."""
@@ -155,7 +167,7 @@ class Texts:
         """Ids read and drawn, as far as they have arrived."""
         return Usage(
             sum(prompt.tokens for prompt in self.prompts),
-            sum(self._output.tokens),
+            self._output.drawn,
             sum(prompt.cached for prompt in self.prompts),
             sum(prompt.unseen for prompt in self.prompts),
         )
@@ -165,7 +177,7 @@ class Texts:
         request = self.request
         asked = {
             "prompts": [prompt.text[:LOGGED_CHARACTERS] for prompt in self.prompts[:LOGGED_PROMPTS]],
-            "texts": len(self.prompts) * request.drawn,
+            "texts": request.texts,
             "max_tokens": request.max_tokens,
             "seed": request.parameters.seed,
             "temperature": request.parameters.temperature,
@@ -173,11 +185,45 @@ class Texts:
         logger.info("Asked: %s", asked, extra={"fields": asked})
 
 
-def _drawable(request: TextRequest, ids: NDArray[np.int64]) -> TextRequest:
-    """The request without a bias on ids that are never drawn: every row applies each bias that is left."""
-    biases = request.parameters.logit_bias
-    if not biases:
-        return request
-    drawn = set(ids.tolist())
-    left = {token: bias for token, bias in biases.items() if token in drawn}
-    return replace(request, parameters=replace(request.parameters, logit_bias=left))
+def _steps(
+    model: ServedModel, engine: Engine, request: TextRequest, constraint: AnyConstraint | None
+) -> Steps[Texts]:
+    """Make the texts of a request, one prompt a step."""
+    tokenizer, ids = model.tokenizer, model.decoder.ids
+    output = Output(request.texts, request.interval is not None, request.lease)
+    tables = Tables(tokenizer, ids, request, constraint)
+    groups: list[SequenceGroup] = []
+    prompts: list[TextPrompt] = []
+    for index, prompt in enumerate(request.prompts):
+        group = SequenceGroup(tokenizer, ids, request, index, output=output, cache=engine.cache, tables=tables)
+        groups.append(group)
+        prompts.append(TextPrompt(prompt if isinstance(prompt, str) else tokenizer.decode(prompt), group))
+        yield
+    return Texts(engine, request, output, groups, prompts)
+
+
+async def prepared(engine: Engine, steps: Steps[Result], effort: int, arrived: float, caller: Hashable) -> Result:
+    """The result of some work for a request, done at once where it takes about a millisecond, else in another thread.
+
+    effort: of the work, in characters. Raises what the work does, MemorySpent where there is no memory for it,
+    QueueFull where too much work waits, and DeadlineExceeded.
+    """
+    try:
+        if effort <= INSTANT:
+            return at_once(steps)
+        deadline = engine.deadline(arrived)
+        return await engine.background.finish(steps, caller, None if deadline == math.inf else deadline)
+    except TimeoutError:
+        raise engine.late from None
+    except MemoryError:
+        raise SPENT from None
+
+
+def at_once(steps: Steps[Result]) -> Result:
+    """The result of some work, without a pause."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            result: Result = end.value
+            return result

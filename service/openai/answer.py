@@ -6,14 +6,21 @@ from functools import partial
 from typing import Any
 
 from service.api.error_responses import Failure
+from service.api.pieces import ENTRIES, gathered, json_text
 from service.api.sse import DONE, ENCODE, ServerSentEvent
 from service.api.streaming import KEEP_ALIVE, StreamBytes, openai_error
 from service.engine.output import Grown, Logprobs, Piece
 from service.inference.served_model import ServedModel
-from service.inference.texts import Texts
-from service.openai.logprobs import Arrays, ArraysWriter, together
+from service.inference.texts import Texts, Usage
+from service.openai.logprobs import Entries, Offsets, together
 from service.openai.schemas import CompletionRequest, StreamOptions
 from service.openai.stop_ids import stop_reason
+
+MOST_CHARACTERS = 100_000  # of texts that are written as JSON in one go, in about a millisecond
+# Characters that come in an event each, of a text and of all texts together; what has waited for its reader for longer
+# comes in one event a text.
+MOST_SPLIT, MOST_SPLIT_TOGETHER = 1_000, 20_000
+PARTS = 256  # of JSON, in some 30 events, that are written before others have their turn
 
 
 class Answer:
@@ -37,33 +44,58 @@ class Answer:
         self._unechoed = {  # texts whose prompt was not sent yet
             index for index in range(len(self._tokens)) if body.echo and texts.prompts[index // body.n].tokens
         }
-        self._echoed: dict[int, Arrays] = {}  # the arrays of each prompt, once they are written
-        self._writers = [
-            ArraysWriter(model.tokenizer, names, len(prompt.text) if body.echo else 0)
-            for prompt in texts.prompts
-            for _ in range(body.n)
-        ]
-        self._prompt_writers = [ArraysWriter(model.tokenizer, names) for _ in texts.prompts]
+        self._written = 0  # their sum
+        self._model, self._names = model, names
         self._asked = body.logprobs is not None
+        self._offsets = [
+            Offsets(model.tokenizer, len(prompt.text) if body.echo else 0)
+            for prompt in texts.prompts
+            for _ in range(body.n if self._asked else 0)
+        ]
+        self._prompt_usage = Usage(0, 0, 0, 0)
 
     @property
-    def size(self) -> int:
-        """About how much JSON the whole answer is, in tokens and likeliest ones beside them."""
-        return self._texts.request.work(self._n if self._echo else 0) if self._asked else 0
+    def instant(self) -> bool:
+        """Whether the whole answer is written in about a millisecond."""
+        request, echoes = self._texts.request, self._n if self._echo else 0
+        entries = request.work(echoes) if self._asked else 0
+        return entries <= ENTRIES and request.texts * request.max_tokens <= MOST_CHARACTERS
 
-    def whole(self, ended: Grown) -> bytes:
+    def whole(self, ended: Grown) -> Iterator[str]:
         """The answer that is not streamed, of every text's only piece."""
-        choices = ",".join(self._choice(index, piece, echo=self._echo) for index, piece in ended)
-        usage = ENCODE(self._usage(self._texts.usage().completion_tokens))
-        return f'{self._begin}{choices}],"usage":{usage}}}'.encode()
+        self._prompt_usage = self._texts.usage()
+        yield self._begin
+        comma = ""
+        for index, piece in ended:
+            yield comma
+            yield from self._choice(index, piece, echo=self._echo)
+            comma = ","
+        yield f'],"usage":{ENCODE(self._usage(self._prompt_usage.completion_tokens))}}}'
 
     def grown(self, grown: Grown) -> Iterator[StreamBytes]:
-        """The events of prompts to be echoed, one at a time, and then those of the texts, all at once."""
+        """The events of prompts to be echoed, and then those of the texts, some at a time."""
+        self._prompt_usage = self._texts.usage() if self._options.continuous_usage_stats else self._prompt_usage
         if self._unechoed:
             for index in [index for index, _ in grown if index in self._unechoed]:
-                yield partial(self._echo_event, index)
-        if grown:
-            yield self._events(grown)
+                self._unechoed.remove(index)
+                prompt = self._texts.prompts[index // self._n]
+                yield from self._part(index, Piece(""), self._large(prompt.tokens, prompt.text), echo=True)
+        split = self._texts.request.interval == 0 and sum(len(grew.text) for _, grew in grown) <= MOST_SPLIT_TOGETHER
+        waiting: list[str] = []
+        for index, grew in grown:
+            large = self._large(grew.tokens - self._tokens[index], grew.text)
+            if large:
+                yield "".join(waiting).encode()
+                waiting.clear()
+                yield from self._part(index, grew, large)
+                continue
+            for piece in characters(grew) if split and len(grew.text) <= MOST_SPLIT else (grew,):
+                waiting += self._event(index, piece)
+            if len(waiting) >= PARTS:
+                yield "".join(waiting).encode()
+                waiting.clear()
+        if waiting:
+            yield "".join(waiting).encode()
 
     def silence(self) -> bytes:
         """A comment that keeps the stream alive."""
@@ -76,49 +108,50 @@ class Answer:
     def end(self) -> Iterator[StreamBytes]:
         """The usage, if asked for, and the end."""
         if self._options.include_usage:
-            usage = self._usage(self._texts.usage().completion_tokens)
+            self._prompt_usage = self._texts.usage()
+            usage = self._usage(self._prompt_usage.completion_tokens)
             yield ServerSentEvent.of_json({**self._head, "choices": [], "usage": usage}).encode()
         yield DONE.encode()
 
-    def _events(self, grown: Grown) -> bytes:
-        """An event for each text that grew, or for each character it grew by."""
-        split = self._texts.request.interval == 0
-        return b"".join(
-            self._event(index, self._choice(index, piece), piece.tokens)
-            for index, grew in grown
-            for piece in (characters(grew) if split else (grew,))
-        )
+    def _large(self, tokens: int, text: str) -> bool:
+        """Whether the event of so many tokens takes more than about a millisecond."""
+        entries = tokens * (1 + (self._texts.request.logprobs or 0)) if self._asked else 0
+        return entries > ENTRIES or len(text) > MOST_CHARACTERS
 
-    def _event(self, index: int, choice: str, tokens: int) -> bytes:
-        self._tokens[index] = tokens
-        usage = ENCODE(self._usage(sum(self._tokens))) if self._options.continuous_usage_stats else "null"
-        return ServerSentEvent(f'{self._begin}{choice}],"usage":{usage}}}').encode()
+    def _part(self, index: int, piece: Piece, large: bool, echo: bool = False) -> Iterator[StreamBytes]:
+        """One event: its bytes, or where it is large what makes them."""
+        event = self._event(index, piece, echo)
+        yield gathered(event) if large else "".join(event).encode()
 
-    def _echo_event(self, index: int) -> bytes:
-        """The event of a text's prompt, which is scored by the time the text has grown."""
-        self._unechoed.remove(index)
-        return self._event(index, self._choice(index, Piece(""), echo=True), 0)
+    def _event(self, index: int, piece: Piece, echo: bool = False) -> Iterator[str]:
+        yield f"data: {self._begin}"
+        yield from self._choice(index, piece, echo)
+        usage = "null"
+        if not echo:
+            self._written += piece.tokens - self._tokens[index]
+            self._tokens[index] = piece.tokens
+        if self._options.continuous_usage_stats:
+            usage = ENCODE(self._usage(self._written))
+        yield f'],"usage":{usage}}}\n\n'
 
-    def _choice(self, index: int, piece: Piece, echo: bool = False) -> str:
+    def _choice(self, index: int, piece: Piece, echo: bool = False) -> Iterator[str]:
         """A text, or some of it, as JSON; with its prompt before it or not."""
-        text = self._texts.prompts[index // self._n].text + piece.text if echo else piece.text
-        arrays = [Arrays()] if self._asked else []
-        if echo and self._asked:
-            arrays.append(self._echo_arrays(index // self._n))
-        if piece.logprobs is not None:
-            arrays.append(self._writers[index].drawn(piece.logprobs))
-        return (
-            f'{{"index":{index},"text":{ENCODE(text)},"logprobs":{together(*arrays) if arrays else "null"},'
-            f'"finish_reason":{ENCODE(piece.finish_reason)},"stop_reason":{ENCODE(self._stop_reason(piece.stop_reason))}}}'
-        )
-
-    def _echo_arrays(self, prompt: int) -> Arrays:
-        if prompt not in self._echoed:
-            self._echoed[prompt] = self._prompt_writers[prompt].prompt(self._texts.prompts[prompt])
-        return self._echoed[prompt]
+        prompt = self._texts.prompts[index // self._n]
+        yield f'{{"index":{index},"text":'
+        yield from json_text(prompt.text + piece.text if echo else piece.text)
+        yield ',"logprobs":'
+        if self._asked:
+            arrays = [Entries.of_prompt(self._names, self._model.tokenizer, prompt)] if echo else []
+            if piece.logprobs is not None:
+                arrays.append(Entries.drawn(self._names, self._offsets[index], piece.logprobs))
+            yield from together(*arrays)
+        else:
+            yield "null"
+        found = ENCODE(self._stop_reason(piece.stop_reason))
+        yield f',"finish_reason":{ENCODE(piece.finish_reason)},"stop_reason":{found}}}'
 
     def _usage(self, written: int) -> dict[str, Any]:
-        usage = self._texts.usage()
+        usage = self._prompt_usage
         return {
             "prompt_tokens": usage.prompt_tokens,
             "completion_tokens": written,

@@ -1,7 +1,8 @@
 """POST /v1/completions: translates OpenAI's request into a TextRequest and answers it."""
 
-import asyncio
+from collections.abc import Mapping
 from dataclasses import fields
+from typing import Any
 
 from fastapi import Request
 from starlette.responses import Response
@@ -9,14 +10,14 @@ from starlette.responses import Response
 from model.errors import ParameterError
 from model.sampling.parameters import SamplingParameters
 from service.api.constraint_fields import constraint_of
+from service.api.pieces import json_answer
 from service.api.promises import check_promises
-from service.api.request_fields import check_model, ignored_fields, namespace_of, random_seed
-from service.api.streaming import EventStream, begin
+from service.api.request_fields import check_model, ignored_fields, origin_of, random_seed
+from service.api.streaming import EventStream, begin, prepare
 from service.engine.engine import Engine
 from service.engine.text_request import TextRequest
-from service.inference.request_limits import check_limits
+from service.inference.cost import check_limits
 from service.inference.served_model import ServedModel
-from service.inference.texts import Texts
 from service.openai.answer import Answer
 from service.openai.logprobs import token_names
 from service.openai.schemas import CompletionRequest
@@ -25,7 +26,6 @@ from service.request_context import request_context
 from service.settings import Settings
 
 SAMPLING = {field.name for field in fields(SamplingParameters)} - {"logit_bias"}
-INSTANT = 5_000  # tokens and likeliest ones beside them that the event loop's own thread writes as JSON
 
 
 class Completions:
@@ -47,9 +47,9 @@ class Completions:
         check_model(body.model, self.model)
         check_promises(body.model_extra)
         context = request_context(request.scope)
-        asked = self._translate(body, namespace_of(request), context.arrived)
+        asked = self._translate(body, origin_of(request))
         check_limits(asked, self.settings, body.n if body.echo else 1)
-        texts = await Texts.prepare(self.model, self.engine, asked)
+        texts = await prepare(self.model, self.engine, asked, request)
         name = body.request_id or context.id
         headers = {"X-Request-Id": name, **ignored_fields(body.ignored)}
         first = await begin(texts, request)
@@ -57,10 +57,9 @@ class Completions:
         if body.stream:
             return EventStream(texts, answer, first, self.settings.keep_alive_seconds, headers)
         texts.release()
-        content = answer.whole(first) if answer.size <= INSTANT else await asyncio.to_thread(answer.whole, first)
-        return Response(content, headers=headers, media_type="application/json")
+        return await json_answer(answer.whole(first), answer.instant, self.engine, request, headers)
 
-    def _translate(self, body: CompletionRequest, namespace: bytes, arrived: float) -> TextRequest:
+    def _translate(self, body: CompletionRequest, origin: Mapping[str, Any]) -> TextRequest:
         interval = self.settings.stream_interval if body.stream_interval is None else body.stream_interval
         return TextRequest(
             prompts=body.prompt,
@@ -75,8 +74,7 @@ class Completions:
             prompt_logprobs=body.logprobs if body.echo else None,
             constraint=constraint_of(body.asked),
             interval=interval / 1000 if body.stream else None,
-            namespace=namespace,
-            arrived=arrived,
+            **origin,
         )
 
     def _parameters(self, body: CompletionRequest) -> SamplingParameters:

@@ -1,7 +1,7 @@
 """Log-probabilities in the arrays of OpenAI's completions, as JSON that is written a block at a time."""
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,27 +9,11 @@ from numpy.typing import NDArray
 from model.text.text_stream import TextStream
 from model.text.tokenizer import Tokenizer
 from model.text.utf8_ids import BYTES
+from service.api.pieces import ENTRIES, separated
 from service.api.schemas import LEAST_LOGPROB
 from service.api.sse import ENCODE
 from service.engine.output import Logprobs
 from service.inference.texts import TextPrompt
-
-BLOCK = 1024  # tokens written as JSON at a time, so that other threads get their turn
-
-
-class Arrays(NamedTuple):
-    """The entries of the four arrays as JSON, without brackets, so that parts can be joined."""
-
-    tokens: str = ""
-    token_logprobs: str = ""
-    top_logprobs: str = ""
-    text_offset: str = ""
-
-
-def together(*parts: Arrays) -> str:
-    """The arrays of one text as JSON, the entries of several parts of it in order."""
-    fields = zip(Arrays._fields, zip(*parts, strict=True), strict=True)
-    return "{" + ",".join(f'"{name}":[{",".join(filter(None, part))}]' for name, part in fields) + "}"
 
 
 def token_names(tokenizer: Tokenizer) -> list[str]:
@@ -57,59 +41,86 @@ class Offsets:
         return offsets
 
 
-class ArraysWriter:
-    """Writes the arrays of one text, one part of it after the other.
+class Entries:
+    """What the four arrays have for some ids of a text, written as JSON a block at a time.
 
-    names: as `token_names` has them. start: characters of the whole text before this one.
+    names: as `token_names` has them. offsets: of the text the ids belong to. shift: ids before the first that has
+    scores, which are null.
     """
 
-    def __init__(self, tokenizer: Tokenizer, names: list[str], start: int = 0) -> None:
-        self._names = names
-        self._offsets = Offsets(tokenizer, start)
+    def __init__(
+        self,
+        names: list[str],
+        offsets: Offsets,
+        ids: NDArray[np.int32],
+        scores: tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.float32]],
+        shift: int = 0,
+    ) -> None:
+        self._names, self._offsets, self._ids = names, offsets, ids
+        self._logprobs, self._top_ids, self._top_logprobs = scores
+        self._shift = shift
+        self._block = max(1, ENTRIES // (1 + self._top_ids.shape[1]))
 
-    def drawn(self, logprobs: Logprobs) -> Arrays:
-        """The arrays of ids that were drawn."""
-        return self._write(*logprobs, null_first=False)
+    @classmethod
+    def drawn(cls, names: list[str], offsets: Offsets, logprobs: Logprobs) -> "Entries":
+        """Those of ids that were drawn."""
+        return cls(names, offsets, logprobs.ids, (logprobs.logprobs, logprobs.top_ids, logprobs.top_logprobs))
 
-    def prompt(self, prompt: TextPrompt) -> Arrays:
-        """The arrays of a prompt that was scored, whose first id has no probability."""
+    @classmethod
+    def of_prompt(cls, names: list[str], tokenizer: Tokenizer, prompt: TextPrompt) -> "Entries":
+        """Those of a prompt that was scored, whose first id has no probability."""
         scores = prompt.scores
         assert scores is not None
         assert scores.top_ids is not None
         assert scores.top_logprobs is not None
-        padded = [
-            np.concatenate([np.zeros_like(column, shape=(1, *column.shape[1:])), column])[: prompt.tokens]
-            for column in (scores.logprobs, scores.top_ids, scores.top_logprobs)
-        ]
-        return self._write(prompt.ids, *padded, null_first=True)
+        return cls(
+            names, Offsets(tokenizer, 0), prompt.ids, (scores.logprobs, scores.top_ids, scores.top_logprobs), shift=1
+        )
 
-    def _write(
-        self,
-        ids: NDArray[np.int32],
-        logprobs: NDArray[np.float32],
-        top_ids: NDArray[np.int32],
-        top_logprobs: NDArray[np.float32],
-        *,
-        null_first: bool,
-    ) -> Arrays:
-        blocks: list[Arrays] = []
-        for start in range(0, len(ids), BLOCK):
-            part = slice(start, start + BLOCK)
-            own = ids[part].tolist()
-            values: list[Any] = np.maximum(logprobs[part], LEAST_LOGPROB).tolist()
-            tops: list[Any] = self._tops(own, values, top_ids[part], np.maximum(top_logprobs[part], LEAST_LOGPROB))
-            if null_first and not start:
-                values[0] = tops[0] = None
-            columns = [self._names[token] for token in own], values, tops, self._offsets.of(own)
-            blocks.append(Arrays(*(ENCODE(column)[1:-1] for column in columns)))
-        return Arrays(*(",".join(column) for column in zip(*blocks, strict=True)))
+    def tokens(self) -> Iterator[str]:
+        """The names of the ids."""
+        for own, _ in self._blocks():
+            yield ENCODE([self._names[token] for token in own])[1:-1]
 
-    def _tops(
-        self, ids: list[int], values: list[float], top_ids: NDArray[np.int32], top_logprobs: NDArray[np.float32]
-    ) -> list[dict[str, float]]:
+    def token_logprobs(self) -> Iterator[str]:
+        """How likely each was."""
+        for own, scored in self._blocks():
+            yield ENCODE(self._padded(np.maximum(self._logprobs[scored], LEAST_LOGPROB).tolist(), own))[1:-1]
+
+    def top_logprobs(self) -> Iterator[str]:
         """For each position the likeliest tokens, likeliest first, and the token that is there."""
-        names = self._names
-        return [
-            {**dict(zip([names[other] for other in others], theirs, strict=True)), names[token]: value}
-            for token, value, others, theirs in zip(ids, values, top_ids.tolist(), top_logprobs.tolist(), strict=True)
-        ]
+        for own, scored in self._blocks():
+            values = np.maximum(self._logprobs[scored], LEAST_LOGPROB).tolist()
+            others = np.maximum(self._top_logprobs[scored], LEAST_LOGPROB).tolist()
+            names = self._names
+            tops: list[Any] = [
+                {**dict(zip([names[other] for other in ids], theirs, strict=True)), names[token]: value}
+                for token, value, ids, theirs in zip(
+                    own[len(own) - len(values) :], values, self._top_ids[scored].tolist(), others, strict=True
+                )
+            ]
+            yield ENCODE(self._padded(tops, own))[1:-1]
+
+    def text_offset(self) -> Iterator[str]:
+        """Where each begins; to be asked for once, as the text goes on from there."""
+        for own, _ in self._blocks():
+            yield ENCODE(self._offsets.of(own))[1:-1]
+
+    def _blocks(self) -> Iterator[tuple[list[int], slice]]:
+        """Some ids at a time, and where their scores are."""
+        for start in range(0, len(self._ids), self._block):
+            end = min(start + self._block, len(self._ids))
+            yield self._ids[start:end].tolist(), slice(max(0, start - self._shift), end - self._shift)
+
+    def _padded(self, values: list[Any], own: list[int]) -> list[Any]:
+        return [None] * (len(own) - len(values)) + values
+
+
+def together(*parts: Entries) -> Iterator[str]:
+    """The arrays of one text as JSON, the entries of several parts of it in order."""
+    opening = "{"
+    for name in ("tokens", "token_logprobs", "top_logprobs", "text_offset"):
+        yield f'{opening}"{name}":['
+        yield from separated(block for part in parts for block in getattr(part, name)())
+        opening = "],"
+    yield "]}"

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from model.text.tokenizer import Tokenizer
 from service.api.error_responses import Failure
+from service.api.pieces import json_text, separated
 from service.api.sse import ENCODE
 from service.api.streaming import KEEP_ALIVE, StreamBytes
 from service.engine.output import Grown, Logprobs, Piece
@@ -14,7 +15,7 @@ from service.tgi.errors import tgi_shape
 from service.tgi.schemas import Parameters
 from service.tgi.tokens import TokenWriter, prefill_json
 
-BLOCK = 500  # tokens written as events at a time, in some milliseconds
+BLOCK = 256  # tokens written at a time, in about a millisecond
 
 
 @dataclass(frozen=True)
@@ -29,28 +30,51 @@ class Answer:
     before: str
     seed: int | None
 
-    def json(self, pieces: Sequence[Piece], prompt: TextPrompt) -> tuple[str, Piece]:
-        """The body with all the texts, and the best of them."""
-        ranked = sorted(pieces, key=mean_logprob, reverse=True) if len(pieces) > 1 else list(pieces)
+    def json(self, ranked: Sequence[Piece], prompt: TextPrompt) -> Iterator[str]:
+        """The body with all the texts, best first, in parts."""
         best, *others = ranked
-        details = "null"
-        if self.given.details or self.given.decoder_input_details:
-            prefill = prefill_json(self.tokenizer, prompt)
-            rest = [
-                f'{{"generated_text":{ENCODE(self.before + piece.text)},{self._about(piece, prefill)}}}'
-                for piece in others
-            ]
-            sequences = f"[{','.join(rest)}]" if rest else "null"
-            details = f'{{{self._about(best, prefill)},"best_of_sequences":{sequences}}}'
-        return f'{{"generated_text":{ENCODE(self.before + best.text)},"details":{details}}}', best
+        yield '{"generated_text":'
+        yield from json_text(self.before + best.text)
+        if not self.given.details and not self.given.decoder_input_details:
+            yield ',"details":null}'
+            return
+        yield ',"details":{'
+        yield from self._about(best, prompt)
+        yield ',"best_of_sequences":'
+        opening = "["
+        for piece in others:
+            yield f'{opening}{{"generated_text":'
+            yield from json_text(self.before + piece.text)
+            yield ","
+            yield from self._about(piece, prompt)
+            yield "}"
+            opening = ","
+        yield "]}}" if others else "null}}"
 
-    def _about(self, piece: Piece, prefill: str) -> str:
+    def _about(self, piece: Piece, prompt: TextPrompt) -> Iterator[str]:
         """The details of one text."""
         assert piece.logprobs is not None
-        written = TokenWriter(self.tokenizer, self.given.top_n_tokens).tokens(piece.logprobs, piece.text)
-        tops = f"[{','.join(top for _, top in written)}]" if self.given.top_n_tokens else "null"
-        ending = ending_json(piece, self.seed)
-        return f'{ending},"prefill":{prefill},"tokens":[{",".join(token for token, _ in written)}],"top_tokens":{tops}'
+        yield f'{ending_json(piece, self.seed)},"prefill":['
+        yield from separated(prefill_json(self.tokenizer, prompt))
+        yield '],"tokens":['
+        tokens = TokenWriter(self.tokenizer)
+        blocks = list(parts(piece.logprobs, 1 + self.given.top_n_tokens))
+        yield from separated(
+            ",".join(token for token, _ in tokens.tokens(block, piece.text if block is blocks[-1] else None))
+            for block in blocks
+        )
+        if not self.given.top_n_tokens:
+            yield '],"top_tokens":null'
+            return
+        yield '],"top_tokens":['
+        tops = TokenWriter(self.tokenizer, self.given.top_n_tokens)
+        yield from separated(",".join(tops.tops(block)) for block in blocks)
+        yield "]"
+
+
+def ranked(pieces: Sequence[Piece]) -> list[Piece]:
+    """The texts of a prompt, best first."""
+    return sorted(pieces, key=mean_logprob, reverse=True) if len(pieces) > 1 else list(pieces)
 
 
 def ending_json(piece: Piece, seed: int | None) -> str:
@@ -75,11 +99,10 @@ class EventWriter:
             self._text.append(piece.text)
             whole = "".join(self._text) if piece.finish_reason is not None else None
             if piece.logprobs is not None:
-                ids = len(piece.logprobs.ids)
-                for start in range(0, ids, BLOCK):
-                    last = start + BLOCK >= ids
-                    yield self._block(part(piece.logprobs, start), piece, whole if last else None)
-                if whole is not None and not ids:
+                blocks = list(parts(piece.logprobs, 1 + self._answer.given.top_n_tokens))
+                for block in blocks:
+                    yield self._block(block, piece, whole if block is blocks[-1] else None)
+                if whole is not None and not blocks:
                     yield self._complete(piece, whole)
 
     def silence(self) -> bytes:
@@ -121,9 +144,8 @@ class EventWriter:
         ).encode()
 
 
-def part(logprobs: Logprobs, start: int) -> Logprobs:
-    """The log-probabilities of one block of tokens."""
-    block = slice(start, start + BLOCK)
-    return Logprobs(
-        logprobs.ids[block], logprobs.logprobs[block], logprobs.top_ids[block], logprobs.top_logprobs[block]
-    )
+def parts(logprobs: Logprobs, written: int) -> Iterator[Logprobs]:
+    """The log-probabilities in blocks; `written`: tokens written for each id."""
+    block = max(1, BLOCK // written)
+    for start in range(0, len(logprobs.ids), block):
+        yield logprobs.part(start, start + block)

@@ -1,5 +1,8 @@
 """Translates the fields of a text-generation-inference request into a TextRequest."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from model.sampling.parameters import SamplingParameters
 from model.text.tokenizer import Tokenizer
 from service.api.constraint_fields import constraint_of
@@ -34,10 +37,12 @@ def text_request(
     given: Parameters,
     *,
     interval: float | None,
-    namespace: bytes,
-    arrived: float,
+    origin: Mapping[str, Any],
 ) -> TextRequest:
-    """The TextRequest for these fields; `interval` is None if the text is not streamed."""
+    """The TextRequest for these fields; `interval` is None if the text is not streamed.
+
+    origin: the fields that `origin_of` makes.
+    """
     reported = interval is not None or given.details or given.decoder_input_details or given.best_of > 1
     return TextRequest(
         prompts=[truncated(tokenizer, inputs, given.truncate)],
@@ -50,8 +55,7 @@ def text_request(
         prompt_logprobs=0 if given.decoder_input_details else None,
         constraint=constraint_of({"grammar": given.grammar}, "parameters."),
         interval=interval,
-        namespace=namespace,
-        arrived=arrived,
+        **origin,
     )
 
 
@@ -59,5 +63,5 @@ def truncated(tokenizer: Tokenizer, inputs: str, most: int | None) -> str | list
     """The inputs, or their last `most` ids if they have more."""
     if most is None:
         return inputs
-    ids = tokenizer.encode(inputs)
-    return inputs if len(ids) <= most else ids[-most:].tolist()
+    ids = tokenizer.encode(inputs[-most:])  # each character is at least one id
+    return inputs if len(ids) <= most and len(inputs) <= most else ids[-most:].tolist()

@@ -1,26 +1,29 @@
 """The dialect of text-generation-inference: its handlers, routes and headers."""
 
-import asyncio
 import time
+from collections.abc import Callable
 from functools import partial
 from importlib.metadata import version
+from itertools import chain
 from typing import Any
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from model.errors import ParameterError
+from service.api.pieces import json_answer
 from service.api.promises import check_promises
-from service.api.request_fields import ignored_fields, namespace_of
+from service.api.request_fields import ignored_fields, origin_of
 from service.api.schemas import LARGEST_MAX_TOKENS, LARGEST_N, MOST_PROMPTS, MOST_STOPS
-from service.api.streaming import EventStream, begin
+from service.api.streaming import EventStream, attended, begin, prepare
 from service.engine.engine import Engine
-from service.inference.request_limits import check_limits
+from service.engine.text_request import TextRequest
+from service.inference.cost import check_length, check_limits
 from service.inference.served_model import ServedModel
-from service.inference.texts import INSTANT, Texts
-from service.request_context import request_context
+from service.inference.texts import INSTANT, Texts, prepared
+from service.process.background import one_step
 from service.settings import Settings
-from service.tgi.answer import BLOCK, Answer, EventWriter
+from service.tgi.answer import Answer, EventWriter, ranked
 from service.tgi.errors import REF, errors
 from service.tgi.request import draws, text_request
 from service.tgi.schemas import (
@@ -55,6 +58,8 @@ STREAM = {
     },
     "example": STREAM_EXAMPLE,
 }
+TRUNCATED_BYTES = 160  # a character of inputs that are cut: up to four ids, each a number in a list
+INSTANT_ENTRIES = 500  # tokens that are written as JSON in an instant
 STREAMED = "an event for each token, whose data is a StreamEvent, or a TgiError if the text cannot go on."
 
 HEADERS = {
@@ -118,9 +123,8 @@ class Generator:
         texts.release()
         prompt = texts.prompts[0]
         read = prompt.tokens if body.parameters.decoder_input_details else 0
-        few = sum(piece.tokens for piece in pieces) * (1 + body.parameters.top_n_tokens) + read <= BLOCK
-        write = partial(answer.json, pieces, prompt)
-        content, best = write() if few else await asyncio.to_thread(write)
+        entries = sum(piece.tokens for piece in pieces) * (1 + body.parameters.top_n_tokens) + read
+        best, *_ = order = ranked(pieces)
         took = time.perf_counter() - began
         headers = {
             **self._headers(body),
@@ -130,7 +134,10 @@ class Generator:
             "x-prompt-tokens": str(prompt.tokens),
             "x-generated-tokens": str(best.tokens),
         }
-        return Response(f"[{content}]" if listed else content, media_type="application/json", headers=headers)
+        content = answer.json(order, prompt)
+        if listed:
+            content = chain("[", content, "]")
+        return await json_answer(content, entries <= INSTANT_ENTRIES, self.engine, request, headers)
 
     async def _stream(self, body: GenerateRequest, request: Request) -> Response:
         """The answer as events."""
@@ -144,20 +151,24 @@ class Generator:
         given, tokenizer = body.parameters, self.model.tokenizer
         check_promises(body.model_extra)
         check_promises(given.model_extra, "parameters.")
-        ask = partial(
-            text_request,
-            tokenizer,
-            body.inputs,
-            given,
-            interval=interval,
-            namespace=namespace_of(request),
-            arrived=request_context(request.scope).arrived,
-        )
-        asked = ask() if len(body.inputs) <= INSTANT else await asyncio.to_thread(ask)
+        origin = origin_of(request)
+        ask = partial(text_request, tokenizer, body.inputs, given, interval=interval, origin=origin)
+        asked = ask() if given.truncate is None else await self._truncate(ask, body, request, origin)
         check_limits(asked, self.settings)
-        texts = await Texts.prepare(self.model, self.engine, asked)
+        texts = await prepare(self.model, self.engine, asked, request)
         seed = asked.parameters.seed if draws(given) else None
         return texts, Answer(tokenizer, given, body.inputs if given.return_full_text else "", seed)
+
+    async def _truncate(
+        self, ask: Callable[[], TextRequest], body: GenerateRequest, request: Request, origin: dict[str, Any]
+    ) -> TextRequest:
+        """The request whose inputs are cut to their last ids, for which they are encoded."""
+        read = min(len(body.inputs), body.parameters.truncate or 0)
+        check_length(read, self.settings)
+        if origin["lease"] is not None:
+            origin["lease"].grow(read * TRUNCATED_BYTES)
+        cut = prepared(self.engine, one_step(ask), read, origin["arrived"], origin["caller"])
+        return await (cut if read <= INSTANT else attended(request, cut))
 
     def _headers(self, body: GenerateRequest) -> dict[str, str]:
         compute = {"x-compute-type": self.settings.device, "x-compute-characters": str(len(body.inputs))}

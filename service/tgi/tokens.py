@@ -9,6 +9,8 @@ from service.api.sse import ENCODE
 from service.engine.output import Logprobs
 from service.inference.texts import TextPrompt
 
+BLOCK = 512  # tokens of the inputs written at a time
+
 
 class TokenWriter:
     """Writes the tokens of one text as JSON; their texts joined are the text.
@@ -38,13 +40,14 @@ class TokenWriter:
         if whole is not None and spelled:  # the text may end within what the last id spells
             token, text = spelled[-1]
             spelled[-1] = (token, whole[self.length - len(text) :])
-        tops = self._tops(logprobs)
+        tops = self.tops(logprobs)
         return [
             (token_json(token, text, logprob), top)
             for (token, text), logprob, top in zip(spelled, logprobs.logprobs.tolist(), tops, strict=True)
         ]
 
-    def _tops(self, logprobs: Logprobs) -> Iterable[str]:
+    def tops(self, logprobs: Logprobs) -> Iterable[str]:
+        """The likeliest tokens at each position."""
         if not self._top:
             return ["null"] * len(logprobs.ids)
         piece = self._tokenizer.piece
@@ -59,14 +62,17 @@ def token_json(token: int, text: str, logprob: float) -> str:
     return f'{{"id":{token},"text":{ENCODE(text)},"logprob":{max(logprob, LEAST_LOGPROB)!r},"special":false}}'
 
 
-def prefill_json(tokenizer: Tokenizer, prompt: TextPrompt) -> str:
+def prefill_json(tokenizer: Tokenizer, prompt: TextPrompt) -> Iterator[str]:
     """The tokens of the inputs; the first has no probability, as nothing stands before it."""
     if prompt.scores is None:
-        return "[]"
-    logprobs = ["null", *(repr(max(value, LEAST_LOGPROB)) for value in prompt.scores.logprobs.tolist())]
-    spelled = TokenWriter(tokenizer).spell(prompt.ids.tolist())
-    tokens = (
-        f'{{"id":{token},"text":{ENCODE(text)},"logprob":{logprob}}}'
-        for (token, text), logprob in zip(spelled, logprobs, strict=False)
-    )
-    return f"[{','.join(tokens)}]"
+        return
+    spell = TokenWriter(tokenizer).spell
+    for start in range(0, len(prompt.ids), BLOCK):
+        ids = prompt.ids[start : start + BLOCK].tolist()
+        values = prompt.scores.logprobs[max(0, start - 1) : start - 1 + len(ids)].tolist()
+        logprobs = [repr(max(value, LEAST_LOGPROB)) for value in values]
+        logprobs = ["null"] * (len(ids) - len(logprobs)) + logprobs
+        yield ",".join(
+            f'{{"id":{token},"text":{ENCODE(text)},"logprob":{logprob}}}'
+            for (token, text), logprob in zip(spell(ids), logprobs, strict=True)
+        )

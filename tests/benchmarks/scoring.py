@@ -32,12 +32,12 @@ def score(model: ServedModel, engine: Engine, runner: asyncio.Runner, texts: lis
     async def run() -> float:
         start = time.perf_counter()
         answer = ScoreAnswer(model, ScoreRequest(texts=texts))
-        wanted = await Texts.prepare(model, engine, answer.request(b"", time.monotonic()))
+        wanted = await Texts.prepare(model, engine, answer.request({}))
         answer.expect(wanted)
         wanted.submit()
         await wanted.take()
         wanted.release()
-        answer.json()
+        "".join(answer.parts())
         return time.perf_counter() - start
 
     return runner.run(run())

@@ -1,4 +1,4 @@
-"""The scheduler's promises: first come, first served, nobody lost, nobody twice, never two in one slot."""
+"""The scheduler's promises: callers in turn, each first come, first served, nobody lost, never two in one slot."""
 
 from collections.abc import Sequence
 
@@ -25,15 +25,16 @@ class Text(Row):
 class Desk:
     """A scheduler whose workers keep a list of who is in their slots, as threads do."""
 
-    def __init__(self, slots: Sequence[int], max_waiting: int, timeout: float = 100.0) -> None:
-        self.scheduler: Scheduler[str, Text] = Scheduler(slots, max_waiting, timeout)
+    def __init__(self, slots: Sequence[int], max_waiting: int, timeout: float = 100.0, spare: int = 0) -> None:
+        self.scheduler: Scheduler[str, Text] = Scheduler(slots, max_waiting, spare)
+        self.timeout = timeout
         self.seats: list[dict[int, Text]] = [{} for _ in slots]
         self.rows: dict[str, list[Text]] = {}
         self.slots = slots
 
-    def add(self, name: str, texts: int = 1, now: float = 0.0) -> None:
+    def add(self, name: str, texts: int = 1, now: float = 0.0, caller: str | None = None) -> None:
         rows = [Text(f"{name}{at}") for at in range(texts)]
-        self.scheduler.add({name: rows}, now)
+        self.scheduler.add({name: rows}, now + self.timeout, caller)
         self.rows[name] = rows
 
     def turn(self) -> list[str]:
@@ -155,6 +156,57 @@ def test_a_request_that_has_ended_is_never_late() -> None:
     desk.turn()
     desk.scheduler.finish("a", desk.rows["a"][0])
     assert desk.scheduler.expire(99.0) == []
+
+
+def test_callers_take_turns_at_free_slots() -> None:
+    desk = Desk([1], 99)
+    for at in range(6):
+        desk.add(f"a{at}-", caller="a")
+    for at in range(2):
+        desk.add(f"b{at}-", caller="b")
+    desk.add("c0-", caller="c")
+    served = []
+    for _ in range(9):
+        [running] = desk.turn()
+        served.append(running.partition("-")[0])
+        desk.scheduler.drop(served[-1] + "-")
+    assert served == ["a0", "a1", "b0", "c0", "a2", "b1", "a3", "a4", "a5"]
+
+
+def test_a_caller_who_asks_for_all_leaves_slots_and_places_to_newcomers() -> None:
+    desk = Desk([9], 16, spare=1)
+    desk.add("a", 1, caller="a")
+    desk.add("b", 23, caller="a")
+    desk.scheduler.fork("b")
+    assert desk.counts() == (8, 16)
+    with pytest.raises(QueueFull):
+        desk.add("c", caller="a")
+    desk.add("d", caller="d")
+    assert desk.turn()[-1] == "d0"
+    assert desk.counts() == (9, 16)
+    desk.add("e", caller="e")
+    assert desk.counts() == (9, 17)
+    with pytest.raises(QueueFull):  # as many as would be left to others
+        desk.add("f", 2, caller="f")
+    desk.scheduler.finish("a", desk.rows["a"][0])
+    assert "e0" in desk.turn()
+    desk.scheduler.finish("b", desk.rows["b"][0])
+    assert len(desk.turn()) == 8  # the spare slot waits for the next newcomer
+    desk.scheduler.finish("d", desk.rows["d"][0])
+    assert "b7" in desk.turn()
+    assert desk.counts() == (8, 15)
+
+
+def test_a_request_that_was_prepared_for_long_ends_by_its_own_deadline() -> None:
+    desk = Desk([1], 99)
+    desk.add("b", now=5)
+    desk.add("a", now=0)
+    for at in range(500):
+        desk.add(f"c{at}", now=7)
+        desk.scheduler.drop(f"c{at}")
+    assert desk.scheduler.expire(100) == ["a"]
+    assert desk.scheduler.expire(105) == ["b"]
+    assert desk.counts() == (0, 0)
 
 
 VERBS = st.sampled_from(["add", "add", "fork", "finish", "drop", "expire", "turn", "turn"])

@@ -1,0 +1,112 @@
+"""What a request will hold in memory, from counts alone, before anything is made of it."""
+
+from collections.abc import Sequence
+
+from model.errors import ParameterError
+from service.engine.decode_batch import MOST_PARTS
+from service.engine.prefix_cache import SHORT
+from service.engine.text_request import TextRequest
+from service.inference.served_model import ServedModel
+from service.settings import Settings
+
+# Bytes, measured with tracemalloc and rounded up (tests/service/inference/test_cost.py holds them to it).
+ID_BYTES = 10  # an id of a prompt while it is prepared, in two widths
+DECODED_BYTES = 100  # an id of a prompt of ids while it is decoded
+ID_KEPT_BYTES = 4  # the same once it is prepared
+KEY_BYTES = 16  # of the first ids, each of which ends a prefix that may be looked up
+WIDEST = 4  # bytes of a character: of memory, and ids at most
+GROUP_BYTES = 6_000  # a prompt without its ids
+TEXT_BYTES = 3_000  # a text without its characters
+STOP_BYTES = 120  # a stop string in each text, beside its table
+TABLE_BYTES = 8  # a character of a stop string, in the request's table
+SCORE_BYTES = 4  # a reported number
+CALL_BYTES = 500  # arrays of what a reporting text drew in one call, until they are joined
+
+
+def check_length(characters: int, settings: Settings) -> None:
+    """Raise ParameterError for a prompt of more characters or ids than the settings allow."""
+    if characters > settings.max_prompt_characters:
+        message = f"The prompt has {characters:,} characters; send at most {settings.max_prompt_characters:,}."
+        raise ParameterError("prompt", message)
+
+
+def check_limits(request: TextRequest, settings: Settings, echoes: int = 1) -> None:
+    """Raise ParameterError if a request asks for more than the settings allow.
+
+    echoes: how often the answer repeats each prompt.
+    """
+    check_length(max(map(len, request.prompts)), settings)
+    work = request.work(echoes)
+    if work > settings.max_work:
+        message = (
+            f"This may take {work:,} characters, counting prompts, texts and the likeliest ones reported for each; "
+            f"this server's max_work is {settings.max_work:,}: ask for fewer prompts, texts, max_tokens or logprobs."
+        )
+        raise ParameterError("max_tokens" if len(request.prompts) == 1 else "prompt", message)
+
+
+def request_bytes(request: TextRequest, model: ServedModel) -> int:
+    """Most bytes of memory that a request will hold at once, beside its body."""
+    return sum(
+        (
+            sum(map(_preparing, request.prompts)),
+            sum(min(_most_ids(prompt), SHORT) for prompt in request.prompts) * KEY_BYTES,
+            len(request.prompts) * GROUP_BYTES,
+            _tables(request, model),
+            _scores(request),
+            request.texts * (TEXT_BYTES + STOP_BYTES * len(request.stop)),
+            _drawn(request, model),
+        )
+    )
+
+
+def kept_bytes(request: TextRequest, model: ServedModel, ids: int) -> int:
+    """The same once the prompts are encoded, as so many ids."""
+    decoded = sum(len(prompt) * WIDEST for prompt in request.prompts if not isinstance(prompt, str))
+    return request_bytes(request, model) - sum(map(_preparing, request.prompts)) + ids * ID_KEPT_BYTES + decoded
+
+
+def _preparing(prompt: str | Sequence[int]) -> int:
+    """Bytes while a prompt is prepared: one of ids becomes text, too."""
+    return _most_ids(prompt) * ID_BYTES + (0 if isinstance(prompt, str) else len(prompt) * DECODED_BYTES)
+
+
+def _most_ids(prompt: str | Sequence[int]) -> int:
+    """Ids a prompt may have: a character of ASCII is one, any other at most four."""
+    if isinstance(prompt, str):
+        return len(prompt) * (1 if prompt.isascii() else WIDEST)
+    return len(prompt)
+
+
+def _tables(request: TextRequest, model: ServedModel) -> int:
+    """What is the same for all texts, and what penalties count for each prompt and each text."""
+    columns = len(model.decoder.ids) if request.parameters.penalises else 0
+    tables = model.tokenizer.size + TABLE_BYTES * sum(map(len, request.stop)) if request.stop else 0
+    return tables + columns * (4 + len(request.prompts) + 4 * request.texts)
+
+
+def _scores(request: TextRequest) -> int:
+    """What is kept of the prompts' scores."""
+    if request.prompt_logprobs is None or request.on_scores is not None:
+        return 0
+    return score_bytes(request.prompts, request.prompt_logprobs)
+
+
+def score_bytes(prompts: Sequence[str | Sequence[int]], top: int | None) -> int:
+    """Of the scores of all ids of some prompts, with so many of the likeliest beside each; None = without."""
+    return 0 if top is None else sum(map(_most_ids, prompts)) * SCORE_BYTES * (3 + 2 * top)
+
+
+def text_bytes(texts: Sequence[str]) -> int:
+    """Of copies of some texts."""
+    return sum(len(text) * (1 if text.isascii() else WIDEST) for text in texts)
+
+
+def _drawn(request: TextRequest, model: ServedModel) -> int:
+    """What is drawn until it is handed over: whole texts; of streams what is charged as it waits (Output)."""
+    top = request.drawn_logprobs
+    reported = 0 if top is None else SCORE_BYTES * (2 + 2 * min(top, len(model.decoder.ids)))
+    calls = 0 if top is None else CALL_BYTES + reported
+    waiting = min(request.max_tokens, MOST_PARTS) * calls
+    whole = 0 if request.interval is not None else request.max_tokens * (WIDEST + 2 * reported)
+    return request.texts * (whole + waiting)

@@ -1,0 +1,164 @@
+"""One thread for work that would hold the event loop, a step of each caller's work in turn."""
+
+import asyncio
+import logging
+import threading
+import time
+from collections import OrderedDict, deque
+from collections.abc import AsyncIterator, Callable, Generator, Hashable, Iterator
+from typing import Any, TypeVar
+
+from model.errors import ServiceError
+from service.errors import EngineStopped, QueueFull
+
+logger = logging.getLogger(__name__)
+
+MOST_WORK = 1024  # pieces of work that wait; what each holds is charged to the ledger
+MEMORY_SECONDS = 0.02  # until memory is asked for again, where there is none
+
+Result = TypeVar("Result")
+Steps = Generator[None, None, Result]
+"""Work that pauses after each step, which takes some milliseconds; its result is what the generator returns."""
+
+
+class _Work:
+    """Some work and the future of its result."""
+
+    __slots__ = ("caller", "future", "steps")
+
+    def __init__(self, steps: Steps[Any], future: asyncio.Future[Any], caller: Hashable) -> None:
+        self.steps, self.future, self.caller = steps, future, caller
+
+
+class Background:
+    """Does work in a thread of its own, so that the event loop goes on.
+
+    The callers' work is done in turn, one step each, first come, first served for each caller. Work whose future is
+    cancelled, because its client has gone, its time is over or the server stops, ends after its current step. One
+    thread is enough: Python runs one at a time.
+    """
+
+    def __init__(self) -> None:
+        self._turns: OrderedDict[Hashable, deque[_Work]] = OrderedDict()
+        self._changed = threading.Condition()
+        self._open: set[asyncio.Future[Any]] = set()
+        self._refusal: ServiceError | None = EngineStopped("The server has not started; try again in a moment.")
+        self._loop: asyncio.AbstractEventLoop
+        self._thread = threading.Thread(target=self._run, name="background", daemon=True)
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Start the thread; results are handed over in `loop`."""
+        self._loop, self._refusal = loop, None
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread after its current step, and all work with an error; does not wait."""
+        self._refusal = EngineStopped("The server has stopped.")
+        self.abandon(self._refusal)
+        with self._changed:
+            self._turns.clear()
+            self._changed.notify()
+
+    def abandon(self, error: ServiceError) -> None:
+        """End all work that is waiting or being done, with an error."""
+        for future in self._open:
+            if not future.done():
+                future.set_exception(error)
+
+    @property
+    def waiting(self) -> int:
+        """Pieces of work that are not done."""
+        return len(self._open)
+
+    async def finish(self, steps: Steps[Result], caller: Hashable = None, deadline: float | None = None) -> Result:
+        """The result of some work, or what it raised.
+
+        deadline: by `time.monotonic`; raises TimeoutError after it. Raises QueueFull where too much work waits, and
+        EngineStopped.
+        """
+        if len(self._open) >= MOST_WORK:
+            raise QueueFull("Too many large requests are being prepared; try again in a moment.")
+        async with asyncio.timeout_at(deadline):
+            return await self._add(steps, caller)
+
+    async def do(self, call: Callable[[], Result], caller: Hashable = None) -> Result:
+        """The result of one call, or what it raised; for what goes on once a request was taken, and so never refused
+        because too much work waits."""
+        return await self._add(one_step(call), caller)
+
+    async def each(self, parts: Iterator[Result], caller: Hashable = None) -> AsyncIterator[Result]:
+        """The parts, each made as it is asked for."""
+        end = object()
+        while (part := await self.do(lambda: next(parts, end), caller)) is not end:
+            yield part  # type: ignore[misc]
+
+    async def _add(self, steps: Steps[Result], caller: Hashable) -> Result:
+        if self._refusal is not None:
+            raise self._refusal
+        future = self._loop.create_future()
+        self._open.add(future)
+        try:
+            with self._changed:
+                self._turns.setdefault(caller, deque()).append(_Work(steps, future, caller))
+                self._changed.notify()
+            result: Result = await future
+            return result
+        finally:
+            self._open.discard(future)
+
+    def _run(self) -> None:
+        while (work := self._next()) is not None:
+            self._step(work)
+            del work  # what it holds must not stay while the thread waits
+
+    def _next(self) -> _Work | None:
+        with self._changed:
+            while not self._turns:
+                if isinstance(self._refusal, EngineStopped):
+                    return None
+                self._changed.wait()
+            caller, own = self._turns.popitem(last=False)
+            work = own.popleft()
+            if own:
+                self._turns[caller] = own  # at the end: others come first
+            return work
+
+    def _step(self, work: _Work) -> None:
+        if work.future.done():
+            return
+        try:
+            next(work.steps)
+        except StopIteration as end:
+            self._tell(work.future, end.value, None)
+        except BaseException as error:
+            self._tell(work.future, None, error.with_traceback(None) if isinstance(error, MemoryError) else error)
+        else:
+            with self._changed:
+                self._turns.setdefault(work.caller, deque()).appendleft(work)
+
+    def _tell(self, future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
+        """Hand a result over to the event loop; without memory for that, again in a moment."""
+        while not self._loop.is_closed():
+            try:
+                self._loop.call_soon_threadsafe(_settle, future, result, error)
+            except MemoryError:
+                time.sleep(MEMORY_SECONDS)
+            except RuntimeError:  # it has just been closed
+                return
+            else:
+                return
+
+
+def _settle(future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
+    if future.done():
+        return
+    if error is None:
+        future.set_result(result)
+    else:
+        future.set_exception(error)
+
+
+def one_step(call: Callable[[], Result]) -> Steps[Result]:
+    """One call as work of one step."""
+    yield from ()
+    return call()
