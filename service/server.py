@@ -5,6 +5,7 @@ import gc
 import logging
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,6 +23,7 @@ from service.app import create_app
 from service.engine.engine import Engine
 from service.errors import Draining, EngineStopped, SettingsError
 from service.monitoring import logs
+from service.process.background import SWITCH_SECONDS
 from service.process.watchdog import Watchdog
 from service.security.api_keys import ApiKeys
 from service.settings import Settings, is_loopback
@@ -199,6 +201,7 @@ def run(settings: Settings, announce: Callable[[FastAPI, str], None]) -> None:
     Raises SettingsError, CheckpointError, and EngineStopped when no more text could be generated.
     """
     hung_up = _hear_hang_ups()
+    sys.setswitchinterval(SWITCH_SECONDS)
     logs.configure(settings)
     if not processors():
         logger.warning(

@@ -3,11 +3,8 @@
 import asyncio
 import logging
 import math
-import os
-import sys
 import threading
 import time
-from contextlib import suppress
 from functools import partial
 from typing import Literal
 
@@ -32,16 +29,13 @@ from service.errors import (
     ReaderTooSlow,
     StepFailed,
 )
-from service.process.background import Background
+from service.process.background import Background, stand_back
 from service.settings import Settings
 
 logger = logging.getLogger(__name__)
 
 Status = Literal["ok", "draining", "failed"]
 
-# How much lower the priority of a thread is than the event loop's (nice). A thread uses all the time it gets, so where
-# both share a core, short requests would otherwise wait for it.
-NICE = 10
 LOOK_SECONDS = 0.25  # between two checks of deadlines outside the threads, which may hang
 STOP_SECONDS = 2.0  # for a turn to end; a turn that hangs must not keep the process alive
 
@@ -254,7 +248,7 @@ class Engine:
     def _run(self, index: int, decoder: AnyDecoder, slots: int) -> None:
         """One thread: turn after turn while there are rows, asleep while there are none."""
         try:
-            _stand_back()
+            stand_back()
             counters = self.counters.workers[index]
             worker = Worker(decoder, slots, self.cache, time.monotonic, counters)
             while (changes := self._next(index, worker)) is not None:
@@ -351,11 +345,3 @@ class Engine:
         group.output.fail(error)
         self.counters.finished["deadline" if error is self.late else "error"] += group.end(len(group.sequences))
         return True
-
-
-def _stand_back() -> None:
-    """Lower the priority of this thread below the event loop's, on Linux, where each thread has one of its own."""
-    if sys.platform == "linux":
-        thread = threading.get_native_id()
-        with suppress(PermissionError):  # a sandbox may forbid it; then short requests wait a little longer
-            os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + NICE)

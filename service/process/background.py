@@ -2,10 +2,13 @@
 
 import asyncio
 import logging
+import os
+import sys
 import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Callable, Generator, Hashable, Iterator
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from model.errors import ServiceError
@@ -13,6 +16,10 @@ from service.errors import EngineStopped, QueueFull
 
 logger = logging.getLogger(__name__)
 
+# How much lower the priority of a thread is than the event loop's (nice). A thread uses all the time it gets, so where
+# both share a core, short requests would otherwise wait for it.
+NICE = 10
+SWITCH_SECONDS = 0.001  # for which a thread keeps Python's lock while others want it; the event loop waits so long
 MOST_WORK = 1024  # pieces of work that wait; what each holds is charged to the ledger
 MEMORY_SECONDS = 0.02  # until memory is asked for again, where there is none
 
@@ -107,6 +114,7 @@ class Background:
             self._open.discard(future)
 
     def _run(self) -> None:
+        stand_back()
         while (work := self._next()) is not None:
             self._step(work)
             del work  # what it holds must not stay while the thread waits
@@ -162,3 +170,11 @@ def one_step(call: Callable[[], Result]) -> Steps[Result]:
     """One call as work of one step."""
     yield from ()
     return call()
+
+
+def stand_back() -> None:
+    """Lower the priority of this thread below the event loop's, on Linux, where each thread has one of its own."""
+    if sys.platform == "linux":
+        thread = threading.get_native_id()
+        with suppress(PermissionError):  # a sandbox may forbid it; then short requests wait a little longer
+            os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + NICE)

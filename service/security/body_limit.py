@@ -11,7 +11,9 @@ from service.errors import MemorySpent, TooCostly
 from service.process.ledger import Lease, Ledger
 from service.request_context import request_context
 from service.security.json_cost import MOST_DIGITS, MOST_PLAIN, MOST_VALUES, JsonCost
+from service.security.turnstile import Turnstile
 
+LARGE = 8_192  # bytes of a body whose parsing takes so long that only one is parsed in a pass of the event loop
 SLICE = 16_384  # bytes that are counted between two looks at the clock
 TURN_SECONDS = 0.001  # of counting, until others have their turn
 
@@ -35,6 +37,7 @@ class BodyLimit:
         self.max_bytes = max_bytes
         self.seconds = seconds
         self.ledger = ledger
+        self._parsing = Turnstile()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the application with a `receive` that counts, and looks at the clock until the body is there."""
@@ -46,7 +49,7 @@ class BodyLimit:
         context = request_context(scope)
         with self.ledger.take(0, context.caller) as lease:
             context.lease = lease
-            body = Arriving(receive, self.max_bytes, self.seconds, lease)
+            body = Arriving(receive, self.max_bytes, self.seconds, lease, self._parsing)
             if not fits:
                 body.left = -1
             await self.app(scope, body.receive, send)
@@ -58,13 +61,14 @@ class Arriving:
     left: bytes it may still have; negative where it is too large already.
     """
 
-    def __init__(self, receive: Receive, most: int, seconds: float, lease: Lease) -> None:
+    def __init__(self, receive: Receive, most: int, seconds: float, lease: Lease, parsing: Turnstile) -> None:
         self.left = most
         self._receive = receive
         self._most = most
         self._seconds = seconds
         self._deadline: float | None = asyncio.get_running_loop().time() + seconds
         self._lease = lease
+        self._parsing = parsing
         self._cost = JsonCost()
 
     async def receive(self) -> Message:
@@ -86,6 +90,8 @@ class Arriving:
         if not message.get("more_body"):
             self._deadline = None
             self._charge(self._cost.parsed)
+            if self._most - self.left > LARGE:
+                await self._parsing.enter()
         return message
 
     async def _count(self, piece: bytes) -> None:
@@ -106,7 +112,7 @@ class Arriving:
             if cost.digits > MOST_DIGITS:
                 raise HTTPException(400, TOO_LONG_A_NUMBER)
             if time.perf_counter() - began > TURN_SECONDS:
-                await asyncio.sleep(0)
+                await self._parsing.enter()
                 began = time.perf_counter()
 
     def _charge(self, size: int) -> None:
