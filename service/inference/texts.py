@@ -185,9 +185,7 @@ class Texts:
         logger.info("Asked: %s", asked, extra={"fields": asked})
 
 
-def _steps(
-    model: ServedModel, engine: Engine, request: TextRequest, constraint: AnyConstraint | None
-) -> Steps[Texts]:
+def _steps(model: ServedModel, engine: Engine, request: TextRequest, constraint: AnyConstraint | None) -> Steps[Texts]:
     """Make the texts of a request, one prompt a step."""
     tokenizer, ids = model.tokenizer, model.decoder.ids
     output = Output(request.texts, request.interval is not None, request.lease)
