@@ -137,7 +137,9 @@ def _train(run: _Run) -> FinishedRun:
             console.whole(f"  unroll train CORPUS --from {shell_word(out / 'best')}")
     state = trainer.state
     terminal = TerminalWatcher(console, trainer.seconds_left)
-    speed = SpeedWatcher(out, record.characters_per_second, trainer.characters, trainer.tell)
+    speed = SpeedWatcher(
+        out if record.resumable else None, record.characters_per_second, trainer.characters, trainer.tell
+    )
     log = _tensorboard(run, state)
     trainer.watchers = [_metrics(run, state), terminal, speed, *([log] if log else [])]
     provenance = Provenance(

@@ -13,6 +13,7 @@ from model.checkpoint import Checkpoint, save
 from model.config import WeightsDtype
 from model.errors import CheckpointError, TrainingError
 from model.network import Network, to_tensors
+from model.terminal import shell_word
 from model.text.tokenizer import Tokenizer
 from training.data.batches import Batches
 from training.data.prepared_corpus import count_ids, spelt
@@ -336,7 +337,7 @@ class Trainer:
         if self.unsaved:
             raise TrainingError(
                 f"The disk refused {' and '.join(sorted(self.unsaved))} of {self.folder} to the end; make room and go "
-                f"on with `unroll train --resume {self.folder}`."
+                f"on with `unroll train --resume {shell_word(self.folder)}`, if the corpus lies in files."
             )
 
     def validate(self, network: Network) -> Score:

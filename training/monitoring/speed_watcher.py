@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from model.terminal import shell_word
 from training.monitoring.processor_load import LoadMeter
 from training.monitoring.watcher import Validation
 
@@ -15,11 +16,12 @@ FEW_STEPS = 20  # after which a run that ends has hardly begun
 class SpeedWatcher:
     """Compares the speed of a run with the planned one; without a plan, with the fastest seconds of the run itself.
 
-    planned: characters a second. characters: how many were read so far. tell: takes the one sentence there may be.
+    folder: of the run; None where its corpus cannot be read again. planned: characters a second. characters: how many
+    were read so far. tell: takes the one sentence there may be.
     """
 
     def __init__(
-        self, folder: Path, planned: float | None, characters: Callable[[], int], tell: Callable[[str], None]
+        self, folder: Path | None, planned: float | None, characters: Callable[[], int], tell: Callable[[str], None]
     ) -> None:
         self.folder, self.planned, self.characters, self.tell = folder, planned, characters, tell
         self.told_slow = False
@@ -57,9 +59,12 @@ class SpeedWatcher:
         self.told_slow = True
         load = self._load.read()
         cause = f" {load.in_words()}" if load else ""
+        later = ""
+        if self.folder is not None:
+            command = f"unroll train --resume {shell_word(self.folder)}"
+            later = f"; Ctrl-C saves the run, and `{command}` goes on when the machine is quiet"
         than = "were planned" if self.planned else "it read at its fastest"
         self.tell(
             f"The run reads {speed:,.0f} characters/s, {speed / expected:.1%} of the {expected:,.0f} that {than}."
-            f"{cause} Let other work end, or leave it a core with a lower --threads; Ctrl-C saves the run, and "
-            f"`unroll train --resume {self.folder}` goes on when the machine is quiet."
+            f"{cause} Let other work end, or leave it a core with a lower --threads{later}."
         )

@@ -60,6 +60,13 @@ def test_a_run_that_fell_short_of_its_plan_is_not_done(steps: int, speed: float,
     watcher = SpeedWatcher(Path("run"), 100_000.0, lambda: 0, said.append)
     assert watcher.ending(steps, speed, whole) == ending
     assert len(said) == ("planned" in ending)
+    assert all("--resume run" in one for one in said)
+
+
+def test_a_run_whose_corpus_cannot_be_read_again_is_not_told_to_resume() -> None:
+    said: list[str] = []
+    SpeedWatcher(None, 100_000.0, lambda: 0, said.append).ending(3, 700.0, False)
+    assert said[0].endswith("with a lower --threads.")
 
 
 def test_the_work_of_another_process_is_seen() -> None:
