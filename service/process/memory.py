@@ -11,7 +11,9 @@ from service.process.control_group import ControlGroup
 PAGE = resource.getpagesize()
 LARGEST_BUDGET = 256 << 20
 SHARE = 4  # of the memory there is, one part in so many is the ledger's by default
-LOOK_SECONDS = 0.05  # between two looks, which take a tenth of a millisecond
+LOOK_SECONDS = 0.05  # between two looks where little is left; one takes a fifth of a millisecond
+CALM_SECONDS = 1.0  # between two looks where AMPLE bytes are left, more than all requests may be given in that time
+AMPLE = 2 * LARGEST_BUDGET
 KEPT_FREE = 16 << 20  # bytes left alone for what is not charged: parsing, buffers, the answer that refuses
 KEPT_SHARE = 16  # and of a small machine not more than one part in so many
 
@@ -98,7 +100,7 @@ class Headroom:
     def left(self) -> int:
         """Bytes left above what is kept free; negative under pressure."""
         now = self._clock()
-        if now - self._looked >= LOOK_SECONDS:
+        if now - self._looked >= (CALM_SECONDS if self._left >= AMPLE else LOOK_SECONDS):
             self._looked = now
             self._left = self._memory.left - self._keep
         return self._left

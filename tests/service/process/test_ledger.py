@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from service.errors import MemorySpent, TooCostly
 from service.process.ledger import Lease, Ledger
-from service.process.memory import LOOK_SECONDS, Headroom, Memory
+from service.process.memory import AMPLE, CALM_SECONDS, LOOK_SECONDS, Headroom, Memory
 
 BUDGET = 1_000
 STEPS = st.lists(
@@ -107,3 +107,21 @@ def test_nothing_is_charged_that_the_machine_has_not() -> None:
     first.release()
     second.release()
     assert ledger.held == 0
+
+
+def test_where_much_is_left_looks_are_rare_until_much_is_used() -> None:
+    now = [0.0]
+    machine = Told(limit=8 << 30, left=AMPLE + (100 << 20))
+    headroom = Headroom(machine, lambda: now[0])
+    assert headroom.left >= AMPLE
+    machine.sizes["left"] = 40 << 20
+    now[0] += LOOK_SECONDS
+    assert headroom.left >= AMPLE
+    headroom.use(200 << 20)
+    assert headroom.left < 40 << 20
+    machine.sizes["left"] = AMPLE + (100 << 20)
+    now[0] += LOOK_SECONDS
+    assert headroom.left >= AMPLE
+    machine.sizes["left"] = 40 << 20
+    now[0] += CALM_SECONDS
+    assert headroom.left < 40 << 20
