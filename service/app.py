@@ -1,9 +1,10 @@
-"""The application: a checkpoint and settings in, an ASGI application out."""
+"""The application: a checkpoint and settings in, all that serves them out, as one value."""
 
 import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
@@ -15,8 +16,7 @@ from starlette.types import ASGIApp
 from model.decoding.decoder import Decoder
 from service.analysis import score_routes, token_routes
 from service.analysis.score_schemas import Progress
-from service.api import error_responses
-from service.api.error_responses import Shape
+from service.api.error_responses import ErrorResponses, Shape
 from service.api.methods import Methods
 from service.api.openapi import described
 from service.engine.engine import Engine
@@ -46,15 +46,32 @@ The same model, seed and parameters give the same text: streamed or not, alone o
 ERROR_SHAPES: dict[str, Shape] = {**tgi_errors.ERROR_SHAPES}
 
 
-def create_app(settings: Settings, decoder: type[Decoder] = Decoder, keys: ApiKeys | None = None) -> FastAPI:
-    """An application that serves the checkpoint of the settings; its engine runs while the application does.
+@dataclass(frozen=True, slots=True)
+class Application:
+    """What serves one checkpoint; all of it is made at the start and lives as long as the server.
+
+    asgi: answers requests; the engine runs while it does. ledger: the bytes of all requests.
+    """
+
+    asgi: FastAPI
+    model: ServedModel
+    engine: Engine
+    ledger: Ledger
+    metrics: Metrics
+
+
+def create_application(
+    settings: Settings, decoder: type[Decoder] = Decoder, keys: ApiKeys | None = None
+) -> Application:
+    """An application that serves the checkpoint of the settings.
 
     keys: of those who may use it; None = the keys of the settings.
-    `app.state` holds the `model`, `engine`, `ledger` and `metrics`, for the program that runs the application.
     Raises CheckpointError and SettingsError, before anything is started, if the checkpoint cannot be served.
     """
     model = ServedModel.load(settings, decoder)
     engine = Engine(model.decoder, settings)
+    ledger = _ledger(settings)
+    reports = Reports(model.name, engine, ledger, settings)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:  # noqa: ARG001
@@ -66,7 +83,7 @@ def create_app(settings: Settings, decoder: type[Decoder] = Decoder, keys: ApiKe
             await model.constraints.close()
 
     # FastAPI's own pages fetch scripts from the internet and offer to validate there; these are the same without.
-    app = FastAPIOffline(
+    asgi = FastAPIOffline(
         title="Unroll",
         version=version("unroll"),
         description=DESCRIPTION,
@@ -75,12 +92,13 @@ def create_app(settings: Settings, decoder: type[Decoder] = Decoder, keys: ApiKe
         redirect_slashes=False,
         swagger_ui_parameters={"validatorUrl": None},
     )
-    app.state.model, app.state.engine, app.state.ledger = model, engine, _ledger(settings)
-    _answer(app, model, engine, settings)
-    _guard(app, keys or ApiKeys(settings), settings)
-    error_responses.install(app, ERROR_SHAPES)
-    app.openapi = described(app.openapi, model.tokenizer.size, only_in_streams=(Progress,))  # type: ignore[method-assign]
-    return app
+    made = Application(asgi, model, engine, ledger, Metrics(model, engine, ledger, lambda: reports.condition.ready))
+    _add_routes(made, reports, settings)
+    errors = ErrorResponses(ERROR_SHAPES)
+    errors.install(asgi)
+    _add_middleware(made, keys or ApiKeys(settings), errors, settings)
+    asgi.openapi = described(asgi.openapi, model.tokenizer.size, only_in_streams=(Progress,))  # type: ignore[method-assign]
+    return made
 
 
 def _ledger(settings: Settings) -> Ledger:
@@ -89,38 +107,36 @@ def _ledger(settings: Settings) -> Ledger:
     return Ledger(settings.memory_budget_bytes or default_budget(memory), Headroom(memory))
 
 
-def _answer(app: FastAPI, model: ServedModel, engine: Engine, settings: Settings) -> None:
-    """The routes."""
-    reports = Reports(model.name, engine, app.state.ledger, settings)
-    app.state.metrics = Metrics(model, engine, app.state.ledger, lambda: reports.condition.ready)
+def _add_routes(made: Application, reports: Reports, settings: Settings) -> None:
     for routes in (
-        openai_routes.router(model, engine, settings),
-        token_routes.router(model, engine, settings),
-        tgi_routes.router(model, engine, settings),
-        score_routes.router(model, engine, settings),
+        openai_routes.router(made.model, made.engine, settings),
+        token_routes.router(made.model, made.engine, settings),
+        tgi_routes.router(made.model, made.engine, settings),
+        score_routes.router(made.model, made.engine, settings),
         health.router(reports),
-        metrics.router(app.state.metrics),
+        metrics.router(made.metrics),
     ):
-        app.include_router(routes)
+        made.asgi.include_router(routes)
 
 
-def _guard(app: FastAPI, keys: ApiKeys, settings: Settings) -> None:
-    """The middleware. The last that is added is the outermost."""
+def _add_middleware(made: Application, keys: ApiKeys, errors: ErrorResponses, settings: Settings) -> None:
+    """Put the middleware around the routes. The last that is added is the outermost."""
+    app = made.asgi
     app.add_middleware(Methods, routes=lambda: app.routes)
     most, seconds = settings.max_body_bytes, settings.body_seconds
-    app.add_middleware(BodyLimit, max_bytes=most, seconds=seconds, ledger=app.state.ledger)
-    app.add_middleware(RateLimit, limiter=_limiter(settings))
-    app.add_middleware(Auth, keys=keys, hosts=settings.hosts)
+    app.add_middleware(BodyLimit, max_bytes=most, seconds=seconds, ledger=made.ledger)
+    app.add_middleware(RateLimit, limiter=_limiter(settings), errors=errors)
+    app.add_middleware(Auth, keys=keys, hosts=settings.hosts, errors=errors)
     if settings.cors_origins is not None:  # a browser's preflight request has no key
         app.add_middleware(CORSMiddleware, **_cors(settings.cors_origins))
     stack = app.build_middleware_stack
 
-    def seen() -> ASGIApp:
+    def observed() -> ASGIApp:
         """Around Starlette's own outermost layer, so that answers to internal errors pass it, too."""
         secure = SecurityHeaders(stack(), settings.tls_certificate is not None)
-        return AccessLog(secure, app.state.metrics, paths_of(app), settings.access_log)
+        return AccessLog(secure, made.metrics, paths_of(app), settings.access_log)
 
-    app.build_middleware_stack = seen  # type: ignore[method-assign]
+    app.build_middleware_stack = observed  # type: ignore[method-assign]
 
 
 def _limiter(settings: Settings) -> RateLimiter:

@@ -1,7 +1,7 @@
 """The verb `serve`: a flag and an environment variable for every setting; the flag wins."""
 
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -9,6 +9,9 @@ from model.commands.from_options import command_of
 from model.options import about, option
 from service.environment import check_environment
 from service.settings import ENVIRONMENT, Settings, variable_of
+
+if TYPE_CHECKING:
+    from service.app import Application
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,9 +70,9 @@ def _print(settings: Settings, context: typer.Context) -> None:
 PROMPT = "Once upon a time"
 
 
-def _announce(app: Any, url: str) -> None:
+def _announce(application: "Application", url: str) -> None:
     """Tell a person what is served and what to try."""
-    model = app.state.model
+    model = application.model
     prompt = PROMPT if model.knows(PROMPT) else ""  # of a Chinese model, none of its letters
     _write(
         (

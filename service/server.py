@@ -15,11 +15,10 @@ from types import FrameType
 from typing import Any
 
 import uvicorn
-from fastapi import FastAPI
 
 from model.checkpoint import check, named_checkpoint
 from model.decoding.kernel_library import processors
-from service.app import create_app
+from service.app import Application, create_application
 from service.engine.engine import Engine
 from service.errors import Draining, EngineStopped, SettingsError
 from service.monitoring import logs
@@ -51,7 +50,7 @@ class DrainingServer(uvicorn.Server):
     """
 
     def __init__(
-        self, config: uvicorn.Config, gate: Gate, grace_seconds: float, hang_up: Callable[[], None] | None
+        self, config: uvicorn.Config, gate: Gate[Application], grace_seconds: float, hang_up: Callable[[], None] | None
     ) -> None:
         super().__init__(config)
         self._gate = gate
@@ -63,7 +62,7 @@ class DrainingServer(uvicorn.Server):
     @property
     def _engine(self) -> Engine | None:
         """The engine, once there is one."""
-        return self._gate.app.state.engine if self._gate.app is not None else None
+        return self._gate.loaded.engine if self._gate.loaded is not None else None
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002
         """Note a signal. Uvicorn would raise it again at the end; this server ends with status 0."""
@@ -154,7 +153,10 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def make_server(
-    gate: Gate, settings: Settings, hang_up: Callable[[], None] | None = None, management: int | None = None
+    gate: Gate[Application],
+    settings: Settings,
+    hang_up: Callable[[], None] | None = None,
+    management: int | None = None,
 ) -> DrainingServer:
     """The server of an application behind its gate; its `run` takes the sockets to serve on.
 
@@ -164,8 +166,8 @@ def make_server(
     context = tls_context(settings)
 
     def refused(code: str) -> None:
-        if gate.app is not None:
-            gate.app.state.metrics.refused(code)
+        if gate.loaded is not None:
+            gate.loaded.metrics.refused(code)
 
     doors = Doors(settings, management)
     plain = bounded(settings, doors, refused)
@@ -186,15 +188,15 @@ def make_server(
     )
     server = DrainingServer(config, gate, settings.grace_seconds, hang_up)
 
-    def count(app: FastAPI) -> None:
-        app.state.metrics.connections = lambda: len(server.server_state.connections)
+    def count(application: Application) -> None:
+        application.metrics.connections = lambda: len(server.server_state.connections)
         gc.freeze()  # what is loaded stays, and need not be looked through for garbage beside requests
 
     gate.when_open(count)
     return server
 
 
-def run(settings: Settings, announce: Callable[[FastAPI, str], None]) -> None:
+def run(settings: Settings, announce: Callable[[Application, str], None]) -> None:
     """Serve until a signal says to stop.
 
     announce: called with the application and its URL once it answers.
@@ -217,8 +219,8 @@ def run(settings: Settings, announce: Callable[[FastAPI, str], None]) -> None:
     url = f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
     if not is_loopback(settings.host) and not keys.needed:
         logger.warning(OPEN, host, url)
-    gate = Gate(partial(create_app, settings, keys=keys))
-    gate.when_open(lambda app: announce(app, url))
+    gate = Gate(partial(create_application, settings, keys=keys))
+    gate.when_open(lambda application: announce(application, url))
     listeners, management = [listener], None
     if settings.management_port is not None:
         listeners.append(listen(settings.host, settings.management_port))
@@ -236,7 +238,7 @@ def run(settings: Settings, announce: Callable[[FastAPI, str], None]) -> None:
             server.watchdog.stop()
     if gate.error is not None:
         raise gate.error
-    if gate.app is not None and gate.app.state.engine.died:
+    if gate.loaded is not None and gate.loaded.engine.died:
         raise EngineStopped(
             "The server ended because a thread that generates has died, as the log says; start it again."
         )

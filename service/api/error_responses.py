@@ -7,6 +7,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
+from starlette.types import Scope
 
 from model.errors import ParameterError, ServiceError, TokenizerError
 from service.api.schemas import ErrorBody, ErrorDetail
@@ -75,6 +76,8 @@ class Failure(NamedTuple):
     param: str | None = None
 
 
+FAULT = Failure(500, "The server failed; it has been logged. Try again.", "server_error", "internal_error")
+
 Shape = Callable[[Failure], tuple[int, Mapping[str, Any]]]
 """Gives the status and body of an error in a dialect; its message has been shortened already."""
 
@@ -92,35 +95,50 @@ def of_service_error(error: ServiceError) -> Failure:
     return Failure(status, str(error)[:LONGEST_MESSAGE], kind, code, param)
 
 
-def respond(request: Request, failure: Failure, headers: Mapping[str, str] | None = None) -> JSONResponse:
-    """The answer in the dialect of the route, with Retry-After if trying again helps."""
-    request_context(request.scope).failure = failure.code
-    shape: Shape = request.app.state.error_shapes.get(request.scope["path"], openai_shape)
-    status, content = shape(failure._replace(message=failure.message[:LONGEST_MESSAGE]))
-    retry = {"Retry-After": RETRY_AFTER[failure.status]} if failure.status in RETRY_AFTER else {}
-    return JSONResponse(content, status, {**retry, **(headers or {})})
+class ErrorResponses:
+    """Answers errors in the shape of their path's dialect.
+
+    shapes: of the paths that have another dialect than OpenAI's.
+    """
+
+    def __init__(self, shapes: Mapping[str, Shape]) -> None:
+        self._shapes = shapes
+
+    def respond(self, scope: Scope, failure: Failure, headers: Mapping[str, str] | None = None) -> JSONResponse:
+        """The answer to a request that failed, with Retry-After if trying again helps."""
+        request_context(scope).failure = failure.code
+        shape = self._shapes.get(scope["path"], openai_shape)
+        status, content = shape(failure._replace(message=failure.message[:LONGEST_MESSAGE]))
+        retry = {"Retry-After": RETRY_AFTER[failure.status]} if failure.status in RETRY_AFTER else {}
+        return JSONResponse(content, status, {**retry, **(headers or {})})
+
+    def install(self, app: FastAPI) -> None:
+        """Make an application answer every exception so."""
+        for kind, failure_of in FAILURES.items():
+            app.add_exception_handler(kind, self._handler(failure_of))
+
+    def _handler(self, failure_of: Callable[[Request, Any], Failure]) -> Callable[[Request, Any], Any]:
+        async def handle(request: Request, error: Any) -> JSONResponse:
+            return self.respond(request.scope, failure_of(request, error), getattr(error, "headers", None))
+
+        return handle
 
 
-async def on_service_error(request: Request, error: Any) -> JSONResponse:
-    """A request that cannot be taken or finished."""
-    return respond(request, of_service_error(error))
-
-
-async def on_parameter_error(request: Request, error: Any) -> JSONResponse:
+def of_parameter_error(_: Request, error: Any) -> Failure:
     """A parameter that only the model could check."""
     param = error.parameter if isinstance(error, ParameterError) else "prompt"
-    return respond(request, Failure(400, str(error), INVALID, "invalid_value", param))
+    return Failure(400, str(error), INVALID, "invalid_value", param)
 
 
-async def on_validation_error(request: Request, error: Any) -> JSONResponse:
+def of_validation_error(request: Request, error: Any) -> Failure:
     """A body that is not a JSON object, or has fields outside their limits; the answer does not repeat the body."""
     if isinstance(error.body, bytes):
         given = request.headers.get("content-type", "")[:100] or "nothing"
         message = f"The body is announced as {given}; send JSON with the header Content-Type: application/json."
-        return respond(request, Failure(415, message, INVALID, "unsupported_media_type"))
+        return Failure(415, message, INVALID, "unsupported_media_type")
     problems = [_problem(problem) for problem in error.errors()[:MOST_PROBLEMS]]
     message = "; ".join(message for _, message in problems)[: LONGEST_MESSAGE - 1] + "."
-    return respond(request, Failure(400, message, INVALID, "invalid_value", problems[0][0]))
+    return Failure(400, message, INVALID, "invalid_value", problems[0][0])
 
 
 def _problem(problem: Mapping[str, Any]) -> tuple[str | None, str]:
@@ -137,7 +155,7 @@ def _problem(problem: Mapping[str, Any]) -> tuple[str | None, str]:
     return path[0], ".".join(str(part)[:40] for part in path) + ": " + text[:1].lower() + text[1:]
 
 
-async def on_http_exception(request: Request, error: Any) -> JSONResponse:
+def of_http_exception(request: Request, error: Any) -> Failure:
     """A route or method that does not exist, or a body that cannot be read."""
     messages = {
         400: "The body is not JSON that can be read; send an object in UTF-8 that does not nest deeply.",
@@ -146,35 +164,25 @@ async def on_http_exception(request: Request, error: Any) -> JSONResponse:
     }
     message = messages.get(error.status_code, str(error.detail))
     if isinstance(error.__cause__, ServiceError):  # FastAPI passes it on only as an HTTPException
-        return respond(request, of_service_error(error.__cause__))
+        return of_service_error(error.__cause__)
     if isinstance(error.__cause__, MemoryError):  # FastAPI takes it for a body that cannot be read
-        return await on_memory_error(request, error.__cause__)
+        return of_memory_error(request, error.__cause__)
     code = STATUS_CODES.get(error.status_code, "invalid_value")
-    return respond(request, Failure(error.status_code, message, INVALID, code), error.headers)
+    return Failure(error.status_code, message, INVALID, code)
 
 
-async def on_memory_error(request: Request, error: MemoryError) -> JSONResponse:  # noqa: ARG001
+def of_memory_error(*_: object) -> Failure:
     """A request for which there is no memory; the others go on."""
-    return respond(request, of_service_error(MemorySpent(NO_MEMORY)))
+    return of_service_error(MemorySpent(NO_MEMORY))
 
 
-async def on_exception(request: Request, error: Exception) -> JSONResponse:  # noqa: ARG001
-    """A fault of the server; the traceback goes only to the log."""
-    message = "The server failed; it has been logged. Try again."
-    return respond(request, Failure(500, message, "server_error", "internal_error"))
-
-
-def install(app: FastAPI, shapes: Mapping[str, Shape]) -> None:
-    """Make the application answer every error in the shape of its path, or OpenAI's where `shapes` has none."""
-    app.state.error_shapes = shapes
-    handlers: dict[type[Exception], Callable[[Request, Any], Any]] = {
-        RequestValidationError: on_validation_error,
-        HTTPException: on_http_exception,
-        ServiceError: on_service_error,
-        ParameterError: on_parameter_error,
-        TokenizerError: on_parameter_error,
-        MemoryError: on_memory_error,
-        Exception: on_exception,
-    }
-    for kind, handler in handlers.items():
-        app.add_exception_handler(kind, handler)
+FAILURES: dict[type[Exception], Callable[[Request, Any], Failure]] = {
+    RequestValidationError: of_validation_error,
+    HTTPException: of_http_exception,
+    ServiceError: lambda _, error: of_service_error(error),
+    ParameterError: of_parameter_error,
+    TokenizerError: of_parameter_error,
+    MemoryError: of_memory_error,
+    Exception: lambda *_: FAULT,
+}
+"""What each kind of exception means in HTTP. The last is a fault of the server; its traceback goes only to the log."""

@@ -1,10 +1,9 @@
 """ASGI middleware that checks the Host header of a request, and its key on every route but the public ones."""
 
-from fastapi import Request
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.api.error_responses import INVALID, Failure, respond
+from service.api.error_responses import INVALID, ErrorResponses, Failure
 from service.request_context import request_context
 from service.security.api_keys import ApiKey, ApiKeys
 from service.security.client_identity import caller_of
@@ -30,8 +29,9 @@ class Auth:
     charged for the request.
     """
 
-    def __init__(self, app: ASGIApp, keys: ApiKeys, hosts: tuple[str, ...] | None) -> None:
+    def __init__(self, app: ASGIApp, keys: ApiKeys, hosts: tuple[str, ...] | None, errors: ErrorResponses) -> None:
         self.app = app
+        self.errors = errors
         self.keys = keys
         self.hosts = hosts
 
@@ -41,7 +41,7 @@ class Auth:
             headers = Headers(scope=scope)
             failure, challenge = self._refusal(scope, headers)
             if failure is not None:
-                await respond(Request(scope), failure, challenge)(scope, receive, send)
+                await self.errors.respond(scope, failure, challenge)(scope, receive, send)
                 return
             request_context(scope).caller = caller_of(scope)
         await self.app(scope, receive, send)

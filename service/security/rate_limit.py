@@ -4,10 +4,9 @@ import math
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 
-from fastapi import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.api.error_responses import Failure, respond
+from service.api.error_responses import ErrorResponses, Failure
 from service.request_context import request_context
 from service.security.auth import PUBLIC
 
@@ -71,8 +70,9 @@ LIMITED = "rate_limit_error"
 class RateLimit:
     """Passes on the requests that `limiter` allows; it stands behind Auth, which says who calls."""
 
-    def __init__(self, app: ASGIApp, limiter: RateLimiter) -> None:
+    def __init__(self, app: ASGIApp, limiter: RateLimiter, errors: ErrorResponses) -> None:
         self.app = app
+        self.errors = errors
         self.limiter = limiter
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -97,4 +97,4 @@ class RateLimit:
             self.limiter.leave(caller)
 
     async def _refuse(self, scope: Scope, receive: Receive, send: Send, failure: Failure, seconds: int) -> None:
-        await respond(Request(scope), failure, {"Retry-After": str(seconds)})(scope, receive, send)
+        await self.errors.respond(scope, failure, {"Retry-After": str(seconds)})(scope, receive, send)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from typing import Generic, Protocol, TypeVar
 
 from fastapi import FastAPI
 from starlette.responses import JSONResponse
@@ -14,30 +15,41 @@ LOADING = Failure(503, "The server is loading its model; try again in a moment."
 WAITS = {"Retry-After": "1"}
 
 
-class Gate:
+class Loadable(Protocol):
+    """What can be loaded: an ASGI application, and all that belongs to it."""
+
+    @property
+    def asgi(self) -> FastAPI:
+        """The application that answers."""
+
+
+Loaded = TypeVar("Loaded", bound=Loadable)
+
+
+class Gate(Generic[Loaded]):
     """An ASGI application that loads another one and then passes everything on to it.
 
     load: makes the other one, in a thread, as it may take long.
-    app: the other one, once it answers. error: what `load` raised; the gate never opens then.
+    loaded: what it made, once it answers. error: what `load` raised; the gate never opens then.
     """
 
-    def __init__(self, load: Callable[[], FastAPI]) -> None:
-        self.app: FastAPI | None = None
+    def __init__(self, load: Callable[[], Loaded]) -> None:
+        self.loaded: Loaded | None = None
         self.error: Exception | None = None
         self._load = load
-        self._then: list[Callable[[FastAPI], None]] = []
+        self._then: list[Callable[[Loaded], None]] = []
         self._closing = asyncio.Event()
 
-    def when_open(self, call: Callable[[FastAPI], None]) -> None:
-        """Have `call` called with the application once it answers."""
+    def when_open(self, call: Callable[[Loaded], None]) -> None:
+        """Have `call` called with what was loaded once it answers."""
         self._then.append(call)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on to the application, or answer that it is being loaded."""
         if scope["type"] == "lifespan":
             await self._live(receive, send)
-        elif self.app is not None:
-            await self.app(scope, receive, send)
+        elif self.loaded is not None:
+            await self.loaded.asgi(scope, receive, send)
         elif scope["type"] == "http":
             await _while_loading(scope)(scope, receive, send)
 
@@ -54,11 +66,11 @@ class Gate:
     async def _run(self) -> None:
         """Raises nothing; the server reports `error`."""
         try:
-            app = await asyncio.to_thread(self._load)
-            async with app.router.lifespan_context(app):
-                self.app = app
+            loaded = await asyncio.to_thread(self._load)
+            async with loaded.asgi.router.lifespan_context(loaded.asgi):
+                self.loaded = loaded
                 for call in self._then:
-                    call(app)
+                    call(loaded)
                 await self._closing.wait()
         except Exception as error:
             self.error = error

@@ -16,7 +16,6 @@ from typing import Any
 
 import httpx
 import numpy as np
-from fastapi import FastAPI
 from numpy.typing import NDArray
 
 from model.checkpoint import Checkpoint, load
@@ -25,7 +24,7 @@ from model.decoding.rows import Drawn, Rows, Scored, Slots
 from model.generate import Piece, generate
 from model.sampling.parameters import SamplingParameters
 from model.sampling.sampler import RowSampling
-from service.app import create_app
+from service.app import Application, create_application
 from service.engine.engine import Engine
 from service.process.ledger import Ledger
 from service.server import DrainingServer, listen, make_server
@@ -93,8 +92,8 @@ class Running:
 @contextmanager
 def serving(settings: Settings, decoder: type[Decoder] = Decoder, management: bool = False) -> Iterator[Running]:
     """A server for a `with` block, with a port for its management or without; its grace is over with the block."""
-    loaded: Queue[FastAPI] = Queue()
-    gate = Gate(partial(create_app, settings, decoder))
+    loaded: Queue[Application] = Queue()
+    gate = Gate(partial(create_application, settings, decoder))
     gate.when_open(loaded.put)
     listeners = [listen("127.0.0.1", 0) for _ in range(1 + management)]
     ports = [one.getsockname()[1] for one in listeners]
@@ -103,9 +102,9 @@ def serving(settings: Settings, decoder: type[Decoder] = Decoder, management: bo
     thread = threading.Thread(target=server.run, kwargs={"sockets": listeners})
     thread.start()
     try:
-        app = loaded.get(timeout=10)
+        serves = loaded.get(timeout=10)
         with httpx.Client(base_url=url, timeout=100) as client:  # a law of texts, not of a busy machine
-            yield Running(url, client, server, app.state.engine, app.state.ledger, app.state.model.name, *others)
+            yield Running(url, client, server, serves.engine, serves.ledger, serves.model.name, *others)
     finally:
         server.force_exit = server.should_exit = True
         thread.join()

@@ -165,9 +165,9 @@ def test_serving_never_loads_torch(checkpoint_folder: Path) -> None:
 import sys
 from pathlib import Path
 import service.cli, service.server
-from service.app import create_app
+from service.app import create_application
 from service.settings import Settings
-create_app(Settings(checkpoint=Path({str(checkpoint_folder)!r})))
+create_application(Settings(checkpoint=Path({str(checkpoint_folder)!r})))
 heavy = {{"torch", "training", "scipy", "pandas"}} & set(sys.modules)
 assert not heavy, heavy
 """

@@ -10,12 +10,11 @@ from queue import Queue
 
 import httpx
 import pytest
-from fastapi import FastAPI
 
 from model.decoding.decoder import Decoder
 from model.decoding.rows import Drawn, Rows, Slots
 from model.errors import CheckpointError
-from service.app import create_app
+from service.app import Application, create_application
 from service.server import listen, make_server
 from service.settings import Settings
 from service.transport.startup_gate import Gate
@@ -37,14 +36,14 @@ def test_a_server_at_rest_is_live_and_ready(server: Running) -> None:
 
 
 @contextmanager
-def loading(load: Queue[Exception | Settings]) -> Iterator[tuple[httpx.Client, Gate, threading.Thread]]:
+def loading(load: Queue[Exception | Settings]) -> Iterator[tuple[httpx.Client, Gate[Application], threading.Thread]]:
     """A server whose model is loaded when the queue says so."""
 
-    def wait() -> FastAPI:
+    def wait() -> Application:
         given = load.get(timeout=30)
         if isinstance(given, Exception):
             raise given
-        return create_app(given)
+        return create_application(given)
 
     gate = Gate(wait)
     server = make_server(gate, Settings())
@@ -71,7 +70,7 @@ def test_a_server_that_loads_is_live_and_not_ready(checkpoint_folder: Path) -> N
         assert refused.json()["error"]["code"] == "loading"
         assert client.get("/no/such/route").status_code == 503
         load.put(Settings(checkpoint=checkpoint_folder))
-        assert eventually(lambda: gate.app is not None)
+        assert eventually(lambda: gate.loaded is not None)
         assert set(words(client).values()) == {(200, "ok")}
         assert client.post("/v1/completions", json={"prompt": "a"}).status_code == 200
 

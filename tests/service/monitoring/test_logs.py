@@ -15,7 +15,7 @@ from fastapi import FastAPI
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.api import error_responses
+from service.api.error_responses import ErrorResponses
 from service.engine.engine import Engine
 from service.inference.served_model import ServedModel
 from service.monitoring.access_log import AccessLog
@@ -235,7 +235,7 @@ def test_a_mistake_of_our_own_has_a_name_and_is_counted(checkpoint_folder: Path,
     model = ServedModel.load(settings)
     metrics = Metrics(model, Engine(model.decoder, settings), Ledger(1 << 20), lambda: True)
     app = FastAPI()
-    error_responses.install(app, {})
+    ErrorResponses({}).install(app)
 
     async def broken() -> None:
         raise RuntimeError("secret words")

@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
-from service.app import create_app
+from service.app import create_application
 from service.errors import SettingsError
 from service.security.api_keys import ApiKeys
 from service.security.auth import PUBLIC, host_name
@@ -38,7 +38,7 @@ def locked(checkpoint_folder: Path) -> Iterator[Running]:
 def routes_of(settings: Settings) -> list[tuple[str, str]]:
     """Every method and path the application has, as it says itself; also those its description leaves out."""
     found: list[tuple[str, str]] = []
-    unseen: list[Any] = list(create_app(settings).routes)
+    unseen: list[Any] = list(create_application(settings).asgi.routes)
     while unseen:
         route = unseen.pop()
         if hasattr(route, "original_router"):  # a router as FastAPI includes it
