@@ -35,10 +35,10 @@ def regex_tree(pattern: str, alphabet: Alphabet, ascii_only: bool = False) -> Tr
         items = items[1:]
     if items[-1:] == [("AT", _parser.AT_END)]:
         items = items[:-1]
-    return Reader(alphabet, ascii_only).sequence(items)
+    return TreeBuilder(alphabet, ascii_only).sequence(items)
 
 
-class Reader:
+class TreeBuilder:
     """Turns what the parser says into a tree."""
 
     def __init__(self, alphabet: Alphabet, ascii_only: bool) -> None:

@@ -29,10 +29,10 @@ BY_TYPE = {
 
 def schema_tree(schema: Any, alphabet: Alphabet) -> Tree:
     """The tree of a schema's texts, the properties of an object in its order. Raises NotRegular where there is none."""
-    return _Reader(schema, alphabet).tree(schema, 0)
+    return _TreeBuilder(schema, alphabet).tree(schema, 0)
 
 
-class _Reader:
+class _TreeBuilder:
     """Turns one schema's parts into trees."""
 
     def __init__(self, root: Any, alphabet: Alphabet) -> None:

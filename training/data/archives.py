@@ -1,4 +1,4 @@
-"""The texts in a zip or tar archive, each a source of its own, read where they lie."""
+"""The texts in a zip or tar archive, each a source, read without unpacking the archive to disk."""
 
 import io
 import os
@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 from typing import IO, cast
 
 from model.errors import CorpusError
-from training.data.content import archiver, foreign
+from training.data.file_formats import archiver, foreign
 from training.data.folders import MADE_BY_TOOLS
 from training.data.left_out import LeftOut
 from training.data.sources import DAMAGED, Source, Unpacked, unpacked

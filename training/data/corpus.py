@@ -10,7 +10,7 @@ from typing import IO
 from model.errors import CorpusError
 from model.text.tokenizer import CharacterCounts, Tokenizer
 from model.text.utf8_ids import Ids
-from training.data.content import has_controls
+from training.data.file_formats import has_controls
 from training.data.left_out import LeftOut
 from training.data.sources import DAMAGED, Source
 

@@ -1,4 +1,4 @@
-"""The text files below a folder, in order; runs, environments, caches and what is no text are passed over."""
+"""The text files below a folder, sorted; runs, environments, caches and other formats are skipped and counted."""
 
 import os
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from stat import S_ISDIR, S_ISREG
 
 from model.checkpoint import CONFIG, TOKENIZER, WEIGHTS
 from model.errors import CorpusError
-from training.data.content import archiver, foreign
+from training.data.file_formats import archiver, foreign
 from training.data.left_out import LeftOut
 from training.data.sources import FileSource
 

@@ -1,4 +1,4 @@
-"""What of a corpus was not read, counted by why, so that nothing is missing in silence."""
+"""Files of a corpus that were not read, counted by the reason, for the report."""
 
 from collections.abc import Sequence
 from typing import Literal

@@ -1,4 +1,4 @@
-"""The corpus that names on a command line stand for: files, folders, archives and pipes."""
+"""The corpus for the names on a command line: files, folders, archives and pipes."""
 
 import os
 import sys
@@ -7,8 +7,8 @@ from pathlib import Path
 
 from model.errors import CorpusError
 from training.data.archives import archive_members
-from training.data.content import archiver, foreign
 from training.data.corpus import Corpus, check_encoding, first_undecodable
+from training.data.file_formats import archiver, foreign
 from training.data.folders import text_files
 from training.data.left_out import LeftOut, OnDecodeError
 from training.data.sources import DAMAGED, FileSource, PipeSource, Source, Unpacked, kept, reference_prose

@@ -1,4 +1,4 @@
-"""Streams of bytes that can be read more than once: files, pipes, parts of archives, texts in memory."""
+"""Sources of a corpus, streams of bytes that can be read again: files, pipes, parts of archives, texts in memory."""
 
 import bz2
 import gzip
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO, cast
 
 from model.errors import CorpusError
-from training.data.content import SNIFF, packer
+from training.data.file_formats import SNIFF, packer
 
 DAMAGED = (EOFError, zlib.error, lzma.LZMAError, OSError)
 """What reading a damaged file raises."""

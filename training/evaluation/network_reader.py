@@ -1,4 +1,4 @@
-"""The reader that turns ids into losses with the PyTorch network."""
+"""The Reader that computes losses with the PyTorch network."""
 
 from collections.abc import Callable
 from functools import partial

@@ -1,4 +1,4 @@
-"""What turns ids into losses, and the reader that does it as text is served, without torch."""
+"""Reader, the function that gives the loss of a window of ids; and the one that computes it as the server does."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +13,7 @@ Reader = Callable[[NDArray[np.int64], NDArray[np.int64], Any], tuple[float, Any]
 
 
 def decoder_reader(decoder: AnyDecoder) -> Reader:
-    """Read with a decoder's rows, as text is served."""
+    """Read with a decoder's rows, as text is served, without torch."""
 
     def read(inputs: NDArray[np.int64], targets: NDArray[np.int64], state: Any) -> tuple[float, Any]:
         rows, slots = decoder.rows(len(inputs)), range(len(inputs))

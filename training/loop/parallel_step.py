@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from model.network import Network, State, detach
+from training.loop.masked_forward import read_window
 from training.loop.masks import Masks
-from training.loop.regularised_reader import read_window
 from training.planning.train_options import Precision
 from training.row_threads import row_parts, side_by_side
 

@@ -24,7 +24,7 @@ from training.evaluation.score import Score
 from training.loop.finished_run import FinishedRun
 from training.loop.initial_weights import InitialWeights
 from training.loop.learner import Learner
-from training.loop.loss_reader import LossReader
+from training.loop.loss_queue import LossQueue
 from training.loop.run_state import CHECKED, FOLDER, LATEST, RunState, Saved
 from training.loop.samples import draw_samples
 from training.monitoring.watcher import Validation, Watcher
@@ -87,7 +87,7 @@ class Trainer:
         self.budget = Budget(ids, seconds)
         self.schedule = Schedule(config.learning_rate, config.warmup_steps, config.decay)
         self.state = RunState()
-        self.losses = LossReader(device)
+        self.losses = LossQueue(device)
         # Ids and characters differ where rare characters are spelt in bytes; progress bars speak of characters.
         self.characters_per_id = spelt(initial_weights.counts) / len(split.train)
         self.good = self.moment()

@@ -12,8 +12,8 @@ from model.errors import ParameterError
 from model.network import Network, State
 from training.data.batches import Batches
 from training.loop.learner import Learner
+from training.loop.masked_forward import read_window
 from training.loop.masks import MaskSource
-from training.loop.regularised_reader import read_window
 from training.planning.config import TrainingConfig
 from training.planning.regularisation import Regularisation
 

@@ -1,4 +1,4 @@
-"""Reads a training window through the network with what a step leaves out left out."""
+"""The network's forward pass over a training window, with the masks of dropout."""
 
 import torch
 from torch import Tensor

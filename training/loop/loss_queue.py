@@ -1,4 +1,4 @@
-"""Losses read behind the device that computes them, so that a step never waits for the one before."""
+"""Losses on their way from the device that computes them, so that a step never waits for the one before."""
 
 import torch
 from torch import Tensor
@@ -6,7 +6,7 @@ from torch import Tensor
 BEHIND = 8  # steps at most: more would let the host run away from a budget in seconds
 
 
-class LossReader:
+class LossQueue:
     """Takes each step's loss and gradient norm, and gives them once they are known.
 
     On the CPU that is at once; a GPU's come some steps later, in order.

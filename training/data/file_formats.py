@@ -1,4 +1,4 @@
-"""What bytes are, by how they begin: text, packed text, an archive, or something else, by its name."""
+"""File formats, known by how the bytes begin: text, packed text, an archive, or one that is refused by its name."""
 
 import codecs
 import tarfile
