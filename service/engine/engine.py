@@ -121,11 +121,10 @@ class Engine:
         """Raise what `submit` would for a request, as far as counts alone tell, before anything is made of it."""
         self._check(sum(map(len, request.prompts)))
         if request.max_tokens or request.scored:
-            with self._work:
-                try:
-                    self._scheduler.check(request.texts, len(request.prompts), request.caller)
-                except QueueFull as error:
-                    raise self._refused("queue_full", error) from None
+            try:  # without the lock: a hint, which `submit` makes sure of
+                self._scheduler.check(request.texts, len(request.prompts), request.caller)
+            except QueueFull as error:
+                raise self._refused("queue_full", error) from None
 
     def _check(self, held: int) -> None:
         """Raise what keeps all requests out, or one with prompts of so many ids."""
@@ -315,7 +314,7 @@ class Engine:
         self._delivery.add(self._loop, news)
 
     def _score(self, group: SequenceGroup, slice_: Slice) -> bool:
-        if group.scoring is not None and group.scoring.on_scores is not None:
+        if group in self._groups and group.scoring is not None and group.scoring.on_scores is not None:
             try:
                 group.scoring.on_scores(group.index, slice_)
             except MemoryError:
@@ -327,11 +326,13 @@ class Engine:
 
         Returns whether that wakes who waits for it.
         """
+        if row.group not in self._groups:
+            return False  # released meanwhile, and what it is charged to as well
         output = row.group.output
         waking = not output.arrived
         try:
             row.group.deliver(row.choice, piece)
-        except MemorySpent as error:
+        except ServiceError as error:
             self._give_up(row.group, error)
         except MemoryError:
             self._give_up(row.group, SPENT)

@@ -116,18 +116,19 @@ class Texts:
         even its shortest text fits in `max_tokens`; TokenizerError on text that is not Unicode.
         """
         engine.expect(request)
+        cost = 0
         if request.lease is not None:
-            request.lease.grow(request_bytes(request, model))
+            cost = request_bytes(request, model)
+            request.lease.grow(cost)
         constraint = None
         if request.constraint is not None:
             constraint = await model.constraints.get(request.constraint)
             constraint.check(request.max_tokens)
         steps = _steps(model, engine, request, constraint)
         texts = await prepared(engine, steps, request.effort, request.arrived, request.caller)
-        if request.lease is not None:
-            ids = sum(prompt.tokens for prompt in texts.prompts)
-            surplus = request_bytes(request, model) - kept_bytes(request, model, ids)
-            request.lease.shrink(request.lease.size - surplus)
+        if request.lease is not None and request.effort > INSTANT:
+            kept = kept_bytes(request, model, sum(prompt.tokens for prompt in texts.prompts))
+            request.lease.shrink(request.lease.size - cost + kept)
         return texts
 
     def submit(self) -> None:

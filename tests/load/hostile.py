@@ -9,10 +9,11 @@ from contextlib import ExitStack, contextmanager, suppress
 
 from tests.benchmarks.figures import Figure
 from tests.benchmarks.timing import CLIENT_CORE, on_core, percentile
+from tests.load import greedy
+from tests.load.greedy import KEY, together
 from tests.load.process import Running, unroll_serve
 from tests.load.wire import Talk, request
 
-KEY = "the-key-of-a-client-of-ours"
 LONGEST = 10.0  # seconds of each attack
 PAUSE = 0.01  # seconds between two probes
 P99, WORST = 20.0, 100.0  # milliseconds of /health/live
@@ -48,7 +49,7 @@ def in_chunks(key: str | None) -> Callable[[int, float], None]:
                     client.sendall(burst)
                     client.recv(65_536)
 
-        _together(one, 16)
+        together(one, 16)
 
     return attack
 
@@ -74,7 +75,7 @@ def repeated(body: bytes, path: str = "/v1/completions") -> Callable[[int, float
                     client.sendall(data)
                     client.recv(65_536)
 
-        _together(one, 4)
+        together(one, 4)
 
     return attack
 
@@ -91,15 +92,8 @@ ATTACKS: dict[str, Callable[[int, float], None]] = {
     "quotation marks": repeated(b'"' * BODY),
     "long numbers": repeated(b"[" + b",".join([b"9" * 500] * 16_000) + b"]"),
     "unknown fields": repeated(json.dumps({"prompt": "a", **{f"x{key}": 1 for key in range(9_000)}}).encode()),
+    **greedy.ATTACKS,
 }
-
-
-def _together(work: Callable[[], None], count: int) -> None:
-    threads = [threading.Thread(target=work) for _ in range(count)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
 
 
 @contextmanager
