@@ -26,7 +26,7 @@ from service.process.background import SWITCH_SECONDS
 from service.process.watchdog import Watchdog
 from service.security.api_keys import ApiKeys
 from service.settings import Settings, is_loopback
-from service.transport.connections import Doors, bounded
+from service.transport.connections import SharedLimits, bounded
 from service.transport.startup_gate import Gate
 from service.transport.tls import secured, tls_context
 
@@ -169,11 +169,11 @@ def make_server(
         if gate.loaded is not None:
             gate.loaded.metrics.refused(code)
 
-    doors = Doors(settings, management)
-    plain = bounded(settings, doors, refused)
+    shared = SharedLimits(settings, management)
+    plain = bounded(settings, shared, refused)
     config = uvicorn.Config(
         gate,
-        http=plain if context is None else secured(context, settings, doors, plain),
+        http=plain if context is None else secured(context, settings, shared, plain),
         loop="asyncio",
         log_config=None,
         log_level=max(logging.WARNING, logging.getLogger().level),

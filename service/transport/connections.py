@@ -1,10 +1,10 @@
 """Uvicorn's HTTP/1.1 connections, with bounds on how many there are, how long they take, and what they hold.
 
-The parser is h11, and stays it where httptools is installed, too, which uvicorn would take by itself: bytes of
-strangers meet no parser in C, and the fraction of a millisecond more is little beside the text a request asks for.
+The parser is h11, also where httptools is installed, which uvicorn would prefer: no parser in C reads bytes of
+strangers, and the fraction of a millisecond that h11 takes is little beside the text that a request asks for.
 
-Uvicorn's own `limit_concurrency` is not used: it counts a connection when it asks, not when it comes, refuses probes
-like everybody else, and answers in plain text.
+Uvicorn's own `limit_concurrency` is not used: it counts a connection when its request comes, not when it is opened. It
+also refuses probes, and answers in plain text.
 """
 
 import asyncio
@@ -38,39 +38,41 @@ from service.transport.refusals import (
 from service.transport.sockets import fitting, watch_peer
 from service.transport.staged_transport import StagedTransport
 
-PROBES = (*sorted(PUBLIC), "/metrics")  # what may be asked when all places are taken
+PROBES = (*sorted(PUBLIC), "/metrics")  # what a connection beyond the limit may ask for
 
-SPARE = 32  # connections beyond the limit, for probes: more than come at once from what watches a server
-SPARE_SECONDS = 1.0  # for the headers of such a one, so that a client who takes them all must connect anew each second
-TOLD = 256  # connections beyond these; then the oldest silent one is cut off for each new one, for want of descriptors
-PRESSED_SECONDS = 0.1  # for the headers where there are more than SPARE: a probe sends them as it connects
-MANAGEMENT = 64  # connections of the management port
+PROBE_CONNECTIONS = 32  # beyond the limit, for probes: more than the monitors of a server open at once
+PROBE_SECONDS = 1.0  # for the headers of such a connection; a client that takes them all has to reconnect each second
+# Beyond those of probes; with more, the oldest one without a request is cut off for each new one: descriptors are few.
+REFUSED_CONNECTIONS = 256
+CROWDED_SECONDS = 0.1  # for the headers while more than PROBE_CONNECTIONS wait: a probe sends them as it connects
+MANAGEMENT_CONNECTIONS = 64  # of the management port
 
 MOST_HEADERS = 100  # of a request, as in Apache and Go; browsers send twenty
 SMALL_REST = 65_536  # bytes of a body, still on their way after an answer, that are read so the connection can stay
 
 PIECE = 65_536  # bytes of an answer that are written at a time, each in `send_seconds`
-WRITE_BUFFER = 65_536  # bytes an answer may be ahead of the kernel before it waits; asyncio's default, said aloud
+WRITE_BUFFER = 65_536  # bytes an answer may be ahead of the kernel before it waits; asyncio's default
 
 OnRefusal = Callable[[str], None]
-"""Told the code of each answer that is given here and never reaches the application."""
+"""Called with the code of each error that is answered here, without the application."""
 
 
-class Doors:
-    """What all connections of a server share: their places, those of the management port, and turns to parse.
+class SharedLimits:
+    """What all connections of a server share: their limit and their time for parsing, apart for the management port.
 
     management: the number of that port; None = there is none.
     """
 
     def __init__(self, settings: Settings, management: int | None = None) -> None:
-        beyond = SPARE + TOLD
-        most = fitting(settings.max_connections, beside=beyond + (MANAGEMENT if management is not None else 0))
+        beyond = PROBE_CONNECTIONS + REFUSED_CONNECTIONS
+        beside = beyond if management is None else beyond + MANAGEMENT_CONNECTIONS
+        most = fitting(settings.max_connections, beside=beside)
         each = settings.max_address_connections
         self.public = ConnectionLimit(most, each, beyond, among(settings.trusted_proxies))
-        self.management = ConnectionLimit(MANAGEMENT - SPARE, 0, SPARE)
+        self.management = ConnectionLimit(MANAGEMENT_CONNECTIONS - PROBE_CONNECTIONS, 0, PROBE_CONNECTIONS)
         self.management_port = management
-        self.turns = ParseBudget()
-        self.management_turns = ParseBudget()
+        self.parsing = ParseBudget()
+        self.management_parsing = ParseBudget()
 
     def is_management(self, transport: asyncio.BaseTransport) -> bool:
         """Whether a connection came by the management port."""
@@ -79,21 +81,21 @@ class Doors:
         name = transport.get_extra_info("sockname")
         return isinstance(name, tuple) and name[1] == self.management_port
 
-    def places(self, transport: asyncio.BaseTransport) -> ConnectionLimit:
-        """Where a connection is counted."""
+    def limit_of(self, transport: asyncio.BaseTransport) -> ConnectionLimit:
+        """The limit that counts a connection."""
         return self.management if self.is_management(transport) else self.public
 
 
-def bounded(settings: Settings, doors: Doors, on_refusal: OnRefusal | None = None) -> type["Connection"]:
+def bounded(settings: Settings, shared: SharedLimits, on_refusal: OnRefusal | None = None) -> type["Connection"]:
     """What makes a connection, for `http` of uvicorn.Config."""
-    return cast("type[Connection]", partial(Connection, settings, doors, on_refusal or _ignore))
+    return cast("type[Connection]", partial(Connection, settings, shared, on_refusal or _ignore))
 
 
 class Connection(H11Protocol):
-    """A connection of a stranger. Overridden are only the methods where uvicorn waits or holds without a bound."""
+    """A connection. It overrides the methods in which uvicorn waits or holds data without a bound."""
 
     def __init__(
-        self, settings: Settings, doors: Doors, on_refusal: OnRefusal, config: Any, *args: Any, **named: Any
+        self, settings: Settings, shared: SharedLimits, on_refusal: OnRefusal, config: Any, *args: Any, **named: Any
     ) -> None:
         super().__init__(config, *args, **named)
         self.conn: Parser = Parser(settings.max_header_bytes)
@@ -102,41 +104,41 @@ class Connection(H11Protocol):
         self.app: Any = self._answer  # around the application, where a request has headers and an answer has pieces
         self._application: ASGIApp = config.loaded_app
         self._settings = settings
-        self._doors = doors
+        self._shared = shared
         self._on_refusal = on_refusal
-        self._places = doors.public
-        self._turns = doors.turns
+        self._limit = shared.public
+        self._parsing = shared.parsing
         self._management = False
-        self._spare = False
+        self._beyond_limit = False
         self._refused = False
-        self._left = False  # whether it waits for its turn to parse
+        self._left = False  # whether there is more to parse in a later pass
         self._ahead = bytearray()  # came while a request is being answered, or before the connection was made
         self._owed: asyncio.TimerHandle | None = None
         self._untaken: asyncio.TimerHandle | None = None
         self._half_closed: HalfClosed | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Take the connection; uvicorn gives a client for ever to say something."""
+        """Take the connection and give the client a time to send headers; uvicorn waits for ever."""
         seconds = self._settings.send_seconds
         super().connection_made(StagedTransport(transport, self._may_send, seconds))
         self.flow = HeldFlow(self.transport)
         self.transport.set_write_buffer_limits(WRITE_BUFFER)
         watch_peer(transport, seconds)
-        if self._doors.is_management(transport):
-            self._management, self._turns = True, self._doors.management_turns
-        self._places = self._doors.places(transport)
-        self._spare = not self._places.enter(self, self.client[0] if self.client else "")
+        if self._shared.is_management(transport):
+            self._management, self._parsing = True, self._shared.management_parsing
+        self._limit = self._shared.limit_of(transport)
+        self._beyond_limit = not self._limit.enter(self, self.client[0] if self.client else "")
         self._take_ahead()
         self._watch()
 
     def cut_off(self) -> None:
         """End at once, so that another may come."""
-        self._places.leave(self)
+        self._limit.leave(self)
         self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection with its timers; uvicorn keeps it until they have run, where the peer reset it."""
-        self._places.leave(self)
+        self._limit.leave(self)
         for timer in (self._owed, self._untaken):
             if timer is not None:
                 timer.cancel()
@@ -181,7 +183,7 @@ class Connection(H11Protocol):
         while at < len(data):
             size = most
             if self._left:
-                size = len(data)  # all that waits is kept
+                size = len(data)  # all of it waits
             elif self.conn.their_state is h11.IDLE:
                 size = max(1, most + 1 - len(self.conn.trailing_data[0]))
             self._take(data[at : at + size])
@@ -189,10 +191,10 @@ class Connection(H11Protocol):
         self._watch()
 
     def handle_events(self) -> None:
-        """Parse what has come, at once or when it is this connection's turn; uvicorn parses all of it in one go."""
+        """Parse what has come, at once or in a later pass of the event loop; uvicorn parses all of it at once."""
         if not self._left:
             self._left = True
-            self._turns.take(self._parse)
+            self._parsing.take(self._parse)
 
     def _parse(self, seconds: float) -> bool:
         if self.transport.is_closing():
@@ -259,24 +261,24 @@ class Connection(H11Protocol):
             self._owed = None
         elif owes and self._owed is None:
             seconds = self._settings.header_seconds
-            if self._spare:
-                seconds = min(seconds, PRESSED_SECONDS if self._pressed else SPARE_SECONDS)
+            if self._beyond_limit:
+                seconds = min(seconds, CROWDED_SECONDS if self._probes_crowded else PROBE_SECONDS)
             self._owed = self.loop.call_later(seconds, self._overdue)
 
     @property
-    def _pressed(self) -> bool:
-        """Whether more connections wait beyond the limit than probes need."""
-        return self._places.idle > SPARE
+    def _probes_crowded(self) -> bool:
+        """Whether more connections wait beyond the limit than there are for probes."""
+        return self._limit.idle > PROBE_CONNECTIONS
 
     @property
     def _crowded(self) -> Failure:
-        return CROWDED if len(self._places) > self._places.most else CROWDED_ADDRESS
+        return CROWDED if len(self._limit) > self._limit.most else CROWDED_ADDRESS
 
     def _overdue(self) -> None:
         if self.transport.is_closing():
             return
         if self.conn.their_state is h11.IDLE:
-            self._refuse(self._crowded if self._spare and self._pressed else LATE)
+            self._refuse(self._crowded if self._beyond_limit and self._probes_crowded else LATE)
         else:
             self.transport.close()
 
@@ -346,12 +348,12 @@ class Connection(H11Protocol):
             last = max(0, (len(body) - 1) // PIECE * PIECE)
             await send({**message, "body": body[last:]} if last else message)
 
-        self._places.busy(self)
+        self._limit.busy(self)
         failure = self._objection(scope)
         if failure is None:
             await self._application(scope, receive, pieces)
-            if self._spare and not self.transport.is_closing():
-                self._places.rest(self)
+            if self._beyond_limit and not self.transport.is_closing():
+                self._limit.rest(self)
             return
         self._on_refusal(failure.code or "")
         answer = refusal(failure)
@@ -372,9 +374,9 @@ class Connection(H11Protocol):
             return None
         if self._management:
             return NOT_HERE
-        if self._spare:
-            self._spare = not self._places.within(self)
-        return self._crowded if self._spare else None
+        if self._beyond_limit:
+            self._beyond_limit = not self._limit.within(self)
+        return self._crowded if self._beyond_limit else None
 
     def _rest_is_long(self, status: int) -> bool:
         """Whether, at the start of an answer, more of the request's body may come than is worth reading."""
@@ -387,4 +389,4 @@ class Connection(H11Protocol):
 
 
 def _ignore(code: str) -> None:
-    """Tell nobody."""
+    """Do nothing."""

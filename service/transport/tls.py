@@ -10,11 +10,11 @@ from uvicorn.server import ServerState
 
 from service.errors import SettingsError
 from service.settings import Settings
-from service.transport.connections import SPARE_SECONDS, Connection, Doors
+from service.transport.connections import PROBE_SECONDS, Connection, SharedLimits
 from service.transport.staged_transport import LINGER_SECONDS
 
 OLDEST = ssl.TLSVersion.TLSv1_2  # RFC 8996 forbids those before it
-READ_BUFFER = 32_768  # bytes that asyncio keeps for each connection, 256 KiB by itself; a record of TLS has half of it
+READ_BUFFER = 32_768  # bytes that asyncio allocates for a connection, by default 256 KiB; a record of TLS has 16 KiB
 
 
 def tls_context(settings: Settings) -> ssl.SSLContext | None:
@@ -32,7 +32,7 @@ def tls_context(settings: Settings) -> ssl.SSLContext | None:
             raise SettingsError(f"{path} cannot be read ({error.strerror}); name a PEM file with {flag}.") from error
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = OLDEST
-    context.options |= ssl.OP_NO_RENEGOTIATION  # by which one connection can ask for any number of handshakes
+    context.options |= ssl.OP_NO_RENEGOTIATION  # one connection could ask for any number of handshakes
     context.set_alpn_protocols(["http/1.1"])
     try:
         # A key behind a passphrase fails: Python would ask at the terminal for it.
@@ -47,26 +47,26 @@ def tls_context(settings: Settings) -> ssl.SSLContext | None:
 
 
 def secured(
-    context: ssl.SSLContext, settings: Settings, doors: Doors, plain: type[Connection]
+    context: ssl.SSLContext, settings: Settings, shared: SharedLimits, plain: type[Connection]
 ) -> type[asyncio.Protocol]:
-    """What makes a connection by TLS, for `http` of uvicorn.Config, from what makes one without.
+    """Makes connections with TLS, for `http` of uvicorn.Config. plain: makes those without.
 
-    Uvicorn's `ssl_…` are not used: with them a connection is known only after its handshake, for which asyncio gives it
-    a minute, and of those there may be any number.
+    Uvicorn's `ssl_…` are not used: with them a connection counts only after its handshake, which may take a minute, and
+    any number of handshakes may be open.
     """
     sslproto.SSLProtocol.max_size = READ_BUFFER
 
     def make(**named: Any) -> Handshake:
-        return Handshake(lambda: plain(**named), named["server_state"], context, settings, doors)
+        return Handshake(lambda: plain(**named), named["server_state"], context, settings, shared)
 
     return cast("type[asyncio.Protocol]", make)
 
 
 class Handshake(asyncio.Protocol):
-    """A connection until its handshake is done; `make` then makes what it goes on as.
+    """A connection until its handshake is done. make: makes the HTTP connection that follows.
 
-    It is counted among all connections, and cut off where a newer one needs its place beyond the limits: to tell it why
-    would cost a handshake.
+    It counts as a connection. Beyond the limit it is cut off when a newer one comes, without an answer: that would cost
+    a handshake.
     """
 
     def __init__(
@@ -75,15 +75,15 @@ class Handshake(asyncio.Protocol):
         state: ServerState,
         context: ssl.SSLContext,
         settings: Settings,
-        doors: Doors,
+        shared: SharedLimits,
     ) -> None:
         self._make = make
         self._connections = cast("set[Any]", state.connections)
         self._context = context
-        self._doors = doors
+        self._shared = shared
         self._seconds = settings.header_seconds
         self._transport: asyncio.Transport
-        self._places = doors.public
+        self._limit = shared.public
         self._task: asyncio.Task[None]
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -91,9 +91,9 @@ class Handshake(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         self._connections.add(self)
         address = transport.get_extra_info("peername")
-        self._places = self._doors.places(transport)
-        if not self._places.enter(self, address[0] if isinstance(address, tuple) else ""):
-            self._seconds = min(self._seconds, SPARE_SECONDS)
+        self._limit = self._shared.limit_of(transport)
+        if not self._limit.enter(self, address[0] if isinstance(address, tuple) else ""):
+            self._seconds = min(self._seconds, PROBE_SECONDS)
         self._task = asyncio.get_running_loop().create_task(self._secure())
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
@@ -109,7 +109,7 @@ class Handshake(asyncio.Protocol):
 
     def _forget(self) -> None:
         self._connections.discard(self)
-        self._places.leave(self)
+        self._limit.leave(self)
 
     async def _secure(self) -> None:
         connection = self._make()

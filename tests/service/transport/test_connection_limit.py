@@ -21,8 +21,8 @@ MINUTE = 60.0  # seconds: a limit no test reaches
 @pytest.fixture
 def small(checkpoint_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
     """A server of two connections, with two more for probes and two more that are answered with an error."""
-    monkeypatch.setattr(connections, "SPARE", 2)
-    monkeypatch.setattr(connections, "TOLD", 2)
+    monkeypatch.setattr(connections, "PROBE_CONNECTIONS", 2)
+    monkeypatch.setattr(connections, "REFUSED_CONNECTIONS", 2)
     with serving(Settings(checkpoint=checkpoint_folder, max_connections=2, header_seconds=MINUTE)) as running:
         running.client.close()
         yield running

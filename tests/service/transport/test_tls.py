@@ -139,8 +139,8 @@ def test_headers_are_timed_after_the_handshake(tls: Running, certificate: tuple[
 def test_handshakes_count_as_connections(
     checkpoint_folder: Path, certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connections, "SPARE", 1)
-    monkeypatch.setattr(connections, "TOLD", 0)
+    monkeypatch.setattr(connections, "PROBE_CONNECTIONS", 1)
+    monkeypatch.setattr(connections, "REFUSED_CONNECTIONS", 0)
     chain, key = certificate
     settings = Settings(checkpoint=checkpoint_folder, tls_certificate=chain, tls_key=key, max_connections=2)
     with serving(settings) as running, ExitStack() as stack:
