@@ -13,7 +13,7 @@ from service.request_context import request_context
 from service.security.json_cost import MOST_DIGITS, MOST_PLAIN, MOST_VALUES, JsonCost
 from service.security.turnstile import Turnstile
 
-LARGE = 8_192  # bytes of a body whose parsing takes so long that only one is parsed in a pass of the event loop
+PARSED = 8_192  # bytes of bodies that are parsed in a pass of the event loop, in some milliseconds, or one larger body
 SLICE = 16_384  # bytes that are counted between two looks at the clock
 TURN_SECONDS = 0.001  # of counting, until others have their turn
 
@@ -37,7 +37,7 @@ class BodyLimit:
         self.max_bytes = max_bytes
         self.seconds = seconds
         self.ledger = ledger
-        self._parsing = Turnstile()
+        self._parsing = Turnstile(PARSED)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the application with a `receive` that counts, and looks at the clock until the body is there."""
@@ -90,8 +90,7 @@ class Arriving:
         if not message.get("more_body"):
             self._deadline = None
             self._charge(self._cost.parsed)
-            if self._most - self.left > LARGE:
-                await self._parsing.enter()
+            await self._parsing.enter(self._most - self.left)
         return message
 
     async def _count(self, piece: bytes) -> None:
@@ -112,7 +111,7 @@ class Arriving:
             if cost.digits > MOST_DIGITS:
                 raise HTTPException(400, TOO_LONG_A_NUMBER)
             if time.perf_counter() - began > TURN_SECONDS:
-                await self._parsing.enter()
+                await self._parsing.enter(PARSED)
                 began = time.perf_counter()
 
     def _charge(self, size: int) -> None:
