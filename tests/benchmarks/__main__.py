@@ -5,6 +5,7 @@ from pathlib import Path
 
 from tests.benchmarks import (
     busy,
+    constraints,
     copying,
     cores,
     decoding,
@@ -32,6 +33,7 @@ BENCHMARKS = {
     "copying": copying.measure,
     "decoding": decoding.measure,
     "engine": engine.measure,
+    "constraints": constraints.measure,
     "cores": cores.measure,
     "scoring": scoring.measure,
     "http": http_load.measure,
