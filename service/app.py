@@ -9,16 +9,16 @@ from importlib.metadata import version
 from typing import Any
 
 from fastapi import FastAPI
-from fastapi_offline import FastAPIOffline
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
 from model.decoding.decoder import Decoder
 from service.analysis import score_routes, token_routes
 from service.analysis.score_schemas import Progress
+from service.api import front_page
 from service.api.error_responses import ErrorResponses, Shape
-from service.api.methods import Methods
 from service.api.openapi import described
+from service.api.routing import Methods, WithoutPrefix, WithPrefix
 from service.engine.engine import Engine
 from service.inference.served_model import ServedModel
 from service.monitoring import health, metrics
@@ -41,6 +41,14 @@ DESCRIPTION = """\
 Continues text one character at a time with a recurrent language model, in the dialect of OpenAI's completions.
 
 The same model, seed and parameters give the same text: streamed or not, alone or among others."""
+
+TAGS = [
+    {"name": "text", "description": "Continue texts, and score them."},
+    {"name": "tokens", "description": "Texts as ids of characters and bytes, and back."},
+    {"name": "models", "description": "What is served."},
+    {"name": "text-generation-inference", "description": "The same in the dialect of that server."},
+    {"name": "operation", "description": "How the server is, for those who run it."},
+]
 
 # How errors look on the paths of other dialects than OpenAI's.
 ERROR_SHAPES: dict[str, Shape] = {**tgi_errors.ERROR_SHAPES}
@@ -82,15 +90,15 @@ def create_application(
             engine.stop()
             await model.constraints.close()
 
-    # FastAPI's own pages fetch scripts from the internet and offer to validate there; these are the same without.
-    asgi = FastAPIOffline(
+    asgi = FastAPI(
         title="Unroll",
         version=version("unroll"),
         description=DESCRIPTION,
         lifespan=lifespan,
+        docs_url=None,  # FastAPI's own pages fetch scripts from the internet
         redoc_url=None,
         redirect_slashes=False,
-        swagger_ui_parameters={"validatorUrl": None},
+        openapi_tags=TAGS,
     )
     made = Application(asgi, model, engine, ledger, Metrics(model, engine, ledger, lambda: reports.condition.ready))
     _add_routes(made, reports, settings)
@@ -109,6 +117,7 @@ def _ledger(settings: Settings) -> Ledger:
 
 def _add_routes(made: Application, reports: Reports, settings: Settings) -> None:
     for routes in (
+        front_page.router(made.model.name),
         openai_routes.router(made.model, made.engine, settings),
         token_routes.router(made.model, made.engine, settings),
         tgi_routes.router(made.model, made.engine, settings),
@@ -117,24 +126,29 @@ def _add_routes(made: Application, reports: Reports, settings: Settings) -> None
         metrics.router(made.metrics),
     ):
         made.asgi.include_router(routes)
+    front_page.add_documentation(made.asgi)
+    made.asgi.state.paths = paths_of(made.asgi)
 
 
 def _add_middleware(made: Application, keys: ApiKeys, errors: ErrorResponses, settings: Settings) -> None:
     """Put the middleware around the routes. The last that is added is the outermost."""
     app = made.asgi
+    app.add_middleware(WithPrefix, prefix=settings.prefix)
     app.add_middleware(Methods, routes=lambda: app.routes)
     most, seconds = settings.max_body_bytes, settings.body_seconds
     app.add_middleware(BodyLimit, max_bytes=most, seconds=seconds, ledger=made.ledger)
     app.add_middleware(RateLimit, limiter=_limiter(settings), errors=errors)
     app.add_middleware(Auth, keys=keys, hosts=settings.hosts, errors=errors)
-    if settings.cors_origins is not None:  # a browser's preflight request has no key
-        app.add_middleware(CORSMiddleware, **_cors(settings.cors_origins))
     stack = app.build_middleware_stack
 
     def observed() -> ASGIApp:
         """Around Starlette's own outermost layer, so that answers to internal errors pass it, too."""
-        secure = SecurityHeaders(stack(), settings.tls_certificate is not None)
-        return AccessLog(secure, made.metrics, paths_of(app), settings.access_log)
+        inner = stack()
+        if settings.cors_origins is not None:  # around Auth, as a browser's preflight request has no key
+            inner = CORSMiddleware(inner, **_cors(settings.cors_origins))
+        secure = SecurityHeaders(inner, settings.tls_certificate is not None)
+        log = AccessLog(secure, made.metrics, app.state.paths, settings.access_log)
+        return WithoutPrefix(log, settings.prefix)
 
     app.build_middleware_stack = observed  # type: ignore[method-assign]
 
@@ -147,7 +161,8 @@ def _cors(origins: str) -> dict[str, Any]:
     """Pages of these origins may read answers. They have to send a key themselves, as cookies are not used."""
     return {
         "allow_origins": listed(origins),
-        "allow_methods": ["GET", "POST"],
-        "allow_headers": ["Authorization", "Content-Type", "X-API-Key", "X-Request-Id"],
-        "expose_headers": ["X-Request-Id", "X-Unroll-Ignored-Fields", "Retry-After"],
+        "allow_methods": ["GET", "HEAD", "OPTIONS", "POST"],
+        "allow_headers": ["*"],  # clients send many of their own, as x-stainless-os
+        "expose_headers": ["X-Request-Id", "X-Unroll-Ignored-Fields", "Retry-After", *tgi_routes.HEADERS],
+        "allow_private_network": True,
     }

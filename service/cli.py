@@ -1,5 +1,6 @@
 """The verb `serve`: a flag and an environment variable for every setting; the flag wins."""
 
+import shlex
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
@@ -73,13 +74,15 @@ PROMPT = "Once upon a time"
 def _announce(application: "Application", url: str) -> None:
     """Tell a person what is served and what to try."""
     model = application.model
+    path = url.removeprefix("unix:")
+    curl = f"curl -N {url}" if path == url else f"curl -N --unix-socket {shlex.quote(path)} http://localhost"
     prompt = PROMPT if model.knows(PROMPT) else ""  # of a Chinese model, none of its letters
     _write(
         (
             f"Serving {model.name}, {model.parameters:,} parameters in {model.decoder.where}, at {url}",
-            f"Read about it at {url}/docs, or try it:",
+            f"Read about it at {url}/docs, or try it:" if path == url else "Try it:",
             "",
-            f"  curl -N {url}/v1/completions -H 'Content-Type: application/json' "
+            f"  {curl}/v1/completions -H 'Content-Type: application/json' "
             f'-d \'{{"prompt": "{prompt}", "max_tokens": 400, "stream": true}}\'',
             "",
             "Press Ctrl+C to stop.",

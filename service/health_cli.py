@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import socket
 import ssl
 from pathlib import Path
 from typing import Annotated, Any
@@ -28,6 +29,7 @@ def health(
     port: Annotated[
         int, _like_the_server("port", help="Its TCP port.", parser=port_number, metavar="INTEGER")
     ] = Settings.port,
+    uds: Annotated[Path | None, _like_the_server("uds", help="Its Unix socket, where it listens on one.")] = None,
     tls_certificate: Annotated[
         Path | None, _like_the_server("tls_certificate", help="Its certificate, where it serves https.")
     ] = None,
@@ -49,12 +51,13 @@ def health(
 
       unroll health --json
     """
-    settings = Settings(host=host, port=port, tls_certificate=tls_certificate)
+    settings = Settings(host=host, port=port, uds=uds, tls_certificate=tls_certificate)
     path = LIVE if live else READY
     if not as_json:
         typer.echo(in_a_line(ask(settings, path, timeout_seconds)))
         return
-    answer: dict[str, Any] = {"well": True, "host": host, "port": port, "path": path}
+    place: dict[str, Any] = {"host": host, "port": port} if uds is None else {"uds": str(uds)}
+    answer: dict[str, Any] = {"well": True, **place, "path": path}
     try:
         answer["message"] = ask(settings, path, timeout_seconds)
     except SettingsError as error:
@@ -69,7 +72,7 @@ def ask(settings: Settings, path: str, timeout_seconds: float) -> str:
     Raises SettingsError if it is not well or does not answer in time, or if something else answers.
     """
     connection = _connection(settings, timeout_seconds)
-    where = f"{connection.host} port {connection.port}"
+    where = f"{connection.host} port {connection.port}" if settings.uds is None else f"the socket {settings.uds}"
     try:
         connection.request("GET", path, headers={"Connection": "close"})
         answer = connection.getresponse()
@@ -77,8 +80,8 @@ def ask(settings: Settings, path: str, timeout_seconds: float) -> str:
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise SettingsError(
-            f"No server answers on {where} ({reason}); start one, or name its address with --host and --port, and its "
-            "--tls-certificate where it serves https."
+            f"No server answers on {where} ({reason}); start one, or name its address with --host and --port or --uds, "
+            "and its --tls-certificate where it serves https."
         ) from error
     finally:
         connection.close()
@@ -91,14 +94,36 @@ def ask(settings: Settings, path: str, timeout_seconds: float) -> str:
 
 def _connection(settings: Settings, timeout_seconds: float) -> http.client.HTTPConnection:
     host = ANYWHERE.get(settings.host, settings.host)
+    if settings.uds is not None:
+        return UnixConnection(settings, timeout_seconds)
     if settings.tls_certificate is None:
         return http.client.HTTPConnection(host, settings.port, timeout=timeout_seconds)
-    # Nothing secret is sent, and only to this machine. The certificate names the public host, and the file may be
-    # newer than what the server uses, so checking it proves nothing here.
-    unverified = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    unverified.check_hostname = False
-    unverified.verify_mode = ssl.CERT_NONE
-    return http.client.HTTPSConnection(host, settings.port, timeout=timeout_seconds, context=unverified)
+    return http.client.HTTPSConnection(host, settings.port, timeout=timeout_seconds, context=_unverified())
+
+
+def _unverified() -> ssl.SSLContext:
+    """Nothing secret is sent, and only to this machine. The certificate names the public host, and the file may be
+    newer than what the server uses, so checking it proves nothing here."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+class UnixConnection(http.client.HTTPConnection):
+    """A connection by the Unix socket of the settings."""
+
+    def __init__(self, settings: Settings, timeout_seconds: float) -> None:
+        super().__init__("localhost", timeout=timeout_seconds)
+        self._settings = settings
+
+    def connect(self) -> None:
+        """Connect, with TLS where the server has a certificate."""
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._settings.uds))
+        if self._settings.tls_certificate is not None:
+            self.sock = _unverified().wrap_socket(self.sock)
 
 
 def _status(body: bytes) -> str | None:

@@ -20,19 +20,19 @@ from model.checkpoint import check, named_checkpoint
 from model.decoding.kernel_library import processors
 from service.app import Application, create_application
 from service.engine.engine import Engine
-from service.errors import Draining, EngineStopped, SettingsError
+from service.errors import Draining, EngineStopped
 from service.monitoring import logs
 from service.process.background import SWITCH_SECONDS
 from service.process.watchdog import Watchdog
 from service.security.api_keys import ApiKeys
 from service.settings import Settings, is_loopback
 from service.transport.connections import SharedLimits, bounded
+from service.transport.listeners import BACKLOG, listen, listen_unix
 from service.transport.startup_gate import Gate
 from service.transport.tls import secured, tls_context
 
 logger = logging.getLogger(__name__)
 
-BACKLOG = 2048  # connections that wait to be taken
 ACCEPTED = 8  # connections that are taken in one pass of the event loop, of each port
 OPEN = (
     "OPEN TO EVERYONE. Listening on %s: everyone who can reach %s can use this server; it asks for no key. "
@@ -130,28 +130,6 @@ class DrainingServer(uvicorn.Server):
         self.force_exit = False
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """A socket that takes connections. Raises SettingsError where there can be none."""
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        # The protocol by its number: asyncio sends small pieces at once only on sockets that say they are TCP.
-        listener = socket.socket(family, kind, protocol)
-        try:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind(address)
-            listener.listen(BACKLOG)
-        except BaseException:
-            listener.close()
-            raise
-    except (OSError, UnicodeError) as error:  # a name that is none fails in its encoding
-        reason = getattr(error, "strerror", None) or "it is no address"
-        raise SettingsError(
-            f"The server cannot listen on {host} port {port} ({reason}); "
-            "choose another with --host and --port, or stop what uses it."
-        ) from error
-    return listener
-
-
 def make_server(
     gate: Gate[Application],
     settings: Settings,
@@ -213,18 +191,15 @@ def run(settings: Settings, announce: Callable[[Application, str], None]) -> Non
     keys = ApiKeys(settings)
     tls_context(settings)  # what is wrong with it, or with the checkpoint, is told before the port is open
     check(named_checkpoint(settings.checkpoint))
-    listener = listen(settings.host, settings.port)
-    host, port = listener.getsockname()[:2]
-    scheme = "http" if settings.tls_certificate is None else "https"
-    url = f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
-    if not is_loopback(settings.host) and not keys.needed:
-        logger.warning(OPEN, host, url)
-    gate = Gate(partial(create_application, settings, keys=keys))
+    listeners, url = _listen(settings)
+    if settings.uds is None and not is_loopback(settings.host) and not keys.needed:
+        logger.warning(OPEN, listeners[0].getsockname()[0], url)
+    gate = Gate(partial(create_application, settings, keys=keys), settings.prefix)
     gate.when_open(lambda application: announce(application, url))
-    listeners, management = [listener], None
+    management = None
     if settings.management_port is not None:
-        listeners.append(listen(settings.host, settings.management_port))
-        management = listeners[1].getsockname()[1]
+        listeners += listen(settings.host, settings.management_port)
+        management = listeners[-1].getsockname()[1]
         logger.info("Health and metrics are also told on port %d, to connections of its own.", management)
     gate.when_open(lambda _: keys.reload() if hung_up else None)
     server = make_server(gate, settings, keys.reload, management)
@@ -236,12 +211,24 @@ def run(settings: Settings, announce: Callable[[Application, str], None]) -> Non
     finally:
         if server.watchdog is not None:
             server.watchdog.stop()
+        if settings.uds is not None:
+            settings.uds.unlink(missing_ok=True)
     if gate.error is not None:
         raise gate.error
     if gate.loaded is not None and gate.loaded.engine.died:
         raise EngineStopped(
             "The server ended because a thread that generates has died, as the log says; start it again."
         )
+
+
+def _listen(settings: Settings) -> tuple[list[socket.socket], str]:
+    """The sockets for everybody, and their URL, or of a Unix socket unix: and its path."""
+    if settings.uds is not None:
+        return [listen_unix(settings.uds)], f"unix:{settings.uds}"
+    listeners = listen(settings.host, settings.port)
+    host, port = listeners[0].getsockname()[:2]
+    scheme = "http" if settings.tls_certificate is None else "https"
+    return listeners, f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 def _hear_hang_ups() -> list[int]:

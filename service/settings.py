@@ -69,7 +69,12 @@ class Settings:
         shown="the Shakespeare model that comes with Unroll",
         variable="MODEL",
     )
-    host: str = setting("127.0.0.1", "Address to listen on; any but a loopback address is open to the network.")
+    host: str = setting(
+        "127.0.0.1",
+        "Address to listen on: localhost is IPv4 and IPv6, an empty one is all; any but a loopback address is open to "
+        "the network.",
+    )
+    uds: Path | None = setting(None, "Unix socket to listen on, in place of an address and a port.")
     port: int = setting(
         PORT,
         "TCP port; 0 takes a free one.",
@@ -135,6 +140,9 @@ class Settings:
         None,
         "Addresses of proxies whose X-Forwarded-For header is believed, separated by commas. [default: none]",
         ACCESS,
+    )
+    root_path: str = setting(
+        "", "Prefix under which a proxy has this server, such as /llm; whether it cuts it off or not.", ACCESS
     )
     tls_certificate: Path | None = setting(None, "Certificate chain in PEM; serves https.", ACCESS)
     tls_key: Path | None = setting(None, "Private key of the certificate in PEM, if its file has none.", ACCESS)
@@ -238,7 +246,11 @@ class Settings:
         30.0, "Seconds a client may take to read what is sent.", CONNECTIONS, least=0.01, most=86_400
     )
     idle_seconds: float = setting(
-        30.0, "Seconds a connection is kept between two requests.", CONNECTIONS, least=0, most=3_600
+        75.0,
+        "Seconds a connection is kept between two requests; longer than the proxy before it keeps its own.",
+        CONNECTIONS,
+        least=0,
+        most=3_600,
     )
 
     log_level: LogLevel = setting("info", "Least important kind of message to log.", LOGS, choices=get_args(LogLevel))
@@ -253,6 +265,8 @@ class Settings:
             self._check(one.name, about(one))
         if self.name is not None and not 0 < len(self.name) <= 200:
             raise self._out_of_range("name", "1 to 200 characters")
+        if not re.fullmatch(r"(/[A-Za-z0-9._~-]+)*/?", self.root_path):
+            raise self._out_of_range("root_path", "a path such as /llm")
         if self.tls_key is not None and self.tls_certificate is None:
             raise SettingsError("There is a tls_key and no certificate; name it with --tls-certificate.")
 
@@ -281,9 +295,16 @@ class Settings:
         return in_a_line(name)  # of a folder, which may be no Unicode
 
     @property
+    def prefix(self) -> str:
+        """What stands before the paths of the routes in those of a proxy: nothing, or such as /llm."""
+        return self.root_path.rstrip("/")
+
+    @property
     def hosts(self) -> tuple[str, ...] | None:
         """Host names that the server answers to, in lower case; None = any. On a loopback address only those of this
         machine, so that web pages cannot reach it by a name that resolves to it (DNS rebinding)."""
+        if self.allowed_hosts is None and self.uds is not None:  # which no web page can reach
+            return None
         if self.allowed_hosts is None:
             return (*THIS_MACHINE, self.host.lower()) if is_loopback(self.host) else None
         names = listed(self.allowed_hosts.lower())

@@ -1,6 +1,7 @@
 """Routes that turn text into ids and back, in the shapes of vLLM and of text-generation-inference."""
 
 from collections.abc import Iterator
+from enum import Enum
 from importlib.metadata import version
 
 import numpy as np
@@ -140,12 +141,14 @@ def ends_character(ids: Ids) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
 def router(model: ServedModel, engine: Engine, settings: Settings) -> APIRouter:
     """The routes of the tokenizer, and the version."""
     answers = TokenRoutes(model, engine, settings)
-    routes = APIRouter(tags=["tokens"])
+    routes = APIRouter()
+    tags: list[str | Enum] = ["tokens"]
     faults = errors(400, 404, 413, 415)
     routes.add_api_route(
         "/tokenize",
         answers.tokenize,
         methods=["POST"],
+        tags=tags,
         summary="Encode a text as ids",
         response_model=Tokens | list[PlacedToken],
         responses={200: {"description": "The ids of `prompt`, or the ids of `inputs` with their positions."}, **faults},
@@ -154,12 +157,25 @@ def router(model: ServedModel, engine: Engine, settings: Settings) -> APIRouter:
         "/detokenize",
         answers.detokenize,
         methods=["POST"],
+        tags=tags,
         summary="Decode ids to text",
         response_model=Detokenized,
         responses={200: {"description": "The text."}, **faults},
     )
     routes.add_api_route(
-        "/tokenizer_info", answers.info, methods=["GET"], summary="Describe the tokenizer", responses=errors()
+        "/tokenizer_info",
+        answers.info,
+        methods=["GET"],
+        tags=tags,
+        summary="Describe the tokenizer",
+        responses=errors(),
     )
-    routes.add_api_route("/version", answers.version, methods=["GET"], summary="Tell the version", responses=errors())
+    routes.add_api_route(
+        "/version",
+        answers.version,
+        methods=["GET"],
+        tags=["operation"],
+        summary="Tell the version",
+        responses=errors(),
+    )
     return routes

@@ -10,6 +10,7 @@ from starlette.responses import JSONResponse
 from starlette.types import Scope
 
 from model.errors import ParameterError, ServiceError, TokenizerError
+from service.api.problems import not_json, remedy, where_to_go
 from service.api.schemas import ErrorBody, ErrorDetail
 from service.errors import (
     DeadlineExceeded,
@@ -53,17 +54,11 @@ STATUS_CODES = {
     405: "method_not_allowed",
     408: "body_too_slow",
     413: "body_too_large",
+    415: "unsupported_media_type",
     499: "disconnected",
 }
 
-# In place of messages of pydantic that do not name the remedy
-SENTENCES = {
-    "missing": "it is required",
-    "none_required": "this server does not support it, leave it out",
-    "model_type": "The body has to be a JSON object",
-    "json_invalid": "The body is not JSON",
-    "string_unicode": "half of a surrogate pair is no Unicode; send whole characters",
-}
+UNREADABLE = "There was an error parsing the body"  # FastAPI's words
 
 
 class Failure(NamedTuple):
@@ -107,7 +102,7 @@ class ErrorResponses:
     def respond(self, scope: Scope, failure: Failure, headers: Mapping[str, str] | None = None) -> JSONResponse:
         """The answer to a request that failed, with Retry-After if trying again helps."""
         request_context(scope).failure = failure.code
-        shape = self._shapes.get(scope["path"], openai_shape)
+        shape = self._shapes.get(_route_path(scope), openai_shape)
         status, content = shape(failure._replace(message=failure.message[:LONGEST_MESSAGE]))
         retry = {"Retry-After": RETRY_AFTER[failure.status]} if failure.status in RETRY_AFTER else {}
         return JSONResponse(content, status, {**retry, **(headers or {})})
@@ -136,39 +131,49 @@ def of_validation_error(request: Request, error: Any) -> Failure:
         given = request.headers.get("content-type", "")[:100] or "nothing"
         message = f"The body is announced as {given}; send JSON with the header Content-Type: application/json."
         return Failure(415, message, INVALID, "unsupported_media_type")
-    problems = [_problem(problem) for problem in error.errors()[:MOST_PROBLEMS]]
+    problems = [_problem(problem, error.body) for problem in error.errors()[:MOST_PROBLEMS]]
     message = "; ".join(message for _, message in problems)[: LONGEST_MESSAGE - 1] + "."
     return Failure(400, message, INVALID, "invalid_value", problems[0][0])
 
 
-def _problem(problem: Mapping[str, Any]) -> tuple[str | None, str]:
+def _problem(problem: Mapping[str, Any], body: Any) -> tuple[str | None, str]:
     """The field one validation error is about, if any, and what is wrong with it."""
     _, *path = problem["loc"]  # the first part is "body"
-    if not path and problem["type"] == "missing":
-        return None, "The body is empty; send a JSON object"
-    if problem["type"] in ("json_invalid", "model_type") or not path:
-        sentence = SENTENCES.get(problem["type"], problem["msg"])
-        return None, sentence[:1].upper() + sentence[1:]
-    text: str = SENTENCES.get(problem["type"], problem["msg"])
-    if problem["type"] == "too_long":
-        text = f"send at most {problem['ctx']['max_length']:,}"
-    return path[0], ".".join(str(part)[:40] for part in path) + ": " + text[:1].lower() + text[1:]
+    if problem["type"] == "json_invalid":
+        return None, not_json(str(body), path[0], problem["ctx"]["error"])
+    if not path:
+        empty = problem["type"] == "missing"
+        return None, "The body is empty; send a JSON object" if empty else "The body has to be a JSON object"
+    return path[0], ".".join(str(part)[:40] for part in path) + ": " + remedy(problem)
 
 
 def of_http_exception(request: Request, error: Any) -> Failure:
     """A route or method that does not exist, or a body that cannot be read."""
-    messages = {
-        400: "The body is not JSON that can be read; send an object in UTF-8 that does not nest deeply.",
-        404: "There is nothing here; the routes are listed at /docs.",
-        405: f"This route does not take {request.method[:20]}; the routes are listed at /docs.",
-    }
-    message = messages.get(error.status_code, str(error.detail))
     if isinstance(error.__cause__, ServiceError):  # FastAPI passes it on only as an HTTPException
         return of_service_error(error.__cause__)
     if isinstance(error.__cause__, MemoryError):  # FastAPI takes it for a body that cannot be read
         return of_memory_error(request, error.__cause__)
     code = STATUS_CODES.get(error.status_code, "invalid_value")
-    return Failure(error.status_code, message, INVALID, code)
+    return Failure(error.status_code, _sentence(request, error), INVALID, code)
+
+
+def _sentence(request: Request, error: Any) -> str:
+    """What an HTTPException says, in place of Starlette's and FastAPI's own words."""
+    root = request.scope.get("root_path", "")
+    if error.status_code == 404:
+        return where_to_go(_route_path(request.scope), request.app.state.paths, root)
+    if error.status_code == 405:
+        takes = (error.headers or {}).get("Allow", "another method")
+        return f"This route takes {takes}, not {request.method[:20]}; the routes are listed at {root}/docs."
+    if error.detail == UNREADABLE:
+        return "The body is not JSON that can be read; send an object in UTF-8 that does not nest deeply."
+    return str(error.detail)
+
+
+def _route_path(scope: Scope) -> str:
+    """The path as the routes have it, in or outside of the prefix of a proxy."""
+    path: str = scope["path"]
+    return path.removeprefix(scope.get("root_path", ""))
 
 
 def of_memory_error(*_: object) -> Failure:

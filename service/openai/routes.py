@@ -5,6 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path
 
 from service.api.openapi import errors, event_schema
+from service.api.schemas import LARGEST_MAX_TOKENS
 from service.engine.engine import Engine
 from service.errors import UnknownModel
 from service.inference.served_model import ServedModel
@@ -36,11 +37,12 @@ STREAM = {
 class Information:
     """Answers which models are served."""
 
-    def __init__(self, model: ServedModel) -> None:
+    def __init__(self, model: ServedModel, settings: Settings) -> None:
         digests = model.digests
         self.card = ModelCard(
             id=model.name,
             created=model.created,
+            max_model_len=settings.max_prompt_characters + LARGEST_MAX_TOKENS,
             digest=digests.model,
             digests=FileDigests(weights=digests.weights, tokenizer=digests.tokenizer, recorded=digests.recorded),
         )
@@ -59,7 +61,7 @@ class Information:
 def router(model: ServedModel, engine: Engine, settings: Settings) -> APIRouter:
     """The routes of this dialect, for one model and its engine."""
     completions = Completions(model, engine, settings)
-    information = Information(model)
+    information = Information(model, settings)
     routes = APIRouter()
     routes.add_api_route(
         "/v1/completions",

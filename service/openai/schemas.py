@@ -20,6 +20,7 @@ from pydantic_core import PydanticCustomError
 from model.sampling.parameters import LARGEST_BIAS, RANGES
 from model.text.stop_strings import LARGEST_STOP
 from model.text.text_stream import FinishReason
+from model.text.utf8_ids import BYTES
 from service.api.schemas import (
     A_STOP,
     LARGEST_ID,
@@ -225,11 +226,11 @@ class CompletionRequest(Constrained):
         description=f"Ends a text as soon as it has one of these strings, which is then left out: one string, or up to "
         f"{MOST_STOPS}, of 1 to {LARGEST_STOP:,} characters each.",
     )
-    stop_token_ids: list[Annotated[int, Field(ge=0, le=LARGEST_ID)]] = Field(
+    stop_token_ids: list[Annotated[int, Field(ge=BYTES, le=LARGEST_ID)]] = Field(
         default=[],
         max_length=MOST_STOPS,
-        description=f"Ends a text with one of these ids, as `stop` does with its character; up to {MOST_STOPS}. "
-        "`stop_reason` is the id then.",
+        description=f"Ends a text with one of these ids, as `stop` does with its character; up to {MOST_STOPS}, and no "
+        "bytes. `stop_reason` is the id then.",
     )
     include_stop_str_in_output: bool = Field(default=False, description="Leave the stop string in, as the text's end.")
     ignore_eos: bool = Field(default=False, description="Makes no difference: no token ends a text.")
@@ -360,6 +361,10 @@ class ModelCard(BaseModel):
     object: Literal["model"] = "model"
     created: int = Field(description="When its files were written, in seconds since 1970.")
     owned_by: str = Field(default="unroll", description="Always the same here.")
+    max_model_len: int = Field(
+        ge=1,
+        description="The longest prompt and the largest `max_tokens` together. The model itself has no longest text.",
+    )
     digest: str = Field(
         description="The model's version: the sha256 of its network, weights and tokenizer. The same digest, seed and "
         "parameters mean the same text."

@@ -4,28 +4,17 @@ from collections.abc import Sequence
 
 from model.errors import ParameterError
 from model.text.tokenizer import Tokenizer
-from model.text.utf8_ids import BYTES
 
 
 def stop_texts(tokenizer: Tokenizer, ids: Sequence[int]) -> list[str]:
-    """The character of each id, in order.
+    """The character of each id, in order; none of them is a byte's.
 
-    Raises ParameterError on an id outside the vocabulary, and on a byte that is no character of its own.
+    Raises ParameterError on an id outside the vocabulary.
     """
-    return [_character(tokenizer, one) for one in ids]
-
-
-def _character(tokenizer: Tokenizer, one: int) -> str:
-    if one >= tokenizer.size:
-        message = f"stop_token_ids has the id {one}; this model's ids are 0 to {tokenizer.size - 1:,}."
+    if ids and max(ids) >= tokenizer.size:
+        message = f"stop_token_ids has the id {max(ids)}; this model's ids are 0 to {tokenizer.size - 1:,}."
         raise ParameterError("stop_token_ids", message)
-    character = tokenizer.decode([one])
-    if one < BYTES and tokenizer.encode(character).tolist() != [one]:
-        message = (
-            f"stop_token_ids has the id {one}, which is a byte and no character; /tokenize tells the ids of characters."
-        )
-        raise ParameterError("stop_token_ids", message)
-    return character
+    return [tokenizer.decode([one]) for one in ids]
 
 
 def stop_reason(tokenizer: Tokenizer, stop: Sequence[str], ids: Sequence[int], found: str | None) -> str | int | None:

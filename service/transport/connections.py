@@ -19,6 +19,7 @@ from uvicorn.protocols.http.flow_control import CLOSE_HEADER
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from service.api.error_responses import Failure
+from service.api.routing import without_prefix
 from service.security.auth import PUBLIC
 from service.security.client_identity import among
 from service.settings import Settings
@@ -68,7 +69,9 @@ class SharedLimits:
         beside = beyond if management is None else beyond + MANAGEMENT_CONNECTIONS
         most = fitting(settings.max_connections, beside=beside)
         each = settings.max_address_connections
-        self.public = ConnectionLimit(most, each, beyond, among(settings.trusted_proxies))
+        proxies = among(settings.trusted_proxies)
+        # Without an address a client comes by the Unix socket, where a proxy is, too.
+        self.public = ConnectionLimit(most, each, beyond, lambda address: not address or proxies(address))
         self.management = ConnectionLimit(MANAGEMENT_CONNECTIONS - PROBE_CONNECTIONS, 0, PROBE_CONNECTIONS)
         self.management_port = management
         self.parsing = ParseBudget()
@@ -370,7 +373,7 @@ class Connection(H11Protocol):
             return LARGE
         if {b"content-length", b"transfer-encoding"} <= {name for name, _ in headers}:
             return UNCLEAR  # a proxy before us may have believed the other one (RFC 9112, section 6.3)
-        if scope["path"] in PROBES:
+        if without_prefix(scope["path"], self._settings.prefix) in PROBES:
             return None
         if self._management:
             return NOT_HERE

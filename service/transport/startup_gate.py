@@ -9,6 +9,7 @@ from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
 from service.api.error_responses import Failure, openai_shape
+from service.api.routing import without_prefix
 from service.security.auth import PUBLIC
 
 LOADING = Failure(503, "The server is loading its model; try again in a moment.", "server_error", "loading")
@@ -29,14 +30,15 @@ Loaded = TypeVar("Loaded", bound=Loadable)
 class Gate(Generic[Loaded]):
     """An ASGI application that loads another one and then passes everything on to it.
 
-    load: makes the other one, in a thread, as it may take long.
+    load: makes the other one, in a thread, as it may take long. prefix: of paths that come by a proxy.
     loaded: what it made, once it answers. error: what `load` raised; the gate never opens then.
     """
 
-    def __init__(self, load: Callable[[], Loaded]) -> None:
+    def __init__(self, load: Callable[[], Loaded], prefix: str = "") -> None:
         self.loaded: Loaded | None = None
         self.error: Exception | None = None
         self._load = load
+        self._prefix = prefix
         self._then: list[Callable[[Loaded], None]] = []
         self._closing = asyncio.Event()
 
@@ -51,7 +53,7 @@ class Gate(Generic[Loaded]):
         elif self.loaded is not None:
             await self.loaded.asgi(scope, receive, send)
         elif scope["type"] == "http":
-            await _while_loading(scope)(scope, receive, send)
+            await _while_loading(without_prefix(scope["path"], self._prefix))(scope, receive, send)
 
     async def _live(self, receive: Receive, send: Send) -> None:
         """Load while the server answers already, and end the application when the server ends."""
@@ -76,9 +78,9 @@ class Gate(Generic[Loaded]):
             self.error = error
 
 
-def _while_loading(scope: Scope) -> JSONResponse:
+def _while_loading(path: str) -> JSONResponse:
     """The answer while loading: alive, but not ready."""
-    if scope["path"] in PUBLIC:
-        return JSONResponse({"status": "loading"}, 200 if scope["path"] == "/health/live" else 503, WAITS)
+    if path in PUBLIC:
+        return JSONResponse({"status": "loading"}, 200 if path == "/health/live" else 503, WAITS)
     status, body = openai_shape(LOADING)
     return JSONResponse(body, status, WAITS)

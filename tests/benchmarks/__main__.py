@@ -5,7 +5,6 @@ from pathlib import Path
 
 from tests.benchmarks import (
     busy,
-    constraints,
     copying,
     cores,
     decoding,
@@ -33,7 +32,6 @@ BENCHMARKS = {
     "copying": copying.measure,
     "decoding": decoding.measure,
     "engine": engine.measure,
-    "constraints": constraints.measure,
     "cores": cores.measure,
     "scoring": scoring.measure,
     "http": http_load.measure,

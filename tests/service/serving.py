@@ -27,8 +27,9 @@ from model.sampling.sampler import RowSampling
 from service.app import Application, create_application
 from service.engine.engine import Engine
 from service.process.ledger import Ledger
-from service.server import DrainingServer, listen, make_server
+from service.server import DrainingServer, make_server
 from service.settings import Settings
+from service.transport.listeners import listen
 from service.transport.startup_gate import Gate
 
 REPOSITORY = Path(__file__).parents[2]
@@ -95,7 +96,7 @@ def serving(settings: Settings, decoder: type[Decoder] = Decoder, management: bo
     loaded: Queue[Application] = Queue()
     gate = Gate(partial(create_application, settings, decoder))
     gate.when_open(loaded.put)
-    listeners = [listen("127.0.0.1", 0) for _ in range(1 + management)]
+    listeners = [listen("127.0.0.1", 0)[0] for _ in range(1 + management)]
     ports = [one.getsockname()[1] for one in listeners]
     server = make_server(gate, settings, management=ports[1] if management else None)
     url, *others = [f"http://127.0.0.1:{port}" for port in ports]
@@ -143,7 +144,7 @@ def serving_process(
     )
     try:
         assert process.stdout is not None
-        url = re.search(r"https?://\S+:\d+", process.stdout.readline())
+        url = re.search(r"https?://\S+:\d+|unix:\S+", process.stdout.readline())
         assert url is not None
         yield process, url[0]
     finally:

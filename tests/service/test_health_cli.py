@@ -82,7 +82,7 @@ def test_the_flag_wins_over_the_variable(locked: Running) -> None:
     assert done.returncode == 1
     assert done.stderr == (
         f"unroll: No server answers on 127.0.0.1 port {nobody} (Connection refused); start one, or name its address "
-        "with --host and --port, and its --tls-certificate where it serves https.\n"
+        "with --host and --port or --uds, and its --tls-certificate where it serves https.\n"
     )
 
 

@@ -1,6 +1,5 @@
 """Settings are checked when they are made, and an error names the setting, its flag and its variable."""
 
-import socket
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,6 @@ import pytest
 from model.options import about
 from service.environment import check_environment
 from service.errors import SettingsError
-from service.server import listen
 from service.settings import RANGES, Settings, is_loopback, port_number, variable_of
 from tests.service.serving import program
 
@@ -30,6 +28,7 @@ WRONG = [
     ("log_level", "loud"),
     ("name", ""),
     ("name", "x" * 201),
+    *(("root_path", path) for path in ("llm", "//", "/a b", "/a?b", "http://x/llm")),
 ]
 
 
@@ -61,29 +60,12 @@ def test_a_model_is_called_after_its_folder(checkpoint: str | None, name: str | 
     assert Settings(checkpoint=Path(checkpoint) if checkpoint else None, name=name).model_name == expected
 
 
-def test_a_port_in_use_is_an_error_with_a_remedy() -> None:
-    with listen("127.0.0.1", 0) as taken:
-        port = taken.getsockname()[1]
-        with pytest.raises(SettingsError, match=f"127.0.0.1 port {port} .*--port"):
-            listen("127.0.0.1", port)
-
-
-def test_small_pieces_are_sent_at_once() -> None:
-    """asyncio turns off Nagle's algorithm, worth 40 ms a piece, only on sockets that say they are TCP."""
-    with listen("127.0.0.1", 0) as listener:
-        assert listener.proto == socket.IPPROTO_TCP
-
-
-def test_a_host_that_is_not_ours_is_an_error_with_a_remedy() -> None:
-    with pytest.raises(SettingsError, match="--host"):
-        listen("192.0.2.1", 0)
-
-
 @pytest.mark.parametrize(
     ("host", "safe"),
     [
         ("127.0.0.1", True),
         ("localhost", True),
+        ("", False),
         ("::1", True),
         ("0.0.0.0", False),
         ("::", False),

@@ -99,6 +99,12 @@ def test_json_may_be_announced_in_several_ways(content_type: str, server: Runnin
     assert response.status_code == 200
 
 
+def test_json_may_begin_with_a_mark_of_its_encoding(server: Running) -> None:
+    """As PowerShell sends what it read from a file; RFC 8259, section 8.1, lets a server skip it."""
+    for path, body in ((COMPLETIONS, b'{"prompt": "a"}'), ("/generate", b'{"inputs": "a"}')):
+        assert server.client.post(path, content=b"\xef\xbb\xbf" + body, headers=JSON).status_code == 200
+
+
 ANYTHING = st.recursive(
     st.none() | st.booleans() | st.integers(-5, 20) | st.floats() | st.text(st.characters(), max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),

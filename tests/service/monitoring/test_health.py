@@ -15,8 +15,9 @@ from model.decoding.decoder import Decoder
 from model.decoding.rows import Drawn, Rows, Slots
 from model.errors import CheckpointError
 from service.app import Application, create_application
-from service.server import listen, make_server
+from service.server import make_server
 from service.settings import Settings
+from service.transport.listeners import listen
 from service.transport.startup_gate import Gate
 from tests.service.serving import ENDLESS, Running, SlowRows, eventually, serving, serving_process
 
@@ -47,7 +48,7 @@ def loading(load: Queue[Exception | Settings]) -> Iterator[tuple[httpx.Client, G
 
     gate = Gate(wait)
     server = make_server(gate, Settings())
-    listener = listen("127.0.0.1", 0)
+    (listener,) = listen("127.0.0.1", 0)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     try:

@@ -1,4 +1,4 @@
-"""ASGI middleware for the methods that every route has beside its own: HEAD where there is GET, and OPTIONS."""
+"""ASGI middleware around routing: methods that every route has beside its own, and the prefix of a proxy."""
 
 from collections.abc import Callable, Iterable
 
@@ -60,3 +60,43 @@ def _methods(route: BaseRoute, scope: Scope) -> set[str]:
     if route.matches(scope)[0] is Match.NONE:
         return set()
     return {"GET"} if isinstance(route, Mount) else set(getattr(route, "methods", None) or ())
+
+
+def without_prefix(path: str, prefix: str) -> str:
+    """The path without the prefix, where it begins with it."""
+    rest = path.removeprefix(prefix)
+    return (rest or "/") if rest[:1] in ("", "/") else path
+
+
+class WithoutPrefix:
+    """The outermost: everything within sees the paths of the routes, whatever the proxy sends."""
+
+    def __init__(self, app: ASGIApp, prefix: str) -> None:
+        self.app = app
+        self._prefix = prefix
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run the application with a path that has no prefix."""
+        if scope["type"] == "http":
+            scope["path"] = without_prefix(scope["path"], self._prefix)
+        await self.app(scope, receive, send)
+
+
+class WithPrefix:
+    """The innermost: routes, which make URLs, see the prefix as ASGI has it, in `root_path` and before the path."""
+
+    def __init__(self, app: ASGIApp, prefix: str) -> None:
+        self.app = app
+        self._prefix = prefix
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run the application with the prefix, which is gone after."""
+        if scope["type"] != "http" or not self._prefix:
+            await self.app(scope, receive, send)
+            return
+        before = {"path": scope["path"], "root_path": scope.get("root_path", "")}
+        scope.update(path=self._prefix + scope["path"], root_path=self._prefix)
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            scope.update(before)

@@ -1,0 +1,100 @@
+"""GET / and /docs: what a person or a program finds at the address alone, and the pages of the documentation."""
+
+from importlib.metadata import version
+from pathlib import Path
+
+import fastapi_offline
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.staticfiles import StaticFiles
+from pydantic import BaseModel, Field
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+
+from service.api.openapi import errors
+
+# Swagger UI and its style, of the package fastapi-offline: nothing is fetched from the internet.
+STATIC = Path(fastapi_offline.__file__).parent / "static"
+STATIC_PATH = "/static-offline-docs"
+
+UI = {
+    "validatorUrl": None,  # else it sends the document to a site that validates
+    "defaultModelsExpandDepth": 0,
+    "docExpansion": "list",
+    "displayRequestDuration": True,
+}
+# Errors are many and alike: a line each, which opens at a click.
+FOLDED = """\
+<style>
+tr.response:not([data-code^="2"]) { cursor: pointer }
+tr.response:not([data-code^="2"]) .response-col_status::before { content: "\\25B8\\00A0" }
+tr.response[data-open]:not([data-code^="2"]) .response-col_status::before { content: "\\25BE\\00A0" }
+tr.response:not([data-code^="2"]):not([data-open])
+  :is(.response-controls, .model-example, .headers-wrapper, .response-control-media-type)
+  { display: none }
+</style>
+<script>
+document.addEventListener("click", (event) => {
+  const row = event.target.closest("tr.response");
+  if (row && !event.target.closest(".model-example, select, button, a")) row.toggleAttribute("data-open");
+});
+</script>
+</head>"""
+
+
+class FrontPage(BaseModel):
+    """What this server is, and where to read on."""
+
+    name: str = Field(default="unroll", description="Always the same.")
+    version: str = Field(description="The version of Unroll.")
+    model: str = Field(description="The model that is served.")
+    documentation: str = Field(description="The page for people.")
+    openapi: str = Field(description="The description for programs.")
+    health: str = Field(description="How the server is.")
+
+
+def add_documentation(app: FastAPI) -> None:
+    """Add /docs to the application, with all it needs."""
+    app.mount(STATIC_PATH, StaticFiles(directory=STATIC), name="static-offline-docs")
+
+    async def docs(request: Request) -> HTMLResponse:
+        root = request.scope.get("root_path", "")
+        page = get_swagger_ui_html(
+            openapi_url=f"{root}{app.openapi_url}",
+            title=app.title,
+            swagger_js_url=f"{root}{STATIC_PATH}/swagger-ui-bundle.js",
+            swagger_css_url=f"{root}{STATIC_PATH}/swagger-ui.css",
+            swagger_favicon_url=f"{root}{STATIC_PATH}/favicon.png",
+            swagger_ui_parameters=UI,
+        )
+        return HTMLResponse(bytes(page.body).decode().replace("</head>", FOLDED, 1))
+
+    app.add_api_route("/docs", docs, methods=["GET"], include_in_schema=False)
+
+
+def router(model: str) -> APIRouter:
+    """The route of the address alone."""
+    routes = APIRouter(tags=["operation"])
+
+    async def front_page(request: Request) -> Response:
+        """Tell a program what this is; a browser is sent to the documentation."""
+        root = request.scope.get("root_path", "")
+        if "text/html" in request.headers.get("accept", ""):
+            return RedirectResponse(f"{root}/docs", 307, {"Vary": "Accept"})
+        page = FrontPage(
+            version=version("unroll"),
+            model=model,
+            documentation=f"{root}/docs",
+            openapi=f"{root}/openapi.json",
+            health=f"{root}/health",
+        )
+        return Response(page.model_dump_json(), media_type="application/json", headers={"Vary": "Accept"})
+
+    routes.add_api_route(
+        "/",
+        front_page,
+        methods=["GET"],
+        summary="Say what this is",
+        response_model=FrontPage,
+        responses={307: {"description": "To a browser: go to the documentation."}, **errors()},
+    )
+    return routes

@@ -1,0 +1,98 @@
+"""The sockets a server listens on: of an address, of both families where a name means both, or a Unix socket."""
+
+import errno
+import socket
+import stat
+from contextlib import suppress
+from pathlib import Path
+
+from service.errors import SettingsError
+
+BACKLOG = 2048  # connections that wait to be taken
+BOTH = {"localhost": ("127.0.0.1", "::1"), "": ("0.0.0.0", "::")}  # clients try either first
+ABSENT = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)  # this machine has no such address
+EVERYBODY = 0o666  # who may connect to a Unix socket, as to a port; who may reach it, its folder says
+
+
+def listen(host: str, port: int) -> list[socket.socket]:
+    """Sockets that take connections at an address: one, or for localhost and for an empty host one of each family.
+
+    All have the same port, a free one where it is 0. Of two families, one that the machine does not have is left out.
+    Raises SettingsError where there can be none.
+    """
+    names = BOTH.get(host, (host,))
+    listeners: list[socket.socket] = []
+    try:
+        for name in names:
+            try:
+                listeners.append(_bound(name, port, alone=len(names) == 1))
+            except OSError as error:
+                if error.errno not in ABSENT or (name == names[-1] and not listeners):
+                    raise
+            else:
+                port = listeners[0].getsockname()[1]
+    except (OSError, UnicodeError) as error:  # a name that is none fails in its encoding
+        for one in listeners:
+            one.close()
+        reason = getattr(error, "strerror", None) or "it is no address"
+        raise SettingsError(
+            f"The server cannot listen on {host} port {port} ({reason}); "
+            "choose another with --host and --port, or stop what uses it."
+        ) from error
+    return listeners
+
+
+def _bound(name: str, port: int, alone: bool) -> socket.socket:
+    family, kind, protocol, _, address = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)[0]
+    # The protocol by its number: asyncio sends small pieces at once only on sockets that say they are TCP.
+    listener = socket.socket(family, kind, protocol)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family is socket.AF_INET6 and not alone:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listener.bind(address)
+        listener.listen(BACKLOG)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+def listen_unix(path: Path) -> socket.socket:
+    """A Unix socket that takes connections; one that a server left behind is replaced.
+
+    Raises SettingsError where there can be none, and where another server listens.
+    """
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        _clear(path)
+        listener.bind(str(path))
+        path.chmod(EVERYBODY)
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        reason = error.strerror or str(error)
+        raise SettingsError(
+            f"The server cannot listen on the socket {path} ({reason}); name another path with --uds, of at most 107 "
+            "bytes, in a folder that may be written, or stop what uses it."
+        ) from error
+    return listener
+
+
+def _clear(path: Path) -> None:
+    """Remove a socket that nobody listens on. Raises OSError on one that is used, and on what is no socket."""
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise OSError(errno.EEXIST, "it is there already, and no socket")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+        client.settimeout(1)
+        try:
+            client.connect(str(path))
+        except ConnectionRefusedError:
+            with suppress(FileNotFoundError):
+                path.unlink()
+            return
+    raise OSError(errno.EADDRINUSE, "another server listens there")
