@@ -10,6 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.errors import MemorySpent, TooCostly
 from service.process.ledger import Lease, Ledger
 from service.request_context import request_context
+from service.security.content_encoding import Decoded, coding_of
 from service.security.json_cost import MOST_DIGITS, MOST_PLAIN, MOST_VALUES, JsonCost
 from service.security.turnstile import Turnstile
 
@@ -44,12 +45,14 @@ class BodyLimit:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        announced = Headers(scope=scope).get("content-length", "0")
+        headers = Headers(scope=scope)
+        announced = headers.get("content-length", "0")
         fits = len(announced) < 20 and int(announced) <= self.max_bytes
         context = request_context(scope)
         with self.ledger.take(0, context.caller) as lease:
             context.lease = lease
             body = Arriving(receive, self.max_bytes, self.seconds, lease, self._parsing)
+            body.encoding = headers.get("content-encoding", "")
             if not fits:
                 body.left = -1
             await self.app(scope, body.receive, send)
@@ -58,6 +61,7 @@ class BodyLimit:
 class Arriving:
     """A body on its way in, of at most so many bytes and seconds.
 
+    encoding: the header Content-Encoding; of a compressed body, what it becomes is counted.
     left: bytes it may still have; negative where it is too large already.
     """
 
@@ -70,11 +74,15 @@ class Arriving:
         self._lease = lease
         self._parsing = parsing
         self._cost = JsonCost()
+        self.encoding = ""
 
     async def receive(self) -> Message:
         """The next message, once it is counted."""
         if self.left < 0:
             raise self._too_large()
+        if self.encoding and (coding := coding_of(self.encoding)) is not None:
+            self._receive = Decoded(self._receive, coding).receive
+        self.encoding = ""
         try:
             async with asyncio.timeout_at(self._deadline):
                 message = await self._receive()
