@@ -5,6 +5,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+MASK = 2**64 - 1  # of the numbers here: they are of 64 bits
+
 
 def uniform(
     seeds: NDArray[np.uint64], choices: NDArray[np.uint64], positions: NDArray[np.integer[Any]]
@@ -20,7 +22,7 @@ def uniform(
 
 def source(seed: int, choice: int) -> int:
     """What the numbers of one text are made from: its seed and choice, mixed."""
-    return int(_source(np.array([seed % 2**64], np.uint64), np.array([choice], np.uint64))[0])
+    return _mix_one(_mix_one(seed % 2**64) ^ choice)
 
 
 def _source(seeds: NDArray[np.uint64], choices: NDArray[np.uint64]) -> NDArray[np.uint64]:
@@ -32,3 +34,11 @@ def _mix(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return x ^ (x >> np.uint64(31))
+
+
+def _mix_one(x: int) -> int:
+    """The same of one number, some ten times as fast."""
+    x = (x + 0x9E3779B97F4A7C15) & MASK
+    x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & MASK
+    x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & MASK
+    return x ^ (x >> 31)
