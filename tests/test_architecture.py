@@ -29,9 +29,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "model/checkpoint": {"files", "text", "strict_json", "config", "errors"},
     "model/sampling": {"arithmetic", "errors"},
     "model/constraints": {"sampling", "text", "strict_json", "errors"},
+    "model/bulk": {
+        *("decoding", "sampling", "text", "arithmetic", "held_out_surprise", "surprise_sum"),
+        *("console", "terminal", "files", "strict_json", "errors"),
+    },
     "model/commands": {
-        *("checkpoint", "constraints", "decoding", "sampling", "text"),
-        *("config", "console", "errors", "generate", "options", "strict_json", "terminal"),
+        *("bulk", "checkpoint", "constraints", "decoding", "sampling", "text"),
+        *("config", "console", "errors", "generate", "held_out_surprise", "options", "strict_json", "terminal"),
     },
     "model/decoding": {"checkpoint", "sampling", "cells", "config", "arithmetic", "errors"},
     "service/process": {"errors"},

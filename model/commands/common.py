@@ -9,6 +9,7 @@ from model.terminal import for_terminal, json_for_terminal, never_fail
 
 CHECKPOINT = "Checkpoint folder, as `unroll train` writes it."
 BUNDLED = "the bundled one"
+INTERRUPTED = 130  # the exit code of a program that Ctrl-C ended
 JSON = "Print one JSON object instead."
 
 

@@ -1,21 +1,21 @@
-"""The verb `unroll generate`: what a checkpoint writes, on a terminal as it is drawn, or as JSON."""
+"""The verb `unroll generate`: what a checkpoint writes, on a terminal as it is drawn, as JSON, or as a list."""
 
 import os
 import secrets
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import typer
 
-from model.commands.common import BUNDLED, CHECKPOINT, JSON, note, print_json, write
+from model.commands.common import BUNDLED, CHECKPOINT, INTERRUPTED, JSON, note, print_json, write
 from model.commands.from_options import command_of
+from model.commands.generate_list import ListOptions, list_items, write_list
 from model.errors import ParameterError
 from model.options import option
 
-INTERRUPTED = 130  # the exit code of a program that Ctrl-C ended
 SAMPLING, CONSTRAINT = "Sampling", "Constraint"  # groups of `unroll generate --help`
 
 
@@ -91,8 +91,18 @@ class GenerateOptions:
     arithmetic: Literal["int8", "fp32"] = option("int8", "Products in 8-bit integers, or in 32-bit floats.")
     echo: bool = option(True, "Show the prompt before its continuation.")
     as_json: bool = option(False, JSON, flag="--json")
+    raw: bool = option(False, "Escapes such as \\n in prompt and stop strings are letters.", flag="--raw")
     sampling: SamplingOptions = field(default_factory=SamplingOptions)
     match: ConstraintOptions = field(default_factory=ConstraintOptions)
+    bulk: ListOptions = field(default_factory=ListOptions)
+
+    def read_escapes(self) -> "GenerateOptions":
+        """The same with what a person means by prompt and stop strings, unless they are raw."""
+        from model.text.escapes import unescaped
+
+        if self.raw:
+            return self
+        return replace(self, prompt=unescaped(self.prompt), stop=tuple(map(unescaped, self.stop)))
 
 
 def _generate(_: typer.Context, options: GenerateOptions) -> None:
@@ -109,12 +119,16 @@ def _generate(_: typer.Context, options: GenerateOptions) -> None:
       cat chapter.txt | unroll generate --prompt-file - --max-tokens 2000
 
       unroll generate --prompt "My lord " --regex "[A-Z][a-z]+ of [A-Z][a-z]+" --n 3
+
+      unroll generate runs/names/best --count 10000 --unique --novel-to names.txt --out new.txt
     """
     from model.checkpoint import named_checkpoint
     from model.checkpoint import read as read_checkpoint
     from model.decoding.decoder import Decoder
     from model.text.prompt import Prompt
 
+    options.bulk.check(options.n, options.as_json)
+    options = replace(options.read_escapes(), sampling=options.bulk.seeded(options.sampling))
     parameters = options.sampling.parameters()
     text = options.prompt if options.prompt_file is None else read_prompt(options.prompt_file, options.prompt)
     stored = read_checkpoint(named_checkpoint(options.checkpoint))
@@ -133,6 +147,10 @@ def _generate(_: typer.Context, options: GenerateOptions) -> None:
         note(stored.note)
     if read.unseen:
         note(f"{read.unseen:,} of the prompt's {len(text):,} characters never occurred in training.")
+    if options.bulk.count is not None:
+        identity = {"model": stored.digests.model, "arithmetic": options.arithmetic, "constraint": repr(constraint)}
+        write_list(decoder, loaded.tokenizer, options.bulk, list_items(text, settings), identity, options.echo)
+        return
     if not options.as_json:
         stream_choices(decoder, loaded.tokenizer, text, settings, options.n, options.echo)
         return

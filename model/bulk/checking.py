@@ -1,0 +1,45 @@
+"""A command that reads items, one a line, and writes those that are valid."""
+
+import subprocess
+from contextlib import suppress
+from threading import Thread
+
+NONE_FOUND = 1  # grep's exit code where no line is valid
+
+
+class Check:
+    """Runs a command of the shell beside the drawing; items go in as they are kept, and its lines are counted."""
+
+    def __init__(self, command: str) -> None:
+        self._command = command
+        self._sent = self._valid = 0
+        self._process = subprocess.Popen(  # Ctrl-C is for us: the command ends when it has read all
+            ["/bin/sh", "-c", command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+        )
+        self._counter = Thread(target=self._count, daemon=True)
+        self._counter.start()
+
+    def send(self, line: str) -> None:
+        """Let the command judge an item."""
+        self._sent += 1
+        assert self._process.stdin is not None
+        with suppress(BrokenPipeError):  # it has ended; its exit code says whether as it should
+            self._process.stdin.write(f"{line}\n".encode())
+
+    def report(self) -> str:
+        """What the command found, once all items are sent."""
+        assert self._process.stdin is not None
+        with suppress(BrokenPipeError):
+            self._process.stdin.close()
+        self._counter.join()
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+        code = self._process.wait()
+        if code > NONE_FOUND or code < 0:
+            return f"the check `{self._command}` failed with exit code {code}"
+        return f"{100 * self._valid / max(1, self._sent):.1f} % valid by `{self._command}`"
+
+    def _count(self) -> None:
+        assert self._process.stdout is not None
+        for _ in self._process.stdout:
+            self._valid += 1

@@ -1,0 +1,97 @@
+"""A list that is being written to a file, with a journal beside it from which `--resume` goes on."""
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from model.bulk.formats import Format, header, read_lines
+from model.errors import ParameterError
+from model.files import replace_file, synchronise
+from model.strict_json import parse_json
+
+SAVED_EVERY = 2.0  # seconds between two entries of the journal
+
+
+class ListFile:
+    """Writes items to a file. Its journal says how much of it is valid; it is gone once the list is complete.
+
+    settings: all that the items depend on, as JSON values; a list is resumed with the same.
+    counts: what the journal counted when the list was interrupted, None for a new list.
+    Raises ParameterError where a file is there that is not to be resumed, or was begun with other settings.
+    """
+
+    def __init__(self, path: Path, form: Format, settings: dict[str, Any], resume: bool) -> None:
+        self._path, self._format, self._settings = path, form, settings
+        self._journal = path.with_name(f".{path.name}.unroll")
+        self._saved = 0.0
+        self.counts: dict[str, Any] | None = None
+        there = path.exists()
+        if there and not resume:
+            message = f"{path} is there already; choose another --out, or go on with it with --resume."
+            raise ParameterError("out", message)
+        if there:
+            self.counts, valid = self._read_journal()
+            self._file: IO[bytes] = path.open("r+b")
+            self._file.truncate(valid)
+            self._file.seek(valid)
+        else:
+            self._file = path.open("wb")
+            self._file.write(header(form))
+            self.save({})
+
+    def lines(self) -> Iterator[str]:
+        """The items of a list that is resumed."""
+        with self._path.open("rb") as file:
+            yield from read_lines(file, self._format)
+
+    def write(self, line: bytes) -> None:
+        """Add an item."""
+        self._file.write(line)
+
+    def save_now_and_then(self, counts: dict[str, int]) -> None:
+        """Put on the disk what was written, if that has not been done for a while."""
+        if time.monotonic() - self._saved >= SAVED_EVERY:
+            self.save(counts)
+
+    def save(self, counts: dict[str, int]) -> None:
+        """Put on the disk what was written, and say so in the journal."""
+        synchronise(self._file)
+        entry = {"settings": self._settings, "bytes": self._file.tell(), "counts": counts}
+        replace_file(self._journal, json.dumps(entry, ensure_ascii=False).encode())
+        self._saved = time.monotonic()
+
+    def close(self, complete: bool) -> None:
+        """Close the file; a complete one needs no journal."""
+        synchronise(self._file)
+        self._file.close()
+        if complete:
+            self._journal.unlink(missing_ok=True)
+
+    def _read_journal(self) -> tuple[dict[str, Any] | None, int]:
+        """The counts and the length of the valid part."""
+        try:
+            entry = parse_json(self._journal.read_text("utf-8"))
+            begun, valid, counts = entry["settings"], entry["bytes"], entry["counts"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            message = f"{self._path} is complete, or is no list that was begun; choose another --out."
+            raise ParameterError("resume", message) from error
+        other = sorted(name for name in self._settings if begun.get(name) != self._settings[name])
+        if other:
+            raise ParameterError("resume", f"{self._path} was begun with another {', '.join(other)}; give the same.")
+        if os.path.getsize(self._path) < valid:
+            raise ParameterError("resume", f"{self._path} is shorter than it was; begin a new list.")
+        return counts or None, valid
+
+
+def begun_seed(path: Path | None) -> int | None:
+    """The seed of the list that was begun in a file, where there is one."""
+    if path is None:
+        return None
+    try:
+        seed = parse_json(path.with_name(f".{path.name}.unroll").read_text("utf-8"))["settings"]["seed"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return seed if type(seed) is int else None
