@@ -22,6 +22,7 @@ VERBS = {
     "serve": "service.cli:serve",
     "health": "service.health_cli:health",
     "generate": "model.commands.generate:generate",
+    "score": "model.commands.score:score",
     "evaluate": "training.commands.evaluate:evaluate",
     "copied": "training.commands.copied:copied",
     "info": "model.commands.info:info",

@@ -51,14 +51,19 @@ class HeldOutSurprise:
 
     def percentile(self, bits_per_character: float, characters: int) -> float:
         """The percentage of the held-out passages of about this length, in characters, that surprise less."""
-        return float(np.interp(bits_per_character, self._quantiles(characters), QUANTILES))
+        return self.on_scale(bits_per_character, self.scale(characters))
+
+    @staticmethod
+    def on_scale(bits_per_character: float, scale: list[float]) -> float:
+        """The same where the scale of a length is known."""
+        return float(np.interp(bits_per_character, scale, QUANTILES))
 
     def median(self, characters: int) -> float:
         """The median bits per character of the held-out passages of about this length, in characters."""
-        return self._quantiles(characters)[QUANTILES.index(50)]
+        return self.scale(characters)[QUANTILES.index(50)]
 
-    def _quantiles(self, characters: int) -> list[float]:
-        """Between the lengths that were measured, in the logarithm of the length; beyond them as at the nearest."""
+    def scale(self, characters: int) -> list[float]:
+        """The quantiles at a length: between those measured, in its logarithm; beyond them as at the nearest."""
         at, measured = math.log(max(characters, 1)), [math.log(length) for length in self.lengths]
         return [float(np.interp(at, measured, values)) for values in zip(*self.lengths.values(), strict=True)]
 

@@ -5,9 +5,10 @@ from itertools import chain
 from typing import Any
 
 from model.sampling.parameters import SamplingParameters
+from model.surprise_sum import BITS
 from model.text.prompt import count_unseen
 from service.analysis.score_schemas import ScoreRequest
-from service.analysis.score_tally import BITS, Tally, details
+from service.analysis.score_tally import Tally, details
 from service.api.error_responses import Failure
 from service.api.pieces import gathered, separated
 from service.api.sse import DONE, ENCODE, ServerSentEvent

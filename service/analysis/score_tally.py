@@ -1,19 +1,16 @@
 """The scores of texts as they come from the engine: added up in constant memory, or kept for every character."""
 
-import math
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from model.decoding.rows import Scored
+from model.surprise_sum import BITS, SurpriseSum
 from model.text.tokenizer import Tokenizer
 from model.text.utf8_ids import Ids, begins_character
 from service.api.pieces import ENTRIES
 from service.engine.prompt_scores import PromptScores, Slice
-
-BLOCK = 4096  # scores added up at a time, so that the sum does not depend on how the engine cuts the text
-BITS = 1 / math.log(2)  # in a nat
 
 
 class Tally:
@@ -26,9 +23,7 @@ class Tally:
         self.scores = scores
         self.read = 0
         self._skip = skip
-        self._block = np.empty(BLOCK, np.float32)
-        self._filled = 0
-        self._nats = 0.0
+        self._sum = SurpriseSum()
 
     def take(self, slice_: Slice) -> None:
         """Add the scores of some ids."""
@@ -36,19 +31,12 @@ class Tally:
         self.read = slice_.start + len(logprobs)
         if self.scores is not None:
             self.scores.keep(slice_)
-        at = max(0, self._skip - slice_.start)
-        while at < len(logprobs):
-            count = min(len(logprobs) - at, BLOCK - self._filled)
-            self._block[self._filled : self._filled + count] = logprobs[at : at + count]
-            self._filled += count
-            at += count
-            if self._filled == BLOCK:
-                self._nats, self._filled = self.nats, 0
+        self._sum.add(logprobs[max(0, self._skip - slice_.start) :])
 
     @property
     def nats(self) -> float:
-        """-ln of the probability of the ids added up: exact sums of blocks, so that it depends only on the text."""
-        return math.fsum([self._nats, *(-self._block[: self._filled]).tolist()])
+        """-ln of the probability of the ids added up."""
+        return self._sum.nats
 
 
 def details(tokenizer: Tokenizer, text: str, ids: Ids, kept: Scored) -> Iterator[list[dict[str, Any]]]:

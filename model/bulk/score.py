@@ -1,0 +1,177 @@
+"""Lines of files or of a pipe, scored on all cores in flat memory and told in their order."""
+
+import math
+import os
+import select
+import stat
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from threading import local
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.bulk.generate import cores
+from model.bulk.line_rows import LineRows
+from model.decoding.rows import AnyDecoder
+from model.errors import ParameterError
+from model.held_out_surprise import HeldOutSurprise
+from model.surprise_sum import BITS, nats_of
+from model.text.tokenizer import Tokenizer
+
+BLOCK = 1 << 18  # bytes that are read, and scored by one thread, at a time
+LONGEST_LINE = 1 << 24  # bytes; a line is held whole
+MOST_LENGTHS = 4096  # lengths whose scales are kept
+
+
+class LineScore(NamedTuple):
+    """How much a line surprises, as /v1/score says of the same text.
+
+    bits_per_character: None of an empty line. percentile: of held-out passages of about this length that surprise
+    less, None where the checkpoint does not know. surprises: bits of each character, where they were asked for.
+    """
+
+    text: str
+    characters: int
+    bits: float
+    bits_per_character: float | None
+    percentile: float | None
+    surprises: NDArray[np.float64] | None = None
+
+
+class LineScorer:
+    """Scores lines on all cores.
+
+    context: what every line follows; without one, a line begins as a text does. surprises: also of each character.
+    threads: as many as there are processors by default. Use as a context manager: it ends the threads.
+    """
+
+    def __init__(
+        self,
+        decoder: AnyDecoder,
+        tokenizer: Tokenizer,
+        held_out: HeldOutSurprise | None = None,
+        *,
+        context: str = "",
+        surprises: bool = False,
+        threads: int | None = None,
+    ) -> None:
+        self._decoder, self._tokenizer, self._held_out = decoder, tokenizer, held_out
+        self._prefix = context or tokenizer.piece(tokenizer.start_id)
+        tokenizer.encode(self._prefix)  # text that is not Unicode is refused here
+        self._surprises = surprises
+        self._scales: dict[int, list[float]] = {}
+        self._threads = threads or cores()
+        self._pool = ThreadPoolExecutor(self._threads, "score")
+        self._own = local()
+
+    def __enter__(self) -> "LineScorer":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    def score(self, blocks: Iterable[list[str] | None]) -> Iterator[LineScore | None]:
+        """The scores of lines that come in blocks; a block of None means that others may not come for a while.
+
+        None is told, too, once all lines before it are.
+
+        As many blocks are held at a time as keep all threads busy. Raises TokenizerError on text that is not Unicode.
+        """
+        pending: deque[Future[list[LineScore]]] = deque()
+        for block in blocks:
+            if block is not None:
+                pending.append(self._pool.submit(self._score, block))
+            while pending and (block is None or len(pending) > 2 * self._threads):
+                yield from pending.popleft().result()
+            if block is None:
+                yield None
+        while pending:
+            yield from pending.popleft().result()
+
+    def _score(self, lines: list[str]) -> list[LineScore]:
+        rows = getattr(self._own, "rows", None)
+        if rows is None:
+            rows = self._own.rows = LineRows(self._decoder, self._tokenizer, self._prefix)
+        scored = rows.score(lines)
+        return [
+            self._line(
+                line,
+                nats_of(scored.of_line(number)),
+                scored.of_characters(number) * -BITS if self._surprises else None,
+            )
+            for number, line in enumerate(lines)
+        ]
+
+    def _line(self, line: str, nats: float, surprises: NDArray[np.float64] | None) -> LineScore:
+        characters, bits = len(line), nats * BITS
+        if not characters:
+            return LineScore(line, 0, bits, None, None, surprises)
+        per_character = bits / characters
+        percentile = None
+        if self._held_out is not None:
+            scale = self._scales.get(characters)
+            if scale is None:
+                scale = self._held_out.scale(characters)
+                if len(self._scales) < MOST_LENGTHS:
+                    self._scales[characters] = scale
+            percentile = self._held_out.on_scale(per_character, scale)
+        return LineScore(line, characters, bits, per_character, percentile, surprises)
+
+
+class LineReader:
+    """Reads the lines of an open file, a pipe too, in blocks that come as soon as they are there.
+
+    replaced: bytes so far that are not UTF-8 and were read as U+FFFD, by lines that have any.
+    """
+
+    def __init__(self, descriptor: int, name: str) -> None:
+        self._descriptor, self._name = descriptor, name
+        self._waits = not stat.S_ISREG(os.fstat(descriptor).st_mode)
+        self.replaced = 0
+
+    def blocks(self) -> Iterator[list[str] | None]:
+        """Lines without their ends, or None where the next may not come for a while.
+
+        Raises ParameterError on a line too long to be held.
+        """
+        begun: list[bytes] = []  # of a line whose end has not come
+        size = 0
+        while True:
+            if self._waits and not select.select([self._descriptor], [], [], 0)[0]:
+                yield None
+            data = os.read(self._descriptor, BLOCK)
+            if not data:
+                break
+            whole, end, rest = data.rpartition(b"\n")
+            if end:
+                yield self._lines(b"".join([*begun, whole]))
+                begun, size = [], 0
+            begun.append(rest)
+            size += len(rest)
+            if size > LONGEST_LINE:
+                raise ParameterError(
+                    "file",
+                    f"{self._name} has a line of more than {LONGEST_LINE >> 20} MiB; break it first, for instance "
+                    "with fold.",
+                )
+        if size:
+            yield self._lines(b"".join(begun))
+
+    def _lines(self, data: bytes) -> list[str]:
+        return [self._decode(line.removesuffix(b"\r")) for line in data.split(b"\n")]
+
+    def _decode(self, line: bytes) -> str:
+        try:
+            return line.decode("utf-8")
+        except UnicodeDecodeError:
+            self.replaced += 1
+            return line.decode("utf-8", errors="replace")
+
+
+def oddness(score: LineScore) -> tuple[float, float]:
+    """By which lines are ranked, the oddest last: percentile, then bits per character."""
+    percentile, bits = score.percentile, score.bits_per_character
+    return (-math.inf if percentile is None else percentile, -math.inf if bits is None else bits)

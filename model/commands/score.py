@@ -1,0 +1,234 @@
+"""The verb `unroll score`: how odd each line of a file, or of a pipe, is to a model."""
+
+import heapq
+import json
+import os
+import sys
+from collections.abc import Generator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import typer
+
+from model.commands.common import INTERRUPTED, note
+from model.commands.from_options import command_of
+from model.errors import ParameterError, UnrollError
+from model.options import option
+from model.terminal import for_terminal, json_for_terminal
+
+STANDARD_INPUT = "-"
+ODD, ODDEST = 5.0, 10.0  # bits of a character from which on it is coloured: one in 32, one in 1,024
+
+
+class Place(NamedTuple):
+    """Where a line stands: in which file, and as which line of it, from 1."""
+
+    file: str
+    line: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreOptions:
+    """Every option of `unroll score`, each said once."""
+
+    paths: tuple[str, ...] = option(
+        (),
+        "A checkpoint folder, the bundled one without; then files to score, - for standard input.",
+        metavar="[CHECKPOINT] FILE… | -",
+        argument=True,
+        typer={"show_default": False},
+    )
+    top: int | None = option(None, "Only the oddest lines, this many, the oddest first.", shown="all", typer={"min": 1})
+    threshold: float | None = option(
+        None,
+        "Only lines from this percentile on; the exit code is 1 where there is none, 2 after an error.",
+        shown="none",
+        typer={"min": 0, "max": 100},
+    )
+    form: Literal["tsv", "jsonl"] = option("tsv", "Of a line of the output.", flag="--format")
+    before: str = option("", "Text that every line follows; escapes such as \\n are read.", flag="--context")
+    show: bool = option(False, "Colour the characters that surprised.", flag="--show")
+    arithmetic: Literal["int8", "fp32"] = option("int8", "Products in 8-bit integers, or in 32-bit floats.")
+    threads: int | None = option(None, "Threads.", shown="one a processor", typer={"min": 1})
+
+
+def _score(_: typer.Context, options: ScoreOptions) -> None:
+    """Score lines: the bits of each, its bits per character, and its percentile among held-out passages.
+
+    The columns are: file (where there are several), line, bits, bits per character, percentile, text.
+
+    Examples:
+
+      unroll score runs/log/best today.log --top 20
+
+      tail -f app.log | unroll score runs/log/best - --threshold 99
+
+      unroll score runs/log/best *.log --format jsonl > scores.jsonl
+    """
+    try:
+        found = score_files(options)
+    except UnrollError as error:
+        if options.threshold is None:
+            raise
+        note(str(error))
+        raise typer.Exit(2) from None
+    except KeyboardInterrupt:
+        raise typer.Exit(INTERRUPTED) from None
+    except BrokenPipeError:
+        # Python flushes standard output once more as it exits; there it must find someone who listens.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return
+    except OSError as error:
+        if options.threshold is None:
+            raise
+        note(f"{error.filename} cannot be used: {error.strerror}.")
+        raise typer.Exit(2) from None
+    if options.threshold is not None and not found:
+        raise typer.Exit(1)
+
+
+score = command_of(ScoreOptions, _score)
+
+
+def score_files(options: ScoreOptions) -> int:
+    """Score all lines; how many were shown."""
+    folder, files = which(options.paths)
+    scorer = FileScorer(folder, files, options)
+    output = Output(options, len(files) > 1)
+    if output.threshold is not None and scorer.held_out is None:
+        raise ParameterError(
+            "threshold",
+            "The checkpoint has no held-out passages to compare with; measure them with "
+            "`unroll evaluate CHECKPOINT CORPUS --write-surprise`.",
+        )
+    with closing(scorer.scores()) as scores:
+        for place, line in scores:
+            if line is None:
+                output.flush()
+            else:
+                output.take(place, line)
+    output.end()
+    return output.shown
+
+
+def which(paths: Sequence[str]) -> tuple[Path | None, Sequence[str]]:
+    """The checkpoint, a folder that comes first, and the files. Raises ParameterError where there is no file."""
+    first = Path(paths[0]) if paths else None
+    folder = first if first is not None and first.is_dir() else None
+    files = paths[1:] if folder is not None else paths
+    if not files:
+        raise ParameterError("file", "There is nothing to score; name files, or - for standard input.")
+    return folder, files
+
+
+class FileScorer:
+    """Scores the lines of files, one file after the other."""
+
+    def __init__(self, folder: Path | None, files: Sequence[str], options: ScoreOptions) -> None:
+        from model.checkpoint import named_checkpoint, read
+        from model.decoding.decoder import Decoder
+        from model.held_out_surprise import HeldOutSurprise
+        from model.text.escapes import unescaped
+
+        stored = read(named_checkpoint(folder))
+        if stored.note:
+            note(stored.note)
+        self.files = files
+        self.held_out = HeldOutSurprise.of(stored.checkpoint.training)
+        self._tokenizer, self._decoder = stored.checkpoint.tokenizer, Decoder(stored.checkpoint, options.arithmetic)
+        self._settings: dict[str, Any] = {
+            "context": unescaped(options.before),
+            "surprises": options.show,
+            "threads": options.threads,
+        }
+
+    def scores(self) -> Generator[tuple[Place, Any]]:
+        """Each line's place and score; None for a score where nothing may come for a while."""
+        from model.bulk.score import LineReader, LineScorer
+
+        with LineScorer(self._decoder, self._tokenizer, self.held_out, **self._settings) as scorer:
+            for name in self.files:
+                file = sys.stdin.buffer if name == STANDARD_INPUT else Path(name).open("rb")  # noqa: SIM115
+                with file:
+                    reader = LineReader(file.fileno(), name)
+                    number = 0
+                    for line in scorer.score(reader.blocks()):
+                        number += line is not None
+                        yield Place(name, number), line
+                if reader.replaced:
+                    note(f"{name} has {reader.replaced:,} lines that are not UTF-8; the bytes were read as U+FFFD.")
+
+
+class Output:
+    """Writes lines with their scores to standard output, all or the oddest, at once or at the end."""
+
+    def __init__(self, options: ScoreOptions, with_file: bool) -> None:
+        from model.console import TerminalConsole
+
+        self.threshold, self.shown = options.threshold, 0
+        self._json, self._top, self._with_file = options.form == "jsonl", options.top, with_file
+        self._oddest: list[tuple[tuple[float, float], int, Place, Any]] = []
+        self._taken = 0
+        self._terminal = sys.stdout.isatty()
+        self._console = TerminalConsole() if options.show else None
+
+    def take(self, place: Place, line: Any) -> None:
+        """Take the next line."""
+        from model.bulk.score import oddness
+
+        if self.threshold is not None and (line.percentile is None or line.percentile < self.threshold):
+            return
+        if self._top is None:
+            self._write(place, line)
+            return
+        self._taken += 1  # of lines that are equally odd, the first counts as odder
+        entry = (oddness(line), -self._taken, place, line)
+        if len(self._oddest) < self._top:
+            heapq.heappush(self._oddest, entry)
+        else:
+            heapq.heappushpop(self._oddest, entry)
+
+    def flush(self) -> None:
+        """Let whoever reads have what was written."""
+        sys.stdout.flush()
+
+    def end(self) -> None:
+        """Write what waits for the end."""
+        for *_, place, line in sorted(self._oddest, reverse=True):
+            self._write(place, line)
+        self.flush()
+
+    def _write(self, place: Place, line: Any) -> None:
+        self.shown += 1
+        if self._json:
+            sys.stdout.buffer.write(self._object(place, line))
+            return
+        numbers = [f"{line.bits:.3f}", _number(line.bits_per_character), _number(line.percentile)]
+        before = "\t".join([*([place.file] if self._with_file else []), str(place.line), *numbers, ""])
+        if self._console is not None:
+            self._console.print(self._coloured(before, line), soft_wrap=True)
+        elif self._terminal:
+            sys.stdout.buffer.write(for_terminal(f"{before}{line.text}\n").encode())
+        else:
+            sys.stdout.buffer.write(f"{before}{line.text}\n".encode())
+
+    def _object(self, place: Place, line: Any) -> bytes:
+        values = {**place._asdict(), **line._asdict()}
+        surprises = values.pop("surprises")
+        if surprises is not None:
+            values["surprises"] = surprises.tolist()
+        return f"{json_for_terminal(json.dumps(values, ensure_ascii=False))}\n".encode()
+
+    def _coloured(self, before: str, line: Any) -> Any:
+        from rich.text import Text
+
+        shown = Text(before)
+        for character, bits in zip(line.text, line.surprises.tolist(), strict=True):
+            shown.append(character, "bold red" if bits >= ODDEST else "yellow" if bits >= ODD else "")
+        return shown
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
