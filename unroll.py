@@ -1,4 +1,7 @@
-"""The program `unroll`: one verb each to train, serve, generate, evaluate and inspect a character language model."""
+"""The program `unroll`, a verb each to train, serve, generate, score and evaluate; and the same from Python.
+
+From Python: `unroll.load` gives a model that generates, streams and scores, `unroll.train` makes one (docs/python.md).
+"""
 
 import importlib
 import importlib.util
@@ -8,10 +11,14 @@ import signal
 import sys
 from functools import cache
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from typer import Typer
+
+    from model.language_model import LanguageModel
 
     program: Typer
 
@@ -163,6 +170,40 @@ def make_program() -> "Typer":
         """
 
     return made
+
+
+def load(
+    path: "str | Path | None" = None, *, quantization: Literal["int8", "fp32"] = "int8", threads: int | None = None
+) -> "LanguageModel":
+    """The model in a checkpoint folder or in a run's; without a path, the bundled one.
+
+    threads: those that generate and score in bulk; as many as processors by default.
+    Raises model.errors.CheckpointError where it cannot be used.
+    """
+    from model.language_model import load
+
+    return load(path, quantization=quantization, threads=threads)
+
+
+def train(
+    *corpus: "str | Path",
+    minutes: float | None = None,
+    out: "str | Path | None" = None,
+    quiet: bool = False,
+    **options: Any,
+) -> "LanguageModel":
+    """Train on files or folders, as `unroll train` does, and return the best model.
+
+    minutes: the budget, 5 where there is no `epochs` either. out: the run's folder, a new one below runs/ by default.
+    quiet: print nothing. options: those of `unroll train` by name, such as layers=2, hidden=256, epochs=3, seed=1.
+    Raises model.errors.UnrollError with a sentence where it cannot be done.
+    """
+    from model.language_model import load
+    from training.from_python import train
+
+    if minutes is None and "epochs" not in options:
+        minutes = 5.0
+    return load(train(corpus, quiet, {"minutes": minutes, "out": out, **options}))
 
 
 def __getattr__(name: str) -> "Typer":

@@ -1,0 +1,39 @@
+"""`unroll.train`: a run that is asked for from Python, with the options of the verb by their names."""
+
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from model.commands.from_options import make
+from model.console import TerminalConsole
+from model.errors import ParameterError
+from model.options import options_of
+from training.commands.shared import require
+from training.planning.train_options import TrainOptions
+
+
+def train(corpus: Sequence[str | Path], quiet: bool, chosen: dict[str, Any]) -> Path:
+    """Train, and return the folder of the best checkpoint.
+
+    corpus: files or folders. chosen: options of `unroll train` by the names of their fields.
+    Raises ParameterError on an option there is not, CorpusError, and TrainingError when a run is lost.
+    """
+    started = time.monotonic()
+    known = {option.name for option in options_of(TrainOptions)} - {"corpus", "resume", "preset"}
+    if unknown := sorted(set(chosen) - known):
+        raise ParameterError(unknown[0], f"There is no option {unknown[0]}; there are: {', '.join(sorted(known))}.")
+    for name in ("out", "base"):
+        if chosen.get(name) is not None:
+            chosen[name] = Path(chosen[name])
+    command = ("unroll", "train", *map(str, corpus))
+    request = make(TrainOptions, {**chosen, "corpus": [str(path) for path in corpus]})
+    require("torch")
+    from dataclasses import replace
+
+    from training.run import run
+
+    with open(os.devnull, "w") as nowhere:
+        console = TerminalConsole(file=nowhere) if quiet else TerminalConsole()
+        return run(replace(request, command=command), console, started).folder / "best"
