@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 from tests.benchmarks import (
+    bulk,
     busy,
     copying,
     cores,
@@ -33,6 +34,7 @@ BENCHMARKS = {
     "decoding": decoding.measure,
     "engine": engine.measure,
     "cores": cores.measure,
+    "bulk": bulk.measure,
     "scoring": scoring.measure,
     "http": http_load.measure,
     "latency": latency.measure,
