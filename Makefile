@@ -9,7 +9,7 @@ TARGET ?= serving
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 SBOM_TOOL := 'cyclonedx-bom>=7,<8'
 
-.PHONY: help serve train test clients lint benchmark image image-proof sbom licences constraints clean
+.PHONY: help serve train test large clients lint benchmark image image-proof sbom licences constraints clean
 .DELETE_ON_ERROR:
 
 # List what there is to make.
@@ -30,6 +30,10 @@ train: .venv/training
 # Run the tests, or those that FLAGS='-k tokenizer' picks.
 test: .venv/development
 	@$(BIN)/python -m pytest --numprocesses 2 --dist worksteal $(FLAGS)
+
+# Run the tests that take minutes: ten thousand texts that match, and MaskBench, whose folder MASKBENCH names.
+large: .venv/development
+	@$(BIN)/python -m pytest -m large $(FLAGS)
 
 # Run clients people already have, unmodified, against a real server.
 clients: .venv/clients

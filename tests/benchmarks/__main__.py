@@ -6,6 +6,7 @@ from pathlib import Path
 from tests.benchmarks import (
     bulk,
     busy,
+    constraints,
     copying,
     cores,
     decoding,
@@ -33,6 +34,7 @@ BENCHMARKS = {
     "copying": copying.measure,
     "decoding": decoding.measure,
     "engine": engine.measure,
+    "constraints": constraints.measure,
     "cores": cores.measure,
     "bulk": bulk.measure,
     "scoring": scoring.measure,
