@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from model.constraints.compiling import Compiled, stepwise
 from model.constraints.constraint import Constraint, Limits
 from model.constraints.vocabulary import Vocabulary
-from model.sampling.transitions import AnyConstraint, Transitions
+from model.sampling.transitions import AnyConstraint
 from model.text.tokenizer import Tokenizer
 from service.errors import QueueFull
 from service.inference.constraint_process import ConstraintProcess
@@ -76,19 +76,15 @@ class Constraints:
     async def _compile(self, constraint: Constraint, key: Constraint) -> AnyConstraint:
         transitions = await self._process.compile(constraint)
         self.compiled += 1
-        made, size = await asyncio.to_thread(self._made, constraint, transitions)
-        size += 2 * len(constraint.source) + ENTRY_BYTES
+        made = await asyncio.to_thread(self._stepwise, constraint) if transitions is None else Compiled(transitions)
+        size = made.nbytes + 2 * len(constraint.source) + ENTRY_BYTES
         self._kept[key] = made, size
         self.held += size
         while self.held > self._most:
             self.held -= self._kept.popitem(last=False)[1][1]
         return made
 
-    def _made(self, constraint: Constraint, transitions: Transitions | None) -> tuple[AnyConstraint, int]:
-        """What rows follow, and its bytes; in a thread of its own."""
-        if transitions is not None:
-            made = Compiled(transitions)
-        else:
-            self._vocabulary = self._vocabulary or Vocabulary(self._tokenizer, self._ids)
-            made = stepwise(constraint, self._vocabulary, self._limits)
-        return made, made.nbytes
+    def _stepwise(self, constraint: Constraint) -> Compiled:
+        """A constraint without a table, in a thread of its own: llguidance takes some milliseconds, without the GIL."""
+        self._vocabulary = self._vocabulary or Vocabulary(self._tokenizer, self._ids)
+        return stepwise(constraint, self._vocabulary, self._limits)
