@@ -204,7 +204,11 @@ def move_compiler(server: ServerProcess, core: int) -> None:
 
 
 def others_gap(client: Client, server: ServerProcess, core: int, where: str) -> list[Figure]:
-    """The gap between arrivals of 8 streams, without and while schemas are compiled, 100 a second if there is time."""
+    """The gap between arrivals of 8 streams, without and while schemas are compiled, 100 a second if there is time.
+
+    On the engine's core the compiling process gets what its niceness leaves it. On the other one the client that
+    measures runs beside it and is held up by it, too: that figure has no target.
+    """
     port = server.port
     new, rates = schemas(), []
     quiet, plain, loud = [], [], []
@@ -220,7 +224,7 @@ def others_gap(client: Client, server: ServerProcess, core: int, where: str) -> 
             loud.append(gaps(arrivals_of_streams(client, ""))[0])
             rates.append((len(statuses) - before) / (time.perf_counter() - start))
     name = "gap between arrivals of 8 streams, p99"
-    target = 1.2 if core != SERVER_CORE else None
+    target = 1.2 if core == SERVER_CORE else None
     return [
         Figure(f"{name}, without", 1e3 * median(quiet[1:]), "ms"),
         Figure(f"schemas compiled beside them {where}", median(rates[1:]), "a second"),
