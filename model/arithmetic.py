@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.float32]
 
 LEVELS = 127  # a hidden state h in [-1, 1] is kept as the whole number round(127 h)
-BLOCK = 16  # weights of a draw are summed one after the other within blocks of so many, then block after block
+BLOCK = 16  # weights in a block: a draw sums them in order within each block, then sums the blocks in order
 
 # tanh(x) ≈ x P(x²) / Q(x²), a rational minimax approximation with the coefficients of the Eigen library, wrong by at
 # most 4e-7; beyond the clamp it is exactly 1.

@@ -38,12 +38,12 @@ OPEN = (
     "OPEN TO EVERYONE. Listening on %s: everyone who can reach %s can use this server; it asks for no key. "
     "Give it keys with --api-keys-file or UNROLL_API_KEYS_FILE."
 )
-LAST_LOOK_SECONDS = 1  # for probes to see that the engine has failed, before the server ends
-LAST_WORDS_SECONDS = 2  # for sending what is written to those who read slowly, once the grace is over
+ENGINE_FAILED_SECONDS = 1  # for probes to see that the engine has failed, before the server ends
+FLUSH_SECONDS = 2  # for slow clients to read what is written, once the grace is over
 
 
 class DrainingServer(uvicorn.Server):
-    """Uvicorn, but a first SIGTERM or SIGINT lets texts end for `grace_seconds`, and a second one ends at once.
+    """Uvicorn, except that the first SIGTERM or SIGINT gives texts `grace_seconds` to end, and the second ends at once.
 
     Meanwhile the socket stays open, so that new requests are answered with 503 and not with silence. SIGQUIT is another
     SIGTERM, SIGHUP calls `hang_up`, SIGUSR1 and SIGUSR2 do nothing.
@@ -57,7 +57,7 @@ class DrainingServer(uvicorn.Server):
         self._grace_seconds = grace_seconds
         self._hang_up = hang_up
         self.watchdog: Watchdog | None = None
-        """Who is shown that the server runs."""
+        """Notified in each pass that the server runs."""
 
     @property
     def _engine(self) -> Engine | None:
@@ -70,14 +70,14 @@ class DrainingServer(uvicorn.Server):
         self.should_exit = True
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Begin to listen; the gate tells when there is a model."""
+        """Begin to listen, before there is a model."""
         await super().startup(sockets)
         for one in sockets or ():
-            one.listen(BACKLOG)  # asyncio lets as many wait as it takes in one pass
+            one.listen(BACKLOG)  # asyncio's own backlog is what it accepts in one pass
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Hear all that a supervisor sends until the server has ended; uvicorn hears SIGTERM and SIGINT."""
+        """Handle all signals of a supervisor until the server has ended; uvicorn handles SIGTERM and SIGINT."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -94,29 +94,29 @@ class DrainingServer(uvicorn.Server):
                     signal.signal(number, handler)
 
     def _reload(self) -> None:
-        """In a thread of its own: what is read may lie where reading takes long."""
+        """Call `hang_up` in a thread: it reads a file, which may take long."""
         threading.Thread(target=self._hang_up, name="reload", daemon=True).start()
 
     def lost(self) -> bool:
-        """Whether a thread that generates is gone, and the server does not know."""
+        """Whether a thread that generates has ended unnoticed."""
         engine = self._engine
         return engine is not None and not self.should_exit and not engine.died and engine.threads < engine.started
 
     async def on_tick(self, counter: int) -> bool:
-        """Whether to stop: when told to, when there will be no model, and when no more text can be generated."""
+        """Whether to stop: after a signal, when there will be no model, or when no more text can be generated."""
         if self.watchdog is not None:
             self.watchdog.beat()
         died = self._engine is not None and self._engine.died
         return await super().on_tick(counter) or died or self._gate.error is not None
 
     async def main_loop(self) -> None:
-        """Serve until told to stop, then until the running texts have ended."""
+        """Serve until a signal, then until the running texts have ended."""
         await super().main_loop()
         engine = self._engine
         if engine is None:
             return
         if engine.died:
-            await asyncio.sleep(LAST_LOOK_SECONDS)
+            await asyncio.sleep(ENGINE_FAILED_SECONDS)
             return
         engine.drain()
         logger.info("Stopping: running texts have %g s to end; send the signal again to end now.", self._grace_seconds)
@@ -162,13 +162,13 @@ def make_server(
         ws="none",
         proxy_headers=settings.trusted_proxies is not None,
         forwarded_allow_ips=settings.trusted_proxies,
-        timeout_graceful_shutdown=LAST_WORDS_SECONDS,
+        timeout_graceful_shutdown=FLUSH_SECONDS,
     )
     server = DrainingServer(config, gate, settings.grace_seconds, hang_up)
 
     def count(application: Application) -> None:
         application.metrics.connections = lambda: len(server.server_state.connections)
-        gc.freeze()  # what is loaded stays, and need not be looked through for garbage beside requests
+        gc.freeze()  # what is loaded stays, so the garbage collector need not look at it again
 
     gate.when_open(count)
     return server
@@ -189,7 +189,7 @@ def run(settings: Settings, announce: Callable[[Application, str], None]) -> Non
             "texts; there are kernels for x86-64 with AVX2 and for Arm: install a C compiler and then Unroll again."
         )
     keys = ApiKeys(settings)
-    tls_context(settings)  # what is wrong with it, or with the checkpoint, is told before the port is open
+    tls_context(settings)  # a fault of it, or of the checkpoint, ends the program before the port is open
     check(named_checkpoint(settings.checkpoint))
     listeners, url = _listen(settings)
     if settings.uds is None and not is_loopback(settings.host) and not keys.needed:

@@ -31,7 +31,7 @@ def available_cores() -> int:
 
 
 def default_threads(rows: int) -> int:
-    """How many threads share a batch of so many rows: a core each, and not too few rows."""
+    """How many threads share a batch of `rows` rows: a core each, and not too few rows."""
     return max(1, min(available_cores(), rows // FEWEST_ROWS))
 
 

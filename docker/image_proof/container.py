@@ -63,7 +63,7 @@ class Container:
         return done.stdout + done.stderr
 
     def wait(self, seconds: float) -> int:
-        """The status it ends with, or -1 where it still runs after so many seconds."""
+        """The status it ends with, or -1 where it still runs after that number of seconds."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             running, status = self.engine(

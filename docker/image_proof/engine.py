@@ -66,7 +66,7 @@ class Engine:
     def attempt(
         self, *words: object, timeout: float | None = None, check: bool = False
     ) -> subprocess.CompletedProcess[str]:
-        """Run one command of Podman, whatever its status."""
+        """Run one command of Podman, and give its status."""
         command = [*self.command, *map(str, words)]
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=timeout, check=False, env=self.environment

@@ -62,7 +62,7 @@ def _trains(promise: Promises, engine: Engine, image: Image, work: Path) -> str:
     promise("its run lies in /data/runs", len(runs) == 1, [str(run.relative_to(data)) for run in runs])
     promise("nothing but the run was written", {path.name for path in data.iterdir()} == {"book.txt", "runs"})
     owners = {path.stat().st_uid for path in (data / "runs").rglob("*")}
-    promise("it belongs to whoever --user says", owners == {ANYONE}, owners)
+    promise("it belongs to the user of --user", owners == {ANYONE}, owners)
     warned = re.findall(r".*[Ww]arning.*", words)
     promise("no library complains of its place", not warned, warned[:2] or "")
     return str(runs[0].parents[1].relative_to(data)) if runs else ""

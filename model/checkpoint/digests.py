@@ -2,7 +2,7 @@
 
 The entry `digests` of config.json has the sha256 of the bytes of model.safetensors (`weights`) and tokenizer.json
 (`tokenizer`), and that of everything else in config.json (`config`) as JSON in one spelling: names in order, no white
-space, ASCII (`canonical`). They show damage, not a forger: whoever writes the folder can write its digests, too.
+space, ASCII (`canonical`). They show damage, not forgery: a person who can write the folder can write its digests, too.
 README.md is for people, who may edit it.
 """
 

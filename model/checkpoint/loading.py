@@ -49,7 +49,7 @@ OLDER = (
 class StoredCheckpoint:
     """A checkpoint and what is known of the folder it was read from.
 
-    dtype: how its weights are stored. note: what whoever loads it should know, in a sentence; "" for nothing.
+    dtype: how its weights are stored. note: a sentence for the person who loads it; "" for nothing.
     """
 
     checkpoint: Checkpoint
@@ -190,7 +190,7 @@ def _recorded(written: dict[str, Any], path: Path) -> Mapping[str, str] | None:
 
 
 def _read_tokenizer(folder: Path, vocabulary: int, digest: str | None) -> tuple[Tokenizer, str]:
-    """The tokenizer of so many ids, and the sha256 of its file, which must be `digest` where there is one."""
+    """The tokenizer of that number of ids, and the sha256 of its file, which must be `digest` where there is one."""
     text = read_text(folder, TOKENIZER, LARGEST_TOKENIZER + LARGEST_LINE * vocabulary)
     found = sha256(text.encode())
     if digest is not None and found != digest:

@@ -24,7 +24,7 @@ def write(text: str) -> None:
 
 
 def print_json(value: Any) -> None:
-    """One JSON object in UTF-8, as RFC 8259 wants it, whatever the terminal's encoding."""
+    """One JSON object in UTF-8, as RFC 8259 wants it, also where the terminal's encoding is another."""
     written = json_for_terminal(json.dumps(value, indent=2, ensure_ascii=False))
     sys.stdout.buffer.write(f"{written}\n".encode())
     sys.stdout.flush()

@@ -55,7 +55,7 @@ class Compiled:
             raise ParameterError("max_tokens", f"{message}.")
 
     def walk(self, left: int) -> Walk:
-        """The way of a row that may draw so many ids."""
+        """The way of a row that may draw `left` ids."""
         if self.transitions is not None:
             return Walk(self.transitions, left)
         assert self.matcher is not None

@@ -39,7 +39,7 @@ def grammar_of(constraint: Constraint) -> str:
         case "grammar":
             try:
                 return LLMatcher.grammar_from_lark(any_to_lark(constraint.source))
-            except Exception as error:  # whatever its parser meets
+            except Exception as error:  # any fault of its parser
                 raise constraint.refused(f"is no grammar ({_brief(str(error))}); see docs/constraints.md") from None
         case "allowed_ids" | "bad_words":
             raise ValueError(f"{constraint.kind} needs no grammar")

@@ -204,7 +204,7 @@ class CudaRows(SteppedRows):
 class CudaDecoder:
     """A checkpoint ready to step on a GPU, used as `model.decoding.decoder.Decoder` is.
 
-    A row is the same to the bit whatever the other rows are, on the same GPU and with the same number of slots. Another
+    A row is the same to the bit beside any other rows, on the same GPU and with the same number of slots. Another
     GPU or another number may differ in the last bits.
     Raises ParameterError where PyTorch finds no GPU.
     """

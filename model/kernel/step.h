@@ -46,7 +46,7 @@ INLINE void block_whole(const int rows, const int vectors, const stretch *x, int
         }
 }
 
-/* The same in floats: each sum runs over K from its first number to its last, whatever the other rows are. */
+/* The same in floats: each sum runs over K from its first number to its last, beside any other rows. */
 INLINE void block_float(const int rows, const int vectors, const stretch *x, int row, const char *weights,
                         int64_t group_bytes, const product *w, int column, float *sums, int64_t width, part half) {
     vfloat sum[MOST_ROWS][VECTORS];

@@ -41,7 +41,7 @@ class Transitions:
 
     @classmethod
     def from_bytes(cls, content: bytes, states: int, classes: int) -> "Transitions":
-        """The transitions again: of so many states, whose columns have so many classes."""
+        """The transitions that `to_bytes` wrote, by their numbers of states and of classes."""
         numbers = np.frombuffer(content, "<i4").astype(np.int32)
         table, shortest, complete, columns = np.split(numbers, np.cumsum([states * classes, states, states]))
         return cls(columns.copy(), table.copy().reshape(states, classes), shortest.copy(), complete.copy())
@@ -106,4 +106,4 @@ class AnyConstraint(Protocol):
         """Raise ParameterError where not even the shortest text that matches fits."""
 
     def walk(self, left: int) -> Walk:
-        """The way of a row that may draw so many ids."""
+        """The way of a row that may draw `left` ids."""

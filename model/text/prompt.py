@@ -15,7 +15,7 @@ BLOCK = 1 << 16  # ids that are looked at together, which bounds the working mem
 class Prompt:
     """A prompt as the decoder reads it, of text or of ids.
 
-    Raises TokenizerError on text that is not Unicode, ParameterError on an id that is none.
+    Raises TokenizerError on text that is not Unicode, ParameterError on a number that is not an id.
 
     tokens: how many ids it has.
     ids: what is read before the first character is drawn (n,), n ≥ 1; an empty prompt reads a line break,

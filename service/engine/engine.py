@@ -127,7 +127,7 @@ class Engine:
                 raise self._refused("queue_full", error) from None
 
     def _check(self, held: int) -> None:
-        """Raise what keeps all requests out, or one with prompts of so many ids."""
+        """Raise the error that refuses all requests now, or one with prompts of that number of ids."""
         if self._refusal is not None:
             raise self._refused("draining" if isinstance(self._refusal, Draining) else "stopped", self._refusal)
         if self._groups and self._held_ids + held > self._max_held_ids:

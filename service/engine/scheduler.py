@@ -12,7 +12,7 @@ from service.errors import QueueFull
 
 NOBODY = object()  # no caller: None is one
 CLEARED = 64  # deadlines of ended groups that may stay beside as many as there are others
-SHARE = 8  # one part in so many of slots and queue is kept for callers who have few texts
+SHARE = 8  # an eighth of the slots and of the queue is reserved for callers with few texts
 
 
 class Row:
@@ -113,7 +113,7 @@ class Scheduler(Generic[Group, AnyRow]):
     slots: how many each worker has. max_waiting: texts that may wait beyond those that find a slot at once.
     spare: how many of the slots are kept for callers of whom few run.
 
-    Callers take turns at free slots; of one caller whoever came first is first. Where no slot is free but spare ones,
+    Callers take turns at free slots; the texts of one caller are taken in order. Where no slot is free but spare ones,
     and where the queue is full but for an eighth more, a caller may have as many as are left to others after it. So
     one caller cannot keep all others out, and a newcomer with one text finds room.
 
@@ -145,7 +145,7 @@ class Scheduler(Generic[Group, AnyRow]):
         return self._total - self.running
 
     def check(self, texts: int, groups: int, caller: Hashable = None) -> None:
-        """Raise what `add` would for so many texts of so many groups."""
+        """Raise what `add` would for that number of texts and of groups."""
         if texts > self._most:
             message = f"These are {texts:,} texts; this server holds {self._most:,} at once, ask for fewer."
             raise ParameterError("n" if groups == 1 else "prompt", message)

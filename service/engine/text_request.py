@@ -10,7 +10,7 @@ from model.sampling.parameters import SamplingParameters
 from service.engine.prompt_scores import OnScores
 from service.process.ledger import Lease
 
-# What takes as long to prepare as so many characters: a prompt, each of its texts, a character of a stop string.
+# Characters that take as long to prepare as a prompt, as each of its texts, and as a character of a stop string.
 PROMPT_CHARACTERS, TEXT_CHARACTERS, STOP_CHARACTERS = 400, 20, 4
 
 

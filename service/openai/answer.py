@@ -114,7 +114,7 @@ class Answer:
         yield DONE.encode()
 
     def _large(self, tokens: int, text: str) -> bool:
-        """Whether the event of so many tokens takes more than about a millisecond."""
+        """Whether an event of that number of tokens takes more than about a millisecond."""
         entries = tokens * (1 + (self._texts.request.logprobs or 0)) if self._asked else 0
         return entries > ENTRIES or len(text) > MOST_CHARACTERS
 

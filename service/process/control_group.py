@@ -1,4 +1,4 @@
-"""The memory of the control group this process is in, as Linux tells it in version 1 and 2."""
+"""The memory of this process's control group, as Linux shows it in versions 1 and 2."""
 
 from pathlib import Path
 

@@ -11,13 +11,13 @@ UNKNOWN = "unknown"  # the holder of what is charged to nobody
 
 
 class Total:
-    """Bytes that are charged now; the one number that several processes behind one port would have to share."""
+    """Bytes that are charged now; the one number that several processes behind one port would share."""
 
     def __init__(self) -> None:
         self.value = 0
 
     def add(self, size: int) -> None:
-        """Count so many bytes more, or fewer."""
+        """Add to the bytes, or take off with a negative size."""
         self.value += size
 
 
@@ -50,7 +50,7 @@ class Ledger:
         return self._total.value
 
     def take(self, size: int, holder: Hashable = UNKNOWN) -> "Lease":
-        """A lease of so many bytes, which has to be released.
+        """A lease of `size` bytes, which has to be released.
 
         Raises MemorySpent where they are not left now, and TooCostly where they never can be.
         """
@@ -59,7 +59,7 @@ class Ledger:
         return Lease(self, size, holder)
 
     def _charge(self, size: int, holder: Hashable, before: int = 0) -> None:
-        """Charge so many bytes to a lease that has some `before`."""
+        """Charge `size` bytes to a lease that has `before` bytes."""
         if before + size > self.budget:
             self.refused += 1
             raise TooCostly(
@@ -105,7 +105,7 @@ class Lease:
         self._open = True
 
     def grow(self, size: int) -> None:
-        """Charge so many bytes more; raises as `Ledger.take` does, and then has what it had."""
+        """Charge `size` bytes more. Raises as `Ledger.take` does; the lease then stays as it was."""
         if not self._open:
             raise ValueError("the lease is released")
         if size:

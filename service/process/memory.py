@@ -10,12 +10,12 @@ from service.process.control_group import ControlGroup
 
 PAGE = resource.getpagesize()
 LARGEST_BUDGET = 256 << 20
-SHARE = 4  # of the memory there is, one part in so many is the ledger's by default
+SHARE = 4  # a quarter of the memory there is is the ledger's by default
 LOOK_SECONDS = 0.05  # between two looks where little is left; one takes a fifth of a millisecond
 CALM_SECONDS = 1.0  # between two looks where AMPLE bytes are left, more than all requests may be given in that time
 AMPLE = 2 * LARGEST_BUDGET
-KEPT_FREE = 16 << 20  # bytes left alone for what is not charged: parsing, buffers, the answer that refuses
-KEPT_SHARE = 16  # and of a small machine not more than one part in so many
+KEPT_FREE = 16 << 20  # bytes left for what is not charged: parsing, buffers, the answer that refuses a request
+KEPT_SHARE = 16  # of a small machine at most a sixteenth
 
 
 class Memory:

@@ -1,4 +1,4 @@
-"""A thread that ends the process when the event loop hangs or a thread that generates is gone without a word."""
+"""A thread that ends the process when the event loop hangs, or when a thread that generates has vanished."""
 
 import faulthandler
 import os
@@ -10,7 +10,7 @@ LOOK_SECONDS = 0.5
 EXIT_STATUS = 70  # EX_SOFTWARE of sysexits.h
 SILENT = b"CRITICAL The event loop has made no pass for too long; the process ends, to be started anew.\n"
 LOST = b"CRITICAL A thread that generates text is gone; the process ends, to be started anew.\n"
-LOST_LOOKS = 20  # so many looks in a row: a server that ends by itself is done before
+LOST_LOOKS = 20  # looks in a row before the process is ended: a server that ends by itself has ended by then
 
 
 class Watchdog:

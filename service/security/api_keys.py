@@ -1,4 +1,4 @@
-"""Who may use the server: keys, kept as digests, looked up under a secret, and read again without a restart."""
+"""API keys: stored as digests, compared under a secret, and read again without a restart."""
 
 import hashlib
 import logging
@@ -30,7 +30,7 @@ REMEDY = "make one with `openssl rand -hex 32`"
 
 @dataclass(frozen=True)
 class ApiKey:
-    """A key as far as the server remembers it.
+    """A key as the server stores it.
 
     digest: its SHA-256 (32 bytes). label: what it is called in logs; says nothing about it.
     """
@@ -63,7 +63,7 @@ class ApiKeys:
         return bool(self._keys)
 
     def holder(self, text: str) -> ApiKey | None:
-        """The key that is meant, if it is one of ours.
+        """The key of that text, if it is a valid one.
 
         Looked up under a secret of this process, so how long it takes tells nothing of a key nor of its digest.
         """
@@ -73,7 +73,7 @@ class ApiKeys:
         return hashlib.blake2b(digest, key=self._secret).digest()
 
     def reload(self) -> None:
-        """Read the file again; where that fails, the keys of before go on to count, and the log says why.
+        """Read the file again; where that fails, the earlier keys stay valid, and the log says why.
 
         Any thread may call it; a file system may keep it waiting.
         """
@@ -97,9 +97,9 @@ class ApiKeys:
 
 
 def _lines(path: Path) -> list[tuple[int, str]]:
-    """The lines that say something, with their numbers; line ends and a byte-order mark as any editor writes them."""
+    """The lines that are neither empty nor comments, with their numbers; with or without a byte-order mark."""
     try:
-        # What is no file, such as a named pipe, would keep whoever opens it waiting for a writer.
+        # Opening a named pipe would wait for a writer.
         with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise SettingsError(f"{path} is no regular file; name a file of keys, one a line.")
@@ -127,7 +127,7 @@ def _line(line: str, where: str) -> ApiKey:
 
 
 def _key(text: str, where: str, label: str = "") -> ApiKey:
-    """The key of a text. What looks like a digest and is none would else be a key that its own file gives away."""
+    """The key of a text. A damaged digest is refused: as a key it would be readable in its own file."""
     hashed = HASHED.fullmatch(text)
     if not hashed and LIKE_A_DIGEST.match(text):
         raise SettingsError(f"{where}: {DIGEST}")

@@ -16,7 +16,7 @@ from service.security.turnstile import Turnstile
 
 PARSED = 8_192  # bytes of bodies that are parsed in a pass of the event loop, in some milliseconds, or one larger body
 SLICE = 16_384  # bytes that are counted between two looks at the clock
-TURN_SECONDS = 0.001  # of counting, until others have their turn
+TURN_SECONDS = 0.001  # of counting, before other connections go on
 
 TOO_MANY = f"The body has more than {MOST_VALUES:,} values; send long prompts as text, not as ids."
 TOO_PLAIN = f"The body has more than {MOST_PLAIN:,} bytes outside of strings; send long prompts as text, not as ids."
@@ -59,7 +59,7 @@ class BodyLimit:
 
 
 class Arriving:
-    """A body on its way in, of at most so many bytes and seconds.
+    """A body on its way in, with a limit of bytes and of seconds.
 
     encoding: the header Content-Encoding; of a compressed body, what it becomes is counted.
     left: bytes it may still have; negative where it is too large already.
@@ -92,7 +92,7 @@ class Arriving:
         if self._deadline is None:
             return message  # the client goes away
         if message["type"] == "http.disconnect":
-            raise HTTPException(499, "The request was given up.")  # else FastAPI answers it as a bad body
+            raise HTTPException(499, "The request was given up.")  # otherwise FastAPI would answer that the body is bad
         if piece := message.get("body", b""):
             await self._count(piece)
         if not message.get("more_body"):

@@ -1,10 +1,10 @@
-"""What parsing a body of JSON will take, counted from its bytes before anything is made of it."""
+"""The memory and time that parsing a JSON body will take, counted from its bytes beforehand."""
 
 import re
 
 # Values of a body: as many ids as a prompt of a hundred thousand words has, read in a hundredth of a second.
 MOST_VALUES = 200_000
-MOST_PLAIN = 2_000_000  # bytes outside of strings, white space aside: ten for each of so many ids
+MOST_PLAIN = 2_000_000  # bytes outside of strings, without white space: ten for each id
 MOST_DIGITS = 512  # of a number: reading n digits takes n² steps
 
 # Of values: what a member's name takes beside its value, and how many escape sequences take as long as one.
@@ -15,7 +15,7 @@ WIDEST = 4  # bytes of memory a byte of text may become: Python keeps a string a
 
 NUMBER = re.compile(rb"[0-9.eE+-]{64,}")
 NUMBER_BYTES = b"0123456789.eE+-"
-LONG, ALIKE = b"0" * 64, bytes.maketrans(NUMBER_BYTES, b"0" * len(NUMBER_BYTES))  # a quick look for such
+LONG, ALIKE = b"0" * 64, bytes.maketrans(NUMBER_BYTES, b"0" * len(NUMBER_BYTES))  # for a quick search
 
 
 class JsonCost:
@@ -43,7 +43,7 @@ class JsonCost:
 
     @property
     def values(self) -> int:
-        """Values so far, and what takes as long as they."""
+        """Values so far, and the time of all else as a number of values."""
         return self._separators + self._escapes // ESCAPES_A_VALUE
 
     @property
@@ -61,7 +61,7 @@ class JsonCost:
         if self._escaped and piece:
             piece, self._escaped = piece[1:], False
         if b"\\" in piece:
-            self._wide = True  # \ud83d\ude00 is as wide as any
+            self._wide = True  # \ud83d\ude00 is as wide as a character can be
             trailing = len(piece) - len(piece.rstrip(b"\\"))
             self._escaped = bool(trailing % 2)
             self._escapes += piece.count(b"\\")

@@ -5,7 +5,7 @@ from collections import deque
 
 
 class Turnstile:
-    """Whoever enters goes on at once if there is room in this pass, else in a later one, first come, first served.
+    """Lets a caller go on at once if there is room in this pass of the event loop, else in a later pass, in order.
 
     room: in a pass, in any unit; one that needs more has a pass of its own.
     """

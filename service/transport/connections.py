@@ -303,7 +303,7 @@ class Connection(H11Protocol):
             super().shutdown()
 
     def _should_upgrade(self) -> bool:
-        """Never, and without the two warnings that uvicorn writes for every stranger who asks."""
+        """Never; and without the two warnings that uvicorn logs for each attempt."""
         return False
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002
@@ -385,7 +385,7 @@ class Connection(H11Protocol):
         """Whether, at the start of an answer, more of the request's body may come than is worth reading."""
         if self.conn.their_state is not h11.SEND_BODY:
             return False
-        if status == 401:  # of strangers nothing more is read
+        if status == 401:  # nothing more is read from a client without a key
             return True
         length = next((value for name, value in self.headers if name == b"content-length"), None)
         return length is None or int(length) > SMALL_REST or self.conn.they_are_waiting_for_100_continue

@@ -14,7 +14,7 @@ from service.transport.targets import origin_form
 PASS_SECONDS = 0.001  # of parsing in a pass, half of them for those who have not waited yet
 
 Parse = Callable[[float], bool]
-"""Parses for so many seconds; returns whether there is more."""
+"""Parses for a number of seconds; returns whether there is more."""
 
 
 class ParseBudget:
@@ -70,7 +70,7 @@ class Parser(h11.Connection):
         self._chunked = False
 
     def begin(self, seconds: float) -> None:
-        """Parse for so many seconds from now."""
+        """Parse for `seconds` from now."""
         self.cut = False
         self._until = self._clock() + seconds
 

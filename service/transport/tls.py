@@ -122,7 +122,7 @@ class Handshake(asyncio.Protocol):
                 ssl_handshake_timeout=self._seconds,
                 ssl_shutdown_timeout=LINGER_SECONDS,
             )
-        except OSError:  # no TLS, too old, too slow, or gone: a stranger's mistake, and nothing to log
+        except OSError:  # no TLS, too old, too slow, or gone: the client's mistake, which is not logged
             self._transport.abort()
             return
         finally:

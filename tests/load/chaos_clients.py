@@ -53,7 +53,7 @@ async def left_alone(
         go()
         seconds = await until(server, lambda texts: texts <= COUNT)
     holds = seconds < most and beside.unharmed
-    return Row(name, "(it is gone)", beside.words, f"frees its {TEXTS} places after {seconds:.2f} s", holds)
+    return Row(name, "(it is gone)", beside.words, f"frees its {TEXTS} slots after {seconds:.2f} s", holds)
 
 
 async def asking(wire: Wire, data: bytes) -> None:
@@ -113,7 +113,7 @@ async def slow_reader() -> Row:
                 most = max(most, server.resident_megabytes - memory)
                 await asyncio.sleep(1)
             seconds = time.perf_counter() - began
-    after = f"frees its {TEXTS} places after {seconds:.1f} s, having held {most:.1f} MB for it at most"
+    after = f"frees its {TEXTS} slots after {seconds:.1f} s, having held {most:.1f} MB for it at most"
     seen = f"cut off after {received} bytes"
     holds = seconds < MOST and most < 10 and beside.unharmed
     return Row(f"1 B/s reader of a stream of {TEXTS} texts", seen, beside.words, after, holds)

@@ -108,7 +108,7 @@ class Unpacked(io.RawIOBase):
         return True
 
     def read(self, size: int = -1) -> bytes:
-        """So many bytes, fewer only at the end."""
+        """`size` bytes, fewer only at the end."""
         block = self._stream.read(size)
         self._given += len(block)
         if self._given > UNASKED and self._given > LARGEST_RATIO * max(1, self._taken()):

@@ -26,7 +26,7 @@ class Split:
 def split(ids: Ids, scheme: str = DEFAULT) -> Split:
     """Cut ids (n,) by a scheme, never inside a character.
 
-    Raises ParameterError for a scheme that is none, CorpusError for a corpus too small to be cut.
+    Raises ParameterError for an unknown scheme, CorpusError for a corpus too small to be cut.
     """
     first, second = shares_of(scheme)
     # A character is spelt in four bytes at most: of a longer corpus this much is enough to know, and to read.

@@ -10,7 +10,7 @@ IN_WORDS = f"{NANOGPT} (first 90 %, then twice 5 %) or percentages to train/vali
 
 
 def shares_of(scheme: str) -> tuple[float, float]:
-    """Where validation and test begin, as shares of the whole. Raises ParameterError for a scheme that is none."""
+    """Where validation and test begin, as shares of the whole. Raises ParameterError for an unknown scheme."""
     if scheme == NANOGPT:
         return 0.9, 0.95
     match = re.fullmatch(r"(\d+)/(\d+)/(\d+)", scheme)

@@ -71,7 +71,7 @@ def _rounds(every: list[Passages]) -> Iterator[Passages]:
 
 
 def _places(tokenizer: Tokenizer, ids: Ids, characters: int) -> NDArray[np.int64]:
-    """Where passages of so many characters begin and end, (n, 2), in an order in which each beginning is all over."""
+    """Where passages begin and end, (n, 2), ordered so that the first n are spread over the text for any n."""
     whole = np.append(np.flatnonzero(begins_character(ids)), len(ids))  # where characters begin, and the end
     begins = np.arange(max(0, len(whole) - characters))  # in characters
     if "\n" in tokenizer.characters and len(begins):

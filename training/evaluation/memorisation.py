@@ -156,7 +156,7 @@ def draw(
     temperature: float = TEMPERATURE,
     seed: int = 1,
 ) -> Ids:
-    """Draw one text of so many ids to be judged, from an empty prompt: (characters,) as `model.generate` would.
+    """Draw one text to be judged, from an empty prompt: (characters,) as `model.generate` would.
 
     One text and not several side by side: where one of those ends and the next begins, nothing was generated.
     Raises ParameterError on a parameter outside its range.

@@ -3,7 +3,7 @@
 The automaton: Blumer et al. 1985, "The smallest automaton recognizing the subwords of a text". Reading a text through
 it yields, at every position of the text, the longest string that ends there and stands in the sample: the matching
 statistics of Chang and Lawler 1994, "Sublinear approximate string matching and biological applications". Both take
-time linear in what they read, whatever repeats itself there.
+time linear in what they read, also where much repeats itself.
 """
 
 from collections.abc import Sequence
@@ -80,7 +80,7 @@ class Agreement:
     def __init__(self, sample: Ids, compiled: bool | None = None) -> None:
         known, symbols = np.unique(sample, return_inverse=True)
         self._automaton = SuffixAutomaton((symbols + 1).tolist())
-        # The symbol of each id, 0 for one the sample does not have; whatever lies beyond the last entry is clipped.
+        # The symbol of each id, 0 for one the sample does not have; ids beyond the last entry are clipped.
         self._symbols = np.zeros(int(known.max(initial=0)) + 2, np.int32)
         self._symbols[known] = np.arange(1, len(known) + 1)
         self._best = np.zeros(len(self._automaton.link), np.int32)

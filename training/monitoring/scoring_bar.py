@@ -47,7 +47,7 @@ class ScoringBar:
         self._bar.stop()
 
     def begin(self, name: str, ids: int | None) -> None:
-        """A protocol begins that scores so many ids; None where that is not known before."""
+        """A protocol begins. ids: how many it scores; None where that is not known."""
         if self._task is not None:
             self._bar.update(self._task, total=max(1, self._done), completed=max(1, self._done))
         self._name, self._total, self._done = name, ids or 0, 0

@@ -64,7 +64,7 @@ class Plan:
 def make_plan(
     overrides: PlanOverrides, vocabulary: int, characters: int, device: torch.device, base: NetworkConfig | None = None
 ) -> Plan:
-    """The whole configuration for a train part of so many characters.
+    """The whole configuration for a train part of `characters` characters.
 
     With a budget in minutes the machine's speed is measured, in a second or two; with one in epochs nothing is, so
     that the same command plans the same run everywhere.

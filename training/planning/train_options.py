@@ -179,7 +179,7 @@ class TrainOptions:
     out: the run's folder; None is one of its own below runs/, named after the corpus.
     resume: the run to go on with, which has its own plan and corpus. base: a checkpoint to train on.
     command: the command line, for the card.
-    Raises ParameterError on a number out of range and on a split that is none.
+    Raises ParameterError on a number out of range and on an unknown split.
     """
 
     corpus: tuple[str, ...] = option(

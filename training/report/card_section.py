@@ -103,7 +103,7 @@ def _surprise(surprise: HeldOutSurprise) -> Markup:
     rows = [
         (f"{length:,}", *(f"{values[at]:.2f}" for at in shown)) for length, values in surprise.lengths.items()
     ]  # fmt: skip
-    words = f"Bits per character below which so many per cent of the passages lie. Protocol: {surprise.protocol}."
+    words = f"Bits per character below which that percentage of the passages lies. Protocol: {surprise.protocol}."
     return folded("How surprising held-out passages were, by length", element("p", words), table(head, rows))
 
 

@@ -59,7 +59,7 @@ def passage(*content: str, style: str = "text", scrolls: bool = False) -> Markup
 
 
 def quoted(text: str) -> Markup:
-    """A name or a word of another's within a sentence, whatever its direction."""
+    """A name or word from outside within a sentence, which may have another writing direction."""
     return element("bdi", text, translate="no")
 
 

@@ -128,7 +128,7 @@ def page_section(page: Page, part_bits: float | None = None) -> Markup:
 
 
 def level(bits: float) -> int:
-    """Which colour so many bits have, 0 for the least."""
+    """The number of the colour for that surprise in bits, 0 for the least."""
     return bisect_right(LEVELS, bits)
 
 

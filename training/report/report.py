@@ -106,7 +106,7 @@ def _best_step(data: ReportData) -> int:
 
 
 def _head(name: str) -> Markup:
-    """The page's head. Its policy lets nothing be fetched or run and only its own style apply, whatever a text says."""
+    """The page's head. Its policy allows no fetches, no scripts and no style but its own; texts may hold HTML."""
     digest = base64.b64encode(hashlib.sha256(STYLE.encode("utf-8")).digest()).decode("ascii")
     policy = f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
     parts = [

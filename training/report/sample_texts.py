@@ -79,7 +79,7 @@ def copied_section(copied: CopiedText) -> Markup:
             passage(copied.longest),
         ]
     if rows:
-        parts.append(table(("passages of so many characters", "not in the corpus"), rows))
+        parts.append(table(("characters of a passage", "not in the corpus"), rows))
     return joined(parts, "\n")
 
 
