@@ -128,7 +128,7 @@ def test_keys_do_not_share_what_is_kept_of_prompts(server: Running) -> None:
         count: int = response.json()["usage"]["prompt_tokens_details"]["cached_tokens"]
         return count
 
-    prompt = "nobody asks this but these keys"
+    prompt = "ZQ: no other test asks this"  # nor begins so: without a key they all share what is kept
     assert [cached(prompt, authorization="Bearer one") for _ in range(2)] == [0, len(prompt) - 1]
     assert cached(prompt, authorization="Bearer two") == 0
     assert cached(prompt) == 0
