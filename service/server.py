@@ -21,6 +21,7 @@ from model.decoding.kernel_library import processors
 from service.app import Application, create_application
 from service.engine.engine import Engine
 from service.errors import Draining, EngineStopped
+from service.inference.served_model import load_limit
 from service.monitoring import logs
 from service.process.background import SWITCH_SECONDS
 from service.process.watchdog import Watchdog
@@ -190,7 +191,7 @@ def run(settings: Settings, announce: Callable[[Application, str], None]) -> Non
         )
     keys = ApiKeys(settings)
     tls_context(settings)  # a fault of it, or of the checkpoint, ends the program before the port is open
-    check(named_checkpoint(settings.checkpoint))
+    check(named_checkpoint(settings.checkpoint), load_limit(settings))
     listeners, url = _listen(settings)
     if settings.uds is None and not is_loopback(settings.host) and not keys.needed:
         logger.warning(OPEN, listeners[0].getsockname()[0], url)

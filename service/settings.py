@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from model import options
+from model.memory import DEFAULT_MOST_BYTES, FEWEST_BYTES, HELP, LARGEST_MOST_BYTES
 from model.options import Option, about, number, option, options_of
 from model.terminal import in_a_line
 from service.errors import SettingsError
@@ -114,6 +115,7 @@ class Settings:
     )
     arithmetic: Arithmetic = setting("int8", "int8 is fast, fp32 rounds nothing.", MODEL, choices=get_args(Arithmetic))
     device: Device = setting("cpu", "cpu, or cuda for a GPU with PyTorch.", MODEL, choices=get_args(Device))
+    max_model_bytes: int = setting(DEFAULT_MOST_BYTES, HELP, MODEL, least=FEWEST_BYTES, most=LARGEST_MOST_BYTES)
     threads: int = setting(
         1, "Threads that generate, each on its core; one text alone is no faster with more.", MODEL, least=1, most=256
     )

@@ -26,7 +26,7 @@ ONNX = {"onnx", "onnxruntime"}
 MAY_IMPORT: dict[str, set[str]] = {
     "model/text": {"strict_json", "errors"},
     "model/cells": {"arithmetic"},
-    "model/checkpoint": {"files", "text", "strict_json", "config", "errors"},
+    "model/checkpoint": {"files", "text", "strict_json", "memory", "config", "errors"},
     "model/sampling": {"arithmetic", "errors"},
     "model/constraints": {"sampling", "text", "strict_json", "errors"},
     "model/bulk": {
@@ -35,7 +35,17 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "model/commands": {
         *("bulk", "checkpoint", "constraints", "decoding", "sampling", "text"),
-        *("config", "console", "errors", "generate", "held_out_surprise", "options", "strict_json", "terminal"),
+        *(
+            "config",
+            "console",
+            "errors",
+            "generate",
+            "held_out_surprise",
+            "memory",
+            "options",
+            "strict_json",
+            "terminal",
+        ),
     },
     "model/decoding": {"checkpoint", "sampling", "cells", "config", "arithmetic", "errors"},
     "service/process": {"errors"},

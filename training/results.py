@@ -14,6 +14,7 @@ from model.decoding.decoder import Decoder
 from model.errors import TrainingError
 from model.files import replace_file
 from model.held_out_surprise import NAME, HeldOutSurprise
+from model.memory import UNLIMITED
 from model.network import Network, from_tensors
 from model.terminal import in_a_line
 from model.text.utf8_ids import Ids
@@ -105,7 +106,7 @@ def leave_results(run: FinishedRun, provenance: Provenance, scored: int) -> Resu
     """
     if run.stopped_early:
         scored = min(scored, IN_A_HURRY)
-    best = _calibrated(run, load(run.folder / "best"), scored)
+    best = _calibrated(run, load(run.folder / "best", UNLIMITED), scored)
     network = from_tensors(best.config, best.tensors).to(run.device)
     figures = _figures(run, network_reader(network, threads=run.config.threads), scored)
     described = {part: score.to_json() for part, score in figures.items()}
@@ -120,7 +121,7 @@ def leave_results(run: FinishedRun, provenance: Provenance, scored: int) -> Resu
     if run.best_is_last:
         _write_card(run, "last", best, of_best)
     else:
-        last = load(run.folder / "last")
+        last = load(run.folder / "last", UNLIMITED)
         of_last = last.training.get("figures") or {"validation": last.training["validation"]}
         _write_card(run, "last", last, _training(run, provenance, run.validations[-1].step, of_last, None))
     for part in (run.split.train, run.split.validation, run.split.test):

@@ -16,6 +16,7 @@ import torch
 from model.checkpoint import load, named_checkpoint
 from model.console import TerminalConsole
 from model.errors import TrainingError
+from model.memory import UNLIMITED
 from model.terminal import shell_word
 from training.data.named_corpus import open_corpus
 from training.data.prepared_corpus import Prepared, count_ids, prepare, spelt
@@ -52,7 +53,7 @@ def run(options: TrainOptions, console: TerminalConsole, started: float) -> Fini
     keep_buffers()
     out, device = run_folder(options), choose_device(options.device)
     _calm_kernels(device)
-    base = None if options.base is None else load(named_checkpoint(options.base))
+    base = None if options.base is None else load(named_checkpoint(options.base), UNLIMITED)
     corpus = open_corpus(options.corpus, options.encoding, options.on_decode_error)
     extending = None if base is None else base.tokenizer
     prepared = prepare(corpus, out.parent / PREPARED, min_count=options.min_count, extending=extending)

@@ -41,7 +41,9 @@ class Checkpoint:
 
     def seen(self) -> NDArray[np.int64]:
         """Ids (S,) that may be generated, ascending."""
-        return np.setdiff1d(np.arange(self.config.vocabulary), self.unseen)
+        seen = np.ones(self.config.vocabulary, bool)
+        seen[self.unseen] = False
+        return np.flatnonzero(seen)
 
 
 def _aside(folder: Path) -> Path:

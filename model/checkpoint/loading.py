@@ -28,6 +28,7 @@ from model.checkpoint.untrusted_files import damaged, open_inside, read_text
 from model.checkpoint.weights_file import WeightsFile
 from model.config import REMOVED, NetworkConfig, WeightsDtype, removed
 from model.errors import CheckpointError, ParameterError, TokenizerError
+from model.memory import FLAG, VARIABLE, LoadingBytes, LoadLimit
 from model.strict_json import parse_json
 from model.text.tokenizer import Tokenizer
 
@@ -66,28 +67,33 @@ def named_checkpoint(path: Path | None) -> Path:
     return best if os.path.isfile(best / CONFIG) and not os.path.isfile(path / CONFIG) else path
 
 
-def load(folder: Path) -> Checkpoint:
+DEFAULT = LoadLimit()
+
+
+def load(folder: Path, limit: LoadLimit = DEFAULT) -> Checkpoint:
     """Read and check a checkpoint folder; nothing in it is executed and nothing it declares is believed unchecked.
 
     Each file is opened once and judged by what was read from it; no link out of the folder is followed
     (`model/checkpoint/untrusted_files.py`). The sizes of all must fit the network before the first number is read.
+
+    limit: on the memory that the checkpoint and its decoder may take (`model/memory.py`).
     Raises CheckpointError with a sentence that says what is wrong with a missing, truncated, foreign or
-    tampered folder, before any array of the declared size is made.
+    tampered folder, or one beyond the limit, before any array of the declared size is made.
     """
-    return read(folder).checkpoint
+    return read(folder, limit).checkpoint
 
 
-def read(folder: Path) -> StoredCheckpoint:
+def read(folder: Path, limit: LoadLimit = DEFAULT) -> StoredCheckpoint:
     """What `load` reads, with its digests. Raises CheckpointError where `load` does."""
-    return _whole(folder, numbers=True)
+    return _whole(folder, limit, numbers=True)
 
 
-def check(folder: Path) -> None:
+def check(folder: Path, limit: LoadLimit = DEFAULT) -> None:
     """Raise CheckpointError where `load` would, as far as that shows without reading the weights' numbers."""
-    _whole(folder, numbers=False)
+    _whole(folder, limit, numbers=False)
 
 
-def _whole(folder: Path, numbers: bool) -> StoredCheckpoint:
+def _whole(folder: Path, limit: LoadLimit, numbers: bool) -> StoredCheckpoint:
     """The checkpoint in a folder that nobody replaced meanwhile; without its weights where no numbers are wanted."""
     try:
         if not folder.is_dir():
@@ -95,7 +101,7 @@ def _whole(folder: Path, numbers: bool) -> StoredCheckpoint:
             remedy = f"{aside} holds the one before; rename it" if aside.is_dir() else "make one with `unroll train`"
             raise CheckpointError(f"There is no checkpoint folder at {folder}; {remedy}.")
         before = folder.stat()
-        stored = _load(folder, numbers)
+        stored = _load(folder, limit, numbers)
         if not os.path.samestat(before, folder.stat()):
             raise CheckpointError(f"{folder} was replaced by another while it was read; load the checkpoint again.")
     except OSError as error:
@@ -106,7 +112,7 @@ def _whole(folder: Path, numbers: bool) -> StoredCheckpoint:
     return stored
 
 
-def _load(folder: Path, numbers: bool) -> StoredCheckpoint:
+def _load(folder: Path, limit: LoadLimit, numbers: bool) -> StoredCheckpoint:
     written = _read_config(folder)
     right = _recorded(written, folder / CONFIG)
     if used := removed(written.get("network"), written.get("training", {}).get("plan")):
@@ -122,6 +128,14 @@ def _load(folder: Path, numbers: bool) -> StoredCheckpoint:
     if dtype not in tuple(STORED):  # a tuple: what a file says need not be hashable
         raise CheckpointError(
             f"{folder / CONFIG} says weights are {brief(dtype)}; Unroll reads float32 and float16. Train again."
+        )
+    with open_inside(folder, TOKENIZER) as file:
+        size = min(os.fstat(file.fileno()).st_size, _largest_tokenizer(config.vocabulary))
+    takes = LoadingBytes.of(config, dtype, config.vocabulary - len(unseen), size, limit)
+    if limit.most_bytes is not None and takes.peak > limit.most_bytes:
+        raise CheckpointError(
+            f"Loading the checkpoint {folder} would take {takes} of memory, and may take {limit.most_bytes:,}; allow "
+            f"it more with {FLAG} or {VARIABLE}, or name a smaller model."
         )
     with open_inside(folder, WEIGHTS) as file:
         weights = WeightsFile(file, folder / WEIGHTS, config.tensor_shapes(), STORED[dtype])
@@ -189,9 +203,14 @@ def _recorded(written: dict[str, Any], path: Path) -> Mapping[str, str] | None:
         ) from error
 
 
+def _largest_tokenizer(vocabulary: int) -> int:
+    """Bytes of the file, at most."""
+    return LARGEST_TOKENIZER + LARGEST_LINE * vocabulary
+
+
 def _read_tokenizer(folder: Path, vocabulary: int, digest: str | None) -> tuple[Tokenizer, str]:
     """The tokenizer of that number of ids, and the sha256 of its file, which must be `digest` where there is one."""
-    text = read_text(folder, TOKENIZER, LARGEST_TOKENIZER + LARGEST_LINE * vocabulary)
+    text = read_text(folder, TOKENIZER, _largest_tokenizer(vocabulary))
     found = sha256(text.encode())
     if digest is not None and found != digest:
         raise damaged(folder / TOKENIZER)

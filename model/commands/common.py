@@ -2,15 +2,21 @@
 
 import json
 import sys
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from model.console import TerminalConsole
+from model.memory import FEWEST_BYTES, FLAG, HELP, VARIABLE
 from model.terminal import for_terminal, json_for_terminal, never_fail
 
 CHECKPOINT = "Checkpoint folder, as `unroll train` writes it."
 BUNDLED = "the bundled one"
 INTERRUPTED = 130  # the exit code of a program that Ctrl-C ended
 JSON = "Print one JSON object instead."
+
+MOST_BYTES = {"envvar": VARIABLE, "min": FEWEST_BYTES}  # what typer takes for the limit on what loading takes
+MostBytesOption = Annotated[int, typer.Option(FLAG, help=HELP, **MOST_BYTES)]
 
 
 def write(text: str) -> None:

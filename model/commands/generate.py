@@ -10,10 +10,11 @@ from typing import Any, Literal
 
 import typer
 
-from model.commands.common import BUNDLED, CHECKPOINT, INTERRUPTED, JSON, note, print_json, write
+from model.commands.common import BUNDLED, CHECKPOINT, INTERRUPTED, JSON, MOST_BYTES, note, print_json, write
 from model.commands.from_options import command_of
 from model.commands.generate_list import ListOptions, list_items, write_list
 from model.errors import ParameterError
+from model.memory import DEFAULT_MOST_BYTES, HELP, LoadLimit
 from model.options import option
 
 SAMPLING, CONSTRAINT = "Sampling", "Constraint"  # groups of `unroll generate --help`
@@ -90,6 +91,7 @@ class GenerateOptions:
     n: int = option(1, "How many texts to generate.", flag="--n", typer={"min": 1, "max": 1024})
     arithmetic: Literal["int8", "fp32"] = option("int8", "Products in 8-bit integers, or in 32-bit floats.")
     echo: bool = option(True, "Show the prompt before its continuation.")
+    max_model_bytes: int = option(DEFAULT_MOST_BYTES, HELP, typer=MOST_BYTES)
     as_json: bool = option(False, JSON, flag="--json")
     raw: bool = option(False, "Escapes such as \\n in prompt and stop strings are letters.", flag="--raw")
     sampling: SamplingOptions = field(default_factory=SamplingOptions)
@@ -131,7 +133,8 @@ def _generate(_: typer.Context, options: GenerateOptions) -> None:
     options = replace(options.read_escapes(), sampling=options.bulk.seeded(options.sampling))
     parameters = options.sampling.parameters()
     text = options.prompt if options.prompt_file is None else read_prompt(options.prompt_file, options.prompt)
-    stored = read_checkpoint(named_checkpoint(options.checkpoint))
+    limit = LoadLimit(most_bytes=options.max_model_bytes, arithmetic=options.arithmetic)
+    stored = read_checkpoint(named_checkpoint(options.checkpoint), limit)
     loaded = stored.checkpoint
     decoder = Decoder(loaded, options.arithmetic)
     read = Prompt(loaded.tokenizer, decoder.ids, text)

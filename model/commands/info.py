@@ -9,8 +9,9 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from model.commands.common import BUNDLED, CHECKPOINT, JSON, note, print_json
+from model.commands.common import BUNDLED, CHECKPOINT, JSON, MostBytesOption, note, print_json
 from model.console import TerminalConsole
+from model.memory import DEFAULT_MOST_BYTES, LoadLimit
 from model.terminal import in_a_line, shell_word
 
 ONLY_WHERE_SET = ("network skip",)  # that many networks do without: no row of a table for a reader
@@ -19,6 +20,7 @@ ONLY_WHERE_SET = ("network skip",)  # that many networks do without: no row of a
 def info(
     checkpoint: Annotated[Path | None, typer.Argument(help=CHECKPOINT, show_default=BUNDLED)] = None,
     everything: Annotated[bool, typer.Option("--all", help="Show every value it has.")] = False,
+    max_model_bytes: MostBytesOption = DEFAULT_MOST_BYTES,
     as_json: Annotated[bool, typer.Option("--json", help=JSON)] = False,
 ) -> None:
     """Show what a checkpoint is: its network, its vocabulary, its size, how it was trained and how good it is.
@@ -34,7 +36,7 @@ def info(
     from model.checkpoint import named_checkpoint, read
 
     folder = named_checkpoint(checkpoint)
-    stored = read(folder)
+    stored = read(folder, LoadLimit(most_bytes=max_model_bytes))
     facts = describe(stored, folder)
     if stored.note:
         note(stored.note)

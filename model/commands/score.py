@@ -12,9 +12,10 @@ from typing import Any, Literal, NamedTuple
 
 import typer
 
-from model.commands.common import INTERRUPTED, note
+from model.commands.common import INTERRUPTED, MOST_BYTES, note
 from model.commands.from_options import command_of
 from model.errors import ParameterError, UnrollError
+from model.memory import DEFAULT_MOST_BYTES, HELP, LoadLimit
 from model.options import option
 from model.terminal import for_terminal, json_for_terminal
 
@@ -52,6 +53,7 @@ class ScoreOptions:
     show: bool = option(False, "Colour the characters that surprised.", flag="--show")
     arithmetic: Literal["int8", "fp32"] = option("int8", "Products in 8-bit integers, or in 32-bit floats.")
     threads: int | None = option(None, "Threads.", shown="one a processor", typer={"min": 1})
+    max_model_bytes: int = option(DEFAULT_MOST_BYTES, HELP, typer=MOST_BYTES)
 
 
 def _score(_: typer.Context, options: ScoreOptions) -> None:
@@ -132,7 +134,8 @@ class FileScorer:
         from model.held_out_surprise import HeldOutSurprise
         from model.text.escapes import unescaped
 
-        stored = read(named_checkpoint(folder))
+        limit = LoadLimit(most_bytes=options.max_model_bytes, arithmetic=options.arithmetic)
+        stored = read(named_checkpoint(folder), limit)
         if stored.note:
             note(stored.note)
         self.files = files

@@ -132,8 +132,8 @@ def pack(matrix: NDArray[Any]) -> NDArray[Any]:
     """A matrix (N, K) in panels of 64 columns, the last one narrower: 8-bit as [K / 4][N][4], floats as [K][N]."""
     outputs, inputs = matrix.shape
     group = GROUP if matrix.dtype == np.int8 else 1
-    panels = [
-        matrix[at : at + PANEL].reshape(-1, inputs // group, group).swapaxes(0, 1).ravel()
-        for at in range(0, outputs, PANEL)
-    ]
-    return np.concatenate(panels)
+    packed = np.empty(outputs * inputs, matrix.dtype)
+    for at in range(0, outputs, PANEL):
+        panel = matrix[at : at + PANEL].reshape(-1, inputs // group, group).swapaxes(0, 1)
+        packed[at * inputs :][: panel.size] = panel.ravel()
+    return packed

@@ -23,6 +23,8 @@ Quantization = Literal["int8", "fp32"]
 
 TABLE_ROWS = 32  # rows of the table that numpy makes at once: their sums stay in the second-level cache
 TILE = 64  # sums the kernel adds up at once
+COMPILED_ROWS = 1024  # rows of the table that the kernel makes at once
+ROUNDED_ROWS = 256  # rows of a matrix that are rounded at once
 
 
 @dataclass(frozen=True)
@@ -80,21 +82,28 @@ class StepWeights:
             bias = b_ih + b_hh if joined else b_ih
             if layer == 0:
                 table = input_table(tensors["embedding.weight"], w_ih, bias)
-                layers.append(Layer(None, _product(w_hh, None if joined else b_hh, int8), False))
+                layers.append(Layer(None, _product([w_hh], None if joined else b_hh, int8), False))
             elif joined:
-                layers.append(Layer(None, _product(np.concatenate([w_ih, w_hh], axis=1), bias, int8), True))
+                layers.append(Layer(None, _product([w_ih, w_hh], bias, int8), True))
             else:
-                layers.append(Layer(_product(w_ih, b_ih, int8), _product(w_hh, b_hh, int8), False))
-        every = _product(tensors["out.weight"], tensors["out.bias"], int8)
+                layers.append(Layer(_product([w_ih], b_ih, int8), _product([w_hh], b_hh, int8), False))
+        every = _product([tensors["out.weight"]], tensors["out.bias"], int8)
         out = every if len(ids) == config.vocabulary else _of_ids(every, ids)
         return cls(table, layers, out, every, config.skip)
 
 
-def _product(matrix: Array, bias: Array | None, int8: bool) -> Product:
+def _product(matrices: list[Array], bias: Array | None, int8: bool) -> Product:
+    """matrices: side by side, all of N rows."""
     if not int8:
-        return Product(np.ascontiguousarray(matrix), None, bias)
-    scale = np.maximum(np.abs(matrix).max(axis=1), np.float32(1e-12)) / np.float32(127)
-    rounded = np.clip(np.rint(matrix / scale[:, None]), -127, 127).astype(np.int8)
+        return Product(np.ascontiguousarray(matrices[0] if len(matrices) == 1 else np.hstack(matrices)), None, bias)
+    outputs = len(matrices[0])
+    rounded = np.empty((outputs, sum(matrix.shape[1] for matrix in matrices)), np.int8)
+    scale = np.empty(outputs, np.float32)
+    for at in range(0, outputs, ROUNDED_ROWS):  # a few rows at a time: what stands between takes little memory
+        rows = np.hstack([matrix[at : at + ROUNDED_ROWS] for matrix in matrices])
+        one = np.maximum(np.abs(rows).max(axis=1), np.float32(1e-12)) / np.float32(127)
+        rounded[at : at + ROUNDED_ROWS] = np.clip(np.rint(rows / one[:, None]), -127, 127)
+        scale[at : at + ROUNDED_ROWS] = one
     return Product(rounded, scale / np.float32(LEVELS), bias)
 
 
@@ -124,11 +133,15 @@ def input_table(embedding: Array, weight: Array, bias: Array) -> Array:
 
 def _compiled_table(embedding: Array, columns: NDArray[np.float64], bias: NDArray[np.float64]) -> Array:
     """The same by the kernel, which takes sums 64 at a time: several times as fast."""
-    rows, outputs = len(embedding), len(bias)
+    outputs = len(bias)
     padding = -outputs % TILE
     columns, bias = np.pad(columns, ((0, 0), (0, padding))), np.pad(bias, (0, padding))
-    table = np.empty((rows, outputs + padding), np.float32)
+    table = np.empty((len(embedding), outputs), np.float32)
+    padded = np.empty((min(COMPILED_ROWS, len(embedding)), outputs + padding), np.float32)
     multiply = function("input_table", c_int64, c_int64, c_int64, c_void_p, c_void_p, c_void_p, c_void_p, result=None)
-    addresses = (array.ctypes.data for array in (embedding, columns, bias, table))
-    multiply(rows, embedding.shape[1], outputs + padding, *addresses)
-    return np.ascontiguousarray(table[:, :outputs])
+    for at in range(0, len(embedding), COMPILED_ROWS):
+        rows = embedding[at : at + COMPILED_ROWS]
+        addresses = (array.ctypes.data for array in (rows, columns, bias, padded))
+        multiply(len(rows), embedding.shape[1], outputs + padding, *addresses)
+        table[at : at + COMPILED_ROWS] = padded[: len(rows), :outputs]
+    return table

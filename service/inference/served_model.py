@@ -6,8 +6,10 @@ from dataclasses import dataclass
 
 from model.checkpoint import CONFIG, Checkpoint, Digests, named_checkpoint, read
 from model.decoding.decoder import Decoder
+from model.decoding.kernel_library import processors
 from model.decoding.rows import AnyDecoder
 from model.held_out_surprise import HeldOutSurprise
+from model.memory import LoadLimit
 from model.text.prompt import Prompt
 from model.text.tokenizer import Tokenizer
 from service.errors import SettingsError
@@ -15,6 +17,8 @@ from service.inference.constraints import Constraints
 from service.settings import Settings
 
 logger = logging.getLogger(__name__)
+
+SPELLED_BYTES = 64  # of each id as JSON, which answers of /tokenize are made of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +51,7 @@ class ServedModel:
     def load(cls, settings: Settings, decoder: type[Decoder] = Decoder) -> "ServedModel":
         """Read the checkpoint the settings name. Raises CheckpointError on one that cannot be served."""
         folder = named_checkpoint(settings.checkpoint)
-        stored = read(folder)
+        stored = read(folder, load_limit(settings))
         if stored.note:
             logger.warning("%s", stored.note)
         checkpoint = stored.checkpoint
@@ -63,6 +67,18 @@ class ServedModel:
             held_out=HeldOutSurprise.of(checkpoint.training),
             constraints=Constraints(checkpoint.tokenizer, served.ids, settings),
         )
+
+
+def load_limit(settings: Settings) -> LoadLimit:
+    """What loading the model of some settings may take, with the slots of their threads."""
+    return LoadLimit(
+        most_bytes=settings.max_model_bytes,
+        arithmetic=settings.arithmetic,
+        compiled=bool(processors()),
+        rows=settings.max_rows,
+        threads=min(settings.threads, settings.max_rows),
+        of_an_id=SPELLED_BYTES,
+    )
 
 
 def _fingerprint(model: str, where: str) -> str:

@@ -6,8 +6,10 @@ from typing import Annotated
 
 import typer
 
+from model.commands.common import MostBytesOption
 from model.console import TerminalConsole
 from model.errors import CorpusError
+from model.memory import DEFAULT_MOST_BYTES, LoadLimit
 from training.commands.shared import option_of_training
 from training.data.left_out import OnDecodeError
 from training.data.split_scheme import IN_WORDS
@@ -32,6 +34,7 @@ def copied(
     text: Annotated[
         Path | None, typer.Option(help="Judge this UTF-8 file rather than a drawn text.", show_default="draw one")
     ] = None,
+    max_model_bytes: MostBytesOption = DEFAULT_MOST_BYTES,
     as_json: Annotated[bool, typer.Option("--json", help="Answer in JSON.")] = False,
 ) -> None:
     """Measure what a model's text copies from the corpus it learnt.
@@ -54,7 +57,7 @@ def copied(
     from training.evaluation.memorisation import copied as compare
     from training.evaluation.memorisation import describe, draw
 
-    model = load(named_checkpoint(checkpoint))
+    model = load(named_checkpoint(checkpoint), LoadLimit(most_bytes=max_model_bytes))
     if text is None:
         sample = draw(Decoder(model), model.tokenizer, characters, temperature, seed)
         how = f"drawn at temperature {temperature:g}"

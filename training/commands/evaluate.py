@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.table import Table
 
+from model.commands.common import MostBytesOption
 from model.console import TerminalConsole
 from model.errors import CorpusError, ParameterError
+from model.memory import DEFAULT_MOST_BYTES, LoadLimit
 from training.commands.shared import option_of_training, require
 from training.data.left_out import OnDecodeError
 from training.data.split_scheme import IN_WORDS
@@ -83,6 +85,7 @@ def evaluate(
             "as a training run does: what the service holds other texts against.",
         ),
     ] = False,
+    max_model_bytes: MostBytesOption = DEFAULT_MOST_BYTES,
 ) -> None:
     """Measure bits and nats per character of a text, by three protocols.
 
@@ -108,7 +111,8 @@ def evaluate(
     from training.monitoring.scoring_bar import ScoringBar
 
     checkpoint = named_checkpoint(checkpoint)
-    stored = read(checkpoint)
+    limit = LoadLimit(most_bytes=max_model_bytes, arithmetic="int8" if reader == "int8" else "fp32")
+    stored = read(checkpoint, limit)
     if stored.note:
         TerminalConsole(stderr=True).say(f"note: {stored.note}", style="yellow")
     model = stored.checkpoint

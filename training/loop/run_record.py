@@ -11,6 +11,7 @@ from model.checkpoint import Checkpoint, load, named_checkpoint
 from model.config import REMOVED, NetworkConfig, WeightsDtype, removed
 from model.errors import CheckpointError, ParameterError, TokenizerError, TrainingError
 from model.files import replace_file
+from model.memory import UNLIMITED
 from model.terminal import in_a_line
 from model.text.tokenizer import Tokenizer
 from training.data.left_out import OnDecodeError
@@ -88,7 +89,7 @@ class RunRecord:
         """The checkpoint it was trained on. Raises TrainingError where that is another by now."""
         if self.base is None:
             return None
-        base = load(Path(self.base))
+        base = load(Path(self.base), UNLIMITED)
         if sum_of(base) != self.base_sha256:
             raise TrainingError(f"The checkpoint {self.base} has changed since the run began; train a new run.")
         return base

@@ -11,6 +11,7 @@ from model.config import NetworkConfig
 from model.errors import CheckpointError, CorpusError
 from model.files import replace_file
 from model.held_out_surprise import NAME, QUANTILES, HeldOutSurprise
+from model.memory import UNLIMITED
 from model.text.utf8_ids import Ids
 from training.evaluation.measure_surprise import held_out_surprise
 
@@ -99,7 +100,7 @@ def rewrite(folder: Path, ids: Ids) -> HeldOutSurprise:
     The checkpoint's other files are not touched, and the configuration gets their digests. Raises CorpusError where the
     text is too short, CheckpointError when the disk refuses; each file is then as it was or whole.
     """
-    stored = read(folder)
+    stored = read(folder, UNLIMITED)  # which the caller has loaded
     surprise = held_out_surprise(stored.checkpoint, ids)
     if surprise is None:
         raise CorpusError("The validation part is too short to have passages; name a longer text.")
