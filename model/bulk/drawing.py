@@ -61,7 +61,7 @@ class ItemRows:
         self._rows.read([0], self._prompt[None, :-1])
         self._state = self._rows.state[0].copy()  # in which every item begins
         self._stops = StopStrings(request.stop)
-        self._starts = self._stops.starts(tokenizer) if request.stop else None
+        self._starts = self._stops.starts(tokenizer)
         self._free = list(range(slots))[::-1]
         self._busy: NDArray[np.intp] = np.zeros(0, np.intp)
         self._streams: list[TextStream] = [TextStream(tokenizer, self._stops)] * slots
@@ -112,8 +112,7 @@ class ItemRows:
         hot = (self._drawn[busy] >= self._request.max_tokens) | (self._filled[busy] > CAPACITY - MOST_STEPS)
         if drawn.ended is not None:
             hot |= drawn.ended > 0
-        if self._starts is not None:
-            hot |= self._starts[ids].any(axis=1) | self._holding[busy]
+        hot |= self._starts[ids].any(axis=1) | self._holding[busy]
         ended = []
         for at in hot.nonzero()[0].tolist():
             item = self._read(int(busy[at]), 0 if drawn.ended is None else int(drawn.ended[at]))

@@ -5,6 +5,7 @@ from numpy.typing import NDArray
 
 from model.arithmetic import Array
 from model.decoding.rows import AnyDecoder
+from model.text.prompt import Prompt
 from model.text.tokenizer import Tokenizer
 from model.text.utf8_ids import begins_character
 
@@ -44,7 +45,7 @@ class LineRows:
         self._tokenizer = tokenizer
         self._rows = decoder.rows(rows)
         self._slots = np.arange(rows)
-        before = tokenizer.encode(prefix).astype(np.int32)
+        before = Prompt(tokenizer, decoder.ids, prefix).ids
         self._rows.read([0], before[None, :-1])
         self._state, self._last = self._rows.state[0].copy(), before[-1]
 
