@@ -73,7 +73,12 @@ ASKED: list[tuple[dict[str, Any], Any]] = [
 ]
 
 
-@pytest.mark.parametrize(("fields", "wanted"), ASKED, ids=lambda value: str(value)[:60])
+def named(value: object) -> str:
+    """A test's name, the same in every process: a function's address is not."""
+    return str(getattr(value, "__name__", value))[:60]
+
+
+@pytest.mark.parametrize(("fields", "wanted"), ASKED, ids=named)
 def test_every_field_is_heard_and_a_stream_says_the_same(fields: dict[str, Any], wanted: Any, server: Running) -> None:
     asked = {"max_tokens": 80, "seed": 1, **fields}
     choice = server.complete(**asked)["choices"][0]
@@ -88,7 +93,7 @@ def test_every_field_is_heard_and_a_stream_says_the_same(fields: dict[str, Any],
 @pytest.mark.parametrize(
     ("kind", "value", "wanted"),
     [("regex", DATE, DATE), ("json", PERSON, is_person), ("json_schema", {"name": "p", "schema": PERSON}, is_person)],
-    ids=str,
+    ids=named,
 )
 def test_text_generation_inference_s_grammar(kind: str, value: Any, wanted: Any, server: Running) -> None:
     parameters = {"grammar": {"type": kind, "value": value}, "max_new_tokens": 80, "seed": 1, "do_sample": True}
@@ -149,7 +154,7 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("fields", "name", "sentence"), REFUSED, ids=lambda value: str(value)[:60])
+@pytest.mark.parametrize(("fields", "name", "sentence"), REFUSED, ids=named)
 def test_what_cannot_be_asked_for_is_refused_naming_the_field(
     fields: dict[str, Any], name: str, sentence: str, server: Running
 ) -> None:
