@@ -69,12 +69,12 @@ def generate(
     in `max_tokens`; TokenizerError on a prompt that is not Unicode.
     """
     stream = TextStream(tokenizer, stop, include_stop, min_tokens)
-    read = Prompt(tokenizer, decoder.ids, prompt).ids
+    asked = Prompt(tokenizer, decoder.ids, prompt)
     if constraint is not None:
         constraint.check(max_tokens)
     walk = None if constraint is None else constraint.walk(max_tokens)
-    row = RowSampling(parameters or SamplingParameters(), decoder.ids, read, choice, logprobs, walk)
-    return _continue(decoder, stream, read, row, max_tokens)
+    row = RowSampling(parameters or SamplingParameters(), decoder.ids, asked.penalised, choice, logprobs, walk)
+    return _continue(decoder, stream, asked.ids, row, max_tokens)
 
 
 def _continue(

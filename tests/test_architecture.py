@@ -59,12 +59,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "service/security": {"api", "process", "settings", "errors", "request_context"},
     "service/transport": {"security", "api", "process", "settings", "errors"},
     "training/data": set(),
+    "training/items": {"data"},
     "training/evaluation": {"row_threads"},
     "training/monitoring": set(),
-    "training/planning": {"data", "row_threads"},
-    "training/loop": {"planning", "data", "evaluation", "monitoring", "row_threads"},
+    "training/planning": {"items", "data", "row_threads"},
+    "training/loop": {"items", "planning", "data", "evaluation", "monitoring", "row_threads"},
     "training/report": {"loop", "evaluation", "monitoring"},
-    "training/commands": {"run", "report", "planning", "evaluation", "monitoring", "data"},
+    "training/commands": {"items", "run", "report", "planning", "evaluation", "monitoring", "data"},
 }
 """What each folder may import of its own package, beside itself: folders, and files of the package's top."""
 

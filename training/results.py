@@ -25,7 +25,7 @@ from training.evaluation.calibration import MOST_IDS, fit_temperature, scale_out
 from training.evaluation.measure_surprise import held_out_surprise
 from training.evaluation.memorisation import Copied, copied, describe, draw, in_text
 from training.evaluation.network_reader import network_reader
-from training.evaluation.protocols import SHORTEST_SEQUENCE, WINDOW, carried, cold_parts
+from training.evaluation.protocols import SHORTEST_SEQUENCE, WINDOW, alone, carried, cold_parts
 from training.evaluation.readers import Reader
 from training.evaluation.score import Score
 from training.loop.finished_run import FinishedRun
@@ -47,6 +47,11 @@ SURPRISED = 1 << 20  # ids of the validation part among which passages are sough
 SECONDS_IN_A_HURRY = 2.0  # for cold windows and for surprise, each
 
 FITTED = "temperature"  # in a checkpoint's `training` table: what its logits were divided by
+
+NONE_HELD_OUT = (
+    "The items are so few that none is held out: all figures are of the items the network learnt from, and say nothing "
+    "of new ones. Read the samples, and see that they are not copies."
+)
 
 Figures = dict[str, Score]
 
@@ -111,6 +116,8 @@ def leave_results(run: FinishedRun, provenance: Provenance, scored: int) -> Resu
     figures = _figures(run, network_reader(network, threads=run.config.threads), scored)
     described = {part: score.to_json() for part, score in figures.items()}
     notes = [*run.notes, *verdict(run)]
+    if not run.split.held_out:
+        notes.insert(0, NONE_HELD_OUT)
     surprise = _surprise(run, best)
     sample = draw(Decoder(best), best.tokenizer)
     judged = copied(sample, run.split.train, best.tokenizer)
@@ -144,7 +151,7 @@ def _calibrated(run: FinishedRun, best: Checkpoint, scored: int) -> Checkpoint:
     if not run.config.fit_temperature or run.stopped_early or FITTED in best.training:
         return best
     network = from_tensors(best.config, best.tensors).to(run.device)
-    temperature = fit_temperature(network, run.split.validation[:scored], threads=run.config.threads)
+    temperature = _temperature(run, network, scored)
     fitted = {**best.training, FITTED: round(temperature, 4)}
     scaled = scale_output(best.tensors, temperature)
     # Rounded as it will be stored, so that what is measured is what is kept.
@@ -152,11 +159,20 @@ def _calibrated(run: FinishedRun, best: Checkpoint, scored: int) -> Checkpoint:
     return replace(best, tensors=stored, training=fitted)
 
 
+def _temperature(run: FinishedRun, network: Network, scored: int) -> float:
+    separator, validation = run.split.separator, run.split.validation
+    # A list is not cut inside of an item: what is read of it is bounded in any case.
+    part = validation if separator else validation[:scored]
+    return fit_temperature(network, part, threads=run.config.threads, separator=separator)
+
+
 def _figures(run: FinishedRun, read: Reader, scored: int) -> Figures:
-    """Carried and cold scores of validation, test and both."""
+    """Carried and cold scores of validation, test and both; of lists the score of items alone."""
     parts = {"validation": run.split.validation, "test": run.split.test}
-    figures = {name: _score(read, part, scored) for name, part in parts.items()}
+    figures = {name: _score(read, part, scored, run.split.separator) for name, part in parts.items()}
     figures["validation and test"] = figures["validation"] + figures["test"]
+    if run.split.separator:
+        return figures
     seconds = None if run.config.minutes is None else COLD_SHARE * run.config.minutes * 60
     if run.stopped_early or seconds is None:
         seconds = SECONDS_IN_A_HURRY
@@ -164,8 +180,8 @@ def _figures(run: FinishedRun, read: Reader, scored: int) -> Figures:
     return figures | {f"{name}, cold": score for name, score in cold.items()}
 
 
-def _score(read: Reader, part: Ids, most: int) -> Score:
-    score = carried(read, part[:most])
+def _score(read: Reader, part: Ids, most: int, separator: tuple[int, ...]) -> Score:
+    score = alone(read, part, separator, most) if separator else carried(read, part[:most])
     which = "" if len(part) <= most else f" over the first {most:,} ids of the part"
     return replace(score, protocol=f"{score.protocol}, network in fp32{which}")
 

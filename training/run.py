@@ -6,7 +6,7 @@ import shutil
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -18,9 +18,11 @@ from model.console import TerminalConsole
 from model.errors import TrainingError
 from model.memory import UNLIMITED
 from model.terminal import shell_word
+from model.text.frame import TextFrame
 from training.data.named_corpus import open_corpus
 from training.data.prepared_corpus import Prepared, count_ids, prepare, spelt
 from training.data.split import Split, split
+from training.items.split import split_items
 from training.loop.allocator import keep_buffers
 from training.loop.finished_run import FinishedRun
 from training.loop.initial_weights import InitialWeights, fits
@@ -54,10 +56,12 @@ def run(options: TrainOptions, console: TerminalConsole, started: float) -> Fini
     out, device = run_folder(options), choose_device(options.device)
     _calm_kernels(device)
     base = None if options.base is None else load(named_checkpoint(options.base), UNLIMITED)
-    corpus = open_corpus(options.corpus, options.encoding, options.on_decode_error)
+    separator = options.separator or ("" if base is None else base.tokenizer.frame.separator)
+    corpus = open_corpus(options.corpus, options.encoding, options.on_decode_error, separator)
     extending = None if base is None else base.tokenizer
     prepared = prepare(corpus, out.parent / PREPARED, min_count=options.min_count, extending=extending)
-    parts = split(prepared.ids, options.split)
+    prepared = replace(prepared, tokenizer=prepared.tokenizer.framed(TextFrame(separator)))
+    parts = _parts(prepared, options.split, base is not None)
     counts = count_ids(parts.train, prepared.tokenizer.size)
     grown = None if base is None else fits(base, prepared.tokenizer)
     plan = make_plan(options.overrides, prepared.tokenizer.size, spelt(counts), device, grown)
@@ -66,7 +70,7 @@ def run(options: TrainOptions, console: TerminalConsole, started: float) -> Fini
     before = os.path.lexists(out)
     write_record(out, record, extending)
     _forget_state(out)
-    initial_weights = InitialWeights(counts, base)
+    initial_weights = InitialWeights(counts, base, prepared.tokenizer.frame.items)
     try:
         return _train(_Run(out, record, prepared, parts, initial_weights, device, console, started))
     except NothingTrained:
@@ -86,19 +90,29 @@ def resume(out: Path, console: TerminalConsole, started: float) -> FinishedRun:
     device = choose_device(record.device)
     _calm_kernels(device)
     check_precision(record.config.network.cell, record.config.precision, device)
-    corpus = open_corpus(record.sources(), record.encoding, record.on_decode_error)
+    corpus = open_corpus(record.sources(), record.encoding, record.on_decode_error, record.frame.separator)
     prepared = prepare(corpus, out.parent / PREPARED, min_count=record.min_count, extending=extending)
     if prepared.facts.sha256 != record.sha256:
         raise TrainingError(
             f"The corpus of {out} is not the text it was trained on any more; put that back, or train anew."
         )
-    parts = split(prepared.ids, record.scheme)
+    prepared = replace(prepared, tokenizer=prepared.tokenizer.framed(record.frame))
+    parts = _parts(prepared, record.scheme, record.base is not None)
     console.say(f"Resuming {out} on {device.type}.")
     # A saved state replaces the initial weights: then the checkpoint that was trained on may be gone.
     initial_weights = InitialWeights(
-        count_ids(parts.train, prepared.tokenizer.size), None if saved else record.base_checkpoint()
+        count_ids(parts.train, prepared.tokenizer.size),
+        None if saved else record.base_checkpoint(),
+        record.frame.items,
     )
     return _train(_Run(out, record, prepared, parts, initial_weights, device, console, started))
+
+
+def _parts(prepared: Prepared, scheme: str, based: bool) -> Split:
+    """The parts of a corpus, cut between items where it is a list. based: whether a checkpoint is trained on."""
+    if prepared.tokenizer.frame.items:
+        return split_items(prepared.ids, scheme, prepared.tokenizer, any_number=based)
+    return split(prepared.ids, scheme)
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ TABLED = 10  # files of another encoding that are named
 PARTS = ("validation", "test", "validation and test")
 PROTOCOLS = {
     "carried": ("", "one pass, the state carried on from character to character"),
+    "alone": ("", "each item from an empty state to its end"),
     "cold": (", cold", "every window begins with an empty state, as nanoGPT measures"),
 }
 """Ways to read a text for its figures: how their names among the figures end, and what they do."""
@@ -46,13 +47,22 @@ def show_plan(
     console.rows(
         [
             *_of_corpus(corpus, prepared),
-            ("split", f"{parts.scheme}: {sizes} ids to train / validate / test"),
+            ("split", f"{parts.scheme}: {sizes} ids to train / validate / test" + _of_items(parts)),
             ("network", f"{shape}, {network.parameters():,} parameters"),
             ("regularisation", in_words(config.to_json())),
             ("training", f"{steps}, {config.precision} on {device.type}{threads}"),
             ("budget", f"at most {' or '.join(budget)}: {cost}"),
         ]
     )
+
+
+def _of_items(parts: Split) -> str:
+    """What becomes of a list, in words."""
+    if not parts.separator:
+        return ""
+    if not parts.held_out:
+        return "; so few items that none is held out"
+    return ", whole items, equal ones in one part"
 
 
 def _of_corpus(corpus: Corpus, prepared: Prepared) -> Iterator[tuple[str, str]]:
@@ -115,10 +125,13 @@ def _show_figures(console: TerminalConsole, figures: Figures) -> None:
     words = []
     for column in table.columns[1:]:
         column.justify = "right"
+    items = figures["test"].items is not None
     for protocol, (suffix, meaning) in PROTOCOLS.items():
-        if "test" + suffix in figures:
+        if "test" + suffix in figures and items == (protocol == "alone"):
             table.add_row(protocol, *(f"{figures[part + suffix].bits_per_character:.4f}" for part in PARTS))
             words.append((protocol, f"{meaning} ({figures['test' + suffix].protocol})"))
+    if items:
+        table.add_row("bits per item", *(f"{figures[part].bits_per_item or 0:.2f}" for part in PARTS))
     console.print(table)
     console.rows(words)
 

@@ -54,13 +54,14 @@ class ItemRows:
 
     def __init__(self, decoder: AnyDecoder, tokenizer: Tokenizer, request: ItemRequest, slots: int) -> None:
         self._request, self._tokenizer, self._known = request, tokenizer, decoder.ids
-        self._prompt = Prompt(tokenizer, decoder.ids, request.prompt).ids
+        prompt = Prompt(tokenizer, decoder.ids, request.prompt)
+        self._prompt, self._penalised = prompt.ids, prompt.penalised
         if request.constraint is not None:
             request.constraint.check(request.max_tokens)
         self._rows = decoder.rows(slots)
         self._rows.read([0], self._prompt[None, :-1])
         self._state = self._rows.state[0].copy()  # in which every item begins
-        self._stops = StopStrings(request.stop)
+        self._stops = StopStrings(request.stop, tokenizer.frame.separator)
         self._starts = self._stops.starts(tokenizer)
         self._free = list(range(slots))[::-1]
         self._busy: NDArray[np.intp] = np.zeros(0, np.intp)
@@ -92,7 +93,7 @@ class ItemRows:
         self._rows.state[slots] = self._state
         for slot, index in zip(slots, indices, strict=True):
             walk = None if request.constraint is None else request.constraint.walk(request.max_tokens)
-            row = RowSampling(request.parameters, self._known, self._prompt, index, None, walk)
+            row = RowSampling(request.parameters, self._known, self._penalised, index, None, walk)
             self._rows.set(slot, row, int(self._prompt[-1]))
             self._streams[slot] = TextStream(self._tokenizer, self._stops)
             self._parts[slot], self._index[slot] = [], index

@@ -59,7 +59,7 @@ class LineScorer:
         threads: int | None = None,
     ) -> None:
         self._decoder, self._tokenizer, self._held_out = decoder, tokenizer, held_out
-        self._prefix = context or tokenizer.piece(tokenizer.start_id)
+        self._prefix = context
         tokenizer.encode(self._prefix)  # text that is not Unicode is refused here
         self._surprises = surprises
         self._scales: dict[int, list[float]] = {}

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from model.config import NetworkConfig
+from model.text.frame import PLAIN, TextFrame
 
 ENTRY = "digests"  # of config.json
 NAMES = ("weights", "tokenizer", "config")
@@ -70,11 +71,15 @@ def recorded(config: Mapping[str, Any]) -> Mapping[str, str] | None:
     return digests
 
 
-def of_model(config: NetworkConfig, unseen: list[list[int]], weights: str, tokenizer: str) -> str:
+def of_model(
+    config: NetworkConfig, unseen: list[list[int]], weights: str, tokenizer: str, frame: TextFrame = PLAIN
+) -> str:
     """The digest of a model; see `Digests.model`.
 
-    unseen: ids that are never generated, as ranges. Options of the network that are off are left out, so that a later
-    version with more of them finds the same digest.
+    unseen: ids that are never generated, as ranges. frame: how its texts begin and end. Options of the network that are
+    off are left out, so that a later version with more of them finds the same digest; so is a plain frame.
     """
     network = {name: value for name, value in config.to_json().items() if value}
-    return sha256(canonical({"network": network, "unseen_ids": unseen, "weights": weights, "tokenizer": tokenizer}))
+    texts = {"texts": frame.to_json()} if frame != PLAIN else {}
+    parts = {"network": network, "unseen_ids": unseen, "weights": weights, "tokenizer": tokenizer, **texts}
+    return sha256(canonical(parts))

@@ -30,6 +30,7 @@ from model.config import REMOVED, NetworkConfig, WeightsDtype, removed
 from model.errors import CheckpointError, ParameterError, TokenizerError
 from model.memory import FLAG, VARIABLE, LoadingBytes, LoadLimit
 from model.strict_json import parse_json
+from model.text.frame import PLAIN, TextFrame
 from model.text.tokenizer import Tokenizer
 
 # A configuration is a page, and so is a card: anything larger is not ours to read. A vocabulary takes its 4 kB, and a
@@ -38,7 +39,8 @@ LARGEST = 1 << 20
 LARGEST_TOKENIZER, LARGEST_LINE = 1 << 13, 48
 MOST_SETTINGS = 64  # entries of a tokenizer.json beside its ids: some twenty, and a comma may be a character
 
-ENTRIES = ("format", "format_version", "weights", "network", "unseen_ids", "training", ENTRY)  # of a config.json
+# Entries of a config.json.
+ENTRIES = ("format", "format_version", "weights", "network", "unseen_ids", "training", "texts", ENTRY)
 
 OLDER = (
     "The checkpoint {folder} was made before checkpoints had digests: it loads, but damage to it may go unseen. "
@@ -123,6 +125,7 @@ def _load(folder: Path, limit: LoadLimit, numbers: bool) -> StoredCheckpoint:
         raise CheckpointError(
             f"{folder / CONFIG} is damaged or foreign: {error} Restore it, or train again."
         ) from error
+    frame = _read_frame(written, folder)
     unseen = _from_ranges(written.get("unseen_ids"), config.vocabulary, folder)
     dtype = written.get("weights")
     if dtype not in tuple(STORED):  # a tuple: what a file says need not be hashable
@@ -146,14 +149,17 @@ def _load(folder: Path, limit: LoadLimit, numbers: bool) -> StoredCheckpoint:
             raise _uses(folder, "tied weights")
         checkpoint = Checkpoint(
             config=config,
-            tokenizer=tokenizer,
+            tokenizer=tokenizer.framed(frame),
             tensors=tensors,
             unseen=unseen,
             training=written.get("training", {}),
             card=read_text(folder, CARD, LARGEST) if os.path.lexists(folder / CARD) else "",
         )
     digests = Digests(
-        of_model(config, to_ranges(unseen), of_weights, of_tokenizer), of_weights, of_tokenizer, right is not None
+        of_model(config, to_ranges(unseen), of_weights, of_tokenizer, frame),
+        of_weights,
+        of_tokenizer,
+        right is not None,
     )
     return StoredCheckpoint(checkpoint, digests, dtype, "" if right else OLDER.format(folder=folder))
 
@@ -206,6 +212,16 @@ def _recorded(written: dict[str, Any], path: Path) -> Mapping[str, str] | None:
 def _largest_tokenizer(vocabulary: int) -> int:
     """Bytes of the file, at most."""
     return LARGEST_TOKENIZER + LARGEST_LINE * vocabulary
+
+
+def _read_frame(written: dict[str, Any], folder: Path) -> TextFrame:
+    """How the texts of the model begin and end; an older configuration says nothing of it."""
+    try:
+        return TextFrame.from_json(written["texts"]) if "texts" in written else PLAIN
+    except ValueError as error:
+        raise CheckpointError(
+            f"{folder / CONFIG}: texts are damaged ({error}); restore the file, or train again."
+        ) from error
 
 
 def _read_tokenizer(folder: Path, vocabulary: int, digest: str | None) -> tuple[Tokenizer, str]:

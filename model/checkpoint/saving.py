@@ -25,6 +25,7 @@ from model.checkpoint.digests import sealed, sha256
 from model.config import WeightsDtype
 from model.errors import CheckpointError
 from model.files import write_synchronised
+from model.text.frame import PLAIN
 
 
 def save(checkpoint: Checkpoint, folder: Path, dtype: WeightsDtype = "float32") -> None:
@@ -58,7 +59,7 @@ def _is_empty(folder: Path) -> bool:
 
 
 def _files(checkpoint: Checkpoint, dtype: WeightsDtype) -> dict[str, bytes]:
-    config = {
+    config: dict[str, Any] = {
         "format": FORMAT,
         "format_version": VERSION,
         "weights": dtype,
@@ -66,6 +67,8 @@ def _files(checkpoint: Checkpoint, dtype: WeightsDtype) -> dict[str, bytes]:
         "unseen_ids": to_ranges(checkpoint.unseen),
         "training": dict(checkpoint.training),
     }
+    if checkpoint.tokenizer.frame != PLAIN:
+        config["texts"] = checkpoint.tokenizer.frame.to_json()
     tensors = {name: np.ascontiguousarray(value, dtype) for name, value in checkpoint.tensors.items()}
     weights = safetensors.numpy.save(tensors, metadata={"format": FORMAT})
     tokenizer = checkpoint.tokenizer.to_json().encode()

@@ -18,8 +18,10 @@ class Prompt:
     Raises TokenizerError on text that is not Unicode, ParameterError on a number that is not an id.
 
     tokens: how many ids it has.
-    ids: what is read before the first character is drawn (n,), n ≥ 1; an empty prompt reads a line break,
-        as if a new line had just begun.
+    ids: what is read before the first character is drawn (n,), n ≥ 1. An item is read after the id that begins one,
+        whatever its first characters are; elsewhere an empty prompt reads the checkpoint's context, or a line break
+        where it has none, as if a new line had just begun.
+    lead: how many of the ids stand before the prompt's own.
     unseen: how many characters of the prompt never occurred in training; they are read as UTF-8 bytes or as
         characters the network knows nothing of.
     """
@@ -28,7 +30,14 @@ class Prompt:
         encoded = tokenizer.encode(prompt) if isinstance(prompt, str) else known_ids(prompt, tokenizer.size)
         self.tokens = len(encoded)
         self.unseen = count_unseen(encoded, seen)
-        self.ids: NDArray[np.int32] = np.array(encoded if len(encoded) else [tokenizer.start_id], np.int32)
+        opening = tokenizer.opening(empty=not len(encoded))
+        self.lead = len(opening)
+        self.ids: NDArray[np.int32] = np.concatenate([np.array(opening, np.int32), encoded], dtype=np.int32)
+
+    @property
+    def penalised(self) -> NDArray[np.int32]:
+        """The prompt's own ids; for an empty prompt the line break, where one stands for it."""
+        return self.ids[self.lead :] if self.tokens or self.lead > 1 else self.ids
 
 
 def known_ids(ids: Sequence[int], size: int) -> NDArray[np.int64]:

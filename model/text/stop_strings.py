@@ -17,11 +17,15 @@ LARGEST_STOP = 1024  # characters; a table of this length is kept for each stop 
 class StopStrings:
     """Stop strings and what looking for them needs; the same for all texts of a request, so it is made once.
 
+    end: what ends a text of the model by itself, a stop string of every text; "" for nothing.
     The failure tables are those of Knuth, Morris & Pratt 1977. Raises ParameterError on an empty string or one over
     1,024 characters.
     """
 
-    def __init__(self, stop: Sequence[str]) -> None:
+    def __init__(self, stop: Sequence[str], end: str = "") -> None:
+        self.end = "" if end in stop else end
+        """What ends a text by itself, where it is no stop string that the user named."""
+        stop = [*stop, self.end] if self.end else stop
         for text in stop:
             if not 0 < len(text) <= LARGEST_STOP:
                 raise ParameterError("stop", f"A stop string has {len(text):,} characters; use 1 to {LARGEST_STOP:,}.")

@@ -19,6 +19,7 @@ class TextStream:
     cut off by the end is left out.
 
     stop: strings that end the text, as StopStrings where several texts share them. `stopped` names the one that did.
+        What separates items ends a text, too, and is no part of it; `stop_reason` is None then.
     include_stop: the stop string that ends the text is part of it, its end; otherwise it is left out.
     min_tokens: the first ids, this many, are shown as they are; stop strings are looked for after them.
     taken: ids consumed so far, up to and with the one that completed a stop string.
@@ -32,7 +33,8 @@ class TextStream:
         include_stop: bool = False,
         min_tokens: int = 0,
     ) -> None:
-        strings = stop if isinstance(stop, StopStrings) else StopStrings(stop)
+        strings = stop if isinstance(stop, StopStrings) else StopStrings(stop, tokenizer.frame.separator)
+        self._end = strings.end
         self._pieces = tokenizer.pieces
         self._matchers = strings.matchers()
         self._beginning = strings.beginning
@@ -48,6 +50,11 @@ class TextStream:
     def holding(self) -> bool:
         """Whether the text so far may end in an unfinished character or in the beginning of a stop string."""
         return self.stopped is None and (self._in_character or self._held != "")
+
+    @property
+    def stop_reason(self) -> str | None:
+        """The stop string that ended the text; None while it goes on, and where it ended by itself."""
+        return None if self.stopped == self._end else self.stopped
 
     def feed(self, ids: Sequence[int]) -> str:
         """Take more ids, none after the one that completes a stop string; the text that may be shown now."""
@@ -106,7 +113,7 @@ class TextStream:
             # Where two end here, the longer one began earlier: cutting there shows neither.
             self.stopped = max((matcher.stop for matcher in complete), key=len)
             shown, self._held = self._held, ""
-            return shown if self._include_stop else shown[: -len(self.stopped)]
+            return shown if self._include_stop and self.stopped != self._end else shown[: -len(self.stopped)]
         keep = max(matcher.matched for matcher in self._matchers)
         at = len(self._held) - keep
         shown, self._held = self._held[:at], self._held[at:]

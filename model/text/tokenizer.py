@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from model.errors import TokenizerError
 from model.strict_json import parse_json
+from model.text.frame import PLAIN, START, TextFrame
 from model.text.utf8_ids import BYTES, Ids
 
 BLOCK = 1 << 16  # characters encoded at a time: bounds the working memory, and fits a core's cache
@@ -51,12 +53,14 @@ class Tokenizer:
 
     Ids 0 … 255 are bytes; the characters follow in the order given. A character outside the vocabulary
     becomes its UTF-8 bytes, so every Unicode string encodes, and decodes back to itself.
+
+    frame: how the texts of its model begin and end, as other tokenizers have a first and a last token.
     """
 
-    def __init__(self, characters: str) -> None:
+    def __init__(self, characters: str, frame: TextFrame = PLAIN) -> None:
         if len(set(characters)) != len(characters) or not characters:
             raise TokenizerError("A vocabulary needs at least one character, each once.")
-        self.characters = characters
+        self.characters, self.frame = characters, frame
         self.size = BYTES + len(characters)
         self.dtype = np.dtype(np.uint16 if self.size < 2**16 else np.uint32)
         points = code_points(characters)
@@ -77,6 +81,23 @@ class Tokenizer:
     def start_id(self) -> int:
         """The id that stands before an empty prompt: a line break, or the first character where there is none."""
         return BYTES + max(0, self.characters.find("\n"))
+
+    def framed(self, frame: TextFrame) -> "Tokenizer":
+        """The same vocabulary for texts that begin and end so."""
+        framed = copy(self)  # which shares the tables
+        framed.frame = frame
+        return framed
+
+    def opening(self, empty: bool) -> list[int]:
+        """The ids read before a prompt's own, which may be none but for an empty prompt.
+
+        empty: whether the prompt is.
+        """
+        if self.frame.items:
+            return [START]
+        if not empty:
+            return []
+        return self.encode(self.frame.context).tolist() or [self.start_id]
 
     def encode(self, text: str) -> Ids:
         """Ids (n,) of the text, uint16 while the vocabulary fits; n ≥ len(text), equal when all are known.

@@ -29,17 +29,19 @@ WARM = " The texts were read after a context, the passages after none."
 class ScoreAnswer:
     """The answer to one request, whole or as a stream, from the scores that come while its texts are read.
 
-    prefix: read before each text: the context, or a line break. cached: ids of it that came from the prefix cache.
+    prefix: read before each text: the context, or a line break; nothing where texts are items. cached: ids of it that
+    came from the prefix cache.
     texts: set before the first score comes.
     """
 
     def __init__(self, model: ServedModel, body: ScoreRequest) -> None:
         self.model, self.body = model, body
         tokenizer = model.tokenizer
-        self.prefix = body.context or tokenizer.piece(tokenizer.start_id)
+        self.prefix = body.context or ("" if tokenizer.frame.items else tokenizer.piece(tokenizer.start_id))
         before = tokenizer.encode(self.prefix)
-        self.skip = len(before)
-        self.context_tokens = self.skip if body.context else 0
+        self.before, lead = len(before), len(tokenizer.opening(empty=False))
+        self.skip = lead + self.before
+        self.context_tokens = self.before if body.context else 0
         self.context_unseen = count_unseen(before, model.decoder.ids)
         self.top = body.top_logprobs if body.details or body.top_logprobs else None
         self.cached = 0
@@ -63,7 +65,8 @@ class ScoreAnswer:
         self.texts = texts
         size = self.model.tokenizer.size
         for prompt in texts.prompts:
-            scores = None if self.top is None else PromptScores(prompt.tokens, size, self.top, None)
+            length = self.skip - self.before + prompt.tokens
+            scores = None if self.top is None else PromptScores(length, size, self.top, None)
             self.tallies.append(Tally(self.skip, scores))
 
     def take(self, index: int, slice_: Slice) -> None:
@@ -140,7 +143,7 @@ class ScoreAnswer:
         if tally.scores is None or tally.scores.kept is None:
             yield "null"
             return
-        ids = self.texts.prompts[index].ids[self.skip :]
+        ids = self.texts.prompts[index].ids[self.before :]
         rows = details(self.model.tokenizer, self.body.texts[index], ids, tally.scores.kept)
         yield "["
         yield from separated(ENCODE(block)[1:-1] for block in rows)
@@ -154,7 +157,7 @@ class ScoreAnswer:
         return {
             "index": index,
             "characters": characters,
-            "tokens": prompt.tokens - self.skip,
+            "tokens": prompt.tokens - self.before,
             "bits": bits,
             "bits_per_character": per_character,
             "nats_per_character": tally.nats / characters if characters else None,

@@ -125,7 +125,7 @@ class DecodeBatch:
         if text := row.stream.feed(ids):
             row.pending.append(text)
         if row.stream.stopped is not None:
-            return self._hand_over(row, "stop", row.stream.taken, row.stream.stopped)
+            return self._hand_over(row, "stop", row.stream.taken, row.stream.stop_reason)
         if self._ended[slot]:
             row.pending.append(row.stream.flush())
             return self._hand_over(row, "stop" if self._ended[slot] == CODES["stop"] else "length", count)

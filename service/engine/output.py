@@ -38,7 +38,8 @@ class Piece(NamedTuple):
     """What a text grew by; the last piece, which may be empty, says why the text ended.
 
     tokens: ids drawn so far, also those whose text is held back or belongs to a stop string.
-    stop_reason: the stop string that ended the text. logprobs: of the ids since the piece before, if asked for.
+    stop_reason: the stop string that ended the text; None where an item ended by itself. logprobs: of the ids since the
+    piece before, if asked for.
     """
 
     text: str

@@ -1,7 +1,7 @@
 """How likely the ids of a prompt are: their scores on the way from the thread that reads it to the client."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from model.decoding.rows import Scored, empty_scored
 
@@ -53,6 +53,12 @@ def scores_at(scored: Scored, row: int, top: int | None) -> Scored:
     assert scored.top_logprobs is not None
     tops = scored.top_ids[row, :, :top], scored.top_logprobs[row, :, :top]
     return Scored(scored.logprobs[row], scored.ranks[row], scored.entropies[row], *tops)
+
+
+def scored_from(scored: Scored, start: int) -> Scored:
+    """The scores of one prompt without those of its first ids."""
+    parts: list[Any] = [part if part is None else part[start:] for part in scored]
+    return Scored(*parts)
 
 
 def most_wanted(tops: list[int | None]) -> int | None:

@@ -69,8 +69,8 @@ class Tables:
         constraint: AnyConstraint | None = None,
     ) -> None:
         self.constraint = constraint
-        self.stops = StopStrings(request.stop)
-        self.stop_starts = self.stops.starts(tokenizer) if request.stop else None
+        self.stops = StopStrings(request.stop, tokenizer.frame.separator)
+        self.stop_starts = self.stops.starts(tokenizer) if self.stops.firsts else None
         self.bias = bias_of(request.parameters, ids)
 
 
@@ -85,10 +85,10 @@ class SequenceGroup:
     tables: what the request's texts share; None makes them, for a request of one prompt that is free.
     Raises ParameterError on an id outside the vocabulary, and on a stop string that is empty or too long.
 
-    prompt: the ids read before the first draw (p,), p ≥ 1. read: how many of them have been read; the first draw
-    reads the last one, so prefill ends before it. state: after all ids that prefill reads. cached: ids whose state came
-    from the cache. submitted: when the engine took the group, by `time.monotonic`.
-    unfinished: texts whose end the event loop's thread has not seen.
+    prompt: the ids read before the first draw (p,), p ≥ 1; the first `lead` of them are not the client's. read: how
+    many of them have been read; the first draw reads the last one, so prefill ends before it. state: after all ids that
+    prefill reads. cached: ids whose state came from the cache. submitted: when the engine took the group, by
+    `time.monotonic`. unfinished: texts whose end the event loop's thread has not seen.
     """
 
     def __init__(
@@ -106,11 +106,11 @@ class SequenceGroup:
         self.request = request
         self.index = index
         self.prompt: NDArray[np.int32] = np.asarray(encoded.ids, np.int32)
-        self.prompt_tokens, self.unseen = encoded.tokens, encoded.unseen
+        self.prompt_tokens, self.unseen, self.lead = encoded.tokens, encoded.unseen, encoded.lead
         self.tokenizer = tokenizer
         self.tables = tables or Tables(tokenizer, ids, request)
         self.sampling = RowSampling(
-            request.parameters, ids, self.prompt, 0, request.drawn_logprobs, bias=self.tables.bias
+            request.parameters, ids, encoded.penalised, 0, request.drawn_logprobs, bias=self.tables.bias
         )
         self.output = output or Output(request.drawn, request.interval is not None, request.lease)
         self.submitted = request.arrived

@@ -33,6 +33,7 @@ from model.errors import ServiceError
 from model.sampling.transitions import AnyConstraint
 from service.engine.engine import SPENT, Engine
 from service.engine.output import Grown, Output
+from service.engine.prompt_scores import scored_from
 from service.engine.sequence import SequenceGroup, Tables
 from service.engine.text_request import TextRequest
 from service.inference.best_of import best
@@ -69,7 +70,7 @@ class TextPrompt:
     def __init__(self, text: str, group: SequenceGroup) -> None:
         self.text = text
         self.tokens, self.unseen = group.prompt_tokens, group.unseen
-        self.ids: NDArray[np.int32] = group.prompt[: self.tokens]
+        self.ids: NDArray[np.int32] = group.prompt[group.lead :]
         self._group = group
 
     @property
@@ -84,7 +85,9 @@ class TextPrompt:
         None if the request does not ask for them, or `on_scores` takes them.
         """
         scoring = self._group.scoring
-        return None if scoring is None or self._group.unread else scoring.kept
+        if scoring is None or scoring.kept is None or self._group.unread:
+            return None
+        return scored_from(scoring.kept, self._group.lead)
 
 
 class Texts:

@@ -16,13 +16,31 @@ SHORTEST = 4  # characters of a window whose length varies
 class Window(NamedTuple):
     """One training step's characters.
 
-    inputs, targets: int64 (B, T); the targets are the inputs one character on.
-    fresh: whether the sequences begin at new positions, so that the carried state does not belong to them.
+    inputs, targets: int64 (B, T); the targets are the inputs one character on, -100 where a row has ended.
+    fresh: whether the sequences begin at new positions, so that the carried state does not belong to them. Else they
+        are the first rows of the window before.
+    counts: targets of each row (B,) where rows may end, at least one of each, the longest first; None where all count.
+    usual: about the same numbers, (B,), but equal for all windows of a kind: how rows are shared out follows from them,
+        so that windows are read in shapes for which kernels have been made.
+    full: rows of a full batch, where batches have other numbers of rows; None where all are full.
     """
 
     inputs: NDArray[np.int64]
     targets: NDArray[np.int64]
     fresh: bool
+    counts: NDArray[np.int64] | None = None
+    usual: NDArray[np.int64] | None = None
+    full: int | None = None
+
+    @property
+    def ids(self) -> int:
+        """How many targets count."""
+        return self.targets.size if self.counts is None else int(self.counts.sum())
+
+    @property
+    def length(self) -> float:
+        """Characters a row of a full batch would have."""
+        return self.inputs.shape[1] if self.full is None else self.ids / self.full
 
 
 class Batches:

@@ -57,6 +57,8 @@ class Corpus:
     left_out: what was passed over when the sources were looked for.
     undecodable: names of those that are not text of the encoding, with the byte where that shows, if it was looked for.
     replacing: whether bytes that are no text are read as U+FFFD; else they are an error.
+    ending: what each source ends with, and is given where it does not, as the separator of items; then no line break
+        is put between two.
     Memory does not grow with the corpus, except for the ids of `encode`.
     """
 
@@ -68,8 +70,10 @@ class Corpus:
         left_out: LeftOut | None = None,
         undecodable: Mapping[str, int] | None = None,
         replacing: bool = False,
+        ending: str = "",
     ) -> None:
         self.sources, self.encoding, self.replacing = sources, check_encoding(encoding), replacing
+        self.ending = ending
         self.left_out, self.undecodable = left_out or LeftOut(), undecodable or {}
 
     @property
@@ -91,13 +95,17 @@ class Corpus:
 
         content: adds up the bytes as they are read.
         """
-        last = "\n"
+        end = self.ending or "\n"
+        last = end
         for source in self.sources:
             for number, block in enumerate(decode_blocks(source, self.encoding, content, self.replacing)):
-                if number == 0 and last != "\n":
-                    yield "\n"
+                if number == 0 and (missing := _missing(last, end)):
+                    yield missing
+                    last = end
                 yield block
-                last = block[-1]
+                last = (last + block)[-len(end) :]
+        if self.ending and (missing := _missing(last, end)):
+            yield missing
 
     def survey(self) -> tuple[CorpusFacts, CharacterCounts]:
         """Read everything once: that it is text, how much, which characters, and its sum."""
@@ -113,6 +121,11 @@ class Corpus:
     def encode(self, tokenizer: Tokenizer) -> Ids:
         """The ids of the whole text, (n,), in the tokenizer's smallest type."""
         return tokenizer.encode_all(self.blocks())
+
+
+def _missing(text: str, end: str) -> str:
+    """What a text lacks to end so."""
+    return next(end[have:] for have in range(len(end), -1, -1) if text.endswith(end[:have]))
 
 
 def decode_blocks(

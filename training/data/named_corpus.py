@@ -14,12 +14,15 @@ from training.data.left_out import LeftOut, OnDecodeError
 from training.data.sources import DAMAGED, FileSource, PipeSource, Source, Unpacked, kept, reference_prose
 
 
-def open_corpus(names: Sequence[str], encoding: str = "utf-8", on_decode_error: OnDecodeError = "fail") -> Corpus:
+def open_corpus(
+    names: Sequence[str], encoding: str = "utf-8", on_decode_error: OnDecodeError = "fail", ending: str = ""
+) -> Corpus:
     """The corpus of some names: files, folders (every text file below, sorted), archives, "-" for standard input.
 
     What gzip, bzip2 and xz packed is unpacked, and of zip and tar archives every text is read; all are known by their
     content. What a folder or an archive holds beside text is passed over and counted. No names: the reference prose.
     on_decode_error: unless it is "fail", every file is decoded once more, to know those that are not of the encoding.
+    ending: what each text ends with, or is given.
     Raises CorpusError for a name that is not there, cannot be read, or is not text.
     """
     check_encoding(encoding)
@@ -32,7 +35,7 @@ def open_corpus(names: Sequence[str], encoding: str = "utf-8", on_decode_error: 
             raise CorpusError(f"{name} cannot be read: {error.strerror or error}.") from error
     sources = sources or [reference_prose()]
     if on_decode_error == "fail":
-        return Corpus(sources, encoding, left_out=left_out)
+        return Corpus(sources, encoding, left_out=left_out, ending=ending)
     undecodable = {
         number: at for number, source in enumerate(sources) if (at := first_undecodable(source, encoding)) is not None
     }
@@ -44,7 +47,7 @@ def open_corpus(names: Sequence[str], encoding: str = "utf-8", on_decode_error: 
         if not sources:
             raise CorpusError(f"No file of the corpus is {encoding} text; name its encoding with --encoding.")
     replacing = on_decode_error == "replace" and bool(wrong)
-    return Corpus(sources, encoding, left_out=left_out, undecodable=wrong, replacing=replacing)
+    return Corpus(sources, encoding, left_out=left_out, undecodable=wrong, replacing=replacing, ending=ending)
 
 
 def _sources_at(name: str, encoding: str, left_out: LeftOut) -> Sequence[Source]:

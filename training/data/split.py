@@ -15,12 +15,16 @@ class Split:
 
     scheme: "90/5/5" and the like, percentages in that order; or "nanogpt", the first 90 % and the last 10 % as the
     nanoGPT repository cuts Shakespeare, whose first half validates and second half tests.
+    separator: the ids that end each item, where the corpus is a list of items.
+    held_out: whether train lacks what the others hold; a handful of items is all three.
     """
 
     scheme: str
     train: Ids
     validation: Ids
     test: Ids
+    separator: tuple[int, ...] = ()
+    held_out: bool = True
 
 
 def split(ids: Ids, scheme: str = DEFAULT) -> Split:

@@ -9,7 +9,7 @@ and z the logits of a place whose next id is y, the cross-entropy
 is convex in β, so Newton's method finds the one minimum in a few passes over the text.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from torch import Tensor
 from model.network import Network
 from model.text.utf8_ids import Ids
 from training.evaluation.network_reader import read_rows
-from training.evaluation.protocols import carried
+from training.evaluation.protocols import alone, carried
 
 MOST_IDS = 1 << 16  # of the text that are read: one number needs no more
 MOST = 4.0  # the temperature is sought from a quarter to this; beyond, the text is not what the network learnt
@@ -28,16 +28,22 @@ PASSES = 12  # at most; Newton's method needs three or four from anywhere near
 CLOSE = 1e-4  # relative change of the temperature that ends the search: worth less than 1e-8 nats
 
 
-def fit_temperature(network: Network, ids: Ids, batch_size: int | None = None, threads: int | None = None) -> float:
+def fit_temperature(
+    network: Network,
+    ids: Ids,
+    batch_size: int | None = None,
+    threads: int | None = None,
+    separator: Sequence[int] = (),
+) -> float:
     """The temperature with the least cross-entropy on a text (n,), read with the state carried, in fp32.
 
     ids: the validation part; its first 65,536 are read. batch_size: as for `carried`; threads: as for
-    `read_rows`. The network is not changed.
+    `read_rows`. separator: the ids that end an item of a list, whose items are read alone. The network is not changed.
     """
     low, high = 1 / MOST, MOST  # β is between them: L′ < 0 to the left of the minimum, > 0 to the right
     beta = 1.0
     for _ in range(PASSES):
-        slope, curvature = _derivatives(network, ids[:MOST_IDS], batch_size, threads, beta)
+        slope, curvature = _derivatives(network, ids, batch_size, threads, separator, beta)
         low, high = (beta, high) if slope < 0 else (low, beta)
         following = beta - slope / curvature if curvature > 0 else (high if slope < 0 else low)
         if not low < following < high:  # too far: halve what is left, by ratio
@@ -49,7 +55,12 @@ def fit_temperature(network: Network, ids: Ids, batch_size: int | None = None, t
 
 
 def _derivatives(
-    network: Network, ids: Ids, batch_size: int | None, threads: int | None, beta: float
+    network: Network,
+    ids: Ids,
+    batch_size: int | None,
+    threads: int | None,
+    separator: Sequence[int],
+    beta: float,
 ) -> tuple[float, float]:
     """L′ and L″ at β."""
     slope = curvature = 0.0
@@ -71,7 +82,10 @@ def _derivatives(
 
     mode = network.training
     network.eval()
-    carried(read, ids, batch_size)
+    if separator:
+        alone(read, ids, separator, MOST_IDS)
+    else:
+        carried(read, ids[:MOST_IDS], batch_size)
     network.train(mode)
     return slope, curvature
 

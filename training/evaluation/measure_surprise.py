@@ -11,14 +11,16 @@ from numpy.typing import NDArray
 from model.checkpoint import Checkpoint
 from model.decoding.decoder import Decoder
 from model.held_out_surprise import QUANTILES, HeldOutSurprise
+from model.text.frame import START, item_ends
 from model.text.tokenizer import Tokenizer
-from model.text.utf8_ids import Ids, begins_character
+from model.text.utf8_ids import Ids, begins_character, count_characters
 
 LENGTHS = (4, 8, 16, 32, 64, 128, 256, 1024)  # characters of a passage
 PASSAGES = 256  # of each length at most
 ENOUGH_LINES = 64  # for passages to begin where lines do
 FEWEST = 20  # passages of a length that is kept: fewer have no quantiles worth the name
 SIDE_BY_SIDE = 32  # passages read in one batch
+MOST_ITEMS, MOST_GROUPS = 2048, 24  # of a list
 WINDOW = 64  # ids read at once: bounds the memory of the logits
 STRIDE = (math.sqrt(5) - 1) / 2  # of the passages through the text: however many there are, they lie all over it
 
@@ -43,8 +45,11 @@ def held_out_surprise(checkpoint: Checkpoint, ids: Ids, seconds: float | None = 
     Each passage is read as a fresh request is: from a zero state, after a line break, by the int8 decoder; every
     character of it counts, the first included. Passages begin where lines do that are not empty, or anywhere where
     there are few such lines; they may overlap.
+    Of a list the passages are its items, each from its beginning to its last character, by length.
     seconds: stop adding passages after so long; None adds as many as there are, up to 256 of each length.
     """
+    if checkpoint.tokenizer.frame.items:
+        return _of_items(checkpoint, ids)
     decoder = Decoder(checkpoint)
     start = time.monotonic()
     every = [Passages(length, _places(checkpoint.tokenizer, ids, length)) for length in LENGTHS]
@@ -62,6 +67,38 @@ def held_out_surprise(checkpoint: Checkpoint, ids: Ids, seconds: float | None = 
         "break, every character scored, int8 as served"
     )
     return HeldOutSurprise(lengths, protocol)
+
+
+def _of_items(checkpoint: Checkpoint, ids: Ids) -> HeldOutSurprise | None:
+    """The distribution over the items of a list, for groups of like length."""
+    tokenizer = checkpoint.tokenizer
+    separator = tokenizer.encode(tokenizer.frame.separator).tolist()
+    ends = item_ends(ids, separator)
+    starts = np.concatenate([[0], ends[:-1]]).astype(np.int64)[: len(ends)]
+    places = np.stack([starts, ends - len(separator)], axis=1)[:MOST_ITEMS]
+    places = places[places[:, 1] > places[:, 0]]
+    if len(places) < FEWEST:
+        return None
+    places = places[np.argsort(places[:, 1] - places[:, 0], kind="stable")]
+    # Not fewer than twice what quantiles need in a group, nor more groups than a checkpoint keeps.
+    groups = np.array_split(places, max(1, min(len(places) // (2 * FEWEST), MOST_GROUPS)))
+    decoder = Decoder(checkpoint)
+    lengths: dict[int, tuple[float, ...]] = {}
+    for group in groups:
+        bits: list[float] = []
+        middle = group[len(group) // 2]
+        counts = [count_characters(ids[start:end]) for start, end in group.tolist()]
+        for at in range(0, len(group), SIDE_BY_SIDE):
+            part = Passages(1, group[at : at + SIDE_BY_SIDE])
+            bits += _read(decoder, START, ids, part)
+        lengths[count_characters(ids[middle[0] : middle[1]])] = tuple(
+            np.percentile(np.array(bits) / np.maximum(counts, 1), QUANTILES).tolist()
+        )
+    protocol = (
+        f"{len(places):,} items of the validation part in groups of like length, each alone from its beginning to its "
+        "last character, int8 as served"
+    )
+    return HeldOutSurprise(dict(sorted(lengths.items())), protocol)
 
 
 def _rounds(every: list[Passages]) -> Iterator[Passages]:

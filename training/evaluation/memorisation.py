@@ -12,6 +12,7 @@ from model.decoding.rows import AnyDecoder
 from model.errors import ParameterError
 from model.sampling.parameters import SamplingParameters
 from model.sampling.sampler import RowSampling
+from model.text.frame import START, item_ends
 from model.text.prompt import Prompt
 from model.text.tokenizer import Tokenizer
 from model.text.utf8_ids import Ids, count_characters
@@ -22,6 +23,7 @@ CHARACTERS = 10_000  # of a sample: shares of n-grams to about a percent, in a s
 TEMPERATURE = 0.8  # as training's own samples are drawn
 SHOWN = 200  # characters of the longest passage that a sentence quotes
 DRAWN_AT_ONCE = 500  # ids, after which Ctrl-C is heard
+SIDE_BY_SIDE = 32  # items
 
 
 @dataclass(frozen=True)
@@ -158,15 +160,55 @@ def draw(
 ) -> Ids:
     """Draw one text to be judged, from an empty prompt: (characters,) as `model.generate` would.
 
-    One text and not several side by side: where one of those ends and the next begins, nothing was generated.
+    One text and not several side by side: where one of those ends and the next begins, nothing was generated. Of a
+    model of items as many whole ones, each with its separator, as give so many ids at least.
     Raises ParameterError on a parameter outside its range.
     """
     if characters < 1:
         raise ParameterError("characters", f"characters is {characters}; draw at least 1.")
+    parameters = SamplingParameters(temperature=temperature, seed=seed)
+    if tokenizer.frame.items:
+        return _draw_items(decoder, tokenizer, characters, parameters)
     prompt = Prompt(tokenizer, decoder.ids, "").ids
     rows = decoder.rows(1)
-    rows.set(
-        0, RowSampling(SamplingParameters(temperature=temperature, seed=seed), decoder.ids, prompt), int(prompt[-1])
-    )
+    rows.read([0], prompt[None, :-1])
+    rows.set(0, RowSampling(parameters, decoder.ids, prompt), int(prompt[-1]))
     counts = [min(DRAWN_AT_ONCE, characters - done) for done in range(0, characters, DRAWN_AT_ONCE)]
     return np.concatenate([rows.draw([0], count).ids[0] for count in counts]).astype(tokenizer.dtype)
+
+
+def _draw_items(decoder: AnyDecoder, tokenizer: Tokenizer, characters: int, parameters: SamplingParameters) -> Ids:
+    """Items side by side, a batch after the other; the first ones that have so many ids together."""
+    separator = tokenizer.encode(tokenizer.frame.separator)
+    drawn: list[Ids] = []
+    size = choice = 0
+    while size < characters:
+        items = _draw_batch(decoder, parameters, choice, characters - size, separator)
+        choice += len(items)
+        for item in items:
+            drawn.append(item)
+            size += len(item)
+            if size >= characters:
+                break
+    return np.concatenate(drawn).astype(tokenizer.dtype)
+
+
+def _draw_batch(
+    decoder: AnyDecoder, parameters: SamplingParameters, choice: int, most: int, separator: Ids
+) -> list[Ids]:
+    """Some items, each with the separator; one that has not ended after so many ids is cut, and given one."""
+    count = SIDE_BY_SIDE
+    rows = decoder.rows(count)
+    for row in range(count):
+        sampling = RowSampling(parameters, decoder.ids, np.zeros(0, np.int32), choice + row)
+        rows.set(row, sampling, START)
+    found: list[Ids | None] = [None] * count
+    texts = np.zeros((count, 0), np.int32)
+    while texts.shape[1] < most and any(item is None for item in found):
+        texts = np.concatenate([texts, rows.draw(range(count), min(DRAWN_AT_ONCE, most - texts.shape[1])).ids], axis=1)
+        for row in range(count):
+            if found[row] is None and len(ends := item_ends(texts[row], separator.tolist())):
+                found[row] = texts[row, : ends[0]]
+    return [
+        np.concatenate([text, separator]) if item is None else item for item, text in zip(found, texts, strict=True)
+    ]

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from model.text.frame import START, item_ends
 from model.text.utf8_ids import Ids, count_characters
 from training.evaluation.readers import Reader
 from training.evaluation.score import Score
@@ -15,6 +16,8 @@ from training.evaluation.score import Score
 SHORTEST_SEQUENCE = 1 << 14  # ids: each but the first begins without a past, which costs a little
 LARGEST_BATCH = 64
 WINDOW = 128  # characters read at once: bounds the memory of the logits
+
+FEWEST_ITEMS, MOST_ITEMS, ITEM_IDS = 16, 512, 1 << 13  # items read side by side, and their ids in about
 
 COLD_LENGTH = 256  # characters of a cold window, nanoGPT's context for Shakespeare
 COLD_WINDOWS = 200 * 64  # nanoGPT's evaluation: 200 batches of 64 windows
@@ -42,6 +45,43 @@ def carried(read: Reader, ids: Ids, batch_size: int | None = None, window: int =
         total, _ = _add(read, rest[None, :], total, [part[-1:] for part in state])
     text = "one sequence" if batch_size == 1 else f"{batch_size} sequences of {width:,} characters"
     return Score(total, count_characters(ids[1:]), f"carried state, {text}")
+
+
+def alone(read: Reader, ids: Ids, separator: Sequence[int], most: int | None = None) -> Score:
+    """Score a list (n,) item by item, each from the zero state to its end, which counts as its last character.
+
+    separator: the ids that end an item. most: only items that begin before so many ids, and the first in any case.
+    Items of like length are read side by side; rows that end leave, so that nothing is padded.
+    """
+    ends = item_ends(ids, separator)
+    starts = np.concatenate([[0], ends[:-1]]).astype(np.int64)
+    if most is not None:
+        ends = ends[starts < max(1, most)]
+        starts = starts[: len(ends)]
+    order = np.argsort(starts - ends, kind="stable")
+    starts, lengths = starts[order], (ends - starts)[order]
+    total, at = 0.0, 0
+    while at < len(starts):
+        rows = slice(at, at + min(MOST_ITEMS, max(FEWEST_ITEMS, ITEM_IDS // int(lengths[at]))))
+        total += _items(read, ids, starts[rows], lengths[rows])
+        at = rows.stop
+    characters = count_characters(ids[: int(ends[-1])]) if len(ends) else 0
+    which = "each item alone, from the zero state to its end"
+    return Score(total, characters, f"{which}, {len(ends):,} items", items=len(ends))
+
+
+def _items(read: Reader, ids: Ids, starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> float:
+    """The nats of some items, the longest first."""
+    total, column = 0.0, 0
+    state: Any = None
+    while (alive := int(np.count_nonzero(lengths > column))) > 0:
+        end = min(int(lengths[alive - 1]), column + WINDOW)
+        targets = ids[starts[:alive, None] + np.arange(column, end)].astype(np.int64)
+        first = ids[starts[:alive, None] + column - 1].astype(np.int64) if column else np.full((alive, 1), START)
+        state = None if state is None else [part[:alive] for part in state]
+        nats, state = read(np.concatenate([first, targets[:, :-1]], axis=1), targets, state)
+        total, column = total + nats, end
+    return total
 
 
 def _add(read: Reader, characters: Ids, total: float, state: Any) -> tuple[float, Any]:

@@ -11,6 +11,7 @@ class Score:
 
     nats: the sum of -ln p over all scored ids. characters: how many characters those ids spell.
     protocol: what was measured, in words.
+    items: how many were read, where the text is a list of items.
     standard_error: of the nats per character, where places were drawn at random; None where everything was read.
     """
 
@@ -18,6 +19,7 @@ class Score:
     characters: int
     protocol: str
     standard_error: float | None = None
+    items: int | None = None
 
     def __add__(self, other: "Score") -> "Score":
         """Both texts' score, each read by itself."""
@@ -25,7 +27,8 @@ class Score:
         both = self.protocol if self.protocol == other.protocol else f"{self.protocol}; {other.protocol}"
         errors = [s.standard_error * s.characters for s in (self, other) if s.standard_error is not None]
         error = math.hypot(*errors) / characters if errors else None
-        return Score(self.nats + other.nats, characters, both, error)
+        items = None if self.items is None or other.items is None else self.items + other.items
+        return Score(self.nats + other.nats, characters, both, error, items)
 
     @property
     def nats_per_character(self) -> float:
@@ -37,6 +40,11 @@ class Score:
         """Cross-entropy in bits: nats / ln 2."""
         return self.nats_per_character / math.log(2)
 
+    @property
+    def bits_per_item(self) -> float | None:
+        """Bits of a whole item, its end included; None where the text is no list."""
+        return None if not self.items else self.nats / self.items / math.log(2)
+
     def to_json(self) -> dict[str, Any]:
         """The score as JSON values, rounded to what repeats on another machine."""
         values: dict[str, Any] = {
@@ -47,4 +55,6 @@ class Score:
         }
         if self.standard_error is not None:
             values["standard_error_nats"] = round(self.standard_error, 4)
+        if self.items and self.bits_per_item is not None:
+            values |= {"items": self.items, "bits_per_item": round(self.bits_per_item, 3)}
         return values

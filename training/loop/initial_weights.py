@@ -10,6 +10,7 @@ from model.checkpoint import Checkpoint
 from model.config import NetworkConfig
 from model.errors import ParameterError
 from model.network import Network
+from model.text.frame import START
 from model.text.tokenizer import Tokenizer
 
 
@@ -19,10 +20,12 @@ class InitialWeights:
 
     counts: how often each id occurs in the train part, (V,).
     base: the checkpoint that is trained on, its vocabulary the first ids of the run's; None starts from nothing.
+    items: whether texts are items, so that the id that begins one is read.
     """
 
     counts: NDArray[np.int64]
     base: Checkpoint | None = None
+    items: bool = False
 
     def put_into(self, network: Network) -> NDArray[np.int64]:
         """Set a network's first weights; the ids (k,) that neither this corpus nor the base's had."""
@@ -30,6 +33,8 @@ class InitialWeights:
             start_from_frequencies(network, self.counts)
             return np.flatnonzero(self.counts == 0)
         grow(network, self.base, self.counts)
+        if self.items:
+            begin_items(network, self.base)
         new = np.setdiff1d(np.arange(len(self.counts)), np.arange(self.base.config.vocabulary))
         return np.flatnonzero((self.counts == 0) & np.isin(np.arange(len(self.counts)), [*self.base.unseen, *new]))
 
@@ -51,6 +56,13 @@ def start_from_frequencies(network: Network, counts: NDArray[np.int64]) -> None:
         network.out.bias.copy_(torch.from_numpy(frequencies(counts)))
         network.out.weight[unseen] = 0
         network.embedding.weight[unseen] = 0
+
+
+def begin_items(network: Network, base: Checkpoint) -> None:
+    """Let the id that begins an item say what it says to the base, or what a line break does where it has no items."""
+    row = START if base.tokenizer.frame.items else base.tokenizer.start_id
+    with torch.no_grad():
+        network.embedding.weight[START] = torch.from_numpy(np.array(base.tensors["embedding.weight"][row]))
 
 
 def fits(base: Checkpoint, tokenizer: Tokenizer) -> NetworkConfig:

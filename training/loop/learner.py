@@ -43,10 +43,10 @@ class Learner:
         with one_kernel_thread() if self.device.type == "cpu" else nullcontext():
             inputs, targets = (self._move(part) for part in (window.inputs, window.targets))
             for group in self.optimiser.param_groups:  # a short window says less (Merity et al. 2018)
-                group["lr"] = rate * inputs.shape[1] / self.config.sequence_length
-            state = None if window.fresh else self.state
+                group["lr"] = rate * window.length / self.config.sequence_length
+            state = None if window.fresh or self.state is None else [part[: len(inputs)] for part in self.state]
             masks = self.masks.draw(len(inputs), carried=state is not None)
-            loss, self.state = self.step(inputs, targets, state, masks)
+            loss, self.state = self.step(inputs, targets, state, masks, window.counts, window.usual)
             norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.config.max_grad_norm)
             self.optimiser.step()
             return loss, norm

@@ -1,13 +1,17 @@
 """Loss and gradient of a window whose rows are shared by threads, summed in a fixed order."""
 
+from collections.abc import Sequence
 from copy import deepcopy
 from functools import partial
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from model.network import Network, State, detach
+from training.items.row_blocks import id_parts, like_length, within
 from training.loop.masked_forward import read_window
 from training.loop.masks import Masks
 from training.planning.train_options import Precision
@@ -27,42 +31,71 @@ class ParallelStep:
         self.network, self.precision, self.threads = network, precision, threads
         self._replicas = [network, *(deepcopy(network) for _ in range(threads - 1))]
 
-    def __call__(self, inputs: Tensor, targets: Tensor, state: State | None, masks: Masks) -> tuple[Tensor, State]:
+    def __call__(
+        self,
+        inputs: Tensor,
+        targets: Tensor,
+        state: State | None,
+        masks: Masks,
+        counts: NDArray[np.int64] | None = None,
+        usual: NDArray[np.int64] | None = None,
+    ) -> tuple[Tensor, State]:
         """Leave the gradient of a window in the network's parameters.
 
-        inputs, targets: int64 (B, T). Returns the mean nats per id and the state after, both without a graph.
+        inputs, targets: int64 (B, T), a target of -100 does not count. counts, usual: of a Window, where rows end.
+        Returns the mean nats per id and the state after, both without a graph.
         """
-        parts = row_parts(len(inputs), self.threads)
-        replicas = self._replicas[: len(parts)]
+        usual = counts if usual is None else usual
+        shares = row_parts(len(inputs), self.threads) if usual is None else id_parts(usual, self.threads)
+        replicas = self._replicas[: len(shares)]
         for replica in replicas:
             replica.zero_grad(set_to_none=True)
         for replica in replicas[1:]:  # the weights may have been put elsewhere, as their average is
             for own, shared in zip(replica.parameters(), self.network.parameters(), strict=True):
                 own.data = shared.data
+        blocks = [slice(0, len(inputs))] if usual is None else like_length(usual)
         read = [
-            partial(
-                self._read,
-                replica,
-                inputs[part],
-                targets[part],
-                None if state is None else [one[part] for one in state],
-                masks.rows(part) if len(parts) > 1 else masks,
-                len(inputs[part]) / len(inputs),
-            )
-            for replica, part in zip(replicas, parts, strict=True)
+            partial(self._read_blocks, replica, inputs, targets, state, masks, counts, within(blocks, share))
+            for replica, share in zip(replicas, shares, strict=True)
         ]
         losses, states = zip(*(side_by_side(read) if len(read) > 1 else [read[0]()]), strict=True)
         gradients = [[_gradient(weight) for weight in replica.parameters()] for replica in replicas]
         for others in gradients[1:]:
             torch._foreach_add_(gradients[0], others)
-        return sum(losses[1:], losses[0]), [
-            torch.cat(rows) if len(rows) > 1 else rows[0] for rows in zip(*states, strict=True)
-        ]
+        return sum(losses[1:], losses[0]), _joined(states)
+
+    def _read_blocks(
+        self,
+        network: Network,
+        inputs: Tensor,
+        targets: Tensor,
+        state: State | None,
+        masks: Masks,
+        counts: NDArray[np.int64] | None,
+        blocks: Sequence[slice],
+    ) -> tuple[Tensor, State]:
+        """Forward and back over some rows, block after block."""
+        losses, states = [], []
+        for rows in blocks:
+            width = inputs.shape[1] if counts is None else int(counts[rows.start])
+            whole = rows == slice(0, len(inputs))
+            some = len(inputs[rows]) / len(inputs) if counts is None else float(counts[rows].sum() / counts.sum())
+            loss, after = self._read(
+                network,
+                inputs[rows, :width],
+                targets[rows, :width],
+                None if state is None else [one[rows] for one in state],
+                masks if whole else masks.rows(rows),
+                some,
+            )
+            losses.append(loss)
+            states.append(after)
+        return sum(losses[1:], losses[0]), _joined(states)
 
     def _read(
         self, network: Network, inputs: Tensor, targets: Tensor, state: State | None, masks: Masks, share: float
     ) -> tuple[Tensor, State]:
-        """Forward and back over some rows. share: of the batch that they are."""
+        """Forward and back over some rows. share: of the batch's ids that they have."""
         bf16 = self.precision == "bf16"
         # A cache of casts would be one for all threads, and each weight is cast once a step.
         with torch.autocast(inputs.device.type, dtype=torch.bfloat16, enabled=bf16, cache_enabled=False):
@@ -72,6 +105,11 @@ class ParallelStep:
         loss = loss if share == 1 else loss * share
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach(), detach(state)
+
+
+def _joined(states: Sequence[State]) -> State:
+    """The states of some rows and of those after them as one."""
+    return [torch.cat(rows) if len(rows) > 1 else rows[0] for rows in zip(*states, strict=True)]
 
 
 def _gradient(weight: Tensor) -> Tensor:

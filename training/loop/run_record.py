@@ -13,6 +13,7 @@ from model.errors import CheckpointError, ParameterError, TokenizerError, Traini
 from model.files import replace_file
 from model.memory import UNLIMITED
 from model.terminal import in_a_line
+from model.text.frame import PLAIN, TextFrame
 from model.text.tokenizer import Tokenizer
 from training.data.left_out import OnDecodeError
 from training.data.prepared_corpus import Prepared
@@ -33,7 +34,7 @@ class RunRecord:
     names: of the corpus, absolute, "-" for what came through a pipe; encoding, on_decode_error, min_count, scheme: how
     it is read and cut; sha256: of its text.
     config: the plan. base: the checkpoint it was trained on, base_sha256 the sum of its weights; None without.
-    characters_per_second: as planned; None where that was not measured.
+    characters_per_second: as planned; None where that was not measured. frame: how texts begin and end.
     """
 
     names: tuple[str, ...]
@@ -50,6 +51,7 @@ class RunRecord:
     base_sha256: str | None
     characters_per_second: float | None = None
     on_decode_error: OnDecodeError = "fail"
+    frame: TextFrame = PLAIN
 
     @classmethod
     def of(cls, options: TrainOptions, plan: Plan, prepared: Prepared, base: Checkpoint | None) -> "RunRecord":
@@ -67,6 +69,7 @@ class RunRecord:
             command=options.command,
             config=plan.config,
             characters_per_second=plan.characters_per_second,
+            frame=prepared.tokenizer.frame,
             base=None if options.base is None else os.path.abspath(named_checkpoint(options.base)),
             base_sha256=None if base is None else sum_of(base),
         )
@@ -121,6 +124,7 @@ def sum_of(checkpoint: Checkpoint) -> str:
 def write_record(out: Path, record: RunRecord, extending: Tokenizer | None) -> None:
     """Keep a record, and the vocabulary that the run's extends. Raises TrainingError when the disk refuses."""
     values = asdict(record) | {"config": record.config.to_json(), "network": record.config.network.to_json()}
+    values["frame"] = record.frame.to_json()
     files = {RECORD: json.dumps({"version": VERSION, **values}, indent=2) + "\n"}
     files |= {} if extending is None else {BASE: extending.to_json()}
     try:
@@ -147,6 +151,7 @@ def read_record(out: Path) -> tuple[RunRecord, Tokenizer | None]:
         if "precision" in values:  # as earlier versions called it
             values["dtype"] = values.pop("precision")
         values |= {"names": tuple(values["names"]), "command": tuple(values["command"])}
+        values["frame"] = TextFrame.from_json(values.get("frame", {}))
         record = RunRecord(**values)
         base = out / FOLDER / BASE
         return record, Tokenizer.from_json(base.read_text("utf-8")) if record.base is not None else None

@@ -6,6 +6,7 @@ from model.generate import generate
 from model.sampling.parameters import SamplingParameters
 
 SAMPLED = 160  # characters of a sample
+MOST_ITEMS = 40  # of a sample
 TEMPERATURES = (0.5, 0.8, 1.0)  # a sample is drawn at each
 
 
@@ -16,6 +17,13 @@ def draw_samples(checkpoint: Checkpoint, characters: int = SAMPLED) -> dict[str,
 
 
 def _draw(decoder: Decoder, checkpoint: Checkpoint, temperature: float, characters: int) -> str:
-    parameters = SamplingParameters(temperature=temperature, seed=1)
-    pieces = generate(decoder, checkpoint.tokenizer, "", max_tokens=characters, parameters=parameters)
-    return "".join(piece.text for piece in pieces)
+    """One text; or items, each with its separator, until there are so many characters."""
+    parameters, separator = SamplingParameters(temperature=temperature, seed=1), checkpoint.tokenizer.frame.separator
+    text, choice = "", 0
+    while not choice or (separator and len(text) < characters and choice < MOST_ITEMS):
+        left = characters - len(text)
+        pieces = generate(decoder, checkpoint.tokenizer, "", max_tokens=left, parameters=parameters, choice=choice)
+        item = "".join(piece.text for piece in pieces)
+        text += item + separator if separator and len(item) < left else item
+        choice += 1
+    return text

@@ -19,8 +19,9 @@ from training.data.batches import Batches
 from training.data.prepared_corpus import count_ids, spelt
 from training.data.split import Split
 from training.evaluation.network_reader import network_reader
-from training.evaluation.protocols import carried
+from training.evaluation.protocols import alone, carried
 from training.evaluation.score import Score
+from training.items.batches import ItemBatches
 from training.loop.finished_run import FinishedRun
 from training.loop.initial_weights import InitialWeights
 from training.loop.learner import Learner
@@ -81,7 +82,7 @@ class Trainer:
         self.learner = Learner(config, device)
         initial_weights = initial_weights or InitialWeights(count_ids(split.train, tokenizer.size))
         self.unseen = initial_weights.put_into(self.learner.network)
-        self.batches = Batches(split.train, config.batch_size, config.sequence_length, config.seed, config.jitter)
+        self.batches = _batches(split, config)
         ids = None if config.epochs is None else max(1.0, config.epochs * self.batches.ids_per_pass)
         seconds = None if config.minutes is None else max(1.0, config.minutes * 60 - finish)
         self.budget = Budget(ids, seconds)
@@ -170,7 +171,7 @@ class Trainer:
         if self.config.average and progress >= 1 - self.config.average:
             learner.add_to_average()
         state.step += 1
-        state.ids += window.inputs.size
+        state.ids += window.ids
         for loss, norm in known:
             self._note(loss, norm)
         for watcher in self.watchers:
@@ -343,7 +344,11 @@ class Trainer:
     def validate(self, network: Network) -> Score:
         """The score of the first `validated` ids of the validation part, quick rather than exact."""
         read = network_reader(network, bf16=self.config.precision == "bf16", threads=self.config.threads)
-        score = carried(read, self.split.validation[: self.state.validated], VALIDATION_BATCH)
+        validation, most = self.split.validation, self.state.validated
+        if self.split.separator:
+            score = alone(read, validation, self.split.separator, most)
+        else:
+            score = carried(read, validation[:most], VALIDATION_BATCH)
         return replace(score, protocol=f"{score.protocol}, network in {self.config.precision}, measured while training")
 
     def checkpoint(self, network: Network, training: dict[str, Any]) -> Checkpoint:
@@ -355,3 +360,11 @@ class Trainer:
             unseen=self.unseen,
             training=training,
         )
+
+
+def _batches(split: Split, config: TrainingConfig) -> Batches | ItemBatches:
+    """The train part as batches, of items where it is a list of them."""
+    shape = config.batch_size, config.sequence_length, config.seed
+    if split.separator:
+        return ItemBatches(split.train, split.separator, *shape)
+    return Batches(split.train, *shape, config.jitter)

@@ -30,6 +30,8 @@ CHARACTERS_PER_WEIGHT = 6
 # Recurrent weights per character of the train part at most: beyond that the fear is learning it by heart.
 WEIGHTS_PER_CHARACTER = 4
 
+FEWEST_CHARACTERS = 64  # that are planned for: a handful of items may have fewer
+
 MOST_PASSES = 60  # over the train part, where nothing else ends a run first
 
 # What is left out, by how often the text is read, in passes: nothing while every pass still brings much that is new.
@@ -70,6 +72,7 @@ def make_plan(
     that the same command plans the same run everywhere.
     base: the network that is trained on, grown to this vocabulary; its sizes are not up for choice.
     """
+    characters = max(characters, FEWEST_CHARACTERS)
     precision = faster_precision(device) if overrides.precision == "auto" else overrides.precision
     check_precision(base.cell if base else overrides.cell, precision, device)
     batch_size, sequence_length = _window(overrides, characters)

@@ -6,9 +6,11 @@ from typing import Literal
 
 from model.cells.spec import Cell
 from model.config import LIMITS, WeightsDtype
+from model.errors import ParameterError
 from model.options import SHARE, Range, above_zero, check_ranges, number, option, whole
 from training.data.left_out import OnDecodeError
 from training.data.split_scheme import DEFAULT, IN_WORDS, shares_of
+from training.items.separator import OF_A_FILE, separator_of
 from training.planning.schedule import Decay
 
 Precision = Literal["bf16", "fp32"]
@@ -213,6 +215,13 @@ class TrainOptions:
         shown="1, or planned",
         range=Range(1, float("inf"), "a whole number from 1"),
     )
+    items: bool = option(
+        False, "The corpus is a list in no order, one item a line: each begins anew, and ends.", flag="--items"
+    )
+    item_separator: str | None = option(
+        None, r"What ends an item of several lines: \n\n is an empty line.", metavar="TEXT", shown=r"\n with --items"
+    )
+    item_files: bool = option(False, "Each file of the corpus is an item.", flag="--item-files")
     split: str = option(DEFAULT, IN_WORDS)
     dtype: WeightsDtype = option("float32", "Weights on disk; float16 halves the file.", flag="--weights")
     device: str = option("auto", "auto, cpu or cuda.")
@@ -222,3 +231,16 @@ class TrainOptions:
     def __post_init__(self) -> None:
         check_ranges(self, TrainOptions)
         shares_of(self.split)
+        if self.item_files and self.item_separator is not None:
+            raise ParameterError("item_files", "--item-files makes each file an item; leave out --item-separator.")
+        if self.item_separator is not None:
+            separator_of(self.item_separator)
+
+    @property
+    def separator(self) -> str:
+        """What ends each item of the corpus; "" where it is one long text."""
+        if self.item_files:
+            return OF_A_FILE
+        if self.item_separator is not None:
+            return separator_of(self.item_separator)
+        return "\n" if self.items else ""

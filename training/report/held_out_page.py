@@ -5,13 +5,16 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from model.checkpoint import Checkpoint
 from model.decoding.decoder import Decoder
+from model.decoding.rows import Scored
 from model.errors import CorpusError
+from model.text.frame import START, item_ends
 from model.text.tokenizer import Tokenizer
 from model.text.utf8_ids import Ids, begins_character
 from training.report.elements import Markup, element, folded, joined, named, passage, quoted, table
@@ -60,12 +63,14 @@ def held_out_page(checkpoint: Checkpoint, ids: Ids, characters: int = 3000) -> P
     """A page near the beginning of held-out ids (n,), read as the model is served: int8, every id scored.
 
     About a thousand characters are read before it, fewer where the part is short; it begins with a line where there
-    is one nearby. Raises CorpusError where there is no text.
+    is one nearby. Of a list it shows the first items, each read alone. Raises CorpusError where there is no text.
     """
     ids = np.asarray(ids[: 4 * (WARM + SEARCHED + characters + 1)])  # UTF-8 has four bytes at most
     whole = np.flatnonzero(begins_character(ids))  # where characters begin
     if not len(whole):
         raise CorpusError("The validation part has no text to show; train on a longer corpus.")
+    if checkpoint.tokenizer.frame.items:
+        return _page_of_items(checkpoint, ids[: int(whole[min(characters, len(whole) - 1)])])
     first = _begin(ids, whole, checkpoint.tokenizer.start_id, characters)
     ends = np.append(whole, len(ids))[first : first + characters + 1]  # of the page's characters, and one more
     start, stop = int(ends[0]), int(ends[-1])
@@ -75,18 +80,38 @@ def held_out_page(checkpoint: Checkpoint, ids: Ids, characters: int = 3000) -> P
     read = np.concatenate([[checkpoint.tokenizer.start_id], following[:-1]]).astype(np.int32)
     rows.read([0], read[None, :start])
     scored = rows.score([0], read[None, start:], following[None, start:], ALTERNATIVES)
+    return _page(checkpoint, ids[start:stop], scored, first, decoder.where)
+
+
+def _page_of_items(checkpoint: Checkpoint, ids: Ids) -> Page:
+    """The items that end within some ids, each from the zero state; the first in any case."""
+    separator = checkpoint.tokenizer.encode(checkpoint.tokenizer.frame.separator).tolist()
+    ends = item_ends(ids, separator).tolist() or [len(ids)]
+    decoder = Decoder(checkpoint)
+    scores: list[Scored] = []
+    for begin, end in pairwise([0, *ends]):
+        following = ids[begin:end].astype(np.int32)
+        read = np.concatenate([[START], following[:-1]]).astype(np.int32)
+        scores.append(decoder.rows(1).score([0], read[None], following[None], ALTERNATIVES))
+    parts: list[Any] = [None if part[0] is None else np.concatenate(part, axis=1) for part in zip(*scores, strict=True)]
+    return _page(checkpoint, ids[: ends[-1]], Scored(*parts), 0, decoder.where)
+
+
+def _page(checkpoint: Checkpoint, ids: Ids, scored: Scored, before: int, where: str) -> Page:
+    """The page of some ids (n,), that begin with a character, and their scores (1, n)."""
     assert scored.ranks is not None
     assert scored.top_ids is not None
     assert scored.top_logprobs is not None
-    places = ends[:-1] - start
+    places = np.flatnonzero(begins_character(ids))
+    ends = np.append(places, len(ids))
     bits = np.add.reduceat(scored.logprobs[0].astype(np.float64), places) / -math.log(2)
     return Page(
         characters=tuple(checkpoint.tokenizer.decode(ids[a:b].tolist()) for a, b in pairwise(ends.tolist())),
         bits=tuple(bits.clip(min=0).tolist()),
         choices=tuple((scored.ranks[0, places] + 1).tolist()),
         alternatives=_alternatives(checkpoint.tokenizer, scored.top_ids[0, places], scored.top_logprobs[0, places]),
-        before=first,
-        where=decoder.where,
+        before=before,
+        where=where,
     )
 
 

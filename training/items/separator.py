@@ -1,0 +1,21 @@
+"""What ends an item of a list, as a user writes it."""
+
+from model.errors import ParameterError
+
+OF_A_FILE = "\x1e"  # the record separator: ends an item that is a whole file
+
+
+def separator_of(written: str) -> str:
+    r"""A separator as it is written on a command line, where \n is a line break, \t a tabulator and \\ one \.
+
+    Raises ParameterError where it is empty or too long.
+    """
+    from model.text.frame import LARGEST_SEPARATOR  # not for those who ask for help
+
+    separator = "\\".join(part.replace("\\n", "\n").replace("\\t", "\t") for part in written.split("\\\\"))
+    if not 0 < len(separator) <= LARGEST_SEPARATOR:
+        raise ParameterError(
+            "item_separator",
+            f"--item-separator has {len(separator):,} characters; choose 1 to {LARGEST_SEPARATOR:,}.",
+        )
+    return separator
