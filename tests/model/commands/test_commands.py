@@ -346,7 +346,7 @@ def test_a_text_matches_what_is_asked_for(checkpoint_folder: Path, tmp_path: Pat
     [
         (["--regex", "a("], "regex is no regular expression at character 2: unclosed group"),
         (["--regex", "a", "--choice", "b"], "There is both a regex and a choice; give one of them."),
-        (["--regex", "a{9}", "--max-tokens", "8"], "the shortest text that matches regex has 9: choose at least that."),
+        (["--regex", "a{9}", "--max-tokens", "8"], "the shortest text that matches has 9: choose at least that."),
         (["--json-schema", "nowhere.json"], "The json schema file nowhere.json cannot be read"),
         (["--json-schema", "{}"], "needs"),
     ],
