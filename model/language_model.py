@@ -1,7 +1,11 @@
 """A checkpoint from Python: it continues prompts and scores lines, with the bytes and figures that a server gives."""
 
+import difflib
+import os
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import fields
+from numbers import Integral
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,16 +16,17 @@ from model.bulk.drawing import ItemRequest
 from model.bulk.generate import drawn_items
 from model.bulk.score import LineScorer
 from model.checkpoint import Checkpoint, named_checkpoint
-from model.checkpoint import load as load_checkpoint
+from model.checkpoint import read as read_checkpoint
 from model.decoding.decoder import Decoder
 from model.decoding.step_weights import Quantization
-from model.errors import ParameterError
+from model.errors import ParameterError, UnrollError
 from model.generate import generate
 from model.held_out_surprise import HeldOutSurprise
 from model.sampling.parameters import SamplingParameters
 
 BLOCK = 1000  # lines that one thread scores at a time
 MAX_TOKENS = 500
+MOST_SHOWN = 60  # characters of a wrong value that an error shows
 SEED_BITS = 53  # of a seed nobody chose: JSON carries it whole
 
 
@@ -38,8 +43,13 @@ class Scores(NamedTuple):
     percentile: NDArray[np.float64]
 
     def frame(self) -> Any:
-        """The same as a pandas DataFrame, a row for each line. Raises ImportError where pandas is not installed."""
-        import pandas
+        """The same as a pandas DataFrame, a row for each line. Raises UnrollError where pandas is not installed."""
+        try:
+            import pandas
+        except ModuleNotFoundError as error:
+            raise UnrollError(
+                "A table needs pandas, which is not installed; install it with `pip install pandas`, or use the arrays."
+            ) from error
 
         return pandas.DataFrame(self._asdict())
 
@@ -48,13 +58,29 @@ class LanguageModel:
     """A trained model. All cores are used; one object may be used from one thread at a time.
 
     checkpoint: what it was loaded from. threads: None for one a processor.
+    name: what `repr` calls it. digest: of its weights, tokenizer and configuration.
     """
 
-    def __init__(self, checkpoint: Checkpoint, quantization: Quantization = "int8", threads: int | None = None) -> None:
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        quantization: Quantization = "int8",
+        threads: int | None = None,
+        *,
+        name: str = "",
+        digest: str | None = None,
+    ) -> None:
         self.checkpoint = checkpoint
-        self.threads = threads
+        self.threads = None if threads is None else _whole("threads", threads, 1)
+        self.name, self.digest = name, digest
         self._decoder = Decoder(checkpoint, quantization)
         self._held_out = HeldOutSurprise.of(checkpoint.training)
+
+    def __repr__(self) -> str:
+        """The model's name, size and version, in a line."""
+        digest = "" if self.digest is None else f", digest {self.digest[:16]}"
+        parameters = self.checkpoint.config.parameters()
+        return f"<LanguageModel {self.name}, {parameters:,} parameters{digest}>"
 
     def generate(
         self,
@@ -73,9 +99,13 @@ class LanguageModel:
         Raises ParameterError on a parameter outside its range, TokenizerError on a prompt that is not Unicode.
         """
         request = ItemRequest(
-            prompt=prompt, parameters=_parameters(seed, sampling), max_tokens=max_tokens, stop=_strings(stop)
+            prompt=_text("prompt", prompt),
+            parameters=_parameters(seed, sampling),
+            max_tokens=_whole("max_tokens", max_tokens, 0),
+            stop=_strings(stop),
         )
-        with drawn_items(self._decoder, self.checkpoint.tokenizer, request, end=n, threads=self.threads) as items:
+        end = _whole("n", n, 1)
+        with drawn_items(self._decoder, self.checkpoint.tokenizer, request, end=end, threads=self.threads) as items:
             return [item.text for item in items]
 
     def stream(
@@ -91,8 +121,8 @@ class LanguageModel:
         pieces = generate(
             self._decoder,
             self.checkpoint.tokenizer,
-            prompt,
-            max_tokens=max_tokens,
+            _text("prompt", prompt),
+            max_tokens=_whole("max_tokens", max_tokens, 0),
             parameters=_parameters(seed, sampling),
             stop=_strings(stop),
         )
@@ -102,13 +132,19 @@ class LanguageModel:
         """How much each line surprises, by itself, as /v1/score says.
 
         context: what every line follows; without one, a line begins as a text does.
-        Raises TokenizerError on a line that is not Unicode.
+        Raises ParameterError on what is no text, TokenizerError on a line that is not Unicode.
         """
         if isinstance(lines, str):
             raise ParameterError(
                 "lines", "These are the lines of one text; give a list of texts, or text.splitlines()."
             )
+        if not isinstance(lines, Iterable):
+            raise ParameterError("lines", f"lines is {_short(lines)}; give a list of texts.")
         every = list(lines)
+        for number, line in enumerate(every):
+            if not isinstance(line, str):
+                raise ParameterError("lines", f"lines[{number}] is {_short(line)}; give a list of texts.")
+        _text("context", context)
         with LineScorer(
             self._decoder, self.checkpoint.tokenizer, self._held_out, context=context, threads=self.threads
         ) as scorer:
@@ -127,20 +163,51 @@ def load(
 ) -> LanguageModel:
     """The model in a checkpoint folder or in a run's; without a path, the bundled one.
 
-    Raises CheckpointError where it cannot be used.
+    Raises CheckpointError where it cannot be used, ParameterError on what is no path, and on a parameter out of range.
     """
-    folder = named_checkpoint(None if path is None else Path(path))
-    return LanguageModel(load_checkpoint(folder), quantization, threads)
+    if not isinstance(path, str | os.PathLike | None):
+        raise ParameterError("path", f"path is {_short(path)}; give a checkpoint folder's path, or none.")
+    stored = read_checkpoint(named_checkpoint(None if path is None else Path(path)))
+    name = "bundled" if path is None else str(path)
+    return LanguageModel(stored.checkpoint, quantization, threads, name=name, digest=stored.digests.model)
 
 
-def _parameters(seed: int | None, sampling: dict[str, Any]) -> SamplingParameters:
-    seed = secrets.randbits(SEED_BITS) if seed is None else seed
-    try:
-        return SamplingParameters(seed=seed, **sampling)
-    except TypeError as error:
-        known = ", ".join(sorted(SamplingParameters.__slots__))
-        raise ParameterError("sampling", f"{error}; there are: {known}.") from None
+def _parameters(seed: Any, sampling: dict[str, Any]) -> SamplingParameters:
+    known = sorted({one.name for one in fields(SamplingParameters)} - {"seed"})
+    for name in sampling:
+        if name not in known:
+            [nearest] = difflib.get_close_matches(name, known, n=1) or [""]
+            remedy = f"did you mean {nearest}?" if nearest else f"there are: {', '.join(known)}."
+            raise ParameterError(name, f"There is no parameter {name}; {remedy}")
+    if seed is None:
+        seed = secrets.randbits(SEED_BITS)
+    elif isinstance(seed, Integral):
+        seed = int(seed)  # numpy's whole numbers overflow
+    return SamplingParameters(seed=seed, **sampling)
 
 
-def _strings(stop: str | Sequence[str]) -> Sequence[str]:
-    return [stop] if isinstance(stop, str) else stop
+def _strings(stop: Any) -> Sequence[str]:
+    if isinstance(stop, str):
+        return [stop]
+    strings: list[Any] = list(stop) if isinstance(stop, Iterable) else [None]
+    if not all(isinstance(one, str) for one in strings):
+        raise ParameterError("stop", f"stop is {_short(stop)}; give a text, or a list of texts.")
+    return strings
+
+
+def _text(name: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise ParameterError(name, f"{name} is {_short(value)}; give one text.")
+    return value
+
+
+def _whole(name: str, value: Any, least: int) -> int:
+    if not isinstance(value, Integral) or value < least:
+        raise ParameterError(name, f"{name} is {_short(value)}; choose a whole number from {least} up.")
+    return int(value)
+
+
+def _short(value: Any) -> str:
+    """What a caller gave, as Python shows it, no longer than a sentence bears."""
+    shown = repr(value)
+    return shown if len(shown) <= MOST_SHOWN else f"{shown[:MOST_SHOWN]}…"

@@ -5,12 +5,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import unroll
-from model.errors import ParameterError
+from model.errors import ParameterError, UnrollError
 from service.settings import Settings
 from tests.service.serving import Running, serving
 
@@ -47,14 +48,77 @@ def test_scores_are_the_server_s(server: Running, checkpoint_folder: Path) -> No
     assert np.isnan(scores.percentile).all()
 
 
+WRONG: list[tuple[dict[str, Any], str]] = [
+    ({"prompt": ["a", "b"]}, r"^prompt is \['a', 'b'\]; give one text\."),
+    ({"prompt": None}, "^prompt is None; give one text"),
+    ({"max_tokens": "5"}, "^max_tokens is '5'; choose a whole number from 0 up"),
+    ({"max_tokens": -1}, "^max_tokens is -1; choose"),
+    ({"stop": 3}, "^stop is 3; give a text, or a list of texts"),
+    ({"stop": ["a", 3]}, r"^stop is \['a', 3\]; give"),
+    ({"seed": 1.5}, "^seed is 1.5; choose a whole number"),
+    ({"temperature": "hot"}, "^temperature is 'hot'; choose a number from 0 to 100"),
+    ({"top_k": 2.5}, "^top_k is 2.5; choose a whole number"),
+    ({"logit_bias": {"zz": 3}}, "^logit_bias names 'zz'; name ids"),
+    ({"logit_bias": {300: "much"}}, "^logit_bias of id 300 is 'much'; choose"),
+    ({"logit_bias": 3}, "^logit_bias gives a number to each id"),
+    ({"temprature": 1}, r"^There is no parameter temprature; did you mean temperature\?$"),
+    ({"zzz": 1}, "^There is no parameter zzz; there are: .*temperature"),
+]
+
+
+@pytest.mark.parametrize(("given", "sentence"), WRONG)
+def test_a_wrong_argument_is_refused_in_a_sentence(
+    checkpoint_folder: Path, given: dict[str, Any], sentence: str
+) -> None:
+    model = unroll.load(checkpoint_folder)
+    for function in (model.generate, model.stream):
+        with pytest.raises(ParameterError, match=sentence):
+            function(**given)
+
+
 def test_what_is_wrong_is_said(checkpoint_folder: Path) -> None:
     model = unroll.load(checkpoint_folder)
-    with pytest.raises(ParameterError, match=r"temprature.*there are: .*temperature"):
-        model.generate("a", temprature=1)
+    for n in (0, 2.5, "2", None):
+        with pytest.raises(ParameterError, match=r"^n is .*; choose a whole number from 1 up"):
+            model.generate("a", n=n)  # type: ignore[arg-type]
     with pytest.raises(ParameterError, match="give a list of texts"):
         model.score("a line")
+    for lines in ([1], 5, None):
+        with pytest.raises(ParameterError, match="give a list of texts"):
+            model.score(lines)  # type: ignore[arg-type]
+    with pytest.raises(ParameterError, match=r"^path is 3; give a checkpoint folder's path"):
+        unroll.load(3)  # type: ignore[arg-type]
+    with pytest.raises(ParameterError, match=r"^threads is 0; choose a whole number from 1 up"):
+        unroll.load(checkpoint_folder, threads=0)
     with pytest.raises(ParameterError, match=r"There is no option layer; there are: .*layers"):
         unroll.train("corpus.txt", layer=2)
+
+
+def test_numbers_of_numpy_are_numbers(checkpoint_folder: Path) -> None:
+    model = unroll.load(checkpoint_folder)
+    texts = model.generate(n=2, seed=3, max_tokens=5, temperature=0.5, top_k=4, logit_bias={300: 1.0})
+    assert texts == model.generate(
+        n=np.int64(2),  # type: ignore[arg-type]
+        seed=np.int64(3),  # type: ignore[arg-type]
+        max_tokens=np.int32(5),  # type: ignore[arg-type]
+        temperature=np.float32(0.5),
+        top_k=np.int64(4),
+        logit_bias={np.int64(300): np.float64(1)},
+    )
+
+
+def test_a_table_needs_pandas(checkpoint_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = unroll.load(checkpoint_folder).score(["the cat"])
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(UnrollError, match=r"needs pandas.*`pip install pandas`"):
+        scores.frame()
+
+
+def test_a_model_shows_what_it_is(checkpoint_folder: Path) -> None:
+    model = unroll.load(checkpoint_folder)
+    parameters = model.checkpoint.config.parameters()
+    assert model.digest is not None
+    assert repr(model) == f"<LanguageModel {checkpoint_folder}, {parameters:,} parameters, digest {model.digest[:16]}>"
 
 
 def test_a_model_is_trained(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from numbers import Integral, Real
 
 from model.errors import ParameterError
 
@@ -42,10 +43,18 @@ class SamplingParameters:
     def __post_init__(self) -> None:
         for name, (least, most) in RANGES.items():
             value = getattr(self, name)
-            if not least <= value <= most:  # also refuses NaN
+            if not _is_number(value) or not least <= value <= most:  # also refuses NaN
                 raise ParameterError(name, f"{name} is {value!r}; choose a number from {least:g} to {most:g}.")
+        if not _is_whole(self.top_k):
+            raise ParameterError("top_k", f"top_k is {self.top_k!r}; choose a whole number.")
+        if not _is_mapping(self.logit_bias):
+            raise ParameterError(
+                "logit_bias", "logit_bias gives a number to each id; give a mapping, such as {300: -5}."
+            )
         for token, bias in self.logit_bias.items():
-            if not -LARGEST_BIAS <= bias <= LARGEST_BIAS:
+            if not _is_whole(token) or not -(2**63) <= token < 2**63:
+                raise ParameterError("logit_bias", f"logit_bias names {token!r}; name ids, which are whole numbers.")
+            if not _is_number(bias) or not -LARGEST_BIAS <= bias <= LARGEST_BIAS:
                 message = (
                     f"logit_bias of id {token} is {bias!r}; choose a number from -{LARGEST_BIAS} to {LARGEST_BIAS}."
                 )
@@ -53,6 +62,8 @@ class SamplingParameters:
         for name in ("top_p", "typical_p"):
             if getattr(self, name) == 0:
                 raise ParameterError(name, f"{name} is 0; choose a share above 0, up to 1.")
+        if not _is_whole(self.seed):
+            raise ParameterError("seed", f"seed is {self.seed!r}; choose a whole number.")
         if not -(2**63) <= self.seed < 2**64:
             raise ParameterError("seed", "seed does not fit in 64 bits; choose a smaller whole number.")
 
@@ -78,3 +89,15 @@ RANGES: dict[str, tuple[float, float]] = {
     "presence_penalty": (-100, 100),
     "frequency_penalty": (-100, 100),
 }
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real)
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, Integral)
+
+
+def _is_mapping(value: object) -> bool:
+    return isinstance(value, Mapping)
