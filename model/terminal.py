@@ -25,6 +25,11 @@ def in_a_line(text: str) -> str:
     return for_terminal(text).translate(WHITE_SPACE)
 
 
+def counted(number: int, thing: str) -> str:
+    """How many there are of a thing, such as "1 item" or "1,200 items"."""
+    return f"{number:,} {thing}{'s' * (number != 1)}"
+
+
 def shell_word(path: object) -> str:
     """A path as a shell reads it back and a terminal shows it: $'…' with escapes where a byte of it cannot be shown."""
     word = str(path)

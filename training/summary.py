@@ -35,8 +35,8 @@ def show_plan(
 ) -> None:
     """Print the corpus, what of it was left out, and the plan."""
     config, network = plan.config, plan.config.network
-    budget = [f"{config.minutes:g} minutes"] if config.minutes else []
-    budget += [f"{config.epochs:g} passes"] if config.epochs else []
+    budget = [f"{config.minutes:g} minute{'s' * (config.minutes != 1)}"] if config.minutes else []
+    budget += [f"{config.epochs:g} pass{'es' * (config.epochs != 1)}"] if config.epochs else []
     threads = f", {config.threads} threads" if config.threads > 1 else ", 1 thread"
     threads = threads if device.type == "cpu" else ""
     pace = f", about {plan.characters_per_second:,.0f} characters/s" if plan.characters_per_second else ""

@@ -23,7 +23,7 @@ from model.bulk.selection import IN_VAIN, CorpusItems, Selection
 from model.console import TerminalConsole
 from model.decoding.rows import AnyDecoder
 from model.errors import ParameterError
-from model.terminal import for_terminal, shell_word
+from model.terminal import counted, for_terminal, shell_word
 from model.text.tokenizer import Tokenizer
 
 SHOWN_EVERY = 0.1  # seconds
@@ -185,7 +185,7 @@ class ListWriter:
 
     def _report(self, kept: int, seconds: float) -> None:
         """Say on standard error what the list is like."""
-        said = [f"{self._selection.counts.kept:,} items, {kept / max(seconds, 1e-9):,.0f} a second"]
+        said = [f"{counted(self._selection.counts.kept, 'item')}, {kept / max(seconds, 1e-9):,.0f} a second"]
         said += self._selection.report()
         if self._check is not None:
             said.append(self._check.report())
@@ -203,10 +203,10 @@ class ListWriter:
     @property
     def interrupted(self) -> str:
         """What there is after Ctrl-C, in a sentence."""
-        kept, out = self._selection.counts.kept, self._asked.out
+        kept, out = counted(self._selection.counts.kept, "item"), self._asked.out
         if out is None:
-            return f"Stopped after {kept:,} items."
-        return f"Stopped after {kept:,} items, which {shell_word(out)} keeps; the same command with --resume goes on."
+            return f"Stopped after {kept}."
+        return f"Stopped after {kept}, which {shell_word(out)} keeps; the same command with --resume goes on."
 
     def _before(self) -> Iterator[str]:
         """The items of the list that is resumed; the check sees them again."""

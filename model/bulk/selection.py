@@ -110,7 +110,8 @@ class Selection:
         """What there is to say of the draws."""
         counts = self.counts
         others = counts.draws - counts.copied
-        said = [f"{_share(others - counts.repeated, others)} unique"]
+        of = f" of {others:,} {'novel ' * (self.corpus is not None)}draws" if self.unique else ""
+        said = [f"{_share(others - counts.repeated, others)}{of} unique"]
         if self.corpus is not None:
             said.append(f"{_share(others, counts.draws)} of {counts.draws:,} draws not in {self.corpus.name}")
         if counts.cut:

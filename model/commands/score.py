@@ -17,7 +17,7 @@ from model.commands.from_options import command_of
 from model.errors import ParameterError, UnrollError
 from model.memory import DEFAULT_MOST_BYTES, HELP, LoadLimit
 from model.options import option
-from model.terminal import for_terminal, json_for_terminal
+from model.terminal import counted, for_terminal, json_for_terminal
 
 STANDARD_INPUT = "-"
 ODD, ODDEST = 5.0, 10.0  # bits of a character from which on it is coloured: one in 32, one in 1,024
@@ -161,7 +161,9 @@ class FileScorer:
                         number += line is not None
                         yield Place(name, number), line
                 if reader.replaced:
-                    note(f"{name} has {reader.replaced:,} lines that are not UTF-8; the bytes were read as U+FFFD.")
+                    verb = "is" if reader.replaced == 1 else "are"
+                    lines = f"{counted(reader.replaced, 'line')} that {verb} not UTF-8"
+                    note(f"{name} has {lines}; the bytes were read as U+FFFD.")
 
 
 class Output:

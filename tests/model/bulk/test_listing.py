@@ -117,6 +117,22 @@ def test_it_gives_up_where_nothing_is_left(checkpoint_folder: Path) -> None:
     assert re.search(r"2 of 3 items were found in 10,0\d\d tries, none in the last 10,000", found.stderr)
 
 
+def test_what_is_unique_is_a_share_of_the_draws_that_were_needed(checkpoint_folder: Path, tmp_path: Path) -> None:
+    options = ["--regex", "[abcd]{2}", "--temperature", "3"]
+    draws = lines(checkpoint_folder, *options, "--count", "400")
+    for corpus, novel in ((), ""), (("aa", "bc"), "novel "):
+        (tmp_path / "corpus.txt").write_text("\n".join(corpus))
+        more: list[str | Path] = ["--novel-to", tmp_path / "corpus.txt"] if corpus else []
+        others = [item for item in draws if item not in corpus]
+        needed = next(end for end in range(len(others)) if len(set(others[:end])) == 9)
+        found = run(checkpoint_folder, *options, "--unique", "--count", "9", *more)
+        assert f"; {900 / needed:.1f} % of {needed} {novel}draws unique" in found.stderr
+
+
+def test_one_item_is_no_items(checkpoint_folder: Path) -> None:
+    assert run(checkpoint_folder, "--count", "1", "--regex", "[ab]").stderr.startswith("1 item, ")
+
+
 @pytest.mark.parametrize("form", ["text", "jsonl", "csv"])
 @pytest.mark.parametrize("extra", [[], ["--unique"]])
 def test_an_interrupted_list_goes_on_as_if_nothing_had_happened(

@@ -134,7 +134,7 @@ def test_columns_name_the_file_where_there_are_several(folder: Path, tmp_path: P
     ]
     assert rows[1][2:5] == ["0.000", "-", "-"]
     assert all(re.fullmatch(r"\d+\.\d{3}", number) for number in rows[0][2:5])
-    assert "1 lines that are not UTF-8" in found.stderr
+    assert "has 1 line that is not UTF-8" in found.stderr
 
 
 def test_characters_that_surprise_are_coloured(folder: Path, tmp_path: Path) -> None:
