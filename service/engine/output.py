@@ -14,6 +14,8 @@ from service.process.ledger import Lease
 HELD_BYTES = 4  # of memory that a character takes at most, and a number
 UNCHARGED = 4096  # bytes of a stream that wait without being charged one by one; the request's texts are charged them
 CHARGE = 1 << 16  # bytes charged at a time
+PART_BYTES = 800  # of the arrays that hold what a text drew in one call, beside the numbers in them
+MOST_SEPARATE = 16  # of these that a text has, until they are joined
 
 
 class Logprobs(NamedTuple):
@@ -63,7 +65,8 @@ class Output:
         self._lease = lease if every_piece else None
         self._charged = self._charged_before = 0  # bytes: for what waits, and for what was taken last
         self._texts = [StringIO() for _ in range(texts)]  # what has arrived and was not taken
-        self._logprobs: list[list[Logprobs]] = [[] for _ in range(texts)]
+        self._logprobs = [WaitingLogprobs() for _ in range(texts)]
+        self._parts = 0  # that wait, of all texts
         self._latest: dict[int, Piece] = {}  # the last piece of each text that has grown since
         self._unfinished = texts  # texts whose end has not arrived
         self._untaken = texts  # texts whose end has not been taken
@@ -81,7 +84,7 @@ class Output:
         self.held += len(piece.text)
         if piece.logprobs is not None:
             self.held += 2 * (len(piece.logprobs.ids) + piece.logprobs.top_ids.size)
-            self._logprobs[index].append(piece.logprobs)
+            self._parts += self._logprobs[index].add(piece.logprobs)
         self._latest[index] = piece
         self.drawn += piece.tokens - self._tokens[index]
         self._tokens[index] = piece.tokens
@@ -89,7 +92,8 @@ class Output:
             self._unfinished -= 1
         if self._every_piece or not self._unfinished:
             self._arrived.set()
-        if self._lease is not None and HELD_BYTES * self.held > self._charged + UNCHARGED:
+        waiting = HELD_BYTES * self.held + PART_BYTES * self._parts
+        if self._lease is not None and waiting > self._charged + UNCHARGED:
             self._lease.grow(CHARGE)
             self._charged += CHARGE
 
@@ -127,7 +131,7 @@ class Output:
             self._arrived.clear()
         grown = [(index, self._join(index)) for index in sorted(self._latest)]
         self._latest.clear()
-        self.held = 0
+        self.held = self._parts = 0
         if self._lease is not None and (self._charged or self._charged_before):
             self._lease.shrink(self._lease.size - self._charged_before)
             self._charged, self._charged_before = 0, self._charged
@@ -136,8 +140,32 @@ class Output:
 
     def _join(self, index: int) -> Piece:
         text, self._texts[index] = self._texts[index].getvalue(), StringIO()
-        logprobs, self._logprobs[index] = self._logprobs[index], []
-        return self._latest[index]._replace(text=text, logprobs=join_logprobs(logprobs) if logprobs else None)
+        logprobs, self._logprobs[index] = self._logprobs[index], WaitingLogprobs()
+        return self._latest[index]._replace(text=text, logprobs=logprobs.joined())
+
+
+class WaitingLogprobs:
+    """Log-probabilities of one text that wait to be taken: few arrays, since small ones take more than they hold."""
+
+    __slots__ = ("_blocks", "_separate")
+
+    def __init__(self) -> None:
+        self._blocks: list[Logprobs] = []
+        self._separate: list[Logprobs] = []
+
+    def add(self, part: Logprobs) -> int:
+        """Take the next ones; returns by how many parts there are more, or fewer."""
+        self._separate.append(part)
+        if len(self._separate) < MOST_SEPARATE:
+            return 1
+        self._blocks.append(join_logprobs(self._separate))
+        self._separate = []
+        return 2 - MOST_SEPARATE
+
+    def joined(self) -> Logprobs | None:
+        """All of them as one; None where there are none."""
+        parts = self._blocks + self._separate
+        return join_logprobs(parts) if parts else None
 
 
 def join_logprobs(parts: list[Logprobs]) -> Logprobs:

@@ -1,12 +1,14 @@
 """The output joins what its reader missed, and says what went wrong at the right moment."""
 
 import asyncio
+import tracemalloc
 
 import numpy as np
 import pytest
 
 from model.errors import ServiceError
-from service.engine.output import Logprobs, Output, Piece
+from service.engine.output import UNCHARGED, Logprobs, Output, Piece
+from service.process.ledger import Ledger
 
 
 def output(pieces: list[tuple[int, Piece]], texts: int, every_piece: bool) -> Output:
@@ -80,5 +82,30 @@ def test_an_error_after_the_end_is_no_error() -> None:
         one = output([(0, Piece("a", "length", 1))], 1, every_piece=False)
         one.fail(ServiceError("broken"))
         assert await one.take() == [(0, Piece("a", "length", 1))]
+
+    asyncio.run(read())
+
+
+def test_what_small_pieces_take_while_they_wait_is_charged() -> None:
+    """A reported character comes alone where each is an event, and arrays of one number take more than they hold."""
+
+    def told(drawn: int) -> Logprobs:
+        column, table = np.array([drawn], np.int32), np.arange(drawn, drawn + 5, dtype=np.int32)[None]
+        return Logprobs(column, -column.astype(np.float32), table, -table.astype(np.float32))
+
+    async def read() -> None:
+        lease = Ledger(1 << 28).take(0)
+        waiting = Output(4, every_piece=True, lease=lease)
+        tracemalloc.start()
+        for drawn in range(5_000):
+            for text in range(4):
+                waiting.put(text, Piece("a", None, drawn + 1, None, told(drawn)))
+        held, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert 1_000_000 < held <= lease.size + UNCHARGED < 3 * held
+        for _, piece in await waiting.take():
+            assert piece.logprobs is not None
+            assert piece.logprobs.ids.tolist() == list(range(5_000))
+            assert piece.logprobs.top_ids[-1].tolist() == list(range(4_999, 5_004))
 
     asyncio.run(read())
