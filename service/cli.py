@@ -1,7 +1,9 @@
 """The verb `serve`: a flag and an environment variable for every setting; the flag wins."""
 
+import re
 import shlex
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -47,7 +49,9 @@ def _serve(context: typer.Context, options: ServeOptions) -> None:
         return
     from service.server import run
 
-    run(options.settings, _announce)
+    settings = options.settings
+    keys = settings.api_keys is not None or settings.api_keys_file is not None
+    run(settings, partial(_announce, keys=keys))
 
 
 serve = command_of(ServeOptions, _serve, ENVIRONMENT)
@@ -69,20 +73,24 @@ def _print(settings: Settings, context: typer.Context) -> None:
 
 
 PROMPT = "Once upon a time"
+HERE = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # where a server of all addresses is found on its own machine
+ANY_ADDRESS = re.compile(r"(?<=://)(0\.0\.0\.0|\[::\])(?=:)")
 
 
-def _announce(application: "Application", url: str) -> None:
-    """Tell a person what is served and what to try."""
+def _announce(application: "Application", url: str, keys: bool) -> None:
+    """Tell a person what is served and what to try. keys: whether requests need one."""
     model = application.model
     path = url.removeprefix("unix:")
-    curl = f"curl -N {url}" if path == url else f"curl -N --unix-socket {shlex.quote(path)} http://localhost"
+    here = ANY_ADDRESS.sub(lambda match: HERE[match[0]], url)
+    curl = f"curl -N {here}" if path == url else f"curl -N --unix-socket {shlex.quote(path)} http://localhost"
+    key = "-H 'Authorization: Bearer YOUR-KEY' " if keys else ""
     prompt = PROMPT if model.knows(PROMPT) else ""  # of a Chinese model, none of its letters
     _write(
         (
             f"Serving {model.name}, {model.parameters:,} parameters in {model.decoder.where}, at {url}",
-            f"Read about it at {url}/docs, or try it:" if path == url else "Try it:",
+            f"Read about it at {here}/docs, or try it:" if path == url else "Try it:",
             "",
-            f"  {curl}/v1/completions -H 'Content-Type: application/json' "
+            f"  {curl}/v1/completions {key}-H 'Content-Type: application/json' "
             f'-d \'{{"prompt": "{prompt}", "max_tokens": 400, "stream": true}}\'',
             "",
             "Press Ctrl+C to stop.",

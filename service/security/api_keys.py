@@ -25,6 +25,7 @@ DIGEST = "this looks like a digest and is none; write sha256: and the 64 hexadec
 LABEL = re.compile(r"[A-Za-z0-9._-]{1,64}")
 MOST_BYTES = 1 << 20  # of a file of keys
 
+GIVEN = "--api-keys or UNROLL_API_KEYS"  # where the keys of the settings stand: the flag, or its variable
 REMEDY = "make one with `openssl rand -hex 32`"
 
 
@@ -50,9 +51,9 @@ class ApiKeys:
     def __init__(self, settings: Settings) -> None:
         own = settings.api_keys
         self._path = settings.api_keys_file
-        self._given = [_key(text, "--api-keys") for text in listed(own)] if own is not None else []
+        self._given = [_key(text, GIVEN) for text in listed(own)] if own is not None else []
         if own is not None and not self._given:
-            raise SettingsError(f"api_keys holds no key; {REMEDY}, or unset it.")
+            raise SettingsError(f"{GIVEN} holds no key; {REMEDY}, or unset it.")
         self._secret = secrets.token_bytes(32)
         self._reading = threading.Lock()
         self._keys = self._read()

@@ -94,6 +94,23 @@ def test_it_says_what_it_serves_and_what_to_try_in_the_models_own_letters(
         assert {part["model"] for part in parts} == {"tiny"}
 
 
+def test_what_to_try_names_an_address_to_reach_and_where_the_key_goes(checkpoint_folder: Path) -> None:
+    key = "a-key-that-nobody-guesses"
+    with serving_process(str(checkpoint_folder), "--host", "0.0.0.0", "--port", "0", UNROLL_API_KEYS=key) as (
+        process,
+        url,
+    ):
+        here = url.replace("0.0.0.0", "127.0.0.1")
+        assert process.stdout is not None
+        lines = [process.stdout.readline() for _ in range(4)]
+        assert f"{here}/docs" in lines[0]
+        curl = next(line for line in lines if "curl" in line)
+        assert curl.strip().startswith(f"curl -N {here}/v1/completions -H 'Authorization: Bearer YOUR-KEY' ")
+        assert key not in "".join(lines)
+        done = subprocess.run(curl.replace("YOUR-KEY", key), shell=True, capture_output=True, timeout=30, check=True)
+        assert {part["model"] for part in chunks(done.stdout)} == {"small"}
+
+
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads memory where Linux shows it")
 def test_a_server_is_small(checkpoint_folder: Path) -> None:
     with serving_process(str(checkpoint_folder), "--port", "0") as (process, url):

@@ -200,8 +200,11 @@ def test_only_a_regular_file_holds_keys_and_a_pipe_keeps_nobody_waiting(
 
 
 BAD: list[tuple[dict[str, Any], str]] = [
-    ({"api_keys": "short"}, r"^--api-keys: a key is shorter than 16 characters; make one with `openssl rand -hex 32`"),
-    ({"api_keys": " , "}, "^api_keys holds no key; make one"),
+    (
+        {"api_keys": "short"},
+        r"^--api-keys or UNROLL_API_KEYS: a key is shorter than 16 characters; make one with `openssl rand -hex 32`",
+    ),
+    ({"api_keys": " , "}, "^--api-keys or UNROLL_API_KEYS holds no key; make one"),
     ({"file": b""}, "holds no key; make one"),
     ({"file": b"# nothing\n"}, "holds no key"),
     ({"file": b"\n" + KEY.encode() + b"\nshort\n"}, "line 3: a key is shorter"),
@@ -227,7 +230,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"file": KEY.encode() + b" #this-is-a-comment"}, "begins with no #"),
     ({"file": KEY.encode() + "\u200b".encode()}, "line 1: a key is of ASCII letters"),
     ({"file": (KEY + "\n").encode("utf-16-le")}, "a key is of ASCII letters"),
-    ({"api_keys": "SHA256:" + DIGEST[:40]}, "^--api-keys: this looks like a digest"),
+    ({"api_keys": "SHA256:" + DIGEST[:40]}, "^--api-keys or UNROLL_API_KEYS: this looks like a digest"),
 ]
 
 
