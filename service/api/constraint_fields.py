@@ -7,16 +7,21 @@ from model.constraints.constraint import Constraint, Kind
 from model.errors import ParameterError
 
 NOTHING: tuple[Any, ...] = (None, "", [], {})  # values of fields that ask for nothing
+NEVER_EMPTY = ("allowed_token_ids",)  # an empty list allows no text at all
 LARGEST = 1 << 18  # parts and characters of a JSON value: more is far beyond any limit, and not even written out
 
 
 def constraint_of(fields: Mapping[str, Any], within: str = "") -> Constraint | None:
-    """The constraint that a request's fields ask for; None if they ask for none, as empty ones do.
+    """The constraint that a request's fields ask for; None if they ask for none, as most empty ones do.
 
     within: what stands before the names in the request, such as "parameters.".
     Raises ParameterError where two ask, or one cannot be read.
     """
-    asked = [(name, FIELDS[name](within + name, value)) for name, value in fields.items() if value not in NOTHING]
+    asked = [
+        (name, FIELDS[name](within + name, value))
+        for name, value in fields.items()
+        if value not in NOTHING or (value == [] and name in NEVER_EMPTY)
+    ]
     found = [(name, constraint) for name, constraint in asked if constraint is not None]
     if len(found) > 1:
         (first, _), (second, _) = found[:2]

@@ -137,6 +137,7 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"guided_regex": DATE, "max_tokens": 9}, "max_tokens", "the shortest text that matches has 10"),
     ({"structured_outputs": {"choice": []}}, "structured_outputs", "structured_outputs.choice is no list of texts"),
     ({"guided_choice": ["a", 5]}, "guided_choice", "is no list of texts"),
+    ({"allowed_token_ids": []}, "allowed_token_ids", "is no list of ids; send at least one"),
     ({"guided_json": "{"}, "guided_json", "is no JSON at character 1"),
     ({"guided_json": {"type": "nothing"}}, "guided_json", "Invalid type: nothing"),
     ({"guided_json": {"a": [0] * 190_000, "b": "x" * 90_000}}, "guided_json", "far too much"),
