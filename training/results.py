@@ -11,7 +11,7 @@ import torch
 
 from model.checkpoint import Checkpoint, load, save
 from model.decoding.decoder import Decoder
-from model.errors import TrainingError
+from model.errors import CheckpointError, TrainingError
 from model.files import replace_file
 from model.held_out_surprise import NAME, HeldOutSurprise
 from model.memory import UNLIMITED
@@ -47,6 +47,7 @@ SURPRISED = 1 << 20  # ids of the validation part among which passages are sough
 SECONDS_IN_A_HURRY = 2.0  # for cold windows and for surprise, each
 
 FITTED = "temperature"  # in a checkpoint's `training` table: what its logits were divided by
+OF_BEST_ALONE = ("copied", "notes", FITTED)  # what the `training` table of `best` has beside
 
 NONE_HELD_OUT = (
     "The items are so few that none is held out: all figures are of the items the network learnt from, and say nothing "
@@ -125,12 +126,69 @@ def leave_results(run: FinishedRun, provenance: Provenance, scored: int) -> Resu
     training = of_best | {"copied": judged.to_json()} | ({"notes": notes} if notes else {})
     training |= {FITTED: best.training[FITTED]} if FITTED in best.training else {}
     _write_card(run, "best", best, training)
+    _leave_last(run, provenance, best, of_best)
+    _leave_pages(run, best, training, _shown(sample, judged, best))
+    return Results(figures, _in_words(judged), notes)
+
+
+def is_measured(run: FinishedRun) -> bool:
+    """Whether the results of a complete run are in its checkpoints."""
+    try:
+        checkpoints = {name: load(run.folder / name, UNLIMITED) for name in ("best", "last")}
+    except CheckpointError:
+        return False
+    return all(_is_final(run, checkpoint) for checkpoint in checkpoints.values()) and _is_fitted(
+        run, checkpoints["best"]
+    )
+
+
+def ended_by_an_earlier_version(run: FinishedRun) -> bool:
+    """Whether a run without a record of its end is complete all the same: only then are its logits scaled."""
+    try:
+        return FITTED in load(run.folder / "best", UNLIMITED).training
+    except CheckpointError:
+        return False
+
+
+def complete_results(run: FinishedRun, provenance: Provenance, scored: int) -> Results:
+    """What is missing of the results of a complete run; what was measured is kept.
+
+    scored: as for `leave_results`. Raises TrainingError when the disk refuses.
+    """
+    best = load(run.folder / "best", UNLIMITED)
+    if not (_is_final(run, best) and _is_fitted(run, best)):
+        return leave_results(run, provenance, scored)
+    training = dict(best.training)
+    of_best = {name: value for name, value in training.items() if name not in OF_BEST_ALONE}
+    _leave_last(run, provenance, best, of_best)
+    sample = draw(Decoder(best), best.tokenizer)
+    judged = copied(sample, run.split.train, best.tokenizer)
+    _leave_pages(run, best, training, _shown(sample, judged, best))
+    figures = {part: Score.from_json(values) for part, values in training["figures"].items()}
+    return Results(figures, _in_words(judged), training.get("notes", []))
+
+
+def _is_final(run: FinishedRun, checkpoint: Checkpoint) -> bool:
+    """Whether a checkpoint has the card that it gets when its run ends, not that of an earlier stop."""
+    return bool(checkpoint.training.get("seconds") == round(run.elapsed, 1))
+
+
+def _is_fitted(run: FinishedRun, best: Checkpoint) -> bool:
+    return FITTED in best.training or not run.config.fit_temperature
+
+
+def _leave_last(run: FinishedRun, provenance: Provenance, best: Checkpoint, of_best: dict[str, Any]) -> None:
+    """Give `last` its card. of_best: the `training` table where `best` is `last`."""
     if run.best_is_last:
         _write_card(run, "last", best, of_best)
-    else:
-        last = load(run.folder / "last", UNLIMITED)
-        of_last = last.training.get("figures") or {"validation": last.training["validation"]}
-        _write_card(run, "last", last, _training(run, provenance, run.validations[-1].step, of_last, None))
+        return
+    last = load(run.folder / "last", UNLIMITED)
+    of_last = last.training.get("figures") or {"validation": last.training["validation"]}
+    _write_card(run, "last", last, _training(run, provenance, run.validations[-1].step, of_last, None))
+
+
+def _leave_pages(run: FinishedRun, best: Checkpoint, training: dict[str, Any], shown: CopiedText) -> None:
+    """Write curves and report."""
     for part in (run.split.train, run.split.validation, run.split.test):
         release(part)
     data = ReportData(
@@ -139,11 +197,10 @@ def leave_results(run: FinishedRun, provenance: Provenance, scored: int) -> Resu
         training=training,
         validations=[asdict(validation) for validation in run.validations],
         page=held_out_page(best, run.split.validation),
-        copied=_shown(sample, judged, best),
-        notes=notes,
+        copied=shown,
+        notes=training.get("notes", []),
     )
     _draw(run, data)
-    return Results(figures, _in_words(judged), notes)
 
 
 def _calibrated(run: FinishedRun, best: Checkpoint, scored: int) -> Checkpoint:

@@ -17,7 +17,7 @@ from model.checkpoint import load, named_checkpoint
 from model.console import TerminalConsole
 from model.errors import TrainingError
 from model.memory import UNLIMITED
-from model.terminal import shell_word
+from model.terminal import in_a_line, shell_word
 from model.text.frame import TextFrame
 from training.data.named_corpus import open_corpus
 from training.data.prepared_corpus import Prepared, count_ids, prepare, spelt
@@ -27,16 +27,25 @@ from training.loop.allocator import keep_buffers
 from training.loop.finished_run import FinishedRun
 from training.loop.initial_weights import InitialWeights, fits
 from training.loop.run_record import RunRecord, read_record, write_record
-from training.loop.run_state import FOLDER, RunState, newest
+from training.loop.run_state import ENDED, FOLDER, RunState, newest, read_end, write_end
 from training.loop.trainer import NothingTrained, Trainer
-from training.monitoring.metrics_file import MetricsFile
+from training.monitoring.metrics_file import METRICS, MetricsFile
 from training.monitoring.speed_watcher import SpeedWatcher
 from training.monitoring.terminal import TerminalWatcher
 from training.planning.machine import check_precision, choose_device, machine
 from training.planning.plan import make_plan
 from training.planning.run_folder import run_folder
 from training.planning.train_options import TrainOptions
-from training.results import Provenance, final_scores, leave_results
+from training.report.curves import CURVES
+from training.report.report import REPORT
+from training.results import (
+    Provenance,
+    complete_results,
+    ended_by_an_earlier_version,
+    final_scores,
+    is_measured,
+    leave_results,
+)
 from training.summary import show_outcome, show_plan
 
 if TYPE_CHECKING:
@@ -66,7 +75,8 @@ def run(options: TrainOptions, console: TerminalConsole, started: float) -> Fini
     grown = None if base is None else fits(base, prepared.tokenizer)
     plan = make_plan(options.overrides, prepared.tokenizer.size, spelt(counts), device, grown)
     show_plan(console, plan, corpus, prepared, parts, device)
-    record = RunRecord.of(options, plan, prepared, base)
+    scored, finish = final_scores(plan.config, parts, device)
+    record = replace(RunRecord.of(options, plan, prepared, base), scored=scored, finish=finish)
     before = os.path.lexists(out)
     write_record(out, record, extending)
     _forget_state(out)
@@ -132,7 +142,9 @@ class _Run:
 def _train(run: _Run) -> FinishedRun:
     """Train to the end of the budget and leave the results."""
     record, config, out, console = run.record, run.record.config, run.out, run.console
-    scored, finish = final_scores(config, run.parts, run.device)
+    scored, finish = record.scored, record.finish
+    if scored is None or finish is None:
+        scored, finish = final_scores(config, run.parts, run.device)
     trainer = Trainer(
         config,
         run.prepared.tokenizer,
@@ -145,11 +157,19 @@ def _train(run: _Run) -> FinishedRun:
         finish=finish,
         initial_weights=run.initial_weights,
     )
+    provenance = Provenance(
+        run.prepared.facts,
+        machine(run.device),
+        shlex.join(record.command),
+        record.base_facts(),
+    )
+    if (end := read_end(out)) is not None:
+        return _complete(run, trainer.stand_at_end(end), provenance, scored)
     if (saved := newest(out)) is not None:
         trainer.resume(*saved)
-        if trainer.complete:
-            console.say("This run is complete; its results are written again. To train its network on:")
-            console.whole(f"  unroll train CORPUS --from {shell_word(out / 'best')}")
+        if ended_by_an_earlier_version(trainer.finished()):
+            _say_complete(run)
+            return trainer.finished()
     state = trainer.state
     terminal = TerminalWatcher(console, trainer.seconds_left)
     speed = SpeedWatcher(
@@ -157,12 +177,6 @@ def _train(run: _Run) -> FinishedRun:
     )
     log = _tensorboard(run, state)
     trainer.watchers = [_metrics(run, state), terminal, speed, *([log] if log else [])]
-    provenance = Provenance(
-        run.prepared.facts,
-        machine(run.device),
-        shlex.join(record.command),
-        record.base_facts(),
-    )
     with stop_on_signals(trainer):
         try:
             with terminal:
@@ -179,9 +193,30 @@ def _train(run: _Run) -> FinishedRun:
         ended = "Stopped early, saved" if trainer.stopped_early else _ending(trainer, speed)
         console.say("Scoring the best checkpoint …")
         finished = trainer.finished()
+        if not finished.stopped_early:
+            write_end(out, replace(trainer.state, elapsed=finished.elapsed))
         results = leave_results(finished, provenance, scored)
     show_outcome(console, finished, results, ended, record.resumable)
     return finished
+
+
+def _complete(run: _Run, finished: FinishedRun, provenance: Provenance, scored: int) -> FinishedRun:
+    """Leave a complete run as it is, and write what is missing of its results."""
+    console, out = run.console, run.out
+    _say_complete(run)
+    if not (out / METRICS).is_file():
+        MetricsFile(out, finished.validations)
+    if not (is_measured(finished) and (out / CURVES).is_file() and (out / REPORT).is_file()):
+        console.say("Writing what is missing of the results …")
+        results = complete_results(finished, provenance, scored)
+        show_outcome(console, finished, results, "Done", run.record.resumable)
+    return finished
+
+
+def _say_complete(run: _Run) -> None:
+    name = in_a_line(os.fspath(run.out))
+    run.console.say(f"This run is complete, and its results are in {name}. To train its network on:")
+    run.console.whole(f"  unroll train CORPUS --from {shell_word(run.out / 'best')}")
 
 
 def _calm_kernels(device: torch.device) -> None:
@@ -217,7 +252,7 @@ def _tensorboard(run: _Run, state: RunState) -> "TensorBoardLog | None":
 
 def _forget_state(out: Path) -> None:
     """Remove the saved state of an earlier run in the same folder."""
-    for left in (out / FOLDER).glob("*.safetensors"):
+    for left in [*(out / FOLDER).glob("*.safetensors"), *(out / FOLDER).glob(ENDED)]:
         left.unlink()
 
 

@@ -1,6 +1,7 @@
 """The result of one evaluation protocol: bits and nats per character."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,3 +59,10 @@ class Score:
         if self.items and self.bits_per_item is not None:
             values |= {"items": self.items, "bits_per_item": round(self.bits_per_item, 3)}
         return values
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "Score":
+        """What `to_json` wrote, as exact as the bits it rounded."""
+        characters: int = values["characters"]
+        nats = values["bits_per_character"] * math.log(2) * characters
+        return cls(nats, characters, values["protocol"], values.get("standard_error_nats"), values.get("items"))

@@ -35,6 +35,8 @@ class RunRecord:
     it is read and cut; sha256: of its text.
     config: the plan. base: the checkpoint it was trained on, base_sha256 the sum of its weights; None without.
     characters_per_second: as planned; None where that was not measured. frame: how texts begin and end.
+    scored, finish: ids of each part to score at the end, and the seconds kept for it, as measured when the run began;
+    None in the record of an earlier version.
     """
 
     names: tuple[str, ...]
@@ -52,6 +54,8 @@ class RunRecord:
     characters_per_second: float | None = None
     on_decode_error: OnDecodeError = "fail"
     frame: TextFrame = PLAIN
+    scored: int | None = None
+    finish: float | None = None
 
     @classmethod
     def of(cls, options: TrainOptions, plan: Plan, prepared: Prepared, base: Checkpoint | None) -> "RunRecord":

@@ -15,6 +15,7 @@ from training.monitoring.watcher import Validation
 
 FOLDER = "resume"  # below the run's; the service never opens it
 CHECKED, LATEST = "checked.safetensors", "latest.safetensors"
+ENDED = "ended.json"  # the state after the last validation of a run that used its budget
 FORMAT = "unroll-training-state 1"
 STATE = "standing"  # what the file calls the state
 WRITTEN_AS = {
@@ -31,9 +32,9 @@ class RunState:
     step, ids: steps taken and ids read. elapsed: seconds of the budget used. seconds: of them in the loop.
     loss, lowest, norm: running means in nats per id, the lowest of them, and of the gradient's norm; None before the
     first step. next_validation: the progress at which the next validation comes. validated: ids read at each.
-    rate_factor: what roll-backs left of the rate. rolled_back: how many there were. averaged: steps in the average.
-    stale: validations since the best. position: of the batches in the text. notes: what a reader should know, in
-    sentences.
+    rate: of the last step. rate_factor: what roll-backs left of it. rolled_back: how many there were. averaged: steps
+    in the average. stale: validations since the best. position: of the batches in the text. notes: what a reader
+    should know, in sentences.
     """
 
     step: int = 0
@@ -45,6 +46,7 @@ class RunState:
     norm: float | None = None
     next_validation: float | None = None
     validated: int = 0
+    rate: float = 0.0
     rate_factor: float = 1.0
     rolled_back: int = 0
     averaged: int = 0
@@ -62,7 +64,7 @@ class RunState:
     @classmethod
     def from_json(cls, text: str) -> "RunState":
         """Read what `to_json` wrote."""
-        written = json.loads(text)
+        written = {"rate": 0.0, **json.loads(text)}  # earlier versions kept none
         values = {name: written[WRITTEN_AS.get(name, name)] for name in (field.name for field in fields(cls))}
         return cls(**{**values, "validations": [Validation(**validation) for validation in values["validations"]]})
 
@@ -107,3 +109,23 @@ def newest(folder: Path) -> tuple[Saved, Saved] | None:
     if not found:
         return None
     return max(found, key=lambda saved: RunState.from_json(saved.state).step), found[0]
+
+
+def write_end(folder: Path, state: RunState) -> None:
+    """Keep the state in which a run ended, so that it is left as it is. Raises TrainingError when the disk refuses."""
+    path = folder / FOLDER / ENDED
+    try:
+        replace_file(path, state.to_json().encode())
+    except OSError as error:
+        raise TrainingError(f"{path} could not be written ({error.strerror}); make room on the disk.") from error
+
+
+def read_end(folder: Path) -> RunState | None:
+    """The state in which a run ended; None where it has not, or was ended by an earlier version."""
+    path = folder / FOLDER / ENDED
+    if not path.is_file():
+        return None
+    try:
+        return RunState.from_json(path.read_text("utf-8"))
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise TrainingError(f"{path} is damaged ({error}); remove it to end the run anew.") from error

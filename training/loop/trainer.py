@@ -154,11 +154,6 @@ class Trainer:
         state = self.state
         return self.budget.seconds_left(state.ids, self.elapsed(), state.ids / max(state.seconds, 1e-9))
 
-    @property
-    def complete(self) -> bool:
-        """Whether the budget is used, or nothing gets better any more."""
-        return self._stale() or self.budget.progress(self.state.ids, self.elapsed()) >= 1
-
     def _stale(self) -> bool:
         return 0 < self.config.patience <= self.state.stale
 
@@ -170,6 +165,7 @@ class Trainer:
         known = self.losses.put(*learner.learn(window, rate))
         if self.config.average and progress >= 1 - self.config.average:
             learner.add_to_average()
+        state.rate = learner.optimiser.param_groups[0]["lr"]
         state.step += 1
         state.ids += window.ids
         for loss, norm in known:
@@ -236,6 +232,11 @@ class Trainer:
         self.go_to(newest, keep_time=False)
         self.good = good
 
+    def stand_at_end(self, state: RunState) -> FinishedRun:
+        """The run that ended in that state; no more of it is trained."""
+        self.state = state
+        return replace(self.finished(), elapsed=state.elapsed)
+
     def speed(self) -> float:
         """Characters a second of the whole run."""
         return self.characters() / max(self.state.seconds, 1e-9)
@@ -292,7 +293,7 @@ class Trainer:
             characters=self.characters(),
             seconds=round(state.seconds, 3),
             progress=round(progress, 4),
-            rate=self.learner.optimiser.param_groups[0]["lr"],
+            rate=state.rate,
             characters_per_second=round(self.speed(), 1),
             train_bits=round(self._bits(state.loss), 4),
             validation_bits=round(score.bits_per_character, 4),

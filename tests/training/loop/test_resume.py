@@ -17,11 +17,11 @@ import numpy as np
 import pytest
 
 from model.cells.spec import Cell
-from model.checkpoint import load
+from model.checkpoint import load, save
 from model.errors import TrainingError
 from tests.training.verse import TEXT, Recorder, make_trainer
 from training.loop.run_record import RECORD, read_record
-from training.loop.run_state import CHECKED, FOLDER, LATEST, RunState, Saved, newest
+from training.loop.run_state import CHECKED, ENDED, FOLDER, LATEST, RunState, Saved, newest
 from training.planning.regularisation import Regularisation
 
 EVERYTHING = Regularisation(
@@ -144,6 +144,68 @@ def test_a_finished_run_resumes_to_what_it_is(uninterrupted: Path) -> None:
     assert (run / "curves.svg").is_file()
     after = weights(run / "best")
     assert all(np.array_equal(before[name], after[name]) for name in before)
+
+
+def contents(run: Path) -> dict[str, bytes]:
+    """Every file of a run by its name."""
+    return {str(path.relative_to(run)): path.read_bytes() for path in run.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def timed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A complete run with a budget in minutes, long enough to be validated and calibrated."""
+    folder = tmp_path_factory.mktemp("timed")
+    (folder / "verse.txt").write_text(TEXT * 300)
+    words = [*QUICK[:-2], "--minutes", "0.15", "--out", str(folder / "run")]
+    finish(start(str(folder / "verse.txt"), *words))
+    return folder / "run"
+
+
+def test_resuming_a_complete_run_leaves_every_file_as_it_is(timed: Path) -> None:
+    before = contents(timed)
+    assert "temperature" in load(timed / "best").training
+    said = " ".join(finish(start("--resume", str(timed))).split())
+    assert "This run is complete" in said
+    assert f"unroll train CORPUS --from {timed}/best" in said
+    assert contents(timed) == before
+
+
+def test_resuming_a_run_that_an_earlier_version_completed_leaves_every_file_as_it_is(
+    timed: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(timed, run)
+    (run / FOLDER / ENDED).unlink()
+    before = contents(run)
+    assert "This run is complete" in finish(start("--resume", str(run)))
+    assert contents(run) == before
+
+
+def test_missing_results_of_a_complete_run_are_written_as_they_were(timed: Path, tmp_path: Path) -> None:
+    run = tmp_path / timed.name
+    shutil.copytree(timed, run)
+    before = contents(run)
+    for name in ("metrics.jsonl", "curves.svg", "report.html"):
+        (run / name).unlink()
+    assert "Done: test" in finish(start("--resume", str(run)))
+    after = contents(run)
+    assert {name for name in before if after.get(name) != before[name]} == set()
+
+
+def test_a_run_that_was_killed_while_it_was_scored_gets_the_weights_it_would_have_had(
+    timed: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(timed, run)
+    fitted, ended = load(run / "best"), (run / "metrics.jsonl").read_bytes()
+    unscaled = {**fitted.tensors}
+    for name in ("out.weight", "out.bias"):  # as they were before they were fitted
+        unscaled[name] = fitted.tensors[name] * np.float32(fitted.training["temperature"])
+    score = {"validation": fitted.training["figures"]["validation"]}
+    save(dataclasses.replace(fitted, tensors=unscaled, training=score), run / "best")
+    finish(start("--resume", str(run)))
+    assert load(run / "best").training["temperature"] == pytest.approx(fitted.training["temperature"], abs=1e-3)
+    assert (run / "metrics.jsonl").read_bytes() == ended
 
 
 def test_a_run_that_an_earlier_version_began_is_read_under_the_names_of_today(
@@ -271,3 +333,12 @@ def test_resuming_takes_no_other_option_and_no_changed_corpus(tmp_path: Path) ->
     _, err = process.communicate(timeout=60)
     assert process.returncode == 1
     assert "not the text it was trained on any more" in " ".join(err.decode().split())
+
+
+def test_a_last_validation_after_a_resumption_reports_the_rate_of_the_last_step(tmp_path: Path) -> None:
+    whole = make_trainer(tmp_path, epochs=3).run()
+    saved = newest(tmp_path)  # saved before the last validation, as a run that is killed there leaves it
+    assert saved is not None
+    again = make_trainer(tmp_path, epochs=3)
+    again.resume(*saved)
+    assert again.run().validations[-1].rate == whole.validations[-1].rate
