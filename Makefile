@@ -6,6 +6,9 @@ BUILT_FROM := pyproject.toml setup.py constraints.txt $(wildcard model/kernel/*)
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
 
 TARGET ?= serving
+# A path that is there is one word, also with spaces in it; anything else is words as they stand, such as several paths.
+quoted = '$(subst ','\'',$(1))'
+one_path = $(if $(shell test -e $(quoted) && echo there),$(quoted),$(1))
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 SBOM_TOOL := 'cyclonedx-bom>=7,<8'
 
@@ -15,27 +18,31 @@ SBOM_TOOL := 'cyclonedx-bom>=7,<8'
 # List what there is to make.
 help:
 	@echo "Usage: make TARGET; each sets up what it needs. Start with: make serve"
-	@awk '/^# / { line = substr($$0, 3); next } \
-		/^[a-z-]+:/ { printf "  %-12s %s\n", substr($$1, 1, index($$1, ":") - 1), line } \
-		{ line = "" }' $(MAKEFILE_LIST)
+	@awk '/^# / { text = text (text == "" ? "" : "\n               ") substr($$0, 3); next } \
+		/^[a-z-]+:/ { printf "  %-12s %s\n", substr($$1, 1, index($$1, ":") - 1), text } \
+		{ text = "" }' $(MAKEFILE_LIST)
 
-# Serve the bundled model, or CHECKPOINT=folder, on port 8000, or PORT=8001, with FLAGS='--threads 2'.
+# Serve the bundled model, or CHECKPOINT=folder, on port 8000,
+# or PORT=8001, with FLAGS='--threads 2'.
 serve: .venv/serving
-	@$(BIN)/unroll serve $(CHECKPOINT) $(if $(PORT),--port $(PORT)) $(FLAGS)
+	@$(BIN)/unroll serve $(call one_path,$(CHECKPOINT)) $(if $(PORT),--port $(PORT)) $(FLAGS)
 
-# Train on the reference prose Python carries, or CORPUS=file, with FLAGS='--minutes 4'.
+# Train on the reference prose Python carries, or CORPUS=file,
+# with FLAGS='--minutes 4'.
 train: .venv/training
-	@$(BIN)/unroll train $(CORPUS) $(FLAGS)
+	@$(BIN)/unroll train $(call one_path,$(CORPUS)) $(FLAGS)
 
 # Run the tests, or those that FLAGS='-k tokenizer' picks.
 test: .venv/development
 	@$(BIN)/python -m pytest --numprocesses 2 --dist worksteal $(FLAGS)
 
-# Run the tests that take minutes: ten thousand texts that match, and MaskBench, whose folder MASKBENCH names.
+# Run the tests that take minutes: ten thousand texts that match,
+# and MaskBench, whose folder MASKBENCH names.
 large: .venv/development
 	@$(BIN)/python -m pytest -m large $(FLAGS)
 
-# Run clients people already have, unmodified, against a real server.
+# Run clients people already have, unmodified,
+# against a real server.
 clients: .venv/clients
 	@$(BIN)/python -m pytest -m clients tests/clients
 
@@ -45,17 +52,20 @@ lint: .venv/development
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
 
-# Measure the README's figures as ratios in one run; print them, and write them to benchmark.json.
+# Measure the README's figures as ratios in one run; print them,
+# and write them to benchmark.json.
 benchmark: .venv/development
 	@$(BIN)/python -m tests.benchmarks
 
-# Build the image that serves, or TARGET=train with TORCH_INDEX=URL of PyTorch's CPU builds; needs Docker.
+# Build the image that serves, or TARGET=train
+# with TORCH_INDEX=URL of PyTorch's CPU builds; needs Docker.
 image:
 	docker build --target $(TARGET) --tag $(if $(filter train,$(TARGET)),unroll:train,unroll) \
 		--build-arg TORCH_INDEX=$(TORCH_INDEX) --build-arg VERSION=$(VERSION) \
 		--build-arg REVISION=$$(git rev-parse HEAD) --build-arg CREATED=$$(date -u +%Y-%m-%dT%H:%M:%SZ) .
 
-# Prove the image, or TARGET=train, with Podman and debootstrap, as root; FLAGS='--keep' keeps what is built.
+# Prove the image, or TARGET=train, with Podman and debootstrap,
+# as root; FLAGS='--keep' keeps what is built.
 image-proof:
 	$(PYTHON) docker/image_proof $(TARGET) $(FLAGS)
 
@@ -64,7 +74,8 @@ sbom: build/serving/installed build/sbom/bin/cyclonedx-py
 	build/sbom/bin/cyclonedx-py environment build/serving --pyproject pyproject.toml --mc-type application \
 		--output-reproducible --output-format JSON --output-file build/unroll.cdx.json
 
-# List what serving installs with its licences, for people: LICENCES.md.
+# List what serving installs with its licences, for people:
+# LICENCES.md.
 licences: build/serving/installed
 	build/serving/bin/python docker/licences.py > LICENCES.new
 	mv LICENCES.new LICENCES.md

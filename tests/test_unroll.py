@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -234,12 +235,24 @@ def test_make_passes_on_what_it_is_given(words: list[str], command: str) -> None
     assert make("-n", *words)[-1].split() == f".venv/bin/{command}".split()
 
 
-def test_make_help_has_a_line_for_every_target() -> None:
-    usage, *lines = make("help")
+def test_make_takes_a_path_with_spaces_and_several_paths(tmp_path: Path) -> None:
+    book, other = tmp_path / "book two's.txt", tmp_path / "other.txt"
+    for path in (book, other):
+        path.touch()
+    for target, name in (("train", "CORPUS"), ("serve", "CHECKPOINT")):
+        for given, paths in ((f"{book}", [book]), (f"{other} {other}", [other, other])):
+            command = shlex.split(make("-n", target, f"{name}={given}")[-1])
+            assert command == [".venv/bin/unroll", target, *map(str, paths)]
+
+
+def test_make_help_tells_of_every_target_in_lines_that_fit() -> None:
+    usage, *lines = told = make("help")
+    assert max(map(len, told)) <= 80
+    lines = re.sub(r"\n {15}", " ", "\n".join(lines)).splitlines()
     assert "make serve" in usage
     [phony] = re.findall(r"^\.PHONY: (.+)$", (ROOT / "Makefile").read_text("utf-8"), re.M)
     described = dict(line.split(maxsplit=1) for line in lines)
     assert sorted(described) == sorted(phony.split())
     assert len(lines) == len(described)
     assert [text for text in described.values() if not re.fullmatch(r"[A-Z].+\.", text)] == []
-    assert make() == [usage, *lines]
+    assert make() == told
