@@ -13,7 +13,7 @@ from service.process.ledger import Ledger
 from service.request_context import request_context
 from service.settings import Settings
 
-Word = Literal["ok", "draining", "stalled", "failed"]
+Word = Literal["ok", "draining", "stalled", "failed", "out_of_memory"]
 
 # After a stall this many times as long as one that ends readiness, the server no longer counts as alive: even the
 # slowest network makes a step long before, so the thread hangs, and only a restart helps.
@@ -66,11 +66,13 @@ class Health(State):
 class Condition:
     """Decides whether the engine is well, ready and alive.
 
-    stall_seconds: how long work may wait for a step until the engine counts as stalled.
+    ledger: of the memory that requests are charged for. stall_seconds: how long work may wait for a step until the
+    engine counts as stalled.
     """
 
-    def __init__(self, engine: Engine, stall_seconds: float) -> None:
+    def __init__(self, engine: Engine, ledger: Ledger, stall_seconds: float) -> None:
         self._engine = engine
+        self._ledger = ledger
         self._stall_seconds = stall_seconds
 
     @property
@@ -82,7 +84,9 @@ class Condition:
     def word(self) -> Word:
         """What keeps the server from working, if anything."""
         status = self._engine.status
-        return "stalled" if status != "failed" and self.still_seconds > self._stall_seconds else status
+        if status != "failed" and self.still_seconds > self._stall_seconds:
+            return "stalled"
+        return "out_of_memory" if status == "ok" and self._ledger.exhausted else status
 
     @property
     def ready(self) -> bool:
@@ -103,14 +107,14 @@ class Reports:
         self._engine = engine
         self._ledger = ledger
         self._open = settings.api_keys is None and settings.api_keys_file is None
-        self.condition = Condition(engine, settings.stall_seconds)
+        self.condition = Condition(engine, ledger, settings.stall_seconds)
 
     async def live(self) -> JSONResponse:
         """Whether the server runs, which it does also while it stops or is busy; 503 is a reason to restart it."""
         return _answer(State(status=self.condition.word), self.condition.live)
 
     async def ready(self) -> JSONResponse:
-        """Whether the server takes requests: not while it loads, stops, or has work and makes no step."""
+        """Whether the server takes requests: not while it loads, stops, has no memory left, or makes no step."""
         return _answer(State(status=self.condition.word), self.condition.ready)
 
     async def health(self, request: Request) -> JSONResponse:

@@ -49,6 +49,11 @@ class Ledger:
         """Bytes that are charged now."""
         return self._total.value
 
+    @property
+    def exhausted(self) -> bool:
+        """Whether the machine has nothing left for even the smallest request."""
+        return self._headroom is not None and self._headroom.left <= 0
+
     def take(self, size: int, holder: Hashable = UNKNOWN) -> "Lease":
         """A lease of `size` bytes, which has to be released.
 

@@ -15,6 +15,7 @@ from model.decoding.decoder import Decoder
 from model.decoding.rows import Drawn, Rows, Slots
 from model.errors import CheckpointError
 from service.app import Application, create_application
+from service.process.memory import KEPT_FREE, Memory
 from service.server import make_server
 from service.settings import Settings
 from service.transport.listeners import listen
@@ -116,6 +117,23 @@ def test_a_server_whose_work_makes_no_step_is_not_ready_and_at_last_not_live(che
         HungRows.go_on.set()
         assert eventually(lambda: set(words(running.client).values()) == {(200, "ok")})
         asking.join()
+
+
+def test_a_server_without_memory_is_not_ready_until_there_is_some(
+    checkpoint_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = [1 << 30]
+    monkeypatch.setattr(Memory, "left", property(lambda _: left[0]))
+    with serving(Settings(checkpoint=checkpoint_folder)) as running:
+        assert set(words(running.client).values()) == {(200, "ok")}
+        left[0] = KEPT_FREE
+        assert eventually(lambda: words(running.client)["/health/ready"] == (503, "out_of_memory"))
+        assert words(running.client)["/health/live"] == (200, "out_of_memory")
+        refused = running.client.post("/v1/completions", json={"prompt": "a", "max_tokens": 1})
+        assert (refused.status_code, "retry-after" in refused.headers) == (503, True)
+        left[0] = 1 << 30
+        assert eventually(lambda: words(running.client)["/health/ready"] == (200, "ok"))
+        assert running.complete(max_tokens=1)["choices"]
 
 
 def test_work_that_waits_for_its_turn_is_no_stall(checkpoint_folder: Path) -> None:
