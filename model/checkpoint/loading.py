@@ -99,6 +99,8 @@ def _whole(folder: Path, limit: LoadLimit, numbers: bool) -> StoredCheckpoint:
     """The checkpoint in a folder that nobody replaced meanwhile; without its weights where no numbers are wanted."""
     try:
         if not folder.is_dir():
+            if folder.is_file():
+                raise CheckpointError(f"{folder} is a file, not a checkpoint folder; name a folder or a run.")
             aside = _aside(folder)
             remedy = f"{aside} holds the one before; rename it" if aside.is_dir() else "make one with `unroll train`"
             raise CheckpointError(f"There is no checkpoint folder at {folder}; {remedy}.")

@@ -17,7 +17,7 @@ from model.commands.from_options import command_of
 from model.errors import ParameterError, UnrollError
 from model.memory import DEFAULT_MOST_BYTES, HELP, LoadLimit
 from model.options import option
-from model.terminal import counted, for_terminal, json_for_terminal
+from model.terminal import counted, for_terminal, json_for_terminal, shell_word
 
 STANDARD_INPUT = "-"
 ODD, ODDEST = 5.0, 10.0  # bits of a character from which on it is coloured: one in 32, one in 1,024
@@ -121,7 +121,8 @@ def which(paths: Sequence[str]) -> tuple[Path | None, Sequence[str]]:
     folder = first if first is not None and first.is_dir() else None
     files = paths[1:] if folder is not None else paths
     if not files:
-        raise ParameterError("file", "There is nothing to score; name files, or - for standard input.")
+        taken = "" if folder is None else f" after the checkpoint folder {shell_word(folder)}"
+        raise ParameterError("file", f"There is nothing to score{taken}; name files, or - for standard input.")
     return folder, files
 
 

@@ -32,7 +32,7 @@ def folder(checkpoint_folder: Path, tmp_path: Path) -> Path:
 def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
     refused(tmp_path / "nowhere", "There is no checkpoint folder at .*nowhere; make one with `unroll train`")
     (tmp_path / "file").write_text("x")
-    refused(tmp_path / "file", "no checkpoint folder")
+    refused(tmp_path / "file", "file is a file, not a checkpoint folder; name a folder")
     refused(tmp_path / "file" / "inside", "no checkpoint folder")
     refused(tmp_path / ("x" * 300))
     refused(tmp_path, "has no config.json")
