@@ -239,8 +239,8 @@ def _figures(run: FinishedRun, read: Reader, scored: int) -> Figures:
 
 def _score(read: Reader, part: Ids, most: int, separator: tuple[int, ...]) -> Score:
     score = alone(read, part, separator, most) if separator else carried(read, part[:most])
-    which = "" if len(part) <= most else f" over the first {most:,} ids of the part"
-    return replace(score, protocol=f"{score.protocol}, network in fp32{which}")
+    score = replace(score, scored=None if len(part) <= most else (most, len(part)))
+    return replace(score, protocol=f"{score.protocol}, network in fp32{score.stretch}")
 
 
 def _surprise(run: FinishedRun, best: Checkpoint) -> HeldOutSurprise | None:

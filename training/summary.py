@@ -102,8 +102,9 @@ def show_outcome(
     console: TerminalConsole, run: FinishedRun, results: Results, ended: str, resumable: bool = True
 ) -> None:
     """Print how the run ended, its figures, and the commands to use it. ended: in a few words."""
-    test = results.figures["test"].bits_per_character
-    console.say(f"{ended}: test {test:.2f} bits per character. {run.step:,} steps, best at step {run.best_step:,}.")
+    test = results.figures["test"]
+    figure = f"test {test.bits_per_character:.2f} bits per character{test.stretch}"
+    console.say(f"{ended}: {figure}. {run.step:,} steps, best at step {run.best_step:,}.")
     console.print()
     _show_figures(console, results.figures)
     console.print()

@@ -107,10 +107,16 @@ def summary(facts: Mapping[str, Any]) -> dict[str, str]:
         rows["training"] = f"{steps:,} steps, {plain(training.get('characters_read'))} characters read"
     for part in ("validation", "test"):
         if isinstance(bits := within(training, "figures", part, "bits_per_character"), int | float):
-            rows[part] = f"{bits:.4f} bits per character"
+            rows[part] = f"{bits:.4f} bits per character{_stretch(training, part)}"
     if isinstance(command := training.get("command"), str):
         rows["command"] = command
     return rows
+
+
+def _stretch(training: Mapping[str, Any], part: str) -> str:
+    """Which ids of a part its figure is of; empty where it is of all."""
+    scored, whole = (within(training, "figures", part, name) for name in ("ids_scored", "ids_in_part"))
+    return f" over the first {plain(scored)} of {plain(whole)} ids" if scored else ""
 
 
 def print_rows(rows: Mapping[str, str]) -> None:

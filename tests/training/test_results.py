@@ -1,12 +1,18 @@
 """The results of a run are measured from what it left, and change nothing of it."""
 
+import io
 from dataclasses import replace
 from pathlib import Path
 
-from model.checkpoint import load
+from model.checkpoint import load, read
+from model.commands.info import describe, summary
+from model.console import TerminalConsole
+from model.memory import UNLIMITED
 from tests.training.verse import TEXT, make_trainer
 from training.data.corpus import CorpusFacts
+from training.evaluation.score import Score
 from training.results import Provenance, leave_results
+from training.summary import show_outcome
 
 FACTS = CorpusFacts(names=("verse.txt",), characters=len(TEXT), encoding="utf-8", sha256="0" * 64)
 PROVENANCE = Provenance(FACTS, "a machine", "unroll train verse.txt")
@@ -25,6 +31,21 @@ def test_a_run_that_is_measured_again_has_the_same_results(tmp_path: Path) -> No
     assert written["best"]["notes"] == first.notes
     assert written["best"]["seconds"] == round(run.elapsed, 1)
     assert running.state.notes == []
+
+
+def test_a_figure_of_the_beginning_of_a_part_says_so(tmp_path: Path) -> None:
+    run = make_trainer(tmp_path, epochs=1).run()
+    test = leave_results(run, PROVENANCE, 100).figures["test"]
+    words = f"over the first 100 of {len(run.split.test):,} ids"
+    assert test.protocol.endswith(words)
+    figures = load(tmp_path / "best").training["figures"]["test"]
+    assert (figures["ids_scored"], figures["ids_in_part"]) == (100, len(run.split.test))
+    assert Score.from_json(figures).to_json() == figures
+    written = io.StringIO()
+    console = TerminalConsole(file=written, width=200)
+    show_outcome(console, run, leave_results(run, PROVENANCE, 100), "Done")
+    assert f"bits per character {words}. " in written.getvalue().splitlines()[0]
+    assert summary(describe(read(tmp_path / "best", UNLIMITED), tmp_path / "best"))["test"].endswith(words)
 
 
 def test_a_best_that_is_not_the_last_has_a_card_of_its_own(tmp_path: Path) -> None:

@@ -41,6 +41,14 @@ class Protocol(StrEnum):
     ALL = "all"
 
 
+MEANINGS = {
+    "carried": "one pass, the state carried on from character to character",
+    "cold": "every window begins with an empty state, as nanoGPT measures",
+    "dynamic": "one pass, in which a copy goes on learning from what it has predicted",
+    "tempered": "one pass, the logits divided by the fitted temperature",
+}
+READERS = {"network": "PyTorch", "fp32": "fp32 decoder", "int8": "int8 decoder"}
+
 PROTOCOLS = (Protocol.CARRIED, Protocol.COLD, Protocol.DYNAMIC)
 
 
@@ -260,7 +268,8 @@ def _show(console: TerminalConsole, scores: "Mapping[str, dict[str, Score]]", re
             bits, nats = f"{score.bits_per_character:.4f}", f"{score.nats_per_character:.4f}{error}"
             table.add_row("" if number else name, part, f"{score.characters:,}", bits, nats)
         done = dict.fromkeys(score.protocol for part, score in found.items() if " and " not in part)
-        words += [("" if number else name, f"{one}; {reader}") for number, one in enumerate(done)]
+        words.append((name, MEANINGS[name]))
+        words += [("", f"({one}; {READERS[reader]})") for one in done]
     console.print(table)
     console.print()
     console.rows(words)

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+SCORED = ("ids_scored", "ids_in_part")  # what the JSON calls the two of `scored`
+
 
 @dataclass(frozen=True)
 class Score:
@@ -14,6 +16,7 @@ class Score:
     protocol: what was measured, in words.
     items: how many were read, where the text is a list of items.
     standard_error: of the nats per character, where places were drawn at random; None where everything was read.
+    scored: how many ids of the part were scored and how many it has, where only its beginning was.
     """
 
     nats: float
@@ -21,6 +24,7 @@ class Score:
     protocol: str
     standard_error: float | None = None
     items: int | None = None
+    scored: tuple[int, int] | None = None
 
     def __add__(self, other: "Score") -> "Score":
         """Both texts' score, each read by itself."""
@@ -46,6 +50,11 @@ class Score:
         """Bits of a whole item, its end included; None where the text is no list."""
         return None if not self.items else self.nats / self.items / math.log(2)
 
+    @property
+    def stretch(self) -> str:
+        """Which ids of the part were scored, to follow a figure; empty where all were."""
+        return " over the first {:,} of {:,} ids".format(*self.scored) if self.scored else ""
+
     def to_json(self) -> dict[str, Any]:
         """The score as JSON values, rounded to what repeats on another machine."""
         values: dict[str, Any] = {
@@ -58,11 +67,14 @@ class Score:
             values["standard_error_nats"] = round(self.standard_error, 4)
         if self.items and self.bits_per_item is not None:
             values |= {"items": self.items, "bits_per_item": round(self.bits_per_item, 3)}
+        if self.scored:
+            values |= dict(zip(SCORED, self.scored, strict=True))
         return values
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Score":
         """What `to_json` wrote, as exact as the bits it rounded."""
         characters: int = values["characters"]
+        scored = (values[SCORED[0]], values[SCORED[1]]) if SCORED[0] in values else None
         nats = values["bits_per_character"] * math.log(2) * characters
-        return cls(nats, characters, values["protocol"], values.get("standard_error_nats"), values.get("items"))
+        return cls(nats, characters, values["protocol"], values.get("standard_error_nats"), values.get("items"), scored)

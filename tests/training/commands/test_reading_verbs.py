@@ -43,8 +43,10 @@ def test_the_table_fits_80_columns_and_says_below_what_was_done(run: Path) -> No
     figures = json.loads(invoke(*words, "--json"))["parts"]
     assert ["carried", "validation", "269", f"{figures['validation']['bits_per_character']:.4f}"] == rows[2][:4]
     assert [row[0] for row in rows[2:8]] == ["carried", "test", "validation", "cold", "test", "validation"]
-    assert "carried  carried state, one sequence; int8" in lines
-    assert "cold     cold windows of 256, 8 random, zero state; int8" in lines
+    assert "carried  one pass, the state carried on from character to character" in lines
+    assert "         (carried state, one sequence; int8 decoder)" in lines
+    assert "cold     every window begins with an empty state, as nanoGPT measures" in lines
+    assert "         (cold windows of 256, 8 random, zero state; int8 decoder)" in lines
 
 
 def test_the_decoder_is_evaluated_without_torch(run: Path) -> None:
