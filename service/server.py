@@ -27,8 +27,9 @@ from service.process.background import SWITCH_SECONDS
 from service.process.watchdog import Watchdog
 from service.security.api_keys import ApiKeys
 from service.settings import Settings, is_loopback
-from service.transport.connections import SharedLimits, bounded
+from service.transport.connections import Connection, bounded
 from service.transport.listeners import BACKLOG, listen, listen_unix
+from service.transport.shared_limits import SharedLimits
 from service.transport.startup_gate import Gate
 from service.transport.tls import secured, tls_context
 
@@ -40,6 +41,7 @@ OPEN = (
     "Give it keys with --api-keys-file or UNROLL_API_KEYS_FILE."
 )
 ENGINE_FAILED_SECONDS = 1  # for probes to see that the engine has failed, before the server ends
+LAST_BODY_SECONDS = 0.5  # for bodies that are on their way when the server stops
 FLUSH_SECONDS = 2  # for slow clients to read what is written, once the grace is over
 
 
@@ -121,14 +123,23 @@ class DrainingServer(uvicorn.Server):
             return
         engine.drain()
         logger.info("Stopping: running texts have %g s to end; send the signal again to end now.", self._grace_seconds)
-        deadline = time.monotonic() + self._grace_seconds
+        began = time.monotonic()
+        deadline = began + self._grace_seconds
         while self.server_state.tasks and not self.force_exit and time.monotonic() < deadline:
             if self.watchdog is not None:
                 self.watchdog.beat()
+            if time.monotonic() > began + LAST_BODY_SECONDS:
+                self._give_up_bodies()
             await asyncio.sleep(0.05)
         engine.abandon(Draining("The server stopped before this text had ended; ask again in a moment."))
         # Every stream now ends by itself, so the application can be shut down in order; a third signal still forces.
         self.force_exit = False
+
+    def _give_up_bodies(self) -> None:
+        """Refuse requests that have not come whole: nothing would be generated for them."""
+        for connection in list(self.server_state.connections):
+            if isinstance(connection, Connection):
+                connection.give_up_body()
 
 
 def make_server(

@@ -21,11 +21,10 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from service.api.error_responses import Failure
 from service.api.routing import without_prefix
 from service.security.auth import PUBLIC
-from service.security.client_identity import among
 from service.settings import Settings
-from service.transport.connection_limit import ConnectionLimit
+from service.transport import shared_limits
 from service.transport.half_closed import HalfClosed
-from service.transport.parse_budget import HeldFlow, ParseBudget, Parser
+from service.transport.parse_budget import HeldFlow, Parser
 from service.transport.refusals import (
     CROWDED,
     CROWDED_ADDRESS,
@@ -33,20 +32,18 @@ from service.transport.refusals import (
     LATE,
     MALFORMED,
     NOT_HERE,
+    STOPPING,
     UNCLEAR,
     refusal,
 )
-from service.transport.sockets import fitting, watch_peer
+from service.transport.shared_limits import SharedLimits
+from service.transport.sockets import watch_peer
 from service.transport.staged_transport import StagedTransport
 
 PROBES = (*sorted(PUBLIC), "/metrics")  # what a connection beyond the limit may ask for
 
-PROBE_CONNECTIONS = 32  # beyond the limit, for probes: more than the monitors of a server open at once
-PROBE_SECONDS = 1.0  # for the headers of such a connection; a client that takes them all has to reconnect each second
-# Beyond those of probes; with more, the oldest one without a request is cut off for each new one: descriptors are few.
-REFUSED_CONNECTIONS = 256
+PROBE_SECONDS = 1.0  # for the headers of one beyond the limit; a client that takes them all reconnects each second
 CROWDED_SECONDS = 0.1  # for the headers while more than PROBE_CONNECTIONS wait: a probe sends them as it connects
-MANAGEMENT_CONNECTIONS = 64  # of the management port
 
 MOST_HEADERS = 100  # of a request, as in Apache and Go; browsers send twenty
 SMALL_REST = 65_536  # bytes of a body, still on their way after an answer, that are read so the connection can stay
@@ -56,37 +53,6 @@ WRITE_BUFFER = 65_536  # bytes an answer may be ahead of the kernel before it wa
 
 OnRefusal = Callable[[str], None]
 """Called with the code of each error that is answered here, without the application."""
-
-
-class SharedLimits:
-    """What all connections of a server share: their limit and their time for parsing, apart for the management port.
-
-    management: the number of that port; None = there is none.
-    """
-
-    def __init__(self, settings: Settings, management: int | None = None) -> None:
-        beyond = PROBE_CONNECTIONS + REFUSED_CONNECTIONS
-        beside = beyond if management is None else beyond + MANAGEMENT_CONNECTIONS
-        most = fitting(settings.max_connections, beside=beside)
-        each = settings.max_address_connections
-        proxies = among(settings.trusted_proxies)
-        # Without an address a client comes by the Unix socket, where a proxy is, too.
-        self.public = ConnectionLimit(most, each, beyond, lambda address: not address or proxies(address))
-        self.management = ConnectionLimit(MANAGEMENT_CONNECTIONS - PROBE_CONNECTIONS, 0, PROBE_CONNECTIONS)
-        self.management_port = management
-        self.parsing = ParseBudget()
-        self.management_parsing = ParseBudget()
-
-    def is_management(self, transport: asyncio.BaseTransport) -> bool:
-        """Whether a connection came by the management port."""
-        if self.management_port is None:
-            return False
-        name = transport.get_extra_info("sockname")
-        return isinstance(name, tuple) and name[1] == self.management_port
-
-    def limit_of(self, transport: asyncio.BaseTransport) -> ConnectionLimit:
-        """The limit that counts a connection."""
-        return self.management if self.is_management(transport) else self.public
 
 
 def bounded(settings: Settings, shared: SharedLimits, on_refusal: OnRefusal | None = None) -> type["Connection"]:
@@ -119,6 +85,7 @@ class Connection(H11Protocol):
         self._owed: asyncio.TimerHandle | None = None
         self._untaken: asyncio.TimerHandle | None = None
         self._half_closed: HalfClosed | None = None
+        self._held: HalfClosed | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take the connection and give the client a time to send headers; uvicorn waits for ever."""
@@ -145,8 +112,9 @@ class Connection(H11Protocol):
         for timer in (self._owed, self._untaken):
             if timer is not None:
                 timer.cancel()
-        if self._half_closed is not None:
-            self._half_closed.stop()
+        for watch in (self._half_closed, self._held):
+            if watch is not None:
+                watch.stop()
         if self.transport is not None:  # which it is where TLS ends as it begins
             cast("StagedTransport", self.transport).lost()
             super().connection_lost(exc)
@@ -167,6 +135,10 @@ class Connection(H11Protocol):
         if may and self.conn.their_http_version == b"1.1":
             event = h11.InformationalResponse(status_code=100, headers=[], reason="Continue")
             self.transport.write(self.conn.send(event) or b"")
+
+    def _probe_held(self) -> None:
+        if self._left:
+            self._probe()
 
     def _end_half_closed(self) -> None:
         """Close once a client that sends no more is answered, or sent less than a whole request."""
@@ -208,8 +180,13 @@ class Connection(H11Protocol):
         self._left = self.conn.cut and not self.transport.is_closing()
         if self._left:
             self.flow.hold()
+            if self._held is None:  # an end or a reset lies behind what is not read, so nobody would see it
+                self._held = HalfClosed(self.transport, self._probe_held, self.transport.abort, held=True)
             return True
         self.flow.let_go()
+        if self._held is not None and self.conn.their_state is not h11.SEND_BODY:
+            self._held.stop()
+            self._held = None
         self._take_ahead()
         self._watch()
         self._end_half_closed()
@@ -271,7 +248,7 @@ class Connection(H11Protocol):
     @property
     def _probes_crowded(self) -> bool:
         """Whether more connections wait beyond the limit than there are for probes."""
-        return self._limit.idle > PROBE_CONNECTIONS
+        return self._limit.idle > shared_limits.PROBE_CONNECTIONS
 
     @property
     def _crowded(self) -> Failure:
@@ -301,6 +278,12 @@ class Connection(H11Protocol):
         """End when the server does; uvicorn raises where a connection has ended already."""
         if not self.transport.is_closing():
             super().shutdown()
+
+    def give_up_body(self) -> None:
+        """Refuse a request whose body has not ended; the server stops, and cannot wait for it."""
+        waits = self.cycle is not None and self.cycle.more_body and not self.cycle.response_started
+        if waits and self.conn.their_state is h11.SEND_BODY and not self.transport.is_closing():
+            self._refuse(STOPPING)
 
     def _should_upgrade(self) -> bool:
         """Never; and without the two warnings that uvicorn logs for each attempt."""

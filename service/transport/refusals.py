@@ -32,6 +32,9 @@ UNCLEAR = Failure(
 MALFORMED = Failure(
     400, "This is no HTTP/1.1 request that can be read; use an HTTP client.", INVALID, "malformed_request"
 )
+STOPPING = Failure(
+    503, "The server is stopping; send this to another, or try again later.", "server_error", "draining"
+)  # fmt: skip
 
 
 def refusal(failure: Failure) -> Response:

@@ -10,7 +10,8 @@ from uvicorn.server import ServerState
 
 from service.errors import SettingsError
 from service.settings import Settings
-from service.transport.connections import PROBE_SECONDS, Connection, SharedLimits
+from service.transport.connections import PROBE_SECONDS, Connection
+from service.transport.shared_limits import SharedLimits
 from service.transport.staged_transport import LINGER_SECONDS
 
 OLDEST = ssl.TLSVersion.TLSv1_2  # RFC 8996 forbids those before it

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from service.settings import Settings
-from service.transport import connections
+from service.transport import shared_limits
 from tests.service.raw_client import Answer, answer, asking, connected, rest
 from tests.service.serving import Running, eventually, serving
 from tests.service.taking import fill, taken
@@ -21,8 +21,8 @@ MINUTE = 60.0  # seconds: a limit no test reaches
 @pytest.fixture
 def small(checkpoint_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
     """A server of two connections, with two more for probes and two more that are answered with an error."""
-    monkeypatch.setattr(connections, "PROBE_CONNECTIONS", 2)
-    monkeypatch.setattr(connections, "REFUSED_CONNECTIONS", 2)
+    monkeypatch.setattr(shared_limits, "PROBE_CONNECTIONS", 2)
+    monkeypatch.setattr(shared_limits, "REFUSED_CONNECTIONS", 2)
     with serving(Settings(checkpoint=checkpoint_folder, max_connections=2, header_seconds=MINUTE)) as running:
         running.client.close()
         yield running

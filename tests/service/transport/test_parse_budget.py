@@ -1,8 +1,9 @@
 """However small the chunks of bodies are, they are parsed a little at a time, and of strangers not at all."""
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import ExitStack
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,8 @@ from hypothesis import strategies as st
 
 from service.settings import Settings
 from service.transport.parse_budget import PASS_SECONDS, ParseBudget, Parser
-from tests.service.raw_client import answer, connected, rest
-from tests.service.serving import Running, serving
+from tests.service.raw_client import answer, connected, rest, vanish
+from tests.service.serving import Running, eventually, serving, serving_process
 
 KEY = "k" * 32
 HEAD = b"POST /tokenize HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n"
@@ -115,3 +116,59 @@ def test_nothing_of_a_stranger_s_body_is_parsed(locked: Running, monkeypatch: py
             assert refused.headers["connection"] == "close"
             assert rest(client) == b""
         assert events.count("Data") <= most
+
+
+def pour(client: socket.socket) -> None:
+    """Send a body that takes seconds to parse and does not end, or as much of it as is taken."""
+    client.settimeout(0.05)
+    with suppress(TimeoutError):
+        client.sendall(HEAD + f"Authorization: Bearer {KEY}\r\n\r\n".encode() + b"1\r\na\r\n" * 100_000)
+
+
+@pytest.mark.parametrize("leave", [socket.socket.close, vanish], ids=["end", "reset"])
+def test_nothing_is_parsed_for_long_for_clients_that_are_gone(
+    leave: Callable[[socket.socket], None], locked: Running
+) -> None:
+    """Though the end of what they sent lies behind bytes that are not read yet; all of them take a minute."""
+    state = locked.server.server_state
+    assert eventually(lambda: locked.ledger.held == 0)
+    with ExitStack() as stack:
+        clients = [stack.enter_context(connected(locked)) for _ in range(24)]
+        for client in clients:
+            pour(client)
+        assert eventually(lambda: locked.ledger.held > 0 and len(state.tasks) == len(clients))
+        for client in clients:
+            leave(client)
+        assert eventually(lambda: not state.tasks and locked.ledger.held == 0, seconds=10)
+
+
+def test_a_client_that_waits_while_it_is_parsed_is_answered_though_it_sends_no_more(locked: Running) -> None:
+    text = "abc" * 10_000
+    with ExitStack() as stack:
+        clients = [stack.enter_context(connected(locked)) for _ in range(3)]
+        for client in clients:
+            client.settimeout(30)
+            client.sendall(HEAD + f"Authorization: Bearer {KEY}\r\n\r\n".encode())
+            client.sendall(chunks(f'{{"prompt": "{text}"}}'.encode()))
+            client.shutdown(socket.SHUT_WR)
+        for client in clients:
+            received = rest(client)
+            while received.startswith(b"HTTP/1.1 100 "):
+                received = received.partition(b"\r\n\r\n")[2]
+            assert received.startswith(b"HTTP/1.1 200 ")
+            assert b'"count":30000' in received
+
+
+def test_a_body_that_does_not_end_does_not_keep_a_server_that_stops(checkpoint_folder: Path) -> None:
+    arguments = (str(checkpoint_folder), "--port", "0", "--grace-seconds", "60")
+    with serving_process(*arguments, UNROLL_API_KEYS=KEY) as (process, url), ExitStack() as stack:
+        host, port = url.rpartition("/")[2].split(":")
+        for _ in range(8):
+            pour(stack.enter_context(socket.create_connection((host, int(port)))))
+        waiting = stack.enter_context(socket.create_connection((host, int(port)), timeout=10))
+        waiting.sendall(HEAD + f"Authorization: Bearer {KEY}\r\n\r\n1\r\n{{\r\n".encode())
+        process.terminate()
+        refused = answer(waiting)
+        assert refused.status == 503
+        assert refused.error["code"] == "draining"
+        assert process.wait(timeout=30) == 0

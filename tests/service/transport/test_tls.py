@@ -15,7 +15,7 @@ import pytest
 
 from service.errors import SettingsError
 from service.settings import Settings
-from service.transport import connections
+from service.transport import shared_limits
 from service.transport.tls import tls_context
 from tests.service.raw_client import asking, connected, rest
 from tests.service.serving import ENDLESS, Running, SlowDecoder, eventually, serving
@@ -139,8 +139,8 @@ def test_headers_are_timed_after_the_handshake(tls: Running, certificate: tuple[
 def test_handshakes_count_as_connections(
     checkpoint_folder: Path, certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connections, "PROBE_CONNECTIONS", 1)
-    monkeypatch.setattr(connections, "REFUSED_CONNECTIONS", 0)
+    monkeypatch.setattr(shared_limits, "PROBE_CONNECTIONS", 1)
+    monkeypatch.setattr(shared_limits, "REFUSED_CONNECTIONS", 0)
     chain, key = certificate
     settings = Settings(checkpoint=checkpoint_folder, tls_certificate=chain, tls_key=key, max_connections=2)
     with serving(settings) as running, ExitStack() as stack:

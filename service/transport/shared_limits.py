@@ -1,0 +1,45 @@
+"""The limits that all connections of a server share: how many there may be, and their time for parsing."""
+
+import asyncio
+
+from service.security.client_identity import among
+from service.settings import Settings
+from service.transport.connection_limit import ConnectionLimit
+from service.transport.parse_budget import ParseBudget
+from service.transport.sockets import fitting
+
+PROBE_CONNECTIONS = 32  # beyond the limit, for probes: more than the monitors of a server open at once
+# Beyond those of probes; with more, the oldest one without a request is cut off for each new one: descriptors are few.
+REFUSED_CONNECTIONS = 256
+MANAGEMENT_CONNECTIONS = 64  # of the management port
+
+
+class SharedLimits:
+    """What all connections of a server share: their limit and their time for parsing, apart for the management port.
+
+    management: the number of that port; None = there is none.
+    """
+
+    def __init__(self, settings: Settings, management: int | None = None) -> None:
+        beyond = PROBE_CONNECTIONS + REFUSED_CONNECTIONS
+        beside = beyond if management is None else beyond + MANAGEMENT_CONNECTIONS
+        most = fitting(settings.max_connections, beside=beside)
+        each = settings.max_address_connections
+        proxies = among(settings.trusted_proxies)
+        # Without an address a client comes by the Unix socket, where a proxy is, too.
+        self.public = ConnectionLimit(most, each, beyond, lambda address: not address or proxies(address))
+        self.management = ConnectionLimit(MANAGEMENT_CONNECTIONS - PROBE_CONNECTIONS, 0, PROBE_CONNECTIONS)
+        self.management_port = management
+        self.parsing = ParseBudget()
+        self.management_parsing = ParseBudget()
+
+    def is_management(self, transport: asyncio.BaseTransport) -> bool:
+        """Whether a connection came by the management port."""
+        if self.management_port is None:
+            return False
+        name = transport.get_extra_info("sockname")
+        return isinstance(name, tuple) and name[1] == self.management_port
+
+    def limit_of(self, transport: asyncio.BaseTransport) -> ConnectionLimit:
+        """The limit that counts a connection."""
+        return self.management if self.is_management(transport) else self.public
