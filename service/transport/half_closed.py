@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 LOOK_SECONDS = 0.1  # between two looks at what the kernel has heard of the peer
 LOOKS_A_PROBE = 50  # so that one who goes away later is noticed in five seconds
-HELD_LOOKS_A_PROBE = 5  # of one whose parsing others wait for
+HELD_LOOKS_A_PROBE = 10  # of one whose parsing others wait for
 
 
 class HalfClosed:

@@ -70,10 +70,12 @@ def rest(connection: socket.socket) -> bytes:
 
 
 def answer(connection: socket.socket) -> Answer:
-    """The next answer that has a length."""
-    received = b""
-    while b"\r\n\r\n" not in received:
-        received += connection.recv(1) or _ended(received)
+    """The next answer that has a length; a server may send 100 before it, which every client skips (RFC 9110, 15.2)."""
+    received = b"HTTP/1.1 100 "
+    while received.startswith(b"HTTP/1.1 100 "):
+        received = b""
+        while b"\r\n\r\n" not in received:
+            received += connection.recv(1) or _ended(received)
     head, _, body = received.partition(b"\r\n\r\n")
     status, *lines = head.decode("latin-1").split("\r\n")
     headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
