@@ -25,6 +25,7 @@ from training.loop.trainer import Trainer
 from training.planning.config import TrainingConfig
 from training.planning.machine import faster_precision
 from training.planning.train_options import Precision
+from training.row_threads import default_threads
 
 ROUNDS = 9
 STEPS = 8  # of one side before it is the other's turn
@@ -44,7 +45,12 @@ def make_config(vocabulary: int, precision: Precision, minutes: float = 60.0) ->
     """A layer of 512, as a budget of a few minutes plans it."""
     network = NetworkConfig(layers=1, hidden=512, embedding=128, vocabulary=vocabulary)
     return TrainingConfig(
-        network=network, batch_size=BATCH_SIZE, sequence_length=SEQUENCE_LENGTH, precision=precision, minutes=minutes
+        network=network,
+        batch_size=BATCH_SIZE,
+        sequence_length=SEQUENCE_LENGTH,
+        precision=precision,
+        threads=default_threads(BATCH_SIZE),
+        minutes=minutes,
     )
 
 
