@@ -65,6 +65,7 @@ def test_what_is_made_of_a_request_takes_no_more_than_was_charged(name: str, mod
         first.submit()  # so that the thread has made what it needs
         await first.take()
         first.release()
+        (await Texts.prepare(model, engine, asked("a long prompt"))).release()  # and that of large requests, too
         gc.collect()
         tracemalloc.start()
         try:
