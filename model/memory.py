@@ -35,7 +35,7 @@ class LoadLimit:
 
     most_bytes: None for any. arithmetic: of the decoder. compiled: whether a kernel steps.
     rows: texts that the decoder has slots for, in all threads together. threads: that step.
-    of_an_id: bytes that whoever loads it will make for each id of the vocabulary.
+    of_an_id: bytes that the caller will make for each id of the vocabulary.
     """
 
     most_bytes: int | None = DEFAULT_MOST_BYTES

@@ -197,7 +197,7 @@ class Output:
             heapq.heappushpop(self._oddest, entry)
 
     def flush(self) -> None:
-        """Let whoever reads have what was written."""
+        """Hand what was written to the reader at once."""
         sys.stdout.flush()
 
     def end(self) -> None:

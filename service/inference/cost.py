@@ -93,7 +93,7 @@ def _scores(request: TextRequest) -> int:
 
 
 def score_bytes(prompts: Sequence[str | Sequence[int]], top: int | None) -> int:
-    """Of the scores of all ids of some prompts, with so many of the likeliest beside each; None = without."""
+    """Of the scores of all ids of some prompts, with the `top` likeliest ids beside each; None = without scores."""
     return 0 if top is None else sum(map(_most_ids, prompts)) * SCORE_BYTES * (3 + 2 * top)
 
 

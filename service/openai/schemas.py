@@ -233,7 +233,10 @@ class CompletionRequest(Constrained):
         "bytes. `stop_reason` is the id then.",
     )
     include_stop_str_in_output: bool = Field(default=False, description="Leave the stop string in, as the text's end.")
-    ignore_eos: bool = Field(default=False, description="Makes no difference: no token ends a text.")
+    ignore_eos: bool = Field(
+        default=False,
+        description="Makes no difference: an item's own end is kept, and nothing else ends a text.",
+    )
     n: int = Field(
         default=1, ge=1, le=LARGEST_N, description="How many texts to write for each prompt, differing in their draws."
     )

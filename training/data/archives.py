@@ -10,8 +10,7 @@ from pathlib import PurePosixPath
 from typing import IO, cast
 
 from model.errors import CorpusError
-from training.data.file_formats import archiver, foreign
-from training.data.folders import MADE_BY_TOOLS
+from training.data.folders import MADE_BY_TOOLS, why_not
 from training.data.left_out import LeftOut
 from training.data.sources import DAMAGED, Source, Unpacked, unpacked
 
@@ -84,14 +83,7 @@ def _why_not(source: Member, member: str, encoding: str) -> str | None:
         return "hidden"
     if made := next((MADE_BY_TOOLS[part] for part in parts[:-1] if part in MADE_BY_TOOLS), None):
         return made
-    try:
-        head = source.head()
-    except CorpusError:
-        return "unreadable"
-    if archiver(head):
-        return "archive"
-    found = foreign(head, encoding)
-    return None if found is None else found.kind
+    return why_not(source, encoding)
 
 
 def _zip(name: str, file: IO[bytes], left_out: LeftOut) -> Iterator[tuple[str, Callable[[], IO[bytes]]]]:

@@ -9,7 +9,7 @@ from model.checkpoint import CONFIG, TOKENIZER, WEIGHTS
 from model.errors import CorpusError
 from training.data.file_formats import archiver, foreign
 from training.data.left_out import LeftOut
-from training.data.sources import FileSource
+from training.data.sources import FileSource, Source
 
 # What a run writes into its folder. Only these are passed over in one, so that a run inside its own corpus reads the
 # same before it begins and when it goes on.
@@ -32,7 +32,7 @@ def text_files(folder: Path, encoding: str, left_out: LeftOut) -> list[FileSourc
     files = []
     for path in _files(folder, left_out):
         source = FileSource(path)
-        if (kind := _why_not(source, encoding)) is None:
+        if (kind := why_not(source, encoding)) is None:
             files.append(source)
         else:
             left_out.add(kind, source.name)
@@ -101,7 +101,7 @@ def is_run(folder: Path) -> bool:
     return (folder / RECORD).is_file() or any(is_checkpoint(folder / name) for name in ("best", "last"))
 
 
-def _why_not(source: FileSource, encoding: str) -> str | None:
+def why_not(source: Source, encoding: str) -> str | None:
     """The kind by which a file is passed over for what it holds; None where it may be text."""
     try:
         head = source.head()

@@ -113,7 +113,7 @@ def test_who_has_left_can_leave_again() -> None:
 
 
 def test_a_slot_is_given_on_in_the_same_change() -> None:
-    """Also when whoever was to have it leaves before having sat down."""
+    """Also when the text that was to have it is released before it starts."""
     desk = Desk([1], 9)
     desk.add("a")
     desk.turn()
