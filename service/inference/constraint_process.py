@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import sys
+import time
 from asyncio.subprocess import Process
 from dataclasses import asdict
 from pathlib import Path
@@ -13,6 +14,7 @@ from model.constraints.constraint import Constraint, Limits
 from model.errors import ParameterError
 from model.sampling.transitions import Transitions
 from model.text.tokenizer import Tokenizer
+from service.engine.counters import LATENCIES, Histogram
 from service.inference.messages import LENGTH, message
 
 ROOT = Path(__file__).parents[2]  # from where the packages are imported, installed or not
@@ -25,12 +27,14 @@ class ConstraintProcess:
     """Compiles constraints for one vocabulary in another process; for the event loop's thread.
 
     ids: of the columns of the logits. seconds: that one constraint may take. memory: bytes the process may have.
+    durations: seconds that each took, refused ones as well.
     """
 
     def __init__(self, tokenizer: Tokenizer, ids: list[int], limits: Limits, seconds: float, memory: int) -> None:
         beginning = {"characters": tokenizer.characters, "ids": ids, "limits": asdict(limits), "memory": memory}
         self._beginning = message(json.dumps(beginning).encode())
         self._seconds = seconds
+        self.durations = Histogram(LATENCIES)
         self._process: Process | None = None
         self._answered = True  # whether the process has said all it has to say
         self._turn: asyncio.Lock | None = None  # made in the loop that uses it
@@ -43,6 +47,7 @@ class ConstraintProcess:
         self._turn = self._turn or asyncio.Lock()
         content = json.dumps(asdict(constraint)).encode()
         async with self._turn:
+            start = time.perf_counter()
             try:
                 try:
                     found, numbers = await self._asked(content)
@@ -54,6 +59,7 @@ class ConstraintProcess:
             except (EOFError, OSError):
                 raise constraint.refused("takes more memory than it may; write a smaller one") from None
             finally:
+                self.durations.observe(time.perf_counter() - start)
                 if not self._answered:  # an answer would come for nobody
                     await self.close()
         if "error" in found:

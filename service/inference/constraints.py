@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import OrderedDict
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,12 +12,29 @@ from model.constraints.constraint import Constraint, Limits
 from model.constraints.vocabulary import Vocabulary
 from model.sampling.transitions import AnyConstraint
 from model.text.tokenizer import Tokenizer
+from service.engine.counters import Histogram
 from service.errors import QueueFull
 from service.inference.constraint_process import ConstraintProcess
 from service.settings import Settings
 
 MOST_WAITING = 64  # constraints that wait to be compiled
 ENTRY_BYTES = 1024  # of the cache, beside the table and the source
+
+
+@dataclass(slots=True)
+class ConstraintCounts:
+    """What was counted since the start.
+
+    seconds: that each new constraint took to be compiled or refused, once it had its turn. queries: constraints asked
+    for within their limits. hits: those that were kept. evictions: those that left the cache for others. bytes: of what
+    it holds.
+    """
+
+    seconds: Histogram
+    queries: int = 0
+    hits: int = 0
+    evictions: int = 0
+    bytes: int = 0
 
 
 class Constraints:
@@ -36,10 +53,7 @@ class Constraints:
         self._most = settings.constraint_cache_bytes
         self._kept: OrderedDict[Constraint, tuple[AnyConstraint, int]] = OrderedDict()
         self._coming: dict[Constraint, asyncio.Task[AnyConstraint]] = {}
-        self.held = 0
-        """Bytes of what is kept."""
-        self.hits = 0
-        self.compiled = 0
+        self.counts = ConstraintCounts(seconds=self._process.durations)
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -50,11 +64,12 @@ class Constraints:
         Raises ParameterError if it is refused, and QueueFull if too many wait to be compiled.
         """
         constraint.check(self._limits)
+        self.counts.queries += 1
         key = replace(constraint, name="")
         kept = self._kept.get(key)
         if kept is not None:
             self._kept.move_to_end(key)
-            self.hits += 1
+            self.counts.hits += 1
             return kept[0]
         task = self._coming.get(constraint)
         if task is None:
@@ -75,13 +90,15 @@ class Constraints:
 
     async def _compile(self, constraint: Constraint, key: Constraint) -> AnyConstraint:
         transitions = await self._process.compile(constraint)
-        self.compiled += 1
         made = await asyncio.to_thread(self._stepwise, constraint) if transitions is None else Compiled(transitions)
         size = made.nbytes + 2 * len(constraint.source) + ENTRY_BYTES
+        if key in self._kept:  # asked for by another name in the meantime
+            self.counts.bytes -= self._kept.pop(key)[1]
         self._kept[key] = made, size
-        self.held += size
-        while self.held > self._most:
-            self.held -= self._kept.popitem(last=False)[1][1]
+        self.counts.bytes += size
+        while self.counts.bytes > self._most:
+            self.counts.bytes -= self._kept.popitem(last=False)[1][1]
+            self.counts.evictions += 1
         return made
 
     def _stepwise(self, constraint: Constraint) -> Compiled:

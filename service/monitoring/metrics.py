@@ -13,6 +13,7 @@ from starlette.responses import PlainTextResponse
 from service.api.openapi import errors
 from service.engine.counters import LATENCIES, Counters, Histogram
 from service.engine.engine import Engine
+from service.inference.constraints import ConstraintCounts
 from service.inference.served_model import ServedModel
 from service.monitoring import logs
 from service.monitoring.metric_families import counter, gauge, histogram, labelled_counter, labelled_histogram
@@ -58,6 +59,7 @@ class Metrics:
             "params": str(model.parameters),
         }
         self._engine = engine
+        self._constraints = model.constraints.counts
         self._ledger = ledger
         self._ready = ready
         self.connections: Callable[[], int] | None = None
@@ -105,6 +107,7 @@ class Metrics:
         yield counter("prefix_cache_queries", "Prompts looked up in the prefix cache.", cache.queries)
         yield counter("prefix_cache_hits", "Prompts of which it had a beginning.", cache.hits)
         yield gauge("prefix_cache_bytes", "Bytes it holds.", cache.bytes)
+        yield from _of_constraints(self._constraints)
         ledger = self._ledger
         yield gauge("memory_budget_bytes", "Bytes all requests together may hold.", ledger.budget)
         yield gauge("memory_held_bytes", "Bytes they are charged for now.", ledger.held)
@@ -135,6 +138,16 @@ class Metrics:
         yield labelled_counter("requests_rejected", "Requests and connections refused, by reason.", "reason", rejected)
         about = "Seconds from a request's arrival to the last byte of its answer."
         yield labelled_histogram("request_seconds", about, self.seconds)
+
+
+def _of_constraints(counts: ConstraintCounts) -> Iterator[Metric]:
+    """How compiled patterns and schemas are found again."""
+    yield counter("constraint_queries", "Patterns and schemas looked up in the cache of compiled ones.", counts.queries)
+    yield counter("constraint_hits", "Patterns and schemas that were compiled before.", counts.hits)
+    yield counter("constraint_evictions", "Compiled ones that left the cache for others.", counts.evictions)
+    yield gauge("constraint_cache_bytes", "Bytes it holds.", counts.bytes)
+    about = "Seconds that each took to be compiled or refused, once it had its turn."
+    yield histogram("constraint_compile_seconds", about, counts.seconds)
 
 
 def _of_texts(counters: Counters) -> Iterator[Metric]:

@@ -58,10 +58,14 @@ def test_what_was_compiled_is_found_again_under_any_name() -> None:
     async def work(constraints: Constraints) -> None:
         first = await constraints.get(regex("a+b"))
         assert await constraints.get(regex("a+b", "structured_outputs.regex")) is first
-        assert (constraints.compiled, constraints.hits, len(constraints)) == (1, 1, 1)
+        counts = constraints.counts
+        assert (counts.queries, counts.hits, sum(counts.seconds.counts), len(constraints)) == (2, 1, 1, 1)
+        held = counts.bytes
         both = await asyncio.gather(constraints.get(regex("a+c")), constraints.get(regex("a+c")))
         assert both[0] is both[1]
-        assert constraints.compiled == 2
+        assert sum(counts.seconds.counts) == 2
+        await asyncio.gather(constraints.get(regex("a+d")), constraints.get(regex("a+d", "guided_regex_too")))
+        assert (counts.bytes, len(constraints), counts.evictions) == (3 * held, 3, 0)
 
     using(work)
 
@@ -71,13 +75,14 @@ def test_the_cache_keeps_within_its_bytes_and_forgets_the_longest_unused() -> No
         for number in range(40):
             await constraints.get(regex(f"a{{{number}}}[a-z]*"))
             await constraints.get(regex("kept"))
-            assert 0 < constraints.held <= 20_000
+            assert 0 < constraints.counts.bytes <= 20_000
         assert 2 < len(constraints) < 30
-        compiled = constraints.compiled
+        assert len(constraints) + constraints.counts.evictions == 41
+        compiled = sum(constraints.counts.seconds.counts)
         await constraints.get(regex("kept"))
-        assert constraints.compiled == compiled
+        assert sum(constraints.counts.seconds.counts) == compiled
         await constraints.get(regex("a{0}[a-z]*"))
-        assert constraints.compiled == compiled + 1
+        assert sum(constraints.counts.seconds.counts) == compiled + 1
 
     using(work, constraint_cache_bytes=20_000)
 
@@ -85,7 +90,7 @@ def test_the_cache_keeps_within_its_bytes_and_forgets_the_longest_unused() -> No
 def test_a_cache_of_no_bytes_keeps_nothing() -> None:
     async def work(constraints: Constraints) -> None:
         assert await constraints.get(regex("ab")) is not await constraints.get(regex("ab"))
-        assert (constraints.held, len(constraints)) == (0, 0)
+        assert (constraints.counts.bytes, len(constraints)) == (0, 0)
 
     using(work, constraint_cache_bytes=0)
 
@@ -122,7 +127,7 @@ def test_a_request_that_is_cancelled_leaves_the_process_to_others() -> None:
         with pytest.raises(asyncio.CancelledError):
             await task
         await constraints.get(regex("ab"))
-        assert constraints.compiled == 1
+        assert sum(constraints.counts.seconds.counts) == 1
 
     using(work)
 
@@ -169,6 +174,6 @@ def test_refused_patterns_leave_nothing_behind() -> None:
         before, after = sizes
         assert after[0] - before[0] < 4 << 20
         assert after[1] < 160 << 20
-        assert len(constraints) == constraints.held == 0
+        assert len(constraints) == constraints.counts.bytes == 0
 
     using(work)

@@ -107,6 +107,21 @@ def test_refusals_are_counted_by_reason_once(quick: Running) -> None:
     assert after.sum("requests_rejected_total") - before.sum("requests_rejected_total") == 3
 
 
+def test_compiled_patterns_are_counted(quick: Running) -> None:
+    before = Samples(quick)
+    for pattern in ("[ab]{3}", "[ab]{4}", "[ab]{3}", "(", "[ab]{3}"):
+        quick.client.post(COMPLETIONS, json={"prompt": "a", "guided_regex": pattern})
+    after = Samples(quick)
+
+    def change(name: str) -> float:
+        return after.of(f"constraint_{name}") - before.of(f"constraint_{name}")
+
+    assert (change("queries_total"), change("hits_total"), change("evictions_total")) == (5, 2, 0)
+    assert change("compile_seconds_count") == 3
+    assert change("compile_seconds_sum") > 0
+    assert change("cache_bytes") > 0
+
+
 def test_tokens_are_those_that_usage_says(quick: Running) -> None:
     before, answers = Samples(quick), []
     stop = quick.complete("ab", max_tokens=40, seed=1)["choices"][0]["text"][5:7]
