@@ -32,6 +32,7 @@ from training.loop.trainer import NothingTrained, Trainer
 from training.monitoring.metrics_file import METRICS, MetricsFile
 from training.monitoring.speed_watcher import SpeedWatcher
 from training.monitoring.terminal import TerminalWatcher
+from training.planning.context import context_of
 from training.planning.machine import check_precision, choose_device, machine
 from training.planning.plan import make_plan
 from training.planning.run_folder import run_folder
@@ -71,6 +72,9 @@ def run(options: TrainOptions, console: TerminalConsole, started: float) -> Fini
     prepared = prepare(corpus, out.parent / PREPARED, min_count=options.min_count, extending=extending)
     prepared = replace(prepared, tokenizer=prepared.tokenizer.framed(TextFrame(separator)))
     parts = _parts(prepared, options.split, base is not None)
+    if not separator:
+        frame = TextFrame(context=context_of(parts.train, prepared.tokenizer))
+        prepared = replace(prepared, tokenizer=prepared.tokenizer.framed(frame))
     counts = count_ids(parts.train, prepared.tokenizer.size)
     grown = None if base is None else fits(base, prepared.tokenizer)
     plan = make_plan(options.overrides, prepared.tokenizer.size, spelt(counts), device, grown)

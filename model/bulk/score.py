@@ -59,7 +59,8 @@ class LineScorer:
         threads: int | None = None,
     ) -> None:
         self._decoder, self._tokenizer, self._held_out = decoder, tokenizer, held_out
-        self._prefix = context
+        line_begins = "" if tokenizer.frame.items else tokenizer.piece(tokenizer.start_id)
+        self._prefix = context or line_begins
         tokenizer.encode(self._prefix)  # text that is not Unicode is refused here
         self._surprises = surprises
         self._scales: dict[int, list[float]] = {}

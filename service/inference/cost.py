@@ -52,12 +52,21 @@ def request_bytes(request: TextRequest, model: ServedModel) -> int:
             sum(map(_preparing, request.prompts)),
             sum(min(_most_ids(prompt), SHORT) for prompt in request.prompts) * KEY_BYTES,
             len(request.prompts) * GROUP_BYTES,
+            _openings(request, model),
             _tables(request, model),
             _scores(request),
             request.texts * (TEXT_BYTES + STOP_BYTES * len(request.stop)),
             _drawn(request, model),
         )
     )
+
+
+def _openings(request: TextRequest, model: ServedModel) -> int:
+    """What is read before empty prompts: the checkpoint's context, which is scored with the prompt."""
+    top = request.prompt_logprobs
+    scored = 0 if top is None or request.on_scores is not None else SCORE_BYTES * (3 + 2 * top)
+    empty = sum(not len(prompt) for prompt in request.prompts)
+    return empty * len(model.tokenizer.opening(empty=True)) * (ID_BYTES + KEY_BYTES + scored) if empty else 0
 
 
 def kept_bytes(request: TextRequest, model: ServedModel, ids: int) -> int:

@@ -75,8 +75,8 @@ class TextPrompt:
 
     @property
     def cached(self) -> int:
-        """Ids that need not be read, because the state after them came from the prefix cache."""
-        return self._group.cached
+        """Ids of its own that need not be read, because the state after them came from the prefix cache."""
+        return max(0, self._group.cached - self._group.lead)
 
     @property
     def scores(self) -> Scored | None:

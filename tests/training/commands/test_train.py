@@ -60,6 +60,19 @@ def test_a_run_leaves_checkpoints_metrics_curves_and_a_card(run_folder: Path) ->
     assert training["corpus"]["sha256"] in card
 
 
+def test_an_empty_prompt_follows_the_end_of_the_train_part(run_folder: Path) -> None:
+    text = VERSE * 80
+    context = load(run_folder / "best").tokenizer.frame.context
+    assert len(context) == 256
+    train = text[: int(len(text) * 0.9)]
+    assert context == train[: train.rindex("\n") + 1][-256:]
+    drawn = [
+        unroll("generate", str(run_folder / "best"), "--prompt", prompt, "--seed", "4", "--no-echo", "--raw").stdout
+        for prompt in ("", context)
+    ]
+    assert drawn[0] == drawn[1]
+
+
 def test_the_curves_of_a_run_are_a_file_too_point_for_point(run_folder: Path) -> None:
     root = ElementTree.parse(run_folder / "curves.svg").getroot()
     assert root.tag == "{http://www.w3.org/2000/svg}svg"
