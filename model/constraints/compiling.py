@@ -41,6 +41,11 @@ class Compiled:
         return MATCHER_BYTES if self.transitions is None else self.transitions.nbytes
 
     @property
+    def row_bytes(self) -> int:
+        """About what each row takes: a copy of the matcher, and the columns that may follow."""
+        return 0 if self.vocabulary is None else MATCHER_BYTES + 4 * len(self.vocabulary.columns)
+
+    @property
     def exact(self) -> bool:
         """Whether no text is ever cut in the middle."""
         return self.transitions is not None

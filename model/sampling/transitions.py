@@ -102,6 +102,14 @@ class Walk:
 class AnyConstraint(Protocol):
     """What the texts of a request must match; see `model.constraints.compiling.Compiled`."""
 
+    @property
+    def row_bytes(self) -> int:
+        """What the way of each row takes in memory, beside what all share."""
+
+    @property
+    def nbytes(self) -> int:
+        """What all rows share."""
+
     def check(self, max_tokens: int) -> None:
         """Raise ParameterError where not even the shortest text that matches fits."""
 

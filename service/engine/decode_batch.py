@@ -74,6 +74,7 @@ class DecodeBatch:
         if not leaving:
             return
         for row in leaving:
+            row.end()
             self._by_slot[row.slot] = None
             self._filled[row.slot] = self._counts[row.slot] = self._ended[row.slot] = 0
             self._limits[row.slot] = NO_LIMIT

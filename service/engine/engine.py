@@ -59,6 +59,8 @@ class Engine:
         workers, spare = min(settings.threads, settings.max_rows), settings.max_rows // SHARE
         slots = [(settings.max_rows + spare + at) // workers for at in range(workers)]
         timeout = settings.deadline_seconds or float("inf")
+        self.slots = sum(slots)
+        """Texts that are written at once."""
         self.background = Background()
         """Does what would hold the event loop."""
         self.cache = PrefixCache(settings.prefix_cache_bytes)

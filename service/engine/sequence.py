@@ -52,6 +52,10 @@ class Sequence(Row):
         )
         self.pending, self.logprobs, self.joined = [], [], 0
 
+    def end(self) -> None:
+        """Give back what drawing needed: other texts of its group may go on for long."""
+        del self.sampling, self.stream
+
 
 class Tables:
     """What all texts of a request share, made once.

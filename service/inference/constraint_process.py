@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import os
 import sys
 import time
@@ -15,11 +16,17 @@ from model.errors import ParameterError
 from model.sampling.transitions import Transitions
 from model.text.tokenizer import Tokenizer
 from service.engine.counters import LATENCIES, Histogram
+from service.errors import MemorySpent
 from service.inference.messages import LENGTH, message
+
+logger = logging.getLogger(__name__)
 
 ROOT = Path(__file__).parents[2]  # from where the packages are imported, installed or not
 START_SECONDS = 60.0  # a machine that starts Python slower has other trouble
 PIPE = asyncio.subprocess.PIPE
+NOT_STARTED = MemorySpent(
+    "The server has no memory now for the process that compiles patterns and schemas; try again in a moment."
+)
 ANYTHING = b'{"kind": "choice", "source": "[]"}'  # to see that it answers
 
 
@@ -42,7 +49,8 @@ class ConstraintProcess:
     async def compile(self, constraint: Constraint) -> Transitions | None:
         """The table of a constraint, or None if it has none and is to be followed step by step.
 
-        Raises ParameterError if the constraint is refused, takes too long or too much memory.
+        Raises ParameterError if the constraint is refused, takes too long or too much memory, and MemorySpent where
+        no process can be started.
         """
         self._turn = self._turn or asyncio.Lock()
         content = json.dumps(asdict(constraint)).encode()
@@ -86,18 +94,22 @@ class ConstraintProcess:
     async def _started(self) -> Process:
         if self._process is None or self._process.returncode is not None:
             environment = {name: value for name, value in os.environ.items() if not name.startswith("UNROLL_")}
-            self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "service.inference.constraint_worker"),
-                stdin=PIPE,
-                stdout=PIPE,
-                stderr=asyncio.subprocess.DEVNULL,
-                cwd=ROOT,
-                env={**environment, "OPENBLAS_NUM_THREADS": "1"},
-                limit=1 << 26,
-                start_new_session=True,  # Ctrl-C is for the server, which ends this
-            )
-            async with asyncio.timeout(START_SECONDS):
-                await self._ask(self._process, ANYTHING, self._beginning)
+            try:
+                self._process = await asyncio.create_subprocess_exec(
+                    *(sys.executable, "-m", "service.inference.constraint_worker"),
+                    stdin=PIPE,
+                    stdout=PIPE,
+                    stderr=asyncio.subprocess.DEVNULL,
+                    cwd=ROOT,
+                    env={**environment, "OPENBLAS_NUM_THREADS": "1"},
+                    limit=1 << 26,
+                    start_new_session=True,  # Ctrl-C is for the server, which ends this
+                )
+                async with asyncio.timeout(START_SECONDS):
+                    await self._ask(self._process, ANYTHING, self._beginning)
+            except (EOFError, OSError, RuntimeError, TimeoutError) as error:  # no memory, descriptor or thread for it
+                logger.error("The process that compiles patterns and schemas did not start.", exc_info=error)
+                raise NOT_STARTED from error
         return self._process
 
     @staticmethod

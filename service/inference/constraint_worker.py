@@ -41,6 +41,11 @@ def peak_kilobytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
+def _least(size: int, own: int) -> int:
+    """A size within the limit this process was started with."""
+    return size if own == resource.RLIM_INFINITY else min(size, own)
+
+
 def main() -> None:
     """Answer messages until there are no more."""
     beginning = read_message(sys.stdin.buffer)
@@ -48,7 +53,8 @@ def main() -> None:
         return
     given = json.loads(beginning)
     os.nice(NICENESS)
-    resource.setrlimit(resource.RLIMIT_AS, (given["memory"], given["memory"]))
+    most_bytes = _least(given["memory"], resource.getrlimit(resource.RLIMIT_AS)[1])
+    resource.setrlimit(resource.RLIMIT_AS, (most_bytes, most_bytes))
     vocabulary = Vocabulary(Tokenizer(given["characters"]), np.array(given["ids"], np.int64))
     limits = Limits(**given["limits"])
     most = peak_kilobytes() + GROWTH_KILOBYTES

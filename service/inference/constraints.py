@@ -1,8 +1,9 @@
 """Constraints of requests, compiled once for all that ask alike: a cache by bytes before the compiling process."""
 
-import asyncio
 from collections import OrderedDict
+from collections.abc import Hashable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,11 +14,11 @@ from model.constraints.vocabulary import Vocabulary
 from model.sampling.transitions import AnyConstraint
 from model.text.tokenizer import Tokenizer
 from service.engine.counters import Histogram
-from service.errors import QueueFull
 from service.inference.constraint_process import ConstraintProcess
+from service.inference.constraint_queue import ConstraintQueue
+from service.process.background import Background
 from service.settings import Settings
 
-MOST_WAITING = 64  # constraints that wait to be compiled
 ENTRY_BYTES = 1024  # of the cache, beside the table and the source
 
 
@@ -44,24 +45,28 @@ class Constraints:
     """
 
     def __init__(self, tokenizer: Tokenizer, ids: NDArray[np.int64], settings: Settings) -> None:
-        self._tokenizer, self._ids = tokenizer, ids
-        self._vocabulary: Vocabulary | None = None
+        self._vocabulary = Vocabulary(tokenizer, ids)
         self._limits = Limits(settings.max_pattern_characters, settings.max_schema_characters)
         self._process = ConstraintProcess(
             *(tokenizer, ids.tolist(), self._limits, settings.constraint_seconds, settings.constraint_memory_bytes)
         )
         self._most = settings.constraint_cache_bytes
         self._kept: OrderedDict[Constraint, tuple[AnyConstraint, int]] = OrderedDict()
-        self._coming: dict[Constraint, asyncio.Task[AnyConstraint]] = {}
+        self._queue = ConstraintQueue(self._compile)
+        self._background: Background | None = None
         self.counts = ConstraintCounts(seconds=self._process.durations)
 
     def __len__(self) -> int:
         return len(self._kept)
 
-    async def get(self, constraint: Constraint) -> AnyConstraint:
+    async def get(
+        self, constraint: Constraint, caller: Hashable = None, background: Background | None = None
+    ) -> AnyConstraint:
         """A constraint ready to be followed.
 
-        Raises ParameterError if it is refused, and QueueFull if too many wait to be compiled.
+        caller: for whom it is; callers take turns. background: does what takes some milliseconds; None = this thread.
+        Raises ParameterError if it is refused, QueueFull if too many of the caller wait to be compiled, and
+        MemorySpent if no process can be started for it.
         """
         constraint.check(self._limits)
         self.counts.queries += 1
@@ -71,37 +76,32 @@ class Constraints:
             self._kept.move_to_end(key)
             self.counts.hits += 1
             return kept[0]
-        task = self._coming.get(constraint)
-        if task is None:
-            if len(self._coming) >= MOST_WAITING:
-                raise QueueFull("Too many patterns and schemas wait to be compiled; try again in a moment.")
-            task = self._coming[constraint] = asyncio.create_task(self._compile(constraint, key))
-            task.add_done_callback(lambda task: self._forget(constraint, task))
-        return await asyncio.shield(task)
+        self._background = background
+        return await self._queue.get(constraint, caller)
 
     async def close(self) -> None:
         """End the compiling process."""
+        await self._queue.close()
         await self._process.close()
 
-    def _forget(self, constraint: Constraint, task: "asyncio.Task[AnyConstraint]") -> None:
-        del self._coming[constraint]
-        if not task.cancelled():
-            task.exception()  # seen, even if everyone who asked has left
-
-    async def _compile(self, constraint: Constraint, key: Constraint) -> AnyConstraint:
+    async def _compile(self, constraint: Constraint) -> AnyConstraint:
+        key = replace(constraint, name="")
+        if (kept := self._kept.get(key)) is not None:  # asked for by another name in the meantime
+            return kept[0]
         transitions = await self._process.compile(constraint)
-        made = await asyncio.to_thread(self._stepwise, constraint) if transitions is None else Compiled(transitions)
-        size = made.nbytes + 2 * len(constraint.source) + ENTRY_BYTES
-        if key in self._kept:  # asked for by another name in the meantime
-            self.counts.bytes -= self._kept.pop(key)[1]
+        made = await self._stepwise(constraint) if transitions is None else Compiled(transitions)
+        self._keep(key, made, made.nbytes + 2 * len(constraint.source) + ENTRY_BYTES)
+        return made
+
+    def _keep(self, key: Constraint, made: AnyConstraint, size: int) -> None:
+        """Keep a constraint, and forget those that were not used for the longest time where they are too many."""
         self._kept[key] = made, size
         self.counts.bytes += size
         while self.counts.bytes > self._most:
             self.counts.bytes -= self._kept.popitem(last=False)[1][1]
             self.counts.evictions += 1
-        return made
 
-    def _stepwise(self, constraint: Constraint) -> Compiled:
-        """A constraint without a table, in a thread of its own: llguidance takes some milliseconds, without the GIL."""
-        self._vocabulary = self._vocabulary or Vocabulary(self._tokenizer, self._ids)
-        return stepwise(constraint, self._vocabulary, self._limits)
+    async def _stepwise(self, constraint: Constraint) -> Compiled:
+        """A constraint without a table: llguidance takes some milliseconds, without the GIL."""
+        make = partial(stepwise, constraint, self._vocabulary, self._limits)
+        return make() if self._background is None else await self._background.do(make)

@@ -19,6 +19,7 @@ from service.settings import Settings
 logger = logging.getLogger(__name__)
 
 SPELLED_BYTES = 64  # of each id as JSON, which answers of /tokenize are made of
+GUIDED_BYTES = 400  # of each id as llguidance has it, which follows constraints without a table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +78,7 @@ def load_limit(settings: Settings) -> LoadLimit:
         compiled=bool(processors()),
         rows=settings.max_rows,
         threads=min(settings.threads, settings.max_rows),
-        of_an_id=SPELLED_BYTES,
+        of_an_id=SPELLED_BYTES + GUIDED_BYTES,
     )
 
 

@@ -28,6 +28,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from model.constraints.constraint import Constraint
 from model.decoding.rows import Scored
 from model.errors import ServiceError
 from model.sampling.transitions import AnyConstraint
@@ -125,8 +126,7 @@ class Texts:
             request.lease.grow(cost)
         constraint = None
         if request.constraint is not None:
-            constraint = await model.constraints.get(request.constraint)
-            constraint.check(request.max_tokens)
+            constraint = await _constraint(model, engine, request, request.constraint)
         steps = _steps(model, engine, request, constraint)
         texts = await prepared(engine, steps, request.effort, request.arrived, request.caller)
         if request.lease is not None and request.effort > INSTANT:
@@ -204,6 +204,27 @@ def _steps(model: ServedModel, engine: Engine, request: TextRequest, constraint:
     return Texts(engine, request, output, groups, prompts)
 
 
+async def _constraint(
+    model: ServedModel, engine: Engine, request: TextRequest, constraint: Constraint
+) -> AnyConstraint:
+    """What the texts of a request are to match, compiled, and charged for the texts that are written at once."""
+    coming = model.constraints.get(constraint, request.caller, engine.background)
+    try:
+        compiled = await engine.background.elsewhere(coming, _until(engine, request.arrived))
+    except TimeoutError:
+        raise engine.late from None
+    compiled.check(request.max_tokens)
+    if request.lease is not None:
+        request.lease.grow(min(request.texts, engine.slots) * compiled.row_bytes)
+    return compiled
+
+
+def _until(engine: Engine, arrived: float) -> float | None:
+    """When the time of a request that came then is over; None where that is never."""
+    deadline = engine.deadline(arrived)
+    return None if deadline == math.inf else deadline
+
+
 async def prepared(engine: Engine, steps: Steps[Result], effort: int, arrived: float, caller: Hashable) -> Result:
     """The result of some work for a request, done at once where it takes about a millisecond, else in another thread.
 
@@ -213,8 +234,7 @@ async def prepared(engine: Engine, steps: Steps[Result], effort: int, arrived: f
     try:
         if effort <= INSTANT:
             return at_once(steps)
-        deadline = engine.deadline(arrived)
-        return await engine.background.finish(steps, caller, None if deadline == math.inf else deadline)
+        return await engine.background.finish(steps, caller, _until(engine, arrived))
     except TimeoutError:
         raise engine.late from None
     except MemoryError:

@@ -6,13 +6,13 @@ import os
 import sys
 import threading
 import time
-from collections import OrderedDict, deque
-from collections.abc import AsyncIterator, Callable, Generator, Hashable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Hashable, Iterator
 from contextlib import suppress
 from typing import Any, TypeVar
 
 from model.errors import ServiceError
 from service.errors import EngineStopped, QueueFull
+from service.process.turns import Turns
 
 logger = logging.getLogger(__name__)
 
@@ -31,10 +31,10 @@ Steps = Generator[None, None, Result]
 class _Work:
     """Some work and the future of its result."""
 
-    __slots__ = ("caller", "future", "steps")
+    __slots__ = ("future", "steps")
 
-    def __init__(self, steps: Steps[Any], future: asyncio.Future[Any], caller: Hashable) -> None:
-        self.steps, self.future, self.caller = steps, future, caller
+    def __init__(self, steps: Steps[Any], future: asyncio.Future[Any]) -> None:
+        self.steps, self.future = steps, future
 
 
 class Background:
@@ -46,7 +46,7 @@ class Background:
     """
 
     def __init__(self) -> None:
-        self._turns: OrderedDict[Hashable, deque[_Work]] = OrderedDict()
+        self._turns: Turns[_Work] = Turns()
         self._changed = threading.Condition()
         self._open: set[asyncio.Future[Any]] = set()
         self._refusal: ServiceError | None = EngineStopped("The server has not started; try again in a moment.")
@@ -93,6 +93,23 @@ class Background:
         because too much work waits."""
         return await self._add(one_step(call), caller)
 
+    async def elsewhere(self, work: Coroutine[Any, Any, Result], deadline: float | None = None) -> Result:
+        """The result of work that waits for something else; it ends as other work does. Raises as `finish` does."""
+        task = asyncio.ensure_future(work)
+        if self._refusal is not None:
+            task.cancel()
+            raise self._refusal
+        future = self._loop.create_future()
+        self._open.add(future)
+        task.add_done_callback(lambda done: _copy(done, future))
+        try:
+            async with asyncio.timeout_at(deadline):
+                result: Result = await future
+                return result
+        finally:
+            self._open.discard(future)
+            task.cancel()
+
     async def each(self, parts: Iterator[Result], caller: Hashable = None) -> AsyncIterator[Result]:
         """The parts, each made as it is asked for."""
         end = object()
@@ -106,7 +123,7 @@ class Background:
         self._open.add(future)
         try:
             with self._changed:
-                self._turns.setdefault(caller, deque()).append(_Work(steps, future, caller))
+                self._turns.add(caller, _Work(steps, future))
                 self._changed.notify()
             result: Result = await future
             return result
@@ -115,23 +132,19 @@ class Background:
 
     def _run(self) -> None:
         stand_back()
-        while (work := self._next()) is not None:
-            self._step(work)
-            del work  # what it holds must not stay while the thread waits
+        while (turn := self._next()) is not None:
+            self._step(*turn)
+            del turn  # what it holds must not stay while the thread waits
 
-    def _next(self) -> _Work | None:
+    def _next(self) -> tuple[Hashable, _Work] | None:
         with self._changed:
             while not self._turns:
                 if isinstance(self._refusal, EngineStopped):
                     return None
                 self._changed.wait()
-            caller, own = self._turns.popitem(last=False)
-            work = own.popleft()
-            if own:
-                self._turns[caller] = own  # at the end: others come first
-            return work
+            return self._turns.take()
 
-    def _step(self, work: _Work) -> None:
+    def _step(self, caller: Hashable, work: _Work) -> None:
         if work.future.done():
             return
         try:
@@ -142,7 +155,7 @@ class Background:
             self._tell(work.future, None, error.with_traceback(None) if isinstance(error, MemoryError) else error)
         else:
             with self._changed:
-                self._turns.setdefault(work.caller, deque()).appendleft(work)
+                self._turns.add(caller, work, first=True)
 
     def _tell(self, future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
         """Hand a result over to the event loop; without memory for that, again in a moment."""
@@ -155,6 +168,15 @@ class Background:
                 return
             else:
                 return
+
+
+def _copy(task: "asyncio.Task[Any]", future: asyncio.Future[Any]) -> None:
+    """Hand over what a task came to."""
+    if task.cancelled():
+        future.cancel()
+    else:
+        error = task.exception()
+        _settle(future, None if error else task.result(), error)
 
 
 def _settle(future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:

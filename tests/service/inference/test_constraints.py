@@ -13,8 +13,8 @@ import pytest
 from model.constraints.compiling import Compiled
 from model.constraints.constraint import Constraint, Kind
 from model.errors import ParameterError
-from service.errors import QueueFull
-from service.inference.constraints import MOST_WAITING, Constraints
+from service.errors import MemorySpent
+from service.inference.constraints import Constraints
 from service.settings import Settings
 from tests.model.constraints.written import CHECKPOINT, DECODER, constraint, write
 
@@ -132,11 +132,12 @@ def test_a_request_that_is_cancelled_leaves_the_process_to_others() -> None:
     using(work)
 
 
-def test_only_so_many_wait_to_be_compiled() -> None:
+def test_where_no_process_can_be_started_the_server_says_so_and_does_later(monkeypatch: pytest.MonkeyPatch) -> None:
     async def work(constraints: Constraints) -> None:
-        waiting = [asyncio.create_task(constraints.get(regex(f"a{{{number}}}"))) for number in range(MOST_WAITING + 5)]
-        found = await asyncio.gather(*waiting, return_exceptions=True)
-        assert [isinstance(one, QueueFull) for one in found] == [False] * MOST_WAITING + [True] * 5
+        with monkeypatch.context() as patch:
+            patch.setattr("sys.executable", "/no/such/program")
+            with pytest.raises(MemorySpent, match="no memory now for the process"):
+                await constraints.get(regex("ab"))
         await constraints.get(regex("ab"))
 
     using(work)

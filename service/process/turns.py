@@ -1,0 +1,52 @@
+"""What waits for each caller, taken in turn: one of each caller's, first come, first served within one."""
+
+from collections import OrderedDict, deque
+from collections.abc import Hashable
+from typing import Generic, TypeVar
+
+Item = TypeVar("Item")
+
+
+class Turns(Generic[Item]):
+    """A queue in which callers take turns; not for several threads at once."""
+
+    def __init__(self) -> None:
+        self._turns: OrderedDict[Hashable, deque[Item]] = OrderedDict()
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def of(self, caller: Hashable) -> int:
+        """How many items of a caller wait."""
+        return len(self._turns.get(caller, ()))
+
+    def add(self, caller: Hashable, item: Item, first: bool = False) -> None:
+        """Let an item wait behind its caller's others, or before them."""
+        own = self._turns.setdefault(caller, deque())
+        own.appendleft(item) if first else own.append(item)
+        self._count += 1
+
+    def take(self) -> tuple[Hashable, Item]:
+        """The next caller and item; the caller's next turn is after all others'. Raises KeyError where none waits."""
+        caller, own = self._turns.popitem(last=False)
+        item = own.popleft()
+        self._count -= 1
+        if own:
+            self._turns[caller] = own
+        return caller, item
+
+    def remove(self, caller: Hashable, item: Item) -> None:
+        """Forget an item; one that does not wait is ignored."""
+        own = self._turns.get(caller)
+        if own is None or item not in own:
+            return
+        own.remove(item)
+        self._count -= 1
+        if not own:
+            del self._turns[caller]
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._turns.clear()
+        self._count = 0
