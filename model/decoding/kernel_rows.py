@@ -122,7 +122,7 @@ class KernelRows:
         self._sampling[slot] = sampling  # its counts are the kernel's to write to
         self._table[slot] = (
             source(parameters.seed, sampling.choice),
-            0,
+            sampling.position,
             sampling.drawn.ctypes.data if penalises else 0,
             sampling.in_prompt.ctypes.data if penalises else 0,
             sampling.bias.ctypes.data if penalises else 0,
@@ -138,7 +138,7 @@ class KernelRows:
             parameters.top_k,
             last_id,
             0 if sampling.walk is None else sampling.walk.transitions.next.shape[1],
-            0,
+            0 if sampling.walk is None else sampling.walk.state,
             0 if sampling.walk is None else CODES[sampling.walk.ended],
         )
 

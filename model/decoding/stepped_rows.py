@@ -27,7 +27,7 @@ class SteppedRows:
         """See `Rows.set`."""
         self._sampling[slot] = sampling
         self._last[slot] = last_id
-        self._positions[slot] = 0
+        self._positions[slot] = sampling.position
 
     def read(self, slots: Slots, ids: NDArray[np.int32]) -> None:
         """See `Rows.read`."""

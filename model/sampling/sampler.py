@@ -49,6 +49,8 @@ class RowSampling:
         self.parameters = parameters
         self.choice = choice
         self.walk = walk
+        self.position = 0
+        """How many ids the text has before the row's first draw."""
         self.logprobs = None if logprobs is None else min(logprobs, len(ids))
         self.drawn = np.zeros(len(ids) if parameters.penalises else 0, np.int32)
         self.in_prompt = np.isin(ids, prompt) if parameters.penalises else np.zeros(0, bool)

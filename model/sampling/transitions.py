@@ -57,16 +57,17 @@ class Transitions:
 class Walk:
     """One row's way through transitions.
 
-    left: how many columns it may still draw. ended: why the text has ended: it is complete, or `left` has run out.
+    left: how many columns it may still draw. state: where it begins.
+    ended: why the text has ended: it is complete, or `left` has run out.
     stepwise: the transitions change with every column, so a draw must stop after each.
     Where the text is complete all columns may be drawn; one that does not continue it ends it and is not part of it.
     """
 
     stepwise = False
 
-    def __init__(self, transitions: Transitions, left: int) -> None:
+    def __init__(self, transitions: Transitions, left: int, state: int = 0) -> None:
         self.transitions = transitions
-        self.state = 0
+        self.state = state
         self.left = left
         self.ended: Ended | None = None
         self._look()

@@ -52,6 +52,26 @@ class TextStream:
         return self.stopped is None and (self._in_character or self._held != "")
 
     @property
+    def held(self) -> str:
+        """The text held back, without the bytes of an unfinished character."""
+        return "" if self.stopped else self._held
+
+    @property
+    def undecoded(self) -> bytes:
+        """The bytes of an unfinished character."""
+        return self._bytes.getstate()[0]
+
+    def resume(self, taken: int, held: str, undecoded: bytes) -> str:
+        """Go on where another stream was after `taken` ids, in the place of the ids so far; nothing was fed yet.
+
+        Returns the text that may be shown now: with the same stop strings nothing, as it holds back the same.
+        """
+        self.taken = taken
+        self._bytes.decode(undecoded)
+        self._in_character = bool(self.undecoded)
+        return self._match(held)[0] if self._matchers and taken >= self._min_tokens else held
+
+    @property
     def stop_reason(self) -> str | None:
         """The stop string that ended the text; None while it goes on, and where it ended by itself."""
         return None if self.stopped == self._end else self.stopped

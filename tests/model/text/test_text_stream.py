@@ -250,3 +250,22 @@ def test_the_longest_stop_string_is_matched_and_a_longer_one_refused() -> None:
         with pytest.raises(ParameterError, match=r"A stop string has .+ characters; use 1 to 1,024\.") as caught:
             TextStream(TOKENIZER, ["a", stop])
         assert caught.value.parameter == "stop"
+
+
+@settings(max_examples=500)
+@given(IDS, STOPS, st.integers(0, 40), st.integers(0, 6))
+@example([0x61, 0xE6, 0x9C, 0x88, 0x62], ["月b"], 2, 0)
+@example([BYTES, BYTES, BYTES + 1], ["aab"], 2, 0)
+def test_a_stream_goes_on_where_another_was(ids: list[int], stops: list[str], at: int, min_tokens: int) -> None:
+    whole = TextStream(TOKENIZER, stops, min_tokens=min_tokens)
+    wanted = whole.feed(ids) + whole.flush()
+
+    first = TextStream(TOKENIZER, stops, min_tokens=min_tokens)
+    text = first.feed(ids[:at])
+    if first.stopped is None:
+        second = TextStream(TOKENIZER, stops, min_tokens=min_tokens)
+        assert second.resume(first.taken, first.held, first.undecoded) == ""
+        assert second.holding == first.holding
+        text += second.feed(ids[at:]) + second.flush()
+        assert (second.stopped, second.taken) == (whole.stopped, whole.taken)
+    assert text == wanted
