@@ -69,7 +69,7 @@ def test_the_prefix_opens_no_route_that_needs_a_key(prefixed: Running) -> None:
 
 
 def test_a_connection_is_kept_longer_than_proxies_keep_theirs() -> None:
-    """Nginx keeps one for 60 seconds; whoever closes first may close as a request comes, which is a 502."""
+    """Nginx keeps one for 60 seconds; where the server closes first, a request may be on its way, which is a 502."""
     assert Settings().idle_seconds >= 75
 
 

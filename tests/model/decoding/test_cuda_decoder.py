@@ -60,7 +60,7 @@ def test_what_rows_report_of_their_draws_is_what_the_decoder_thinks_of_them(cell
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_a_slot_holds_the_same_to_the_bit_whoever_runs_beside_it(cell: Cell, device: str) -> None:
+def test_a_slot_holds_the_same_to_the_bit_beside_any_others(cell: Cell, device: str) -> None:
     decoder = CudaDecoder(small_checkpoint(cell, hidden=33, skip=True), device=device)
     ids = np.random.default_rng(3).integers(0, decoder.config.vocabulary, (SLOTS, STEPS)).astype(np.int32)
     together = decoder.rows(SLOTS)

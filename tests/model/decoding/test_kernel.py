@@ -57,7 +57,7 @@ def test_kernels_come_best_first() -> None:
 
 @pytest.mark.parametrize("processor", COMPILED)
 def test_rows_outlive_the_decoder_that_made_them(processor: str) -> None:
-    """The kernel reads weights that Python owns: whoever can still step has to hold them."""
+    """The kernel reads weights that Python owns: all that can still step have to hold them."""
     compiled, plain = pair(processor, hidden=256)
     rows = compiled.rows(1)
     del compiled

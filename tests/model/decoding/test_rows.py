@@ -1,4 +1,4 @@
-"""Rows of a running batch: each slot writes its own text, whoever draws beside it and however steps are grouped."""
+"""Rows of a running batch: each slot writes its own text, the same beside any others and in any grouping of steps."""
 
 from functools import cache
 from typing import Any, NamedTuple

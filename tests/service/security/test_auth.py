@@ -359,7 +359,7 @@ def test_a_stream_keeps_its_own_headers(server: Running) -> None:
 def test_a_request_can_name_no_file_and_no_address(server: Running, tmp_path: Path) -> None:
     """Whatever a client puts in a field, the server opens no file and no connection for it."""
     secret = tmp_path / "secret.txt"
-    os.mkfifo(secret)  # whoever opened it would wait for ever
+    os.mkfifo(secret)  # opening it would wait for ever
     for value in (str(secret), f"file://{secret}", "http://127.0.0.1:9/x", f"FILE:{secret}", "../../etc/passwd"):
         for path, body in (
             ("/v1/completions", {"prompt": value, "max_tokens": 1}),

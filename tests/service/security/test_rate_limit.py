@@ -1,4 +1,4 @@
-"""A caller gets what the settings allow and no more, whoever else asks."""
+"""A caller gets what the settings allow and no more, beside any other callers."""
 
 from collections.abc import Iterator
 from pathlib import Path

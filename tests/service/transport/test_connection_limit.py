@@ -108,7 +108,7 @@ def test_an_address_has_so_many_connections_and_others_have_theirs(checkpoint_fo
             assert answer(one).status == 200
 
 
-def test_the_management_port_tells_of_health_and_metrics_whoever_crowds_the_other(checkpoint_folder: Path) -> None:
+def test_the_management_port_tells_of_health_and_metrics_while_the_other_is_crowded(checkpoint_folder: Path) -> None:
     settings = Settings(checkpoint=checkpoint_folder, max_connections=2, header_seconds=MINUTE)
     with serving(settings, management=True) as running, ExitStack() as stack:
         fill(running, stack, 30)
