@@ -73,7 +73,7 @@ class Tables:
         constraint: AnyConstraint | None = None,
     ) -> None:
         self.constraint = constraint
-        self.stops = StopStrings(request.stop, tokenizer.frame.separator)
+        self.stops = StopStrings(request.stop, "" if request.ignore_end else tokenizer.frame.separator)
         self.stop_starts = self.stops.starts(tokenizer) if self.stops.firsts else None
         self.bias = bias_of(request.parameters, ids)
 

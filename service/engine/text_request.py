@@ -25,6 +25,7 @@ class TextRequest:
         highest first, of equal ones the earlier first. None = n. Not for a stream.
     stop: strings that end a text. include_stop: they stay in the text, as its end.
     min_tokens: ids to draw before stop strings are looked for.
+    ignore_end: a model of items goes on after the end of an item, which stands in the text then.
     logprobs: report the log-probability of each drawn id and of this many of the likeliest ids, among the ids that
         occurred in training; None reports nothing.
     prompt_logprobs: also score the prompts' ids, all but the first, among all ids: with rank, entropy and this many of
@@ -48,6 +49,7 @@ class TextRequest:
     stop: Sequence[str] = ()
     include_stop: bool = False
     min_tokens: int = 0
+    ignore_end: bool = False
     logprobs: int | None = None
     prompt_logprobs: int | None = None
     on_scores: OnScores | None = None

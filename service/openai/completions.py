@@ -70,6 +70,7 @@ class Completions:
             stop=[*body.stop, *stop_texts(self.model.tokenizer, body.stop_token_ids)],
             include_stop=body.include_stop_str_in_output,
             min_tokens=body.min_tokens,
+            ignore_end=body.ignore_eos,
             logprobs=body.logprobs,
             prompt_logprobs=body.logprobs if body.echo else None,
             constraint=constraint_of(body.asked),

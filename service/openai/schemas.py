@@ -235,7 +235,8 @@ class CompletionRequest(Constrained):
     include_stop_str_in_output: bool = Field(default=False, description="Leave the stop string in, as the text's end.")
     ignore_eos: bool = Field(
         default=False,
-        description="Makes no difference: an item's own end is kept, and nothing else ends a text.",
+        description="Of a model of items: go on after an item's end, which then stands in the text. Nothing else ends "
+        "a text by itself, so that other models write all `max_tokens` with or without it.",
     )
     n: int = Field(
         default=1, ge=1, le=LARGEST_N, description="How many texts to write for each prompt, differing in their draws."

@@ -1,6 +1,7 @@
 """What a completion's answer says besides its text: usage, reasons, events, and that OpenAI's own client reads it."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model.checkpoint import save
+from model.text.frame import TextFrame
 from service.openai.schemas import Completion
 from service.settings import Settings
 from tests.model.small import small_checkpoint
@@ -96,6 +98,20 @@ def test_line_separators_of_unicode_do_not_tear_events(tmp_path: Path) -> None:
             lines = [line for line in response.iter_lines() if line]
         assert all(line.startswith("data: ") for line in lines)
         assert lines[-1] == "data: [DONE]"
+
+
+def test_ignore_eos_goes_on_after_the_end_of_an_item(tmp_path: Path) -> None:
+    items = small_checkpoint(characters="ab\n")
+    save(replace(items, tokenizer=items.tokenizer.framed(TextFrame(separator="\n"))), tmp_path / "items")
+    with serving(Settings(checkpoint=tmp_path / "items")) as running:
+        fields: dict[str, Any] = {"prompt": "", "max_tokens": 100, "seed": 1}
+        [item] = running.complete(**fields)["choices"]
+        [more] = running.complete(**fields, ignore_eos=True)["choices"]
+    assert item["finish_reason"] == "stop"
+    assert "\n" not in item["text"]
+    assert more["finish_reason"] == "length"
+    assert len(more["text"]) == 100
+    assert more["text"].startswith(item["text"] + "\n")
 
 
 @pytest.fixture
