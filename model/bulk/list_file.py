@@ -25,7 +25,7 @@ class ListFile:
 
     def __init__(self, path: Path, form: Format, settings: dict[str, Any], resume: bool) -> None:
         self._path, self._format, self._settings = path, form, settings
-        self._journal = path.with_name(f".{path.name}.unroll")
+        self._journal = _journal_of(path)
         self._saved = 0.0
         self.counts: dict[str, Any] | None = None
         there = path.exists()
@@ -86,12 +86,27 @@ class ListFile:
         return counts or None, valid
 
 
+def is_complete(path: Path, form: Format, count: int) -> bool:
+    """Whether a file is a list of so many items and has no journal, as a list that was written to its end."""
+    if not path.is_file() or _journal_of(path).exists():
+        return False
+    try:
+        with path.open("rb") as file:
+            return sum(1 for _ in read_lines(file, form)) == count
+    except (ValueError, KeyError, TypeError, IndexError):  # it is no list of ours
+        return False
+
+
 def begun_seed(path: Path | None) -> int | None:
     """The seed of the list that was begun in a file, where there is one."""
     if path is None:
         return None
     try:
-        seed = parse_json(path.with_name(f".{path.name}.unroll").read_text("utf-8"))["settings"]["seed"]
+        seed = parse_json(_journal_of(path).read_text("utf-8"))["settings"]["seed"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return seed if type(seed) is int else None
+
+
+def _journal_of(path: Path) -> Path:
+    return path.with_name(f".{path.name}.unroll")

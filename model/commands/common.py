@@ -1,8 +1,9 @@
 """What the verbs of model/ have in common: words of their options, and how they write text, JSON and notes."""
 
 import json
+import os
 import sys
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -14,6 +15,7 @@ CHECKPOINT = "Checkpoint folder, as `unroll train` writes it."
 BUNDLED = "the bundled one"
 INTERRUPTED = 130  # the exit code of a program that Ctrl-C ended
 JSON = "Print one JSON object instead."
+LONGEST_PATH = 200  # characters of one that an error shows
 
 MOST_BYTES = {"envvar": VARIABLE, "min": FEWEST_BYTES}  # what typer takes for the limit on what loading takes
 MostBytesOption = Annotated[int, typer.Option(FLAG, help=HELP, **MOST_BYTES)]
@@ -34,6 +36,19 @@ def print_json(value: Any) -> None:
     written = json_for_terminal(json.dumps(value, indent=2, ensure_ascii=False))
     sys.stdout.buffer.write(f"{written}\n".encode())
     sys.stdout.flush()
+
+
+def refuse(sentence: str, status: int = 1) -> NoReturn:
+    """End with a sentence on standard error and an exit code."""
+    TerminalConsole(stderr=True).say(f"unroll: {sentence}", style="red")
+    sys.exit(status)
+
+
+def unusable(error: OSError) -> str:
+    """An error of the system about a path as a sentence."""
+    path = os.fsdecode(error.filename)
+    shown = f"{path[:LONGEST_PATH]}{'…' * (len(path) > LONGEST_PATH)}"
+    return f"{shown} cannot be used: {error.strerror}. Check the path, or name another."
 
 
 def note(message: str) -> None:

@@ -10,6 +10,7 @@ import typer
 from model.commands.common import INTERRUPTED, note
 from model.errors import ParameterError
 from model.options import option
+from model.terminal import counted, shell_word
 
 BULK = "In bulk"  # a group of `unroll generate --help`
 NEEDS_COUNT = ("unique", "novel_to", "out", "resume", "check")
@@ -68,9 +69,13 @@ def write_list(
     decoder: Any, tokenizer: Any, options: ListOptions, items: Any, identity: dict[str, Any], echo: bool
 ) -> None:
     """Write a list; Ctrl-C ends it with what there is, and so does a model that has no more to give."""
+    from model.bulk.list_file import is_complete
     from model.bulk.listing import GaveUp, ListRequest, ListWriter
 
     assert options.count is not None
+    if options.resume and options.out is not None and is_complete(options.out, options.form, options.count):
+        note(f"{shell_word(options.out)} has its {counted(options.count, 'item')} already.")
+        return
     begun = max((items.prompt.rfind(stop) + len(stop) for stop in items.stop if stop in items.prompt), default=0)
     asked = ListRequest(
         count=options.count,

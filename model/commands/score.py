@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 
 import typer
 
-from model.commands.common import INTERRUPTED, MOST_BYTES, note
+from model.commands.common import INTERRUPTED, MOST_BYTES, note, refuse, unusable
 from model.commands.from_options import command_of
 from model.errors import ParameterError, UnrollError
 from model.memory import DEFAULT_MOST_BYTES, HELP, LoadLimit
@@ -20,6 +20,7 @@ from model.options import option
 from model.terminal import counted, for_terminal, json_for_terminal, shell_word
 
 STANDARD_INPUT = "-"
+FAILED = 2  # the exit code after an error, as grep has it: 1 says that no line was shown
 ODD, ODDEST = 5.0, 10.0  # bits of a character from which on it is coloured: one in 32, one in 1,024
 
 
@@ -44,7 +45,7 @@ class ScoreOptions:
     top: int | None = option(None, "Only the oddest lines, this many, the oddest first.", shown="all", typer={"min": 1})
     threshold: float | None = option(
         None,
-        "Only lines from this percentile on; the exit code is 1 where there is none, 2 after an error.",
+        "Only lines from this percentile on; the exit code is 1 where there is none.",
         shown="none",
         typer={"min": 0, "max": 100},
     )
@@ -59,7 +60,8 @@ class ScoreOptions:
 def _score(_: typer.Context, options: ScoreOptions) -> None:
     """Score lines: the bits of each, its bits per character, and its percentile among held-out passages.
 
-    The columns are: file (where there are several), line, bits, bits per character, percentile, text.
+    The columns are: file (where there are several), line, bits, bits per character, percentile, text. The exit code is
+    2 after an error.
 
     Examples:
 
@@ -72,10 +74,7 @@ def _score(_: typer.Context, options: ScoreOptions) -> None:
     try:
         found = score_files(options)
     except UnrollError as error:
-        if options.threshold is None:
-            raise
-        note(str(error))
-        raise typer.Exit(2) from None
+        refuse(str(error), FAILED)
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED) from None
     except BrokenPipeError:
@@ -83,10 +82,9 @@ def _score(_: typer.Context, options: ScoreOptions) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return
     except OSError as error:
-        if options.threshold is None:
+        if error.filename is None:
             raise
-        note(f"{error.filename} cannot be used: {error.strerror}.")
-        raise typer.Exit(2) from None
+        refuse(unusable(error), FAILED)
     if options.threshold is not None and not found:
         raise typer.Exit(1)
 

@@ -167,6 +167,9 @@ def test_a_list_is_resumed_only_with_what_it_was_begun_with(checkpoint_folder: P
     run(checkpoint_folder, "--count", "3", "--out", out)
     with pytest.raises(ParameterError, match="is there already; choose another --out"):
         run(checkpoint_folder, "--count", "3", "--out", out)
+    complete = out.read_bytes()
+    assert "has its 3 items already" in run(checkpoint_folder, "--count", "3", "--out", out, "--resume").stderr
+    assert out.read_bytes() == complete
     with pytest.raises(ParameterError, match="is complete, or is no list that was begun"):
         run(checkpoint_folder, "--count", "5", "--out", out, "--resume")
     settings = {"seed": 8, "temperature": 0.1}

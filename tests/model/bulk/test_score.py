@@ -112,6 +112,8 @@ def test_a_threshold_finds_lines_as_grep_does(folder: Path, tmp_path: Path) -> N
     ]
     assert run(folder, write_lines(tmp_path / "none", [""]), "--threshold", "1", code=1).stdout == ""
     assert "cannot be used" in run(folder, tmp_path / "nowhere", "--threshold", "1", code=2).stderr
+    assert "cannot be used" in run(folder, tmp_path / "nowhere", code=2).stderr
+    assert "There is nothing to score" in run(code=2).stderr
     assert (
         f"There is nothing to score after the checkpoint folder {folder}; name files"
         in run(folder, "--threshold", "1", code=2).stderr
