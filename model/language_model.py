@@ -22,6 +22,7 @@ from model.decoding.step_weights import Quantization
 from model.errors import ParameterError, UnrollError
 from model.generate import generate
 from model.held_out_surprise import HeldOutSurprise
+from model.memory import DEFAULT_MOST_BYTES, FEWEST_BYTES, LoadLimit
 from model.sampling.parameters import SamplingParameters
 
 BLOCK = 1000  # lines that one thread scores at a time
@@ -159,15 +160,24 @@ class LanguageModel:
 
 
 def load(
-    path: str | Path | None = None, *, quantization: Quantization = "int8", threads: int | None = None
+    path: str | Path | None = None,
+    *,
+    quantization: Quantization = "int8",
+    threads: int | None = None,
+    max_model_bytes: int = DEFAULT_MOST_BYTES,
 ) -> LanguageModel:
     """The model in a checkpoint folder or in a run's; without a path, the bundled one.
 
+    max_model_bytes: memory that loading may take at most, counted before anything is made.
     Raises CheckpointError where it cannot be used, ParameterError on what is no path, and on a parameter out of range.
     """
     if not isinstance(path, str | os.PathLike | None):
         raise ParameterError("path", f"path is {_short(path)}; give a checkpoint folder's path, or none.")
-    stored = read_checkpoint(named_checkpoint(None if path is None else Path(path)))
+    limit = LoadLimit(
+        most_bytes=_whole("max_model_bytes", max_model_bytes, FEWEST_BYTES),
+        arithmetic="fp32" if quantization == "fp32" else "int8",
+    )
+    stored = read_checkpoint(named_checkpoint(None if path is None else Path(path)), limit)
     name = "bundled" if path is None else str(path)
     return LanguageModel(stored.checkpoint, quantization, threads, name=name, digest=stored.digests.model)
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import unroll
-from model.errors import ParameterError, UnrollError
+from model.errors import CheckpointError, ParameterError, UnrollError
 from service.settings import Settings
 from tests.service.serving import Running, serving
 
@@ -35,6 +35,14 @@ def test_texts_are_the_server_s(server: Running, checkpoint_folder: Path, settin
     pieces = list(model.stream("the 月", seed=11, max_tokens=70, **settings))  # type: ignore[arg-type]
     assert "".join(pieces) == texts[0]
     assert len(pieces) > 1
+
+
+def test_loading_is_bounded_as_it_is_on_the_command_line(checkpoint_folder: Path) -> None:
+    with pytest.raises(CheckpointError, match="with max_model_bytes"):
+        unroll.load(max_model_bytes=1 << 20)
+    with pytest.raises(ParameterError, match="max_model_bytes is 0; choose a whole number from 1048576 up"):
+        unroll.load(checkpoint_folder, max_model_bytes=0)
+    assert unroll.load(checkpoint_folder, max_model_bytes=1 << 30).digest
 
 
 def test_scores_are_the_server_s(server: Running, checkpoint_folder: Path) -> None:

@@ -140,7 +140,7 @@ def _load(folder: Path, limit: LoadLimit, numbers: bool) -> StoredCheckpoint:
     if limit.most_bytes is not None and takes.peak > limit.most_bytes:
         raise CheckpointError(
             f"Loading the checkpoint {folder} would take {takes} of memory, and may take {limit.most_bytes:,}; allow "
-            f"it more with {FLAG} or {VARIABLE}, or name a smaller model."
+            f"it more with {FLAG} or {VARIABLE} (from Python with max_model_bytes), or name a smaller model."
         )
     with open_inside(folder, WEIGHTS) as file:
         weights = WeightsFile(file, folder / WEIGHTS, config.tensor_shapes(), STORED[dtype])
