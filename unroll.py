@@ -104,19 +104,20 @@ def end_now(number: int, _frame: FrameType | None) -> None:
 def make_program() -> "Typer":
     """The program with its options and its verbs, for typer to run; what is slow to import is imported here."""
     import typer
-    from typer.core import TyperGroup
+
+    from model.commands.help_page import WIDTH, HelpPage, ProgramHelpPage
 
     def mount(name: str) -> Any:
         """The command of one verb."""
         path, function = VERBS[name].split(":")
         module = importlib.import_module(path)
         former = getattr(module, "FORMER_FLAGS", {})  # names of flags that are still understood and shown nowhere
-        verb = typer.Typer(add_completion=False, rich_markup_mode="rich")
-        settings = {"token_normalize_func": lambda word: former.get(word, word)}
-        verb.command(name, context_settings=settings)(getattr(module, function))
+        verb = typer.Typer(add_completion=False, rich_markup_mode=None)
+        settings = {"token_normalize_func": lambda word: former.get(word, word), "max_content_width": WIDTH}
+        verb.command(name, cls=HelpPage, context_settings=settings)(getattr(module, function))
         return typer.main.get_command(verb)
 
-    class Verbs(TyperGroup):
+    class Verbs(ProgramHelpPage):
         """The verbs, each mounted when it is asked for."""
 
         def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002
@@ -130,10 +131,9 @@ def make_program() -> "Typer":
             try:
                 return super().invoke(ctx)
             except Exception as error:
-                if isinstance(message := getattr(error, "message", None), str):
-                    from model.terminal import for_terminal
+                from model.commands.usage_errors import put_right
 
-                    error.message = for_terminal(message)  # type: ignore[attr-defined]
+                put_right(error, list(VERBS))
                 raise
 
     def show_version(wanted: bool) -> None:
@@ -147,9 +147,9 @@ def make_program() -> "Typer":
     made = typer.Typer(
         cls=Verbs,
         no_args_is_help=True,
-        rich_markup_mode="rich",
-        # the verbs take these over
-        context_settings={"help_option_names": ["-h", "--help"]},
+        rich_markup_mode=None,
+        # the verbs take the names over
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": WIDTH},
     )
 
     @made.callback()
@@ -173,16 +173,22 @@ def make_program() -> "Typer":
 
 
 def load(
-    path: "str | Path | None" = None, *, quantization: Literal["int8", "fp32"] = "int8", threads: int | None = None
+    path: "str | Path | None" = None,
+    *,
+    quantization: Literal["int8", "fp32"] = "int8",
+    threads: int | None = None,
+    max_model_bytes: int | None = None,
 ) -> "LanguageModel":
     """The model in a checkpoint folder or in a run's; without a path, the bundled one.
 
     threads: those that generate and score in bulk; as many as processors by default.
+    max_model_bytes: memory that loading may take at most, 1 GiB by default; more is refused before it is made.
     Raises model.errors.CheckpointError where it cannot be used.
     """
     from model.language_model import load
 
-    return load(path, quantization=quantization, threads=threads)
+    limit = {} if max_model_bytes is None else {"max_model_bytes": max_model_bytes}
+    return load(path, quantization=quantization, threads=threads, **limit)
 
 
 def train(
@@ -219,6 +225,7 @@ def main() -> None:
     So is an error of the system about a path: which it is, and what it says of it.
     """
     hear_signals()
+    from model.commands.common import refuse, unusable
     from model.errors import UnrollError
 
     try:
@@ -228,10 +235,7 @@ def main() -> None:
     except OSError as error:
         if not isinstance(error.filename, str | bytes):
             raise
-        path = os.fsdecode(error.filename)
-        refuse(
-            f"{path[:200]}{'…' * (len(path) > 200)} cannot be used: {error.strerror}. Check the path, or name another."
-        )
+        refuse(unusable(error))
 
 
 def as_typed(sentence: str) -> str:
@@ -242,14 +246,6 @@ def as_typed(sentence: str) -> str:
     for name in typed & set(former):
         sentence = re.sub(rf"--{former[name]}(?![\w-])", f"--{name}", sentence)
     return sentence
-
-
-def refuse(sentence: str) -> None:
-    """End with a sentence on standard error and exit code 1."""
-    from model.console import TerminalConsole
-
-    TerminalConsole(stderr=True).say(f"unroll: {sentence}", style="red")
-    sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ def make(kind: type[Options], given: dict[str, Any]) -> Options:
 def typer_option(one: Field[Any], variables: str | None = None) -> Any:
     """An option as typer takes it; an option of another verb that means the same may take it, too."""
     said = about(one)
-    shown: dict[str, Any] = {"help": said.help.replace("[", "\\["), "metavar": said.metavar}
+    shown: dict[str, Any] = {"help": said.help, "metavar": said.metavar}
     if variables is not None:
         shown["envvar"] = variables + said.variable_of(one.name)
     if said.secret:

@@ -94,8 +94,8 @@ def summary(facts: Mapping[str, Any]) -> dict[str, str]:
         "network": f"{network['layers']} × {network['hidden']} {network['cell'].upper()}{skip}, embedding "
         f"{network['embedding']}, {network['parameters']:,} parameters",
         "vocabulary": f"{vocabulary['characters']:,} characters, others in UTF-8 bytes",
-        "size": f"{facts['bytes_on_disk'] / 1e6:.1f} MB in {facts['weights']}, "
-        f"{facts['state_bytes_per_stream']:,} bytes of state per stream, digest {facts['digest'][:12]}",
+        "size": f"digest {facts['digest'][:12]}, {facts['bytes_on_disk'] / 1e6:.1f} MB in {facts['weights']}, "
+        f"{facts['state_bytes_per_stream']:,} bytes of state a stream",
     }
     files, characters = within(training, "corpus", "files"), within(training, "corpus", "characters")
     if isinstance(files, list) and files:

@@ -233,7 +233,7 @@ def test_what_cannot_be_trained_is_a_sentence_before_anything_is_written(
 def flags_in_help() -> list[str]:
     """The first flag of each line of the help."""
     shown = unroll("train", "--help").stdout.decode()
-    return [words[0] for line in shown.splitlines() if (words := re.findall(r"^│ (--[\w-]+)", line))]
+    return [words[0] for line in shown.splitlines() if (words := re.findall(r"^  (?:-h, )?(--[\w-]+)", line))]
 
 
 def test_the_help_shows_every_option_once_and_no_former_flag(flags_in_help: list[str]) -> None:
