@@ -56,20 +56,24 @@ def copied(
     from training.data.split import split as cut
     from training.evaluation.memorisation import copied as compare
     from training.evaluation.memorisation import describe, draw
+    from training.items.split import split_items
 
     model = load(named_checkpoint(checkpoint), LoadLimit(most_bytes=max_model_bytes))
+    separator = model.tokenizer.frame.separator
     if text is None:
         sample = draw(Decoder(model), model.tokenizer, characters, temperature, seed)
         how = f"drawn at temperature {temperature:g}"
     else:
-        sample = open_corpus([str(text)]).encode(model.tokenizer)
+        sample = open_corpus([str(text)], ending=separator).encode(model.tokenizer)
         how = f"of {text.name}"
         if not len(sample):
             raise CorpusError(f"{text} is empty, so nothing in it can be copied; name a file with text.")
-    ids = open_corpus(corpus, encoding, on_decode_error).encode(model.tokenizer)
+    ids = open_corpus(corpus, encoding, on_decode_error, separator).encode(model.tokenizer)
     if not len(ids):
         raise CorpusError("The corpus is empty, so nothing can be copied from it; name the one the model learnt.")
-    found = compare(sample, ids if split == "whole" else cut(ids, split).train, model.tokenizer)
+    if split != "whole":
+        ids = (split_items(ids, split, model.tokenizer, any_number=True) if separator else cut(ids, split)).train
+    found = compare(sample, ids, model.tokenizer)
     if as_json:
         drawn = {"temperature": temperature, "seed": seed} if text is None else {"text": str(text)}
         typer.echo(json.dumps({"split": split, **drawn, **found.to_json()}))

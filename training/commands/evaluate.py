@@ -38,14 +38,16 @@ class Protocol(StrEnum):
     CARRIED = "carried"
     COLD = "cold"
     DYNAMIC = "dynamic"
+    ALONE = "alone"
     ALL = "all"
 
 
 MEANINGS = {
     "carried": "one pass, the state carried on from character to character",
     "cold": "every window begins with an empty state, as nanoGPT measures",
+    "alone": "each item from an empty state to its end, which counts as well",
     "dynamic": "one pass, in which a copy goes on learning from what it has predicted",
-    "tempered": "one pass, the logits divided by the fitted temperature",
+    "tempered": "the logits divided by the fitted temperature",
 }
 READERS = {"network": "PyTorch", "fp32": "fp32 decoder", "int8": "int8 decoder"}
 
@@ -62,8 +64,9 @@ def evaluate(
         list[Protocol] | None,
         typer.Option(
             help="carried: one pass, the state carried. cold: random windows of 256, each from a zero state, as "
-            "nanoGPT measures. dynamic: a copy goes on learning from what it has predicted. Name several by repeating.",
-            show_default="carried",
+            "nanoGPT measures. dynamic: a copy goes on learning from what it has predicted. alone: each item of a list "
+            "by itself, as a checkpoint of items is measured. Name several by repeating.",
+            show_default="carried, or alone",
         ),
     ] = None,
     reader: Annotated[
@@ -108,10 +111,10 @@ def evaluate(
       unroll evaluate runs/book/best book.txt --split 90/5/5 --protocol all
 
       unroll evaluate runs/book/best book.txt --split 90/5/5 --write-surprise
+
+      unroll evaluate runs/names/best names.txt --split 90/5/5
     """
-    chosen = protocol or [Protocol.CARRIED]
-    wanted = [name for name in PROTOCOLS if name in chosen or Protocol.ALL in chosen]
-    _check(split, reader, wanted, fit_temperature, write_surprise)
+    _check(split, reader, protocol or [], fit_temperature, write_surprise)
     if reader == "network" or fit_temperature:
         require("torch")
     from model.checkpoint import named_checkpoint, read
@@ -124,9 +127,10 @@ def evaluate(
     if stored.note:
         TerminalConsole(stderr=True).say(f"note: {stored.note}", style="yellow")
     model = stored.checkpoint
-    text = open_corpus(corpus, encoding, on_decode_error)
+    wanted = _wanted(model, protocol)
+    text = open_corpus(corpus, encoding, on_decode_error, model.tokenizer.frame.separator)
     with ScoringBar(TerminalConsole(stderr=True)) as bar:
-        how = _Evaluation(model, _parts(model, text, split), reader, batch_size, windows, bar)
+        how = _Evaluation(model, _parts(model, text, split), reader, batch_size, windows, bar, wanted[0])
         scores = {name: how.scores(name) for name in wanted}
         tempered = how.tempered() if fit_temperature else None
     line = _write_surprise(checkpoint, how.parts["validation"]) if write_surprise else None
@@ -148,22 +152,41 @@ def _write_surprise(checkpoint: Path, validation: "Ids") -> str:
 
 def _check(split: str, reader: ReaderName, wanted: Iterable[Protocol], temperature: bool, surprise: bool) -> None:
     """Refuse what needs a validation part that was not named, or a network that can learn."""
+    dynamic = Protocol.DYNAMIC in wanted or Protocol.ALL in wanted
     if split == "whole":
         needs = {
             "--write-surprise needs the validation part": surprise,
             "--fit-temperature needs the validation part": temperature,
             "Dynamic evaluation needs the train part, for the usual size of gradients, and the validation part, to "
-            "choose its rate and decay": Protocol.DYNAMIC in wanted,
+            "choose its rate and decay": dynamic,
         }
         for need, asked in needs.items():
             if asked:
                 raise ParameterError("split", f"{need}; name the --split the model was trained with.")
-    if reader != "network" and Protocol.DYNAMIC in wanted:
+    if reader != "network" and dynamic:
         raise ParameterError(
             "reader",
             "Dynamic evaluation trains a copy of the network, which the CPU decoder cannot; leave out --reader, or "
             "choose --protocol carried --protocol cold.",
         )
+
+
+def _wanted(model: "Checkpoint", chosen: list[Protocol] | None) -> list[Protocol]:
+    """The protocols to measure by, in their order. Raises ParameterError on one that the checkpoint's texts lack."""
+    if model.tokenizer.frame.items:
+        if others := set(chosen or []) - {Protocol.ALONE, Protocol.ALL}:
+            raise ParameterError(
+                "protocol",
+                f"The checkpoint writes items, which are measured alone and not {', '.join(sorted(others))}; leave out "
+                "--protocol.",
+            )
+        return [Protocol.ALONE]
+    if Protocol.ALONE in (chosen or []):
+        raise ParameterError(
+            "protocol", "The checkpoint learnt one long text, without items; leave out --protocol alone."
+        )
+    chosen = chosen or [Protocol.CARRIED]
+    return [name for name in PROTOCOLS if name in chosen or Protocol.ALL in chosen]
 
 
 def _parts(model: "Checkpoint", corpus: "Corpus", split: str) -> "dict[str, Ids]":
@@ -172,6 +195,8 @@ def _parts(model: "Checkpoint", corpus: "Corpus", split: str) -> "dict[str, Ids]
     from training.data.split import split as cut
 
     ids = corpus.encode(model.tokenizer)
+    if model.tokenizer.frame.items:
+        return _parts_of_items(model, ids, split)
     if count_characters(ids) < 2:
         raise CorpusError("The text has fewer than two characters, so there is nothing to predict; name a longer one.")
     if split == "whole":
@@ -180,9 +205,23 @@ def _parts(model: "Checkpoint", corpus: "Corpus", split: str) -> "dict[str, Ids]
     return {"train": pieces.train, "validation": pieces.validation, "test": pieces.test}
 
 
+def _parts_of_items(model: "Checkpoint", ids: "Ids", split: str) -> "dict[str, Ids]":
+    """The parts of a list as a training run holds them."""
+    from training.items.split import all_items, split_items
+
+    if split == "whole":
+        if not len(whole := all_items(ids, model.tokenizer)):
+            raise CorpusError("The list has no item that is not empty, so there is nothing to predict; name another.")
+        return {"whole": whole}
+    pieces = split_items(ids, split, model.tokenizer, any_number=True)
+    if not pieces.held_out:
+        raise CorpusError("The list has so few different items that none is held out; leave out --split.")
+    return {"train": pieces.train, "validation": pieces.validation, "test": pieces.test}
+
+
 @dataclass(frozen=True)
 class _Evaluation:
-    """A checkpoint, the parts of a text, and how the checkpoint reads them."""
+    """A checkpoint, the parts of a text, and how the checkpoint reads them. usual: by which protocol it is measured."""
 
     model: "Checkpoint"
     parts: "dict[str, Ids]"
@@ -190,19 +229,25 @@ class _Evaluation:
     batch_size: int | None
     windows: int
     bar: "ScoringBar"
+    usual: Protocol
 
     def scores(self, protocol: Protocol, name: str = "") -> "dict[str, Score]":
         """The score of the whole; or of validation, test and both. name: for the bar, where not the protocol's."""
-        from training.evaluation.protocols import carried, cold_parts, cold_targets
+        from training.evaluation.protocols import alone, carried, cold_parts, cold_targets
 
         scored = {name: part for name, part in self.parts.items() if name != "train"}
         ids = {
             Protocol.CARRIED: sum(len(part) - 1 for part in scored.values()),
             Protocol.COLD: sum(cold_targets(part, self.windows) for part in scored.values()),
+            Protocol.ALONE: sum(map(len, scored.values())),
         }
         self.bar.begin(name or protocol, ids.get(protocol))
         if protocol is Protocol.COLD:
             return cold_parts(self._read(self.model), scored, windows=self.windows)
+        if protocol is Protocol.ALONE:
+            return _with_both(
+                {name: alone(self._read(self.model), part, self._separator()) for name, part in scored.items()}
+            )
         if protocol is Protocol.DYNAMIC:
             from model.network import from_tensors
             from training.evaluation.dynamic_evaluation import dynamic
@@ -220,11 +265,17 @@ class _Evaluation:
 
         network = from_tensors(self.model.config, self.model.tensors)
         self.bar.begin("fitting the temperature", None)
-        temperature = fit_temperature(network, self.parts["validation"], self.batch_size)
+        validation = self.parts["validation"]
+        temperature = fit_temperature(network, validation, self.batch_size, separator=self._separator())
         scaled = replace(self.model, tensors=scale_output(self.model.tensors, temperature))
-        found = replace(self, model=scaled).scores(Protocol.CARRIED, "tempered")
+        found = replace(self, model=scaled).scores(self.usual, "tempered")
         words = f"temperature {temperature:.4f} fitted on validation"
         return temperature, {n: replace(s, protocol=f"{s.protocol}, {words}") for n, s in found.items()}
+
+    def _separator(self) -> list[int]:
+        """The ids that end an item; none in one long text."""
+        separator: list[int] = self.model.tokenizer.encode(self.model.tokenizer.frame.separator).tolist()
+        return separator
 
     def _read(self, model: "Checkpoint") -> "Reader":
         if self.reader == "network":
@@ -259,14 +310,18 @@ def _to_json(
 def _show(console: TerminalConsole, scores: "Mapping[str, dict[str, Score]]", reader: ReaderName) -> None:
     """A table with a row for each protocol and part, and what the protocols did below."""
     table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
-    for column in ("protocol", "part", "characters", "bits per\ncharacter", "nats per\ncharacter"):
+    items = any(score.items for found in scores.values() for score in found.values())
+    last = ("items", "bits per\nitem") if items else ("nats per\ncharacter",)
+    for column in ("protocol", "part", "characters", "bits per\ncharacter", *last):
         table.add_column(column, justify="left" if column in ("protocol", "part") else "right", no_wrap=True)
     words = []
     for name, found in scores.items():
         for number, (part, score) in enumerate(found.items()):
             error = "" if score.standard_error is None else f" ± {score.standard_error:.4f}"
-            bits, nats = f"{score.bits_per_character:.4f}", f"{score.nats_per_character:.4f}{error}"
-            table.add_row("" if number else name, part, f"{score.characters:,}", bits, nats)
+            of_items = (f"{score.items or 0:,}", f"{score.bits_per_item or 0:.2f}")
+            figures = of_items if items else (f"{score.nats_per_character:.4f}{error}",)
+            row = ("" if number else name, part, f"{score.characters:,}", f"{score.bits_per_character:.4f}", *figures)
+            table.add_row(*row)
         done = dict.fromkeys(score.protocol for part, score in found.items() if " and " not in part)
         words.append((name, MEANINGS[name]))
         words += [("", f"({one}; {READERS[reader]})") for one in done]

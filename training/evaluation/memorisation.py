@@ -3,6 +3,7 @@
 import heapq
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ TEMPERATURE = 0.8  # as training's own samples are drawn
 SHOWN = 200  # characters of the longest passage that a sentence quotes
 DRAWN_AT_ONCE = 500  # ids, after which Ctrl-C is heard
 SIDE_BY_SIDE = 32  # items
+GATHERED = 1 << 20  # ids of the corpus's items that are compared at once
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ class Copied:
     novel: by n, the share of the sample's N - n + 1 n-grams that stand nowhere in the corpus, each counted as often as
     the sample has it; without those n that are longer than the sample.
     depth: (N,) for each id the length of the longest passage that ends with it and stands in the corpus.
+    items: of a list, how many items the sample has and how many of them are items of the corpus; None of a text.
     """
 
     characters: int
@@ -47,10 +50,13 @@ class Copied:
     begins_in_corpus: int | None
     novel: dict[int, float]
     depth: NDArray[np.int32] = field(repr=False, compare=False)
+    items: tuple[int, int] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Everything but the depths."""
+        items = {} if self.items is None else dict(zip(("items", "items_in_corpus"), self.items, strict=True))
         return {
+            **items,
             "characters": self.characters,
             "longest": self.longest,
             "length": self.length,
@@ -124,8 +130,34 @@ def copied(sample: Ids, corpus: Ids, tokenizer: Tokenizer, lengths: tuple[int, .
         length=length,
         begins_in_corpus=agreement.first(end, length) if length else None,
         novel={n: float(np.mean(depth[n - 1 :] < n)) for n in lengths if n <= len(sample)},
+        items=_whole_items(sample, corpus, tokenizer) if tokenizer.frame.items else None,
         depth=depth,
     )
+
+
+def _whole_items(sample: Ids, corpus: Ids, tokenizer: Tokenizer) -> tuple[int, int]:
+    """How many items a sample has, and how many of them are items of the corpus, too."""
+    separator = tokenizer.encode(tokenizer.frame.separator).tolist()
+    ends = item_ends(sample, separator).tolist()
+    items = [sample[begin:end] for begin, end in pairwise([0, *ends])]
+    ends_there = item_ends(corpus, separator)
+    lengths_there = np.diff(ends_there, prepend=0)
+    found = 0
+    for length in sorted({len(item) for item in items}):
+        own = np.stack([item for item in items if len(item) == length])
+        known = np.zeros(len(own), np.bool_)
+        begins = ends_there[lengths_there == length] - length
+        for at in range(0, len(begins), max(1, GATHERED // length)):
+            there = corpus[begins[at : at + max(1, GATHERED // length), None] + np.arange(length)]
+            known |= np.isin(_as_one(own), _as_one(there))
+        found += int(known.sum())
+    return len(items), found
+
+
+def _as_one(rows: Ids) -> NDArray[np.void]:
+    """Each row (n, L) as one value."""
+    rows = np.ascontiguousarray(rows)
+    return rows.view(np.dtype((np.void, rows.shape[1] * rows.itemsize)))[:, 0]
 
 
 def describe(copied: Copied, how: str = "") -> str:
@@ -134,6 +166,9 @@ def describe(copied: Copied, how: str = "") -> str:
     how: how the sample came about, such as "drawn at temperature 0.8".
     """
     of = f"Of {copied.characters:,} characters{' ' if how else ''}{how}"
+    if copied.items is not None and copied.items[0]:
+        items, known = copied.items
+        of = f"Of {items:,} items{' ' if how else ''}{how}, {_percent(known / items)} stand in the corpus whole. {of}"
     if copied.length == 0:
         return f"{of}, none stands in the corpus."
     passage = " ⏎ ".join(line for line in copied.longest.split("\n") if line.strip()) or "white space"

@@ -31,10 +31,7 @@ def split_items(ids: Ids, scheme: str, tokenizer: Tokenizer, any_number: bool = 
     """
     shares = shares_of(scheme)
     separator = tokenizer.encode(tokenizer.frame.separator).tolist()
-    ends = item_ends(ids, separator)
-    starts = np.concatenate([[0], ends[:-1]]).astype(np.int64)[: len(ends)]
-    whole = ends - starts > len(separator)
-    starts, ends = starts[whole], ends[whole]
+    starts, ends = _items(ids, separator)
     characters = int((ends - starts).sum())
     if not len(ends) or (characters < SMALLEST and not any_number):
         raise CorpusError(
@@ -57,6 +54,19 @@ def split_items(ids: Ids, scheme: str, tokenizer: Tokenizer, any_number: bool = 
     sides.append(order[marks[order] >= second])
     train, validation, test = (_gathered(ids, starts[side], ends[side]) for side in sides)
     return Split(scheme, train, validation, test, tuple(separator))
+
+
+def all_items(ids: Ids, tokenizer: Tokenizer) -> Ids:
+    """The items of a list (n,) one after the other, each with its separator; empty items are left out."""
+    return _gathered(ids, *_items(ids, tokenizer.encode(tokenizer.frame.separator).tolist()))
+
+
+def _items(ids: Ids, separator: list[int]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Where the items that are not empty begin and end."""
+    ends = item_ends(ids, separator)
+    starts = np.concatenate([[0], ends[:-1]]).astype(np.int64)[: len(ends)]
+    whole = ends - starts > len(separator)
+    return starts[whole], ends[whole]
 
 
 def _marks(ids: Ids, starts: NDArray[np.int64], ends: NDArray[np.int64], tokenizer: Tokenizer) -> NDArray[np.uint64]:

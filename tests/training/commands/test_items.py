@@ -1,6 +1,8 @@
 """`unroll train --items`: the checkpoint knows that it writes items, and every verb begins and ends them right."""
 
+import json
 import random
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from typer.testing import CliRunner
 
 from model.checkpoint import load
 from model.decoding.decoder import Decoder
+from model.errors import CorpusError, ParameterError
 from model.generate import generate
 from model.held_out_surprise import HeldOutSurprise
 from model.network import from_tensors
@@ -48,6 +51,13 @@ def unroll(*words: Any) -> str:
     result = CliRunner().invoke(make_program(), [str(word) for word in words])
     assert result.exit_code == 0, result.output
     return result.output
+
+
+def invoke(*words: Any) -> None:
+    """Run a verb that is to fail, and raise what it does."""
+    result = CliRunner().invoke(make_program(), [str(word) for word in words])
+    assert result.exception is not None
+    raise result.exception
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +105,62 @@ def test_alone_is_the_sum_of_what_each_item_costs_from_the_zero_state(trained: P
         assert together.nats == pytest.approx(sum(score.nats for score in each), rel=1e-5)
         assert together.characters == len(ids)
         assert together.nats < 0.7 * carried(read, ids).nats
+
+
+def test_evaluate_repeats_the_figures_of_the_card_alone_and_of_the_run_s_own_parts(trained: Path) -> None:
+    figures = load(trained / "run" / "best").training["figures"]
+    common = ["evaluate", trained / "run", trained / "list.txt", "--split", "90/5/5"]
+    for reader, tolerance in (("network", 1e-4), ("int8", 0.02)):
+        answer = json.loads(unroll(*common, "--reader", reader, "--json").splitlines()[-1])
+        assert list(answer["protocols"]) == ["alone"]
+        for part in ("validation", "test", "validation and test"):
+            found, kept = answer["parts"][part], figures[part]
+            assert (found["items"], found["characters"]) == (kept["items"], kept["characters"])
+            assert found["bits_per_character"] == pytest.approx(kept["bits_per_character"], abs=tolerance)
+            assert found["bits_per_item"] == pytest.approx(kept["bits_per_item"], abs=20 * tolerance)
+    table = unroll(*common).splitlines()
+    assert max(map(len, table)) <= 80
+    [row] = [line.split() for line in table if line.split()[:1] == ["test"]]
+    assert row[-2:] == [str(figures["test"]["items"]), f"{figures['test']['bits_per_item']:.2f}"]
+    (trained / "shuffled.txt").write_text("\n".join(random.Random(2).sample(words(), len(words()))))
+    shuffled = unroll("evaluate", trained / "run", trained / "shuffled.txt", "--split", "90/5/5", "--json")
+    assert json.loads(shuffled.splitlines()[-1])["parts"]["test"]["items"] == figures["test"]["items"]
+
+
+def test_evaluate_says_what_a_list_or_a_text_lacks(trained: Path, tmp_path: Path) -> None:
+    for protocol in ("carried", "cold"):
+        with pytest.raises(ParameterError, match=f"measured alone and not {protocol}; leave out --protocol"):
+            invoke("evaluate", trained / "run", trained / "list.txt", "--protocol", protocol)
+    (tmp_path / "few.txt").write_text("aAA10\n\nbBB11\n")
+    with pytest.raises(CorpusError, match="so few different items that none is held out"):
+        invoke("evaluate", trained / "run", tmp_path / "few.txt", "--split", "90/5/5")
+    whole = json.loads(unroll("evaluate", trained / "run", tmp_path / "few.txt", "--json").splitlines()[-1])
+    assert (whole["parts"]["whole"]["items"], whole["parts"]["whole"]["characters"]) == (2, 12)
+    (tmp_path / "none.txt").write_text("\n\n")
+    with pytest.raises(CorpusError, match="no item that is not empty"):
+        invoke("evaluate", trained / "run", tmp_path / "none.txt")
+
+
+def test_the_scale_is_measured_anew_per_item_by_length(trained: Path, tmp_path: Path) -> None:
+    shutil.copytree(trained / "run" / "best", tmp_path / "best")
+    before = HeldOutSurprise.of(load(tmp_path / "best").training)
+    unroll("evaluate", tmp_path / "best", trained / "list.txt", "--split", "90/5/5", "--write-surprise")
+    assert HeldOutSurprise.of(load(tmp_path / "best").training) == before
+    assert before is not None
+    unroll("evaluate", tmp_path / "best", trained / "list.txt", "--split", "10/80/10", "--write-surprise")
+    after = HeldOutSurprise.of(load(tmp_path / "best").training)
+    assert after is not None
+    assert len(after.lengths) > len(before.lengths)
+    assert max(after.lengths) <= max(map(len, words()))
+
+
+def test_copied_counts_whole_items(trained: Path, tmp_path: Path) -> None:
+    found = json.loads(unroll("copied", trained / "run", trained / "list.txt", "--characters", "2000", "--json"))
+    assert found["items"] > 200
+    assert 0.1 * found["items"] < found["items_in_corpus"] < 0.9 * found["items"]
+    (tmp_path / "sample.txt").write_text(f"{words()[3]}\nzzz\n{words()[5][:-1]}\n{words()[9]}\n")
+    judged = unroll("copied", trained / "run", trained / "list.txt", "--text", tmp_path / "sample.txt")
+    assert "Of 4 items of sample.txt, 50 % stand in the corpus whole." in " ".join(judged.split())
 
 
 def test_another_number_of_threads_trains_the_same_but_for_rounding(trained: Path, tmp_path: Path) -> None:
