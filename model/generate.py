@@ -1,4 +1,4 @@
-"""One prompt to one text, alone and a character at a time."""
+"""One prompt to one text, alone: drawn a character at a time, or the likeliest that is found."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -6,12 +6,15 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from model.decoding.beams import BeamOptions, Found, check_beams, new_search
 from model.decoding.decoder import Decoder
-from model.decoding.rows import Drawn
+from model.decoding.rows import AnyDecoder, Drawn
+from model.errors import ParameterError
 from model.sampling.parameters import SamplingParameters
 from model.sampling.sampler import RowSampling
 from model.sampling.transitions import CODES, AnyConstraint
 from model.text.prompt import Prompt
+from model.text.stop_strings import StopStrings
 from model.text.text_stream import FinishReason, TextStream
 from model.text.tokenizer import Tokenizer
 
@@ -75,6 +78,35 @@ def generate(
     walk = None if constraint is None else constraint.walk(max_tokens)
     row = RowSampling(parameters or SamplingParameters(), decoder.ids, asked.penalised, choice, logprobs, walk)
     return _continue(decoder, stream, asked.ids, row, max_tokens)
+
+
+def search(
+    decoder: AnyDecoder,
+    tokenizer: Tokenizer,
+    prompt: str | Sequence[int],
+    options: BeamOptions,
+    *,
+    max_tokens: int,
+    n: int = 1,
+    stop: Sequence[str] = (),
+) -> list[Found]:
+    """The `n` likeliest continuations of a prompt that a beam search finds, the likeliest first.
+
+    Raises ParameterError on a parameter outside its range, TokenizerError on a prompt that is not Unicode.
+    """
+    check_beams(options, n, len(decoder.ids))
+    if max_tokens < 1:
+        raise ParameterError("max_tokens", f"max_tokens is {max_tokens:,}; choose at least 1 for a beam search.")
+    stops = StopStrings(stop, tokenizer.frame.separator)
+    asked = Prompt(tokenizer, decoder.ids, prompt)
+    found = new_search(tokenizer, decoder.ids, options, max_tokens=max_tokens, stops=stops)
+    rows, slots = decoder.rows(options.width), np.arange(options.width)
+    rows.read([0], asked.ids[None, :-1])
+    while found.live:
+        live = slots[: found.live]
+        found.prepare(rows, live, int(asked.ids[-1]))
+        found.accept(rows, slots, rows.draw(live, 1))
+    return found.best(n)
 
 
 def _continue(

@@ -17,10 +17,11 @@ from model.bulk.generate import drawn_items
 from model.bulk.score import LineScorer
 from model.checkpoint import Checkpoint, named_checkpoint
 from model.checkpoint import read as read_checkpoint
+from model.decoding.beams import BeamOptions, EarlyStopping
 from model.decoding.decoder import Decoder
 from model.decoding.step_weights import Quantization
 from model.errors import ParameterError, UnrollError
-from model.generate import generate
+from model.generate import generate, search
 from model.held_out_surprise import HeldOutSurprise
 from model.memory import DEFAULT_MOST_BYTES, FEWEST_BYTES, LoadLimit
 from model.sampling.parameters import SamplingParameters
@@ -108,6 +109,34 @@ class LanguageModel:
         end = _whole("n", n, 1)
         with drawn_items(self._decoder, self.checkpoint.tokenizer, request, end=end, threads=self.threads) as items:
             return [item.text for item in items]
+
+    def beam_search(
+        self,
+        prompt: str = "",
+        beams: int = 4,
+        n: int = 1,
+        *,
+        max_tokens: int = MAX_TOKENS,
+        stop: str | Sequence[str] = (),
+        length_penalty: float = 1.0,
+        early_stopping: EarlyStopping = False,
+    ) -> list[str]:
+        """The `n` likeliest continuations that a search with so many beams finds, the likeliest first; see BeamOptions.
+
+        They are those of a server's answer with `use_beam_search`. Raises as `generate` does.
+        """
+        width = _whole("beams", beams, 1)
+        options = BeamOptions(width=width, length_penalty=length_penalty, early_stopping=early_stopping)
+        found = search(
+            self._decoder,
+            self.checkpoint.tokenizer,
+            _text("prompt", prompt),
+            options,
+            n=_whole("n", n, 1),
+            max_tokens=_whole("max_tokens", max_tokens, 1),
+            stop=_strings(stop),
+        )
+        return [text.text for text in found]
 
     def stream(
         self,

@@ -47,7 +47,7 @@ MAY_IMPORT: dict[str, set[str]] = {
             "terminal",
         ),
     },
-    "model/decoding": {"checkpoint", "sampling", "cells", "config", "arithmetic", "errors"},
+    "model/decoding": {"checkpoint", "sampling", "text", "cells", "config", "arithmetic", "errors"},
     "service/process": {"errors"},
     "service/engine": {"process", "settings", "errors"},
     "service/inference": {"process", "engine", "settings", "errors"},

@@ -3,7 +3,8 @@
 import os
 import secrets
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -12,6 +13,7 @@ import typer
 
 from model.commands.common import BUNDLED, CHECKPOINT, INTERRUPTED, JSON, MOST_BYTES, note, print_json, write
 from model.commands.from_options import command_of
+from model.commands.generate_beams import BeamSearchOptions
 from model.commands.generate_list import ListOptions, list_items, write_list
 from model.errors import ParameterError
 from model.memory import DEFAULT_MOST_BYTES, HELP, LoadLimit
@@ -95,6 +97,7 @@ class GenerateOptions:
     as_json: bool = option(False, JSON, flag="--json")
     raw: bool = option(False, "Escapes such as \\n in prompt and stop strings are letters.", flag="--raw")
     sampling: SamplingOptions = field(default_factory=SamplingOptions)
+    search: BeamSearchOptions = field(default_factory=BeamSearchOptions)
     match: ConstraintOptions = field(default_factory=ConstraintOptions)
     bulk: ListOptions = field(default_factory=ListOptions)
 
@@ -122,6 +125,8 @@ def _generate(_: typer.Context, options: GenerateOptions) -> None:
 
       unroll generate --prompt "My lord " --regex "[A-Z][a-z]+ of [A-Z][a-z]+" --n 3
 
+      unroll generate runs/fr-en/best --prompt "bonjour|" --stop "\\n" --beams 4
+
       unroll generate runs/names/best --count 10000 --unique --novel-to names.txt --out new.txt
     """
     from model.checkpoint import named_checkpoint
@@ -130,6 +135,7 @@ def _generate(_: typer.Context, options: GenerateOptions) -> None:
     from model.text.prompt import Prompt
 
     options.bulk.check(options.n, options.as_json)
+    options.search.check(options.sampling, options.match, options.bulk.count)
     options = replace(options.read_escapes(), sampling=options.bulk.seeded(options.sampling))
     parameters = options.sampling.parameters()
     text = options.prompt if options.prompt_file is None else read_prompt(options.prompt_file, options.prompt)
@@ -154,10 +160,14 @@ def _generate(_: typer.Context, options: GenerateOptions) -> None:
         identity = {"model": stored.digests.model, "arithmetic": options.arithmetic, "constraint": repr(constraint)}
         write_list(decoder, loaded.tokenizer, options.bulk, list_items(text, settings), identity, options.echo)
         return
-    if not options.as_json:
+    if not (options.as_json or options.search.beams):
         stream_choices(decoder, loaded.tokenizer, text, settings, options.n, options.echo)
         return
-    choices, drawn = collect_choices(decoder, loaded.tokenizer, text, settings, options.n)
+    collect = options.search.find if options.search.beams else collect_choices
+    choices, drawn = collect(decoder, loaded.tokenizer, text, settings, options.n)
+    if not options.as_json:
+        write_choices(choices, text if options.echo else "")
+        return
     usage = {
         "prompt_tokens": read.tokens,
         "completion_tokens": drawn,
@@ -195,7 +205,7 @@ def stream_choices(decoder: Any, tokenizer: Any, prompt: str, settings: Mapping[
     """Write each text to standard output as it is drawn; a reader that leaves or Ctrl-C ends it quietly."""
     from model.generate import generate as continue_text
 
-    try:
+    with quiet_end():
         for choice in range(n):
             if n > 1:
                 write(f"--- {choice + 1} of {n} ---\n")
@@ -204,6 +214,21 @@ def stream_choices(decoder: Any, tokenizer: Any, prompt: str, settings: Mapping[
             for piece in pieces:
                 write(piece.text)
             write("\n")
+
+
+def write_choices(choices: list[dict[str, Any]], before: str) -> None:
+    """Write texts that are whole to standard output, each after the prompt or nothing."""
+    with quiet_end():
+        for at, choice in enumerate(choices, 1):
+            write(f"--- {at} of {len(choices)} ---\n" if len(choices) > 1 else "")
+            write(f"{before}{choice['text']}\n")
+
+
+@contextmanager
+def quiet_end() -> Iterator[None]:
+    """Let a reader that leaves, or Ctrl-C, end the writing quietly; for a `with` block."""
+    try:
+        yield
     except KeyboardInterrupt:
         write("\n")
         raise typer.Exit(INTERRUPTED) from None

@@ -32,6 +32,8 @@ class StopStrings:
         self._tables = [(text, _failure_table(text)) for text in stop]
         self.firsts = sorted({text[0] for text in stop})
         """The characters that stop strings begin with."""
+        self.lasts = sorted({text[-1] for text in stop})
+        """The characters that they end with."""
         self.beginning = re.compile("|".join(map(re.escape, self.firsts)))
         """Finds one of those characters."""
 

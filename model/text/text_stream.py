@@ -3,6 +3,7 @@
 import codecs
 from bisect import bisect_left
 from collections.abc import Sequence
+from copy import copy
 from itertools import accumulate
 from typing import Literal, cast
 
@@ -90,6 +91,14 @@ class TextStream:
         # An id of a byte may spell no character, or two: the lengths tell which id spelled the last character.
         self.taken += len(ids) if self.stopped is None else bisect_left([*accumulate(map(len, parts))], end) + 1
         return shown
+
+    def fork(self) -> "TextStream":
+        """Another stream that goes on from here by itself."""
+        other = copy(self)
+        other._matchers = [copy(matcher) for matcher in self._matchers]
+        other._bytes = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        other._bytes.setstate(self._bytes.getstate())
+        return other
 
     def flush(self) -> str:
         """The text held back in case a stop string was on its way, once no more ids come."""

@@ -15,9 +15,10 @@ import pytest
 from typer.testing import CliRunner
 
 from model.checkpoint import BUNDLED, TOKENIZER, WEIGHTS, load, named_checkpoint, read, save
+from model.decoding.beams import BeamOptions
 from model.decoding.decoder import Decoder
 from model.errors import CheckpointError, ParameterError, TokenizerError, UnrollError
-from model.generate import generate
+from model.generate import generate, search
 from model.sampling.parameters import SamplingParameters
 from tests.model.small import SIZE, small_checkpoint
 from unroll import program
@@ -358,4 +359,37 @@ def test_a_pattern_that_no_text_can_match_is_refused(
     (tmp_path / "schema.json").write_text('{"type": "object"}', "utf-8")
     flags = [str(tmp_path / "schema.json") if flag == "{}" else flag for flag in flags]
     with pytest.raises(ParameterError, match=re.escape(sentence) if sentence != "needs" else "cannot be matched"):
+        invoke("generate", checkpoint_folder, *flags)
+
+
+def test_a_beam_search_writes_the_likeliest_texts(checkpoint_folder: Path) -> None:
+    checkpoint = load(checkpoint_folder)
+    expected = search(
+        Decoder(checkpoint), checkpoint.tokenizer, "the ", BeamOptions(width=5), max_tokens=20, n=2, stop=["e\n"]
+    )
+    options = ["--prompt", "the ", "--max-tokens", "20", "--stop", "e\\n", "--beams", "5", "--n", "2"]
+    found = generate_json(checkpoint_folder, *options)["choices"]
+    assert [(one["text"], one["score"], one["logprob"], one["finish_reason"]) for one in found] == [
+        (one.text, one.score, one.logprob, one.finish_reason) for one in expected
+    ]
+    first, second = (one.text for one in expected)
+    assert (
+        invoke("generate", checkpoint_folder, *options)
+        == f"--- 1 of 2 ---\nthe {first}\n--- 2 of 2 ---\nthe {second}\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--beams", "3", "--top-k", "5"], "has no --top-k"),
+        (["--beams", "3", "--temperature", "0.5"], "has no --temperature"),
+        (["--beams", "3", "--regex", "a+"], "has no --regex"),
+        (["--beams", "3", "--count", "5"], "has no --count"),
+        (["--beams", "3", "--n", "4"], "n is 4 and beams 3"),
+        (["--length-penalty", "0"], "--length-penalty is of a beam search"),
+    ],
+)
+def test_what_a_beam_search_lacks_is_named(checkpoint_folder: Path, flags: list[str], said: str) -> None:
+    with pytest.raises(ParameterError, match=said):
         invoke("generate", checkpoint_folder, *flags)
