@@ -45,6 +45,16 @@ def test_loading_is_bounded_as_it_is_on_the_command_line(checkpoint_folder: Path
     assert unroll.load(checkpoint_folder, max_model_bytes=1 << 30).digest
 
 
+def test_the_likeliest_texts_are_the_server_s(server: Running, checkpoint_folder: Path) -> None:
+    body = {"prompt": "the 月", "n": 2, "best_of": 6, "max_tokens": 30, "use_beam_search": True, "length_penalty": 0.5}
+    choices = server.client.post("/v1/completions", json=body).raise_for_status().json()["choices"]
+    model = unroll.load(checkpoint_folder)
+    texts = model.beam_search("the 月", beams=6, n=2, max_tokens=30, length_penalty=0.5)
+    assert texts == [choice["text"] for choice in choices]
+    with pytest.raises(ParameterError, match="beams is 0; choose"):
+        model.beam_search(beams=0)
+
+
 def test_scores_are_the_server_s(server: Running, checkpoint_folder: Path) -> None:
     lines = ["the cat", "", "Ωé😀", "a" * 500]
     body = {"texts": lines, "context": "once\n"}

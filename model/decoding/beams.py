@@ -124,6 +124,7 @@ class BeamSearch:
         self._columns = min(len(ids), options.width + len(stops.lasts))
         self.sampling = RowSampling(GREEDY, ids, np.zeros(0), logprobs=max(self._columns, self._reported))
         """How the rows draw; only what they report counts."""
+        self._nothing = np.zeros((options.width, 0), np.int32), np.zeros((options.width, 0), np.float32)
         self._streams = [stream()]
         self._totals = np.zeros(1)  # ln of the probability of each beam
         self._steps: list[_Step] = []
@@ -134,6 +135,11 @@ class BeamSearch:
     def live(self) -> int:
         """How many rows the next step has; 0 once the search has ended."""
         return 0 if self._done else len(self._totals)
+
+    @property
+    def steps(self) -> int:
+        """How many ids its texts have so far."""
+        return len(self._steps)
 
     def prepare(self, rows: Rows, slots: Slots, last_id: int) -> None:
         """Let the first `live` slots read what their texts ended with. last_id: of the prompt, for the first step."""
@@ -155,8 +161,8 @@ class BeamSearch:
                 np.array(parents, np.int32),
                 ids[parents, columns],
                 logprobs[parents, columns],
-                ids[:, :kept].copy(),
-                logprobs[:, :kept].copy(),
+                ids[:, :kept].copy() if kept else self._nothing[0],
+                logprobs[:, :kept].copy() if kept else self._nothing[1],
             )
         )
         self._totals = totals[parents, columns][: len(self._streams)]

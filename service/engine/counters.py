@@ -85,6 +85,14 @@ class WorkerCounters:
             if steps > 1:
                 self.inter_token.observe(seconds / steps, steps - 1)
 
+    def searched(self, rows: int, seconds: float, first: Sequence[float]) -> None:
+        """Count a step of beam searches with so many beams. first: seconds until searches took their first step."""
+        self.tokens += rows
+        self.batch_size.observe(rows)
+        self.step_seconds.observe(seconds)
+        for waited in first:
+            self.first_token.observe(waited)
+
 
 class Counters:
     """What an engine has counted since it was made: WorkerCounters for each thread, and the event loop's own counts.

@@ -124,7 +124,7 @@ class Engine:
         self._check(sum(map(len, request.prompts)))
         if request.max_tokens or request.scored:
             try:  # without the lock: a hint, which `submit` makes sure of
-                self._scheduler.check(request.texts, len(request.prompts), request.caller)
+                self._scheduler.check(request.rows, len(request.prompts), request.caller, request.width)
             except QueueFull as error:
                 raise self._refused("queue_full", error) from None
 
@@ -148,7 +148,7 @@ class Engine:
         now = time.monotonic()
         for group in groups:
             group.submitted = now
-        working = {group: group.sequences for group in groups if group.request.max_tokens or group.scoring}
+        working = {group: group.rows for group in groups if group.request.max_tokens or group.scoring}
         request = groups[0].request
         with self._work:
             self._offered = now

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from model.decoding.beams import Found
 from model.errors import ServiceError
 from model.text.text_stream import FinishReason
 from service.process.ledger import Lease
@@ -49,6 +50,14 @@ class Piece(NamedTuple):
     tokens: int = 0
     stop_reason: str | None = None
     logprobs: Logprobs | None = None
+
+
+def found_piece(found: Found, logprobs: int | None) -> Piece:
+    """A text that a beam search has found, as one piece, with as many of the likeliest ids as were asked for."""
+    reported = None
+    if logprobs is not None:
+        reported = Logprobs(found.ids, found.logprobs, found.top_ids, found.top_logprobs)
+    return Piece(found.text, found.finish_reason, found.tokens, found.stop_reason, reported)
 
 
 class Output:

@@ -16,17 +16,20 @@ SHARE = 8  # an eighth of the slots and of the queue is reserved for callers wit
 
 
 class Row:
-    """One text as the scheduler sees it.
+    """One text as the scheduler sees it, or a search that takes as much room as several texts.
 
-    worker, slot: the thread that generates it and its slot there, once it has one. caller: for whom it is.
+    width: how many slots it takes. worker, slots: the thread that generates it and its slots there, once it has them;
+    slot: the first of them. caller: for whom it is.
     """
 
-    __slots__ = ("caller", "slot", "worker")
+    __slots__ = ("caller", "slot", "slots", "width", "worker")
 
-    def __init__(self) -> None:
+    def __init__(self, width: int = 1) -> None:
         self.caller: Hashable = None
+        self.width = width
         self.worker = -1
         self.slot = -1
+        self.slots: Sequence[int] = ()
 
 
 AnyRow = TypeVar("AnyRow", bound=Row)
@@ -68,7 +71,7 @@ class _Waiting(Generic[AnyRow]):
 
     def __init__(self) -> None:
         self._turns: OrderedDict[Hashable, OrderedDict[AnyRow, None]] = OrderedDict()
-        self._running: Counter[Hashable] = Counter()  # rows with a slot, of each caller
+        self._running: Counter[Hashable] = Counter()  # slots that rows of each caller have
 
     def __bool__(self) -> bool:
         return bool(self._turns)
@@ -87,22 +90,25 @@ class _Waiting(Generic[AnyRow]):
             if not own:
                 del self._turns[row.caller]
 
-    def take(self, below: int | None) -> AnyRow | None:
-        """The next row, which runs from now on: of a caller of whom fewer than `below` run; None = of any."""
+    def take(self, below: int | None, widest: int) -> AnyRow | None:
+        """The next row, which runs from now on: of a caller who has fewer than `below` slots; None = of any.
+
+        None, too, where the next row takes more than `widest` slots: the others wait until there is room for it.
+        """
         free = (one for one in self._turns if below is None or self._running[one] < below)
         caller = next(free, NOBODY)
-        if caller is NOBODY:
+        if caller is NOBODY or next(iter(self._turns[caller])).width > widest:
             return None
         own = self._turns.pop(caller)
         row, _ = own.popitem(last=False)
         if own:
             self._turns[caller] = own  # at the end
-        self._running[caller] += 1
+        self._running[caller] += row.width
         return row
 
     def end(self, row: AnyRow) -> None:
         """A row that ran does so no more."""
-        self._running[row.caller] -= 1
+        self._running[row.caller] -= row.width
         if not self._running[row.caller]:
             del self._running[row.caller]
 
@@ -124,7 +130,7 @@ class Scheduler(Generic[Group, AnyRow]):
 
     def __init__(self, slots: Sequence[int], max_waiting: int, spare: int = 0) -> None:
         self._workers: list[_WorkerSlots[AnyRow]] = [_WorkerSlots(list(range(count))[::-1]) for count in slots]
-        self._slots, self._spare = sum(slots), spare
+        self._slots, self._spare, self._widest = sum(slots), spare, max(slots)
         self._most = self._slots - spare + max_waiting
         self._queue: _Waiting[AnyRow] = _Waiting()
         self._held: dict[Group, _Held[AnyRow]] = {}
@@ -136,16 +142,21 @@ class Scheduler(Generic[Group, AnyRow]):
 
     @property
     def running(self) -> int:
-        """Rows that have a slot."""
+        """Slots that rows have."""
         return sum(worker.running for worker in self._workers)
 
     @property
     def waiting(self) -> int:
-        """Rows that have no slot yet, also those that wait until another row has read their prompt."""
+        """Slots of rows that have none yet, also those that wait until another row has read their prompt."""
         return self._total - self.running
 
-    def check(self, texts: int, groups: int, caller: Hashable = None) -> None:
-        """Raise what `add` would for that number of texts and of groups."""
+    def check(self, texts: int, groups: int, caller: Hashable = None, width: int = 1) -> None:
+        """Raise what `add` would for that number of texts and of groups, of rows up to so many slots."""
+        if width > self._widest:
+            message = (
+                f"A search with {width:,} beams needs as many slots of one thread; this server has {self._widest:,}."
+            )
+            raise ParameterError("best_of", f"{message} Search with fewer.")
         if texts > self._most:
             message = f"These are {texts:,} texts; this server holds {self._most:,} at once, ask for fewer."
             raise ParameterError("n" if groups == 1 else "prompt", message)
@@ -163,8 +174,9 @@ class Scheduler(Generic[Group, AnyRow]):
 
         Raises QueueFull if they do not fit now, ParameterError if they never will.
         """
-        texts = sum(map(len, groups.values()))
-        self.check(texts, len(groups), caller)
+        widths = [row.width for rows in groups.values() for row in rows]
+        texts = sum(widths)
+        self.check(texts, len(groups), caller, max(widths, default=1))
         for group, rows in groups.items():
             for row in rows:
                 row.caller = caller
@@ -230,8 +242,8 @@ class Scheduler(Generic[Group, AnyRow]):
         return changes
 
     def _leave(self, row: AnyRow) -> None:
-        self._total -= 1
-        self._texts[row.caller] -= 1
+        self._total -= row.width
+        self._texts[row.caller] -= row.width
         if not self._texts[row.caller]:
             del self._texts[row.caller]
         if row.worker < 0:
@@ -242,8 +254,8 @@ class Scheduler(Generic[Group, AnyRow]):
             worker.joining.remove(row)
         else:
             worker.leaving.append(row)
-        worker.running -= 1
-        worker.free.append(row.slot)
+        worker.running -= row.width
+        worker.free += row.slots
         self._queue.end(row)
 
     def _admit(self) -> None:
@@ -252,11 +264,14 @@ class Scheduler(Generic[Group, AnyRow]):
             left = self._slots - self.running
             if not left:
                 return
-            row = self._queue.take(None if left > self._spare else left)
+            widest = max(len(worker.free) for worker in self._workers)
+            row = self._queue.take(None if left > self._spare else left, widest)
             if row is None:
                 return
-            _, at = min((worker.running, at) for at, worker in enumerate(self._workers) if worker.free)
+            width = row.width
+            _, at = min((worker.running, at) for at, worker in enumerate(self._workers) if len(worker.free) >= width)
             worker = self._workers[at]
-            row.worker, row.slot = at, worker.free.pop()
-            worker.running += 1
+            row.worker, row.slots = at, [worker.free.pop() for _ in range(width)]
+            row.slot = row.slots[0]
+            worker.running += width
             worker.joining.append(row)

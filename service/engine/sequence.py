@@ -5,6 +5,7 @@ from bisect import bisect_right
 import numpy as np
 from numpy.typing import NDArray
 
+from model.decoding.beams import BeamSearch, new_search
 from model.sampling.sampler import RowSampling, bias_of
 from model.sampling.transitions import AnyConstraint
 from model.text.prompt import Prompt
@@ -36,7 +37,7 @@ class Sequence(Row):
     joined: int
 
     def __init__(self, group: "SequenceGroup", choice: int) -> None:
-        super().__init__()
+        super().__init__(group.request.width if choice == 0 else 1)
         self.group = group
         self.choice = choice
         self.emitted = 0
@@ -92,7 +93,8 @@ class SequenceGroup:
     prompt: the ids read before the first draw (p,), p ≥ 1; the first `lead` of them are not the client's. read: how
     many of them have been read; the first draw reads the last one, so prefill ends before it. state: after all ids that
     prefill reads. cached: ids whose state came from the cache. submitted: when the engine took the group, by
-    `time.monotonic`. unfinished: texts whose end the event loop's thread has not seen.
+    `time.monotonic`. search: for the likeliest texts, where that is asked for and has begun. unfinished: texts whose
+    end the event loop's thread has not seen.
     """
 
     def __init__(
@@ -111,7 +113,7 @@ class SequenceGroup:
         self.index = index
         self.prompt: NDArray[np.int32] = np.asarray(encoded.ids, np.int32)
         self.prompt_tokens, self.unseen, self.lead = encoded.tokens, encoded.unseen, encoded.lead
-        self.tokenizer = tokenizer
+        self.tokenizer, self._ids = tokenizer, ids
         self.tables = tables or Tables(tokenizer, ids, request)
         self.sampling = RowSampling(
             request.parameters, ids, encoded.penalised, 0, request.drawn_logprobs, bias=self.tables.bias
@@ -121,6 +123,7 @@ class SequenceGroup:
         self.unfinished = request.drawn
         self.sequences = [Sequence(self, choice) for choice in range(request.drawn)]
         self.scoring: PromptScores | None = None
+        self.search: BeamSearch | None = None
         self.prefixes: Prefixes | None = None
         scored = request.scored
         if scored:
@@ -132,6 +135,27 @@ class SequenceGroup:
         self.state: State | None = None  # after the prompt, once it is read, for the sequences after the first
         last = len(self.prompt) - 1
         self._marks = marks(last) if self.prefixes is not None and not scored else [last]
+
+    @property
+    def rows(self) -> list[Sequence]:
+        """The sequences that take slots: all, or of a beam search the first, for all its beams."""
+        return self.sequences if self.request.beams is None else self.sequences[:1]
+
+    def begin_search(self) -> BeamSearch:
+        """The search for the likeliest texts, once the prompt is read."""
+        request, beams = self.request, self.request.beams
+        assert beams is not None
+        self.search = new_search(
+            self.tokenizer,
+            self._ids,
+            beams,
+            max_tokens=request.max_tokens,
+            stops=self.tables.stops,
+            include_stop=request.include_stop,
+            min_tokens=request.min_tokens,
+            reported=request.logprobs or 0,
+        )
+        return self.search
 
     def deliver(self, choice: int, piece: Piece) -> None:
         """Hand over a piece of one of the texts; in the event loop's thread."""

@@ -2,9 +2,10 @@
 
 import time
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 from model.constraints.constraint import Constraint
+from model.decoding.beams import BeamOptions
 from model.errors import ParameterError
 from model.sampling.parameters import SamplingParameters
 from service.engine.prompt_scores import OnScores
@@ -12,6 +13,8 @@ from service.process.ledger import Lease
 
 # Characters that take as long to prepare as a prompt, as each of its texts, and as a character of a stop string.
 PROMPT_CHARACTERS, TEXT_CHARACTERS, STOP_CHARACTERS = 400, 20, 4
+
+PLAIN = SamplingParameters()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +26,8 @@ class TextRequest:
     max_tokens: most ids to draw for each text; 0 draws none. n: texts of each prompt.
     best_of: texts to draw for each prompt; the n with the highest mean log-probability of their ids are returned,
         highest first, of equal ones the earlier first. None = n. Not for a stream.
+    beams: search for the n likeliest texts of each prompt in the place of draws; no stream, no constraint, and
+        parameters that change no order: beside the seed, a temperature of 0 or 1. None draws.
     stop: strings that end a text. include_stop: they stay in the text, as its end.
     min_tokens: ids to draw before stop strings are looked for.
     ignore_end: a model of items goes on after the end of an item, which stands in the text then.
@@ -46,6 +51,7 @@ class TextRequest:
     max_tokens: int = 16
     n: int = 1
     best_of: int | None = None
+    beams: BeamOptions | None = None
     stop: Sequence[str] = ()
     include_stop: bool = False
     min_tokens: int = 0
@@ -69,6 +75,27 @@ class TextRequest:
         if self.drawn > self.n and self.interval is not None:
             message = "best_of chooses among whole texts, which a stream cannot; leave out best_of or stream."
             raise ParameterError("best_of", message)
+        if self.beams is not None:
+            self._check_search(self.beams)
+
+    def _check_search(self, beams: BeamOptions) -> None:
+        """Raise ParameterError for what a search for the likeliest texts does not have."""
+        if self.interval is not None:
+            message = "A beam search knows its texts only at its end and streams nothing; leave out one of the two."
+            raise ParameterError("use_beam_search", message)
+        if self.constraint is not None:
+            message = f"A beam search cannot be held to {self.constraint.name}; leave out one of the two."
+            raise ParameterError(self.constraint.name, message)
+        if self.best_of is not None:
+            raise ParameterError("best_of", "A beam search draws no texts to choose from; best_of is how many beams.")
+        if self.n > beams.width:
+            message = f"n is {self.n:,} and best_of, the number of beams, {beams.width:,}; choose at least n."
+            raise ParameterError("best_of", message)
+        for one in fields(SamplingParameters):
+            value, free = getattr(self.parameters, one.name), getattr(PLAIN, one.name)
+            if value != free and one.name != "seed" and (one.name != "temperature" or value != 0):
+                message = f"A beam search draws nothing and has no {one.name}; leave out one of the two."
+                raise ParameterError(one.name, message)
 
     @property
     def drawn(self) -> int:
@@ -85,11 +112,21 @@ class TextRequest:
         """Whether the prompts' ids are scored."""
         return self.prompt_logprobs is not None or self.on_scores is not None
 
+    @property
+    def width(self) -> int:
+        """How many slots each of its rows takes."""
+        return 1 if self.beams is None else self.beams.width
+
+    @property
+    def rows(self) -> int:
+        """Slots that all its texts take together."""
+        return self.texts if self.beams is None else len(self.prompts) * self.beams.width
+
     def work(self, echoes: int = 1) -> int:
         """Most characters the answer has: of the prompts, `echoes` times, and of the texts; each counts once for
         itself and once for each likeliest id reported beside it."""
         reported = max(self.logprobs or 0, self.prompt_logprobs or 0) + 1
-        drawn = self.texts * self.max_tokens
+        drawn = self.rows * self.max_tokens
         return (sum(map(len, self.prompts)) * echoes + drawn) * reported
 
     @property
@@ -101,6 +138,4 @@ class TextRequest:
     def effort(self) -> int:
         """About how much work it is to prepare, in characters."""
         stops = STOP_CHARACTERS * sum(map(len, self.stop))
-        return (
-            sum(map(len, self.prompts)) + len(self.prompts) * PROMPT_CHARACTERS + self.texts * TEXT_CHARACTERS + stops
-        )
+        return sum(map(len, self.prompts)) + len(self.prompts) * PROMPT_CHARACTERS + self.rows * TEXT_CHARACTERS + stops

@@ -10,12 +10,20 @@ from numpy.typing import NDArray
 from model.decoding.rows import AnyDecoder
 from service.engine.counters import WorkerCounters
 from service.engine.decode_batch import DecodeBatch, Event
-from service.engine.output import Piece
+from service.engine.output import Piece, found_piece
 from service.engine.prefix_cache import PrefixCache
 from service.engine.prompt_scores import Slice, most_wanted, scores_at
 from service.engine.scheduler import Changes
 from service.engine.sequence import Sequence, SequenceGroup
-from service.engine.turn_budget import MOST_PREFILLED, MOST_SCORED, Cost, decode_steps, prefill_chunk, prefill_seconds
+from service.engine.turn_budget import (
+    DECODE_SECONDS,
+    MOST_PREFILLED,
+    MOST_SCORED,
+    Cost,
+    decode_steps,
+    prefill_chunk,
+    prefill_seconds,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +67,7 @@ class Worker:
         self._rows = decoder.rows(slots)
         self._prefilling: list[SequenceGroup] = []
         self._scoring: list[SequenceGroup] = []  # those whose prompt is read and scored
+        self._searching: list[SequenceGroup] = []  # those that search for their likeliest texts
         self._decoding = DecodeBatch(slots, decoder.config.vocabulary)
         self._begun: list[float] = []  # when the requests arrived whose rows draw for the first time
         self._prefill_cost = Cost()
@@ -68,7 +77,7 @@ class Worker:
     @property
     def busy(self) -> bool:
         """Whether there is anything to do in a turn."""
-        return bool(self._prefilling or self._scoring or self._decoding.rows)
+        return bool(self._prefilling or self._scoring or self._searching or self._decoding.rows)
 
     def turn(self, changes: Changes[Sequence]) -> Turn:
         """Apply changes, read a slice of the prompts, and draw some ids for every row whose prompt is read."""
@@ -86,6 +95,8 @@ class Worker:
             self._prefill(turn)
         if self._decoding.rows:
             self._decode(turn)
+        if self._searching:
+            self._search(turn)
         return turn
 
     def _join(self, row: Sequence, turn: Turn) -> None:
@@ -141,7 +152,8 @@ class Worker:
         except Exception as error:
             self._fail(chosen, turn, error)
             self._forget(set(chosen))
-        self._forget({group for group in chosen if not group.unread})
+        self._prefilling = [group for group in self._prefilling if group.unread]
+        self._scoring = [group for group in self._scoring if group.unread]
 
     def _score(self, chosen: list[SequenceGroup], count: int, turn: Turn) -> None:
         """Read ids of some prompts and score the ids after them."""
@@ -178,6 +190,41 @@ class Worker:
             self._clean()
         self._begun = []
 
+    def _search(self, turn: Turn) -> None:
+        """Take some steps with all beam searches, until their share of the turn is over."""
+        until = self._clock() + DECODE_SECONDS
+        while self._searching:
+            searching = list(self._searching)
+            try:
+                self._step(searching, turn)
+            except Exception as error:
+                self._fail(searching, turn, error)
+                self._forget(set(searching))
+            if self._clock() >= until:
+                return
+
+    def _step(self, groups: list[SequenceGroup], turn: Turn) -> None:
+        """Take one step with some beam searches, all their beams in one call."""
+        started, slots = self._clock(), list[int]()
+        searches = [group.search or group.begin_search() for group in groups]
+        live = [search.live for search in searches]
+        for group, search, count in zip(groups, searches, live, strict=True):
+            own = group.sequences[0].slots[:count]
+            search.prepare(self._rows, own, int(group.prompt[-1]))
+            slots += own
+        drawn = self._rows.draw(slots, 1)
+        at = 0
+        for group, search, count in zip(groups, searches, live, strict=True):
+            search.accept(self._rows, group.sequences[0].slots, drawn, at)
+            at += count
+            if not search.live:
+                pieces = [found_piece(found, group.request.logprobs) for found in search.best(group.request.n)]
+                turn.events += map(Event, group.sequences, pieces)
+                self._searching.remove(group)
+        now = self._clock()
+        begun = [group.request.arrived for group, search in zip(groups, searches, strict=True) if search.steps == 1]
+        self._counters.searched(len(slots), now - started, [now - arrived for arrived in begun])
+
     def _end_prompt(self, group: SequenceGroup, turn: Turn) -> None:
         """The prompt of a group is read: its first text is decoded from now on, and the others may follow."""
         if not group.request.max_tokens:
@@ -199,6 +246,9 @@ class Worker:
             self._cache.store(group.prefixes, group.read, state)
 
     def _begin(self, row: Sequence) -> None:
+        if row.group.request.beams is not None:
+            self._searching.append(row.group)
+            return
         row.begin()
         self._rows.set(row.slot, row.sampling, int(row.group.prompt[-1]))
         self._decoding.begin(row)
@@ -215,16 +265,17 @@ class Worker:
             turn.starved.update(groups)
 
     def _forget(self, groups: Set[SequenceGroup]) -> None:
-        """Stop reading some prompts."""
+        """Stop reading some prompts, and searching after them."""
         if groups:
             self._prefilling = [group for group in self._prefilling if group not in groups]
             self._scoring = [group for group in self._scoring if group not in groups]
+            self._searching = [group for group in self._searching if group not in groups]
 
     def _clean(self) -> None:
-        """Go on with new rows, which no failed call has touched, and the states of prompts still being read."""
+        """Go on with new rows, which no failed call has touched, and the states of what is read and searched."""
         rows = self._decoder.rows(self._slots)
-        for group in [*self._prefilling, *self._scoring]:
-            rows.state[group.sequences[0].slot] = self._rows.state[group.sequences[0].slot]
+        for group in [*self._prefilling, *self._scoring, *self._searching]:
+            rows.state[group.sequences[0].slots] = self._rows.state[group.sequences[0].slots]
         self._rows = rows
 
 

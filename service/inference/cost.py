@@ -20,6 +20,8 @@ TEXT_BYTES = 3_000  # a text without its characters
 STOP_BYTES = 120  # a stop string in each text, beside its table
 TABLE_BYTES = 8  # a character of a stop string, in the request's table
 SCORE_BYTES = 4  # a reported number
+STEP_BYTES = 1_200  # arrays of one step of a beam search, without their numbers
+CANDIDATE_BYTES = 50  # a continuation among which a step of a beam search chooses
 CALL_BYTES = 500  # arrays of what a reporting text drew in one call, until they are joined
 
 
@@ -55,8 +57,9 @@ def request_bytes(request: TextRequest, model: ServedModel) -> int:
             _openings(request, model),
             _tables(request, model),
             _scores(request),
-            request.texts * (TEXT_BYTES + STOP_BYTES * len(request.stop)),
+            request.rows * (TEXT_BYTES + STOP_BYTES * len(request.stop)),
             _drawn(request, model),
+            _searched(request, model),
         )
     )
 
@@ -99,6 +102,17 @@ def _scores(request: TextRequest) -> int:
     if request.prompt_logprobs is None or request.on_scores is not None:
         return 0
     return score_bytes(request.prompts, request.prompt_logprobs)
+
+
+def _searched(request: TextRequest, model: ServedModel) -> int:
+    """What beam searches keep of each step until their end, and what one step takes."""
+    if request.beams is None:
+        return 0
+    width, columns = request.beams.width, len(model.decoder.ids)
+    reported = min(request.logprobs or 0, columns)
+    kept = request.max_tokens * (STEP_BYTES + width * SCORE_BYTES * (3 + 2 * reported))
+    candidates = width * min(columns, width + len(request.stop) + 1 + reported)
+    return len(request.prompts) * (kept + candidates * CANDIDATE_BYTES)
 
 
 def score_bytes(prompts: Sequence[str | Sequence[int]], top: int | None) -> int:

@@ -29,6 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.constraints.constraint import Constraint
+from model.decoding.beams import check_beams
 from model.decoding.rows import Scored
 from model.errors import ServiceError
 from model.sampling.transitions import AnyConstraint
@@ -120,6 +121,8 @@ class Texts:
         even its shortest text fits in `max_tokens`; TokenizerError on text that is not Unicode.
         """
         engine.expect(request)
+        if request.beams is not None:
+            check_beams(request.beams, request.n, len(model.decoder.ids))
         cost = 0
         if request.lease is not None:
             cost = request_bytes(request, model)

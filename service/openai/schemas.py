@@ -39,7 +39,7 @@ from service.api.schemas import (
     sampling,
     whole_characters,
 )
-from service.openai.constrained import Constrained
+from service.openai.searched import Searched
 
 DEFAULT_MAX_TOKENS = 16
 MOST_LOGPROBS = 100
@@ -52,6 +52,7 @@ EXAMPLES = [
     {"prompt": "Once upon a time", "max_tokens": 200, "temperature": 0.8, "seed": 1, "stream": True},
     {"prompt": "Once upon a time", "max_tokens": 0, "echo": True, "logprobs": 1},
     {"prompt": ["To be", "Not to be"], "n": 2, "best_of": 4, "stop": ["\n", "."], "min_tokens": 5, "top_p": 0.9},
+    {"prompt": "To be", "max_tokens": 40, "use_beam_search": True, "best_of": 4, "stop": "\n", "length_penalty": 0.8},
     {
         "prompt": "To be",
         "max_tokens": 30,
@@ -156,7 +157,7 @@ class StreamOptions(Nullable):
     )
 
 
-class CompletionRequest(Constrained):
+class CompletionRequest(Searched):
     """Prompts and how to continue them. Fields this server does not know are accepted and named in a header."""
 
     model_config = ConfigDict(extra="allow", json_schema_extra=completion_schema)
@@ -246,7 +247,8 @@ class CompletionRequest(Constrained):
         ge=1,
         le=LARGEST_N,
         description="Write this many texts of each prompt; return the `n` whose characters are likeliest on average, "
-        "likeliest first. At least `n`; more than `n` only without `stream`. Absent: `n`.",
+        "likeliest first. At least `n`; more than `n` only without `stream`. Absent: `n`. With `use_beam_search`: the "
+        "number of beams.",
     )
     echo: bool = Field(default=False, description="Begin each text and its `logprobs` with those of its prompt.")
     logprobs: int | None = Field(
@@ -291,9 +293,9 @@ class CompletionRequest(Constrained):
 
     @property
     def ignored(self) -> list[str]:
-        """The names of the fields that this server does not know."""
+        """The names of the fields that this server does not know, or that change nothing of this request."""
         options = self.stream_options.model_extra if self.stream_options else None
-        return [*(self.model_extra or ()), *(f"stream_options.{name}" for name in options or ())]
+        return [*(self.model_extra or ()), *self.idle, *(f"stream_options.{name}" for name in options or ())]
 
 
 class Logprobs(BaseModel):

@@ -8,6 +8,11 @@ LARGEST_MAX_TOKENS = 100_000
 LARGEST_LOGPROBS = 100
 VOCABULARY = 321  # ids of the bundled model
 MOST_WORK = 2_000_000  # characters times reported likeliest ones: keeps an answer to some seconds, and below max_work
+WITH_A_SEARCH = {
+    *("prompt", "model", "max_tokens", "min_tokens", "n", "best_of", "use_beam_search", "length_penalty"),
+    *("early_stopping", "stop", "stop_token_ids", "include_stop_str_in_output", "echo", "logprobs", "seed", "user"),
+}
+"""Fields that a beam search takes; others are refused beside it unless they change nothing."""
 
 
 def number(fields: dict[str, Any], name: str, default: int, most: int) -> int | None:
@@ -23,6 +28,8 @@ def agree(body: dict[str, Any]) -> dict[str, Any]:
     n, best_of = number(body, "n", 1, LARGEST_N), number(body, "best_of", 0, LARGEST_N)
     if n and best_of and (best_of < n or body.get("stream")):
         body["best_of"] = n
+    if body.get("use_beam_search") is True:
+        body = {name: value for name, value in body.items() if name in WITH_A_SEARCH}
     biases = body.get("logit_bias")
     if isinstance(biases, dict) and all(key.isascii() and key.isdigit() and len(key) < 10 for key in biases):
         body["logit_bias"] = {

@@ -50,7 +50,7 @@ def with_text(name: str, text: str, param: str | None = "") -> Case:
 
 
 NUMBERS = [
-    *(*RANGES, "max_tokens", "min_tokens", "n", "best_of", "logprobs", "seed", "stream_interval"),
+    *(*RANGES, "max_tokens", "min_tokens", "n", "best_of", "logprobs", "seed", "stream_interval", "length_penalty"),
 ]
 HUGE = "1" + "0" * 400
 
@@ -89,6 +89,9 @@ WRONG: dict[str, list[Any]] = {
     ],
     "suffix": ["x", 1, MARK * 400, "\ud800"],
     "best_of": [*NO_NUMBER, 1.5, 0, 17],
+    "use_beam_search": [1, "true", [], 0.0],
+    "length_penalty": [*NO_NUMBER, -10.1, 10.1],
+    "early_stopping": [1, "true", "soon", [], 0.0, MARK * 400],
     "include_stop_str_in_output": [1, "true", [], 0.0],
     "ignore_eos": [1, "true", [], 0.0],
     "response_format": [
@@ -109,6 +112,9 @@ WRONG: dict[str, list[Any]] = {
 TOGETHER: list[tuple[str, dict[str, Any]]] = [
     ("best_of", {"n": 3, "best_of": 2}),
     ("best_of", {"best_of": 2, "stream": True}),
+    ("use_beam_search", {"use_beam_search": True, "stream": True}),
+    ("best_of", {"use_beam_search": True, "n": 3, "best_of": 2}),
+    ("max_tokens", {"use_beam_search": True, "best_of": 16, "max_tokens": 1_000_000, "logprobs": 9}),
     ("stream_options", {"stream": False, "stream_options": {"include_usage": True}}),
     ("max_tokens", {"max_tokens": 100_000, "n": 16, "logprobs": 20}),
     ("prompt", {"prompt": ["a"] * 128, "max_tokens": 10_000, "n": 16}),

@@ -49,7 +49,7 @@ def test_free_text_is_a_format_too(server: Running) -> None:
 
 
 def test_what_only_tunes_is_ignored_and_named(server: Running) -> None:
-    tuning = {"mirostat": 2, "top_n_sigma": 1.0, "dry_multiplier": 0.8, "xtc_probability": 0.5, "length_penalty": 2}
+    tuning = {"mirostat": 2, "top_n_sigma": 1.0, "dry_multiplier": 0.8, "xtc_probability": 0.5}
     response = server.client.post(COMPLETIONS, json={"prompt": "a", "seed": 1, **tuning})
     assert response.headers["x-unroll-ignored-fields"] == ", ".join(tuning)
     assert response.json()["choices"] == server.complete("a", seed=1)["choices"]

@@ -14,8 +14,8 @@ from service.errors import QueueFull
 class Text(Row):
     """A row with a name."""
 
-    def __init__(self, name: str) -> None:
-        super().__init__()
+    def __init__(self, name: str, width: int = 1) -> None:
+        super().__init__(width)
         self.name = name
 
     def __repr__(self) -> str:
@@ -32,8 +32,8 @@ class Desk:
         self.rows: dict[str, list[Text]] = {}
         self.slots = slots
 
-    def add(self, name: str, texts: int = 1, now: float = 0.0, caller: str | None = None) -> None:
-        rows = [Text(f"{name}{at}") for at in range(texts)]
+    def add(self, name: str, texts: int = 1, now: float = 0.0, caller: str | None = None, width: int = 1) -> None:
+        rows = [Text(f"{name}{at}", width) for at in range(texts)]
         self.scheduler.add({name: rows}, now + self.timeout, caller)
         self.rows[name] = rows
 
@@ -42,12 +42,15 @@ class Desk:
         for worker, seats in enumerate(self.seats):
             leaving, joining = self.scheduler.changes(worker)
             for row in leaving:
-                assert seats.pop(row.slot) is row
+                for slot in row.slots:
+                    assert seats.pop(slot) is row
             for row in joining:
                 assert row.worker == worker
-                assert 0 <= row.slot < self.slots[worker]
-                assert row.slot not in seats, "two rows in one slot"
-                seats[row.slot] = row
+                assert (row.slot, len(row.slots)) == (row.slots[0], row.width)
+                for slot in row.slots:
+                    assert 0 <= slot < self.slots[worker]
+                    assert slot not in seats, "two rows in one slot"
+                    seats[slot] = row
         return [repr(seats[slot]) for seats in self.seats for slot in sorted(seats)]
 
     def counts(self) -> tuple[int, int]:
@@ -77,6 +80,25 @@ def test_a_request_reads_once_and_its_other_texts_come_before_everyone_later() -
     assert desk.turn() == ["a2", "a1"]
     desk.scheduler.drop("a")
     assert desk.turn() == ["c0"]
+
+
+def test_a_wide_row_waits_for_room_on_one_thread_and_is_not_overtaken() -> None:
+    desk = Desk([3, 3], 9)
+    for name in "abcd":
+        desk.add(name)
+    desk.add("e", width=3)
+    desk.add("f")
+    assert sorted(desk.turn()) == ["a0", "b0", "c0", "d0"]  # two are free on each thread
+    assert desk.counts() == (4, 4)
+    for name in "ac":  # both of one thread
+        desk.scheduler.finish(name, desk.rows[name][0])
+    assert sorted(desk.turn()) == ["b0", "d0", "e0", "e0", "e0", "f0"]
+    desk.scheduler.drop("e")
+    desk.add("g", width=2)
+    assert sorted(desk.turn()) == ["b0", "d0", "f0", "g0", "g0"]
+    assert desk.counts() == (5, 0)
+    with pytest.raises(ParameterError, match="4 beams"):
+        desk.add("h", width=4)
 
 
 def test_a_full_queue_takes_all_texts_of_a_request_or_none() -> None:

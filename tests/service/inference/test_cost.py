@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from model.decoding.beams import BeamOptions
 from model.errors import ParameterError
 from model.sampling.parameters import SamplingParameters
 from service.engine.engine import Engine
@@ -82,6 +83,34 @@ def test_what_is_made_of_a_request_takes_no_more_than_was_charged(name: str, mod
                     row.begin()
             kept, _ = tracemalloc.get_traced_memory()
             assert kept - before <= kept_bytes(request, model, ids) + 16_000
+        finally:
+            tracemalloc.stop()
+
+    in_an_engine(model, work)
+
+
+@pytest.mark.parametrize(("stop", "logprobs"), [((), None), (("ab", "zz"), 5)])
+def test_a_beam_search_takes_no_more_than_was_charged(
+    stop: tuple[str, ...], logprobs: int | None, model: ServedModel
+) -> None:
+    fields: dict[str, Any] = {"prompts": ["once"], "beams": BeamOptions(width=12, early_stopping="never")}
+    fields |= {"parameters": SamplingParameters(), "stop": stop, "logprobs": logprobs, "n": 12}
+
+    async def work(engine: Engine) -> None:
+        async def searched(request: TextRequest) -> None:
+            texts = await Texts.prepare(model, engine, request)
+            texts.submit()
+            assert len(await texts.take()) == 12
+            texts.release()
+
+        await searched(TextRequest(**fields, max_tokens=20))  # so that the thread has made what it needs
+        gc.collect()
+        tracemalloc.start()
+        try:
+            request = TextRequest(**fields, max_tokens=600)
+            before = tracemalloc.get_traced_memory()[0]
+            await searched(request)
+            assert tracemalloc.get_traced_memory()[1] - before <= request_bytes(request, model) + 64_000
         finally:
             tracemalloc.stop()
 
