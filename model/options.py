@@ -68,7 +68,7 @@ class Option:
 
 
 def option(default: Any, help_: str, panel: str | None = None, **about: Any) -> Any:
-    """A field that is an option; what else there is to say of it, see Option."""
+    """A field that is an option; what else there is to say of it, see Option. The default MISSING is none."""
     return field(default=default, metadata={"option": Option(help=help_, panel=panel, **about)})
 
 

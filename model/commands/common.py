@@ -3,12 +3,10 @@
 import json
 import os
 import sys
-from typing import Annotated, Any, NoReturn
-
-import typer
+from typing import Any, NoReturn
 
 from model.console import TerminalConsole
-from model.memory import FEWEST_BYTES, FLAG, HELP, VARIABLE
+from model.memory import FEWEST_BYTES, VARIABLE
 from model.terminal import for_terminal, json_for_terminal, never_fail
 
 CHECKPOINT = "Checkpoint folder, as `unroll train` writes it."
@@ -18,7 +16,6 @@ JSON = "Print one JSON object instead."
 LONGEST_PATH = 200  # characters of one that an error shows
 
 MOST_BYTES = {"envvar": VARIABLE, "min": FEWEST_BYTES}  # what typer takes for the limit on what loading takes
-MostBytesOption = Annotated[int, typer.Option(FLAG, help=HELP, **MOST_BYTES)]
 
 
 def write(text: str) -> None:

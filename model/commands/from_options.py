@@ -2,8 +2,8 @@
 
 import inspect
 from collections.abc import Callable
-from dataclasses import Field, fields, is_dataclass
-from typing import Annotated, Any, TypeVar, get_origin, get_type_hints
+from dataclasses import MISSING, Field, fields, is_dataclass
+from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
 import typer
 
@@ -67,7 +67,10 @@ def _parameters(kind: type, variables: str | None) -> list[inspect.Parameter]:
         if is_dataclass(inner := types[one.name]):
             made += _parameters(inner, variables)  # type: ignore[arg-type]
         elif "option" in one.metadata:
-            type_, default = (list[str] | None, None) if get_origin(inner) is tuple else (inner, one.default)
+            type_, default = inner, inspect.Parameter.empty if one.default is MISSING else one.default
+            if get_origin(inner) is tuple:
+                several = list[get_args(inner)[0]]  # type: ignore[misc, valid-type]
+                type_, default = (several, default) if default is inspect.Parameter.empty else (several | None, None)
             annotation = Annotated[type_, typer_option(one, variables)]  # type: ignore[valid-type]
             made.append(
                 inspect.Parameter(one.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)

@@ -2,27 +2,35 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 from rich.table import Table
 from rich.text import Text
 
-from model.commands.common import BUNDLED, CHECKPOINT, JSON, MostBytesOption, note, print_json
+from model.commands.common import BUNDLED, CHECKPOINT, JSON, MOST_BYTES, note, print_json
+from model.commands.from_options import command_of
 from model.console import TerminalConsole
-from model.memory import DEFAULT_MOST_BYTES, LoadLimit
+from model.memory import DEFAULT_MOST_BYTES, HELP, LoadLimit
+from model.options import option
 from model.terminal import in_a_line, shell_word
 
 ONLY_WHERE_SET = ("network skip",)  # that many networks do without: no row of a table for a reader
 
 
-def info(
-    checkpoint: Annotated[Path | None, typer.Argument(help=CHECKPOINT, show_default=BUNDLED)] = None,
-    everything: Annotated[bool, typer.Option("--all", help="Show every value it has.")] = False,
-    max_model_bytes: MostBytesOption = DEFAULT_MOST_BYTES,
-    as_json: Annotated[bool, typer.Option("--json", help=JSON)] = False,
-) -> None:
+@dataclass(frozen=True, kw_only=True)
+class InfoOptions:
+    """Every option of `unroll info`, each said once."""
+
+    checkpoint: Path | None = option(None, CHECKPOINT, argument=True, shown=BUNDLED)
+    everything: bool = option(False, "Show every value it has.", flag="--all")
+    max_model_bytes: int = option(DEFAULT_MOST_BYTES, HELP, typer=MOST_BYTES)
+    as_json: bool = option(False, JSON, flag="--json")
+
+
+def _info(_: typer.Context, options: InfoOptions) -> None:
     """Show what a checkpoint is: its network, its vocabulary, its size, how it was trained and how good it is.
 
     Examples:
@@ -35,15 +43,15 @@ def info(
     """
     from model.checkpoint import named_checkpoint, read
 
-    folder = named_checkpoint(checkpoint)
-    stored = read(folder, LoadLimit(most_bytes=max_model_bytes))
+    folder = named_checkpoint(options.checkpoint)
+    stored = read(folder, LoadLimit(most_bytes=options.max_model_bytes))
     facts = describe(stored, folder)
     if stored.note:
         note(stored.note)
-    if as_json:
-        print_json({"model": str(checkpoint or "bundled"), **facts})
+    if options.as_json:
+        print_json({"model": str(options.checkpoint or "bundled"), **facts})
         return
-    if not everything:
+    if not options.everything:
         rows = {"checkpoint": str(folder), **summary(facts), "more": f"unroll info {shell_word(folder)} --all"}
         print_rows({name: in_a_line(value) for name, value in rows.items()})
         return
@@ -54,6 +62,9 @@ def info(
             continue
         table.add_row(plain(name.replace("_", " ")), plain(value))
     TerminalConsole().print(table)
+
+
+info = command_of(InfoOptions, _info)
 
 
 def describe(stored: Any, folder: Path) -> dict[str, Any]:

@@ -1,22 +1,22 @@
 """The verb `unroll evaluate`."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 from rich.table import Table
 
-from model.commands.common import MostBytesOption
+from model.commands.common import JSON, MOST_BYTES, note
+from model.commands.from_options import command_of
 from model.console import TerminalConsole
 from model.errors import CorpusError, ParameterError
-from model.memory import DEFAULT_MOST_BYTES, LoadLimit
-from training.commands.shared import option_of_training, require
-from training.data.left_out import OnDecodeError
-from training.data.split_scheme import IN_WORDS
+from model.memory import DEFAULT_MOST_BYTES, HELP, LoadLimit
+from model.options import former_flags, option
+from training.commands.shared import TextOptions, require
 
 if TYPE_CHECKING:
     from model.checkpoint import Checkpoint
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
     from training.evaluation.readers import Reader
     from training.evaluation.score import Score
     from training.monitoring.scoring_bar import ScoringBar
-
-FORMER_FLAGS = {"lanes": "batch-size"}
-"""The flag of today for a former one, still understood and shown nowhere."""
 
 ReaderName = Literal["network", "fp32", "int8"]
 
@@ -54,50 +51,47 @@ READERS = {"network": "PyTorch", "fp32": "fp32 decoder", "int8": "int8 decoder"}
 PROTOCOLS = (Protocol.CARRIED, Protocol.COLD, Protocol.DYNAMIC)
 
 
-def evaluate(
-    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint folder.")],
-    corpus: Annotated[list[str], typer.Argument(metavar="CORPUS...", help="Files, folders, archives, or -.")],
-    split: Annotated[str, typer.Option(help="whole, " + IN_WORDS)] = "whole",
-    encoding: Annotated[str, option_of_training("encoding")] = "utf-8",
-    on_decode_error: Annotated[OnDecodeError, option_of_training("on_decode_error")] = "fail",
-    protocol: Annotated[
-        list[Protocol] | None,
-        typer.Option(
-            help="carried: one pass, the state carried. cold: random windows of 256, each from a zero state, as "
-            "nanoGPT measures. dynamic: a copy goes on learning from what it has predicted. alone: each item of a list "
-            "by itself, as a checkpoint of items is measured. Name several by repeating.",
-            show_default="carried, or alone",
-        ),
-    ] = None,
-    reader: Annotated[
-        ReaderName, typer.Option(help="The PyTorch network, or the CPU decoder in fp32 or int8 as it is served.")
-    ] = "network",
-    batch_size: Annotated[
-        int | None,
-        typer.Option(
-            help="Sequences read in parallel, each from a zero state.",
-            show_default="one per 16,384 ids, for dynamic one per 65,536",
-            min=1,
-        ),
-    ] = None,
-    windows: Annotated[int, typer.Option(help="Cold windows drawn from each part.", min=1)] = 200 * 64,
-    fit_temperature: Annotated[
-        bool,
-        typer.Option(
-            "--fit-temperature", help="Also fit the softmax temperature on the validation part, and score with it."
-        ),
-    ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Answer in JSON.")] = False,
-    write_surprise: Annotated[
-        bool,
-        typer.Option(
-            "--write-surprise",
-            help="Also measure how surprising passages of the validation part are, and keep that in the checkpoint, "
-            "as a training run does: what the service holds other texts against.",
-        ),
-    ] = False,
-    max_model_bytes: MostBytesOption = DEFAULT_MOST_BYTES,
-) -> None:
+@dataclass(frozen=True, kw_only=True)
+class EvaluateOptions:
+    """Every option of `unroll evaluate`, each said once."""
+
+    source: TextOptions
+    protocol: tuple[Protocol, ...] = option(
+        (),
+        "carried: one pass, the state carried. cold: random windows of 256, each from a zero state, as nanoGPT does. "
+        "dynamic: a copy goes on learning from what it has predicted. alone: each item of a list by itself, as a "
+        "checkpoint of items is measured. Name several by repeating.",
+        shown="carried, or alone",
+    )
+    reader: ReaderName = option("network", "The PyTorch network, or the CPU decoder in fp32 or int8 as it is served.")
+    batch_size: int | None = option(
+        None,
+        "Sequences read in parallel, each from a zero state.",
+        shown="one per 16,384 ids, for dynamic one per 65,536",
+        former=("lanes",),
+        typer={"min": 1},
+    )
+    windows: int = option(200 * 64, "Cold windows drawn from each part.", typer={"min": 1})
+    fit_temperature: bool = option(
+        False,
+        "Also fit the softmax temperature on the validation part, and score with it.",
+        flag="--fit-temperature",
+    )
+    as_json: bool = option(False, JSON, flag="--json")
+    write_surprise: bool = option(
+        False,
+        "Also measure how surprising passages of the validation part are, and keep that in the checkpoint, as a "
+        "training run does: what the service holds other texts against.",
+        flag="--write-surprise",
+    )
+    max_model_bytes: int = option(DEFAULT_MOST_BYTES, HELP, typer=MOST_BYTES)
+
+
+FORMER_FLAGS = former_flags(EvaluateOptions)
+"""The flag of today for a former one, still understood and shown nowhere."""
+
+
+def _evaluate(_: typer.Context, options: EvaluateOptions) -> None:
     """Measure bits and nats per character of a text, by three protocols.
 
     Examples:
@@ -114,33 +108,37 @@ def evaluate(
 
       unroll evaluate runs/names/best names.txt --split 90/5/5
     """
-    _check(split, reader, protocol or [], fit_temperature, write_surprise)
-    if reader == "network" or fit_temperature:
+    split = options.source.split
+    _check(options)
+    if options.reader == "network" or options.fit_temperature:
         require("torch")
     from model.checkpoint import named_checkpoint, read
-    from training.data.named_corpus import open_corpus
     from training.monitoring.scoring_bar import ScoringBar
 
-    checkpoint = named_checkpoint(checkpoint)
-    limit = LoadLimit(most_bytes=max_model_bytes, arithmetic="int8" if reader == "int8" else "fp32")
-    stored = read(checkpoint, limit)
+    checkpoint = named_checkpoint(options.source.checkpoint)
+    arithmetic: Literal["int8", "fp32"] = "int8" if options.reader == "int8" else "fp32"
+    stored = read(checkpoint, LoadLimit(most_bytes=options.max_model_bytes, arithmetic=arithmetic))
     if stored.note:
-        TerminalConsole(stderr=True).say(f"note: {stored.note}", style="yellow")
+        note(stored.note)
     model = stored.checkpoint
-    wanted = _wanted(model, protocol)
-    text = open_corpus(corpus, encoding, on_decode_error, model.tokenizer.frame.separator)
+    wanted = _wanted(model, options.protocol)
+    text = options.source.open(model.tokenizer.frame.separator)
+    parts = _parts(model, text, split)
     with ScoringBar(TerminalConsole(stderr=True)) as bar:
-        how = _Evaluation(model, _parts(model, text, split), reader, batch_size, windows, bar, wanted[0])
+        how = _Evaluation(model, parts, options.reader, options.batch_size, options.windows, bar, wanted[0])
         scores = {name: how.scores(name) for name in wanted}
-        tempered = how.tempered() if fit_temperature else None
-    line = _write_surprise(checkpoint, how.parts["validation"]) if write_surprise else None
-    if as_json:
-        typer.echo(json.dumps({"split": split, "reader": reader, **_to_json(scores, tempered)}))
+        tempered = how.tempered() if options.fit_temperature else None
+    line = _write_surprise(checkpoint, parts["validation"]) if options.write_surprise else None
+    if options.as_json:
+        typer.echo(json.dumps({"split": split, "reader": options.reader, **_to_json(scores, tempered)}))
         return
     shown = {str(name): found for name, found in scores.items()} | ({"tempered": tempered[1]} if tempered else {})
-    _show(TerminalConsole(), shown, reader)
+    _show(TerminalConsole(), shown, options.reader)
     if line is not None:
         TerminalConsole().say(f"{line}\nKept in {checkpoint}.")
+
+
+evaluate = command_of(EvaluateOptions, _evaluate)
 
 
 def _write_surprise(checkpoint: Path, validation: "Ids") -> str:
@@ -150,20 +148,20 @@ def _write_surprise(checkpoint: Path, validation: "Ids") -> str:
     return card_line(rewrite(checkpoint, validation))
 
 
-def _check(split: str, reader: ReaderName, wanted: Iterable[Protocol], temperature: bool, surprise: bool) -> None:
+def _check(options: EvaluateOptions) -> None:
     """Refuse what needs a validation part that was not named, or a network that can learn."""
-    dynamic = Protocol.DYNAMIC in wanted or Protocol.ALL in wanted
-    if split == "whole":
+    dynamic = Protocol.DYNAMIC in options.protocol or Protocol.ALL in options.protocol
+    if options.source.split == "whole":
         needs = {
-            "--write-surprise needs the validation part": surprise,
-            "--fit-temperature needs the validation part": temperature,
+            "--write-surprise needs the validation part": options.write_surprise,
+            "--fit-temperature needs the validation part": options.fit_temperature,
             "Dynamic evaluation needs the train part, for the usual size of gradients, and the validation part, to "
             "choose its rate and decay": dynamic,
         }
         for need, asked in needs.items():
             if asked:
                 raise ParameterError("split", f"{need}; name the --split the model was trained with.")
-    if reader != "network" and dynamic:
+    if options.reader != "network" and dynamic:
         raise ParameterError(
             "reader",
             "Dynamic evaluation trains a copy of the network, which the CPU decoder cannot; leave out --reader, or "
@@ -171,21 +169,21 @@ def _check(split: str, reader: ReaderName, wanted: Iterable[Protocol], temperatu
         )
 
 
-def _wanted(model: "Checkpoint", chosen: list[Protocol] | None) -> list[Protocol]:
+def _wanted(model: "Checkpoint", chosen: tuple[Protocol, ...]) -> list[Protocol]:
     """The protocols to measure by, in their order. Raises ParameterError on one that the checkpoint's texts lack."""
     if model.tokenizer.frame.items:
-        if others := set(chosen or []) - {Protocol.ALONE, Protocol.ALL}:
+        if others := set(chosen) - {Protocol.ALONE, Protocol.ALL}:
             raise ParameterError(
                 "protocol",
                 f"The checkpoint writes items, which are measured alone and not {', '.join(sorted(others))}; leave out "
                 "--protocol.",
             )
         return [Protocol.ALONE]
-    if Protocol.ALONE in (chosen or []):
+    if Protocol.ALONE in chosen:
         raise ParameterError(
             "protocol", "The checkpoint learnt one long text, without items; leave out --protocol alone."
         )
-    chosen = chosen or [Protocol.CARRIED]
+    chosen = chosen or (Protocol.CARRIED,)
     return [name for name in PROTOCOLS if name in chosen or Protocol.ALL in chosen]
 
 
