@@ -28,7 +28,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "model/cells": {"arithmetic"},
     "model/checkpoint": {"files", "text", "strict_json", "memory", "config", "errors"},
     "model/sampling": {"arithmetic", "errors"},
-    "model/constraints": {"sampling", "text", "strict_json", "errors"},
+    "model/patterns": {"sampling"},
+    "model/constraints": {"patterns", "sampling", "text", "strict_json", "errors"},
     "model/bulk": {
         *("decoding", "sampling", "text", "arithmetic", "held_out_surprise", "surprise_sum"),
         *("console", "terminal", "files", "strict_json", "errors"),

@@ -9,14 +9,14 @@ from model.constraints import words
 from model.constraints.closing import closed
 from model.constraints.constraint import Constraint, Limits
 from model.constraints.guidance import MatcherWalk, allowed, grammar_of, matcher, schema_grammar
-from model.constraints.pattern_tree import Alphabet, NotRegular, Tree
-from model.constraints.positions import Positions, bits
-from model.constraints.regex_tree import regex_tree
-from model.constraints.schema_tree import schema_tree
-from model.constraints.table import Table, explore
 from model.constraints.vocabulary import Vocabulary
 from model.errors import ParameterError
-from model.sampling.transitions import NEVER, NOWHERE, Transitions, Walk
+from model.patterns.pattern_tree import Alphabet, NotRegular, Tree
+from model.patterns.positions import Positions, bits
+from model.patterns.regex_tree import regex_tree
+from model.patterns.schema_tree import schema_tree
+from model.patterns.table import MOST_LENGTH, Table, explore
+from model.sampling.transitions import NEVER, Transitions, Walk
 
 MATCHER_BYTES = 256 * 1024  # what a matcher is taken to hold
 PROBES = 100  # beginnings of texts that are tried before a pattern without a table is believed to have a whole one
@@ -88,14 +88,19 @@ def compiled(constraint: Constraint, vocabulary: Vocabulary, limits: Limits | No
         schema = _schema(constraint)
         grammar = grammar_of(constraint) if schema is None else schema_grammar(schema)
         followed = matcher(constraint, grammar, vocabulary, limits)
-        if constraint.kind in ("regex", "json_schema"):
+        if constraint.kind != "grammar":
             table = _table(constraint, schema, alphabet, limits)
             if table is not None and not agrees(table, followed.deep_copy(), vocabulary):
                 table = None
     if table is not None:
-        if table.shortest(vocabulary.known)[0] == NEVER:
-            raise _unseen(constraint, table.missing(vocabulary.known), alphabet)
-        return Compiled(table.transitions(vocabulary.columns, vocabulary.known))
+        try:
+            transitions = table.transitions(vocabulary.columns, vocabulary.known)
+        except NotRegular:
+            transitions = None
+        if transitions is not None:
+            if transitions.shortest[0] == NEVER:
+                raise _unseen(constraint, table.missing(vocabulary.known), alphabet)
+            return Compiled(transitions)
     assert followed is not None
     if not _has_text(constraint, followed, vocabulary):
         raise constraint.refused("cannot be matched by any text of the characters this model has seen")
@@ -111,6 +116,8 @@ def stepwise(constraint: Constraint, vocabulary: Vocabulary, limits: Limits | No
 
 def _schema(constraint: Constraint) -> object:
     """The schema to be followed; None where there is none."""
+    if constraint.kind == "json_object":
+        return {"type": "object"}
     if constraint.kind != "json_schema":
         return None
     schema = constraint.value()
@@ -122,17 +129,18 @@ def _schema(constraint: Constraint) -> object:
 def _table(constraint: Constraint, schema: object, alphabet: Alphabet, limits: Limits) -> Table | None:
     """The table of a constraint, if it has one that is not too large."""
     try:
-        return explore(Positions.of(_tree(constraint, schema, alphabet), limits.positions), limits)
+        tree, parts = _tree(constraint, schema, alphabet)
+        return explore(Positions.of(tree, limits.positions, parts), limits.states, limits.cells)
     except NotRegular:
         return None
 
 
-def _tree(constraint: Constraint, schema: object, alphabet: Alphabet) -> Tree:
+def _tree(constraint: Constraint, schema: object, alphabet: Alphabet) -> tuple[Tree, list[Tree]]:
     match constraint.kind:
         case "choice":
-            return alphabet.texts(constraint.texts())
+            return alphabet.texts(constraint.texts()), []
         case "regex":
-            return regex_tree(constraint.source, alphabet)
+            return regex_tree(constraint.source, alphabet), []
     return schema_tree(schema, alphabet)
 
 
@@ -141,32 +149,47 @@ def agrees(table: Table, followed: LLMatcher, vocabulary: Vocabulary) -> bool:
 
     A table is a second reading of a pattern; it is used only where both readings are the same.
     """
-    ways: list[list[tuple[int, int]]] = [[] for _ in table.next]  # (character, state) that are first reached from each
-    reached = {0}
-    order = deque([0])
-    while order:
-        state = order.popleft()
-        for mask, after in zip(table.classes, table.next[state], strict=True):
-            if after != NOWHERE and after not in reached and mask & vocabulary.known:
-                reached.add(after)
-                ways[state].append((next(bits(mask & vocabulary.known)), after))
-                order.append(after)
-    entered: list[tuple[int, int]] = [(-1, 0)]  # (character, state) to be entered; (-1, -1) goes one back
+    edges = _first_ways(table, vocabulary.known)
+    entered: list[tuple[list[int], int]] = [([], 0)]  # (characters, state) to be entered; state -1 goes as many back
     while entered:
-        character, state = entered.pop()
+        characters, state = entered.pop()
         if state < 0:
-            followed.rollback(1)
+            followed.rollback(len(characters))
             continue
-        if character >= 0 and not followed.consume_token(character):
+        if characters and not followed.consume_tokens(characters):
             return False
         if allowed(followed, vocabulary.known) != table.allowed(state) & vocabulary.known:
             return False
         if followed.is_accepting() != table.complete[state]:
             return False
-        if character >= 0:
-            entered.append((-1, -1))
-        entered += ways[state]
+        if characters:
+            entered.append((characters, -1))
+        entered += edges[state]
     return True
+
+
+def _first_ways(table: Table, known: int) -> list[list[tuple[list[int], int]]]:
+    """For each state, the known (characters, state) on the first ways to others; a call is gone into, and over."""
+    edges: list[list[tuple[list[int], int]]] = [[] for _ in table.next]
+    ways = table.ways(known) if table.calls else None
+    reached = {0}
+    order = deque([0])
+    while order:
+        state = order.popleft()
+        for mask, following in zip(table.classes, table.next[state], strict=True):
+            if not mask & known:
+                continue
+            characters = [next(bits(mask & known))]
+            for after in table.after(following):
+                if after not in reached:
+                    reached.add(after)
+                    edges[state].append((characters, after))
+                    order.append(after)
+                way = None if ways is None else ways.best.get(after)
+                if ways is None or way is None or way.length > MOST_LENGTH:
+                    break
+                characters = [*characters, *(bit.bit_length() - 1 for bit in ways.text(after))]
+    return edges
 
 
 def _has_text(constraint: Constraint, followed: LLMatcher, vocabulary: Vocabulary) -> bool:
@@ -195,7 +218,7 @@ def _has_text(constraint: Constraint, followed: LLMatcher, vocabulary: Vocabular
 
 def _unseen(constraint: Constraint, missing: int, alphabet: Alphabet) -> ParameterError:
     """The refusal of a pattern that no text of the model's characters matches."""
-    characters = [alphabet.characters[at] for at in bits(missing)]
+    characters = sorted(alphabet.characters[at] for at in bits(missing))
     shown = ", ".join(map(repr, characters[:NAMED])) + (", …" if len(characters) > NAMED else "")
     needs = f": a text that matches needs {shown}" if characters else ""
     return constraint.refused(f"cannot be matched by the characters this model has seen{needs}")

@@ -6,14 +6,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from model.errors import ParameterError
+from model.patterns.regex_tree import DEEPEST_GROUPS, depth
 from model.strict_json import parse_json
 
 SURROGATE = re.compile("[\ud800-\udfff]")
 
 Kind = Literal["regex", "choice", "json_schema", "json_object", "grammar", "allowed_ids", "bad_words"]
-
-DEEPEST_GROUPS = 32  # brackets within brackets of a pattern
-QUOTED = re.compile(r'\\.|"(?:\\.|[^"\\])*"', re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,12 +86,3 @@ class Constraint:
     def refused(self, reason: str) -> ParameterError:
         """An error for the caller to raise: it is about the field, and its sentence names the part of it."""
         return ParameterError(self.name.partition(".")[0], f"{self.name} {reason}.")
-
-
-def depth(pattern: str) -> int:
-    """How many round brackets are open at once at most; one in a set counts as well, one in quotes does not."""
-    now = deepest = 0
-    for character in QUOTED.sub("", pattern):
-        now += (character == "(") - (character == ")")
-        deepest = max(deepest, now)
-    return deepest

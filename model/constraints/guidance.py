@@ -10,8 +10,8 @@ from llguidance.gbnf_to_lark import any_to_lark
 from numpy.typing import NDArray
 
 from model.constraints.constraint import Constraint, Limits
-from model.constraints.schema_tree import ESCAPES
 from model.constraints.vocabulary import Vocabulary
+from model.patterns.schema_tree import ESCAPES
 from model.sampling.transitions import NOWHERE, Transitions, Walk
 
 COMPACT: Any = {

@@ -13,7 +13,7 @@ from model.decoding.rows import Drawn, Scored, Slots, empty_drawn, empty_scored
 from model.sampling.parameters import GREEDY_BELOW
 from model.sampling.random_numbers import source
 from model.sampling.sampler import RowSampling
-from model.sampling.transitions import CODES, Walk
+from model.sampling.transitions import CODES, DEEPEST, Walk
 
 SLICE = 64  # rows × steps the kernel reads at once: the scratch of their products stays in the second-level cache
 
@@ -28,6 +28,8 @@ SLOT = np.dtype(
         ("classes", "u8"),
         ("shortest", "u8"),
         ("complete", "u8"),
+        ("calls", "u8"),
+        ("depths", "u8"),
         ("left", "i8"),
         ("top_p", "f8"),
         ("typical_p", "f8"),
@@ -42,6 +44,9 @@ SLOT = np.dtype(
         ("class_count", "i4"),
         ("state", "i4"),
         ("ended", "i4"),
+        ("open", "i4"),
+        ("owed", "i4"),
+        ("stack", "i4", DEEPEST),
     ],
     align=True,
 )
@@ -140,6 +145,9 @@ class KernelRows:
             0 if sampling.walk is None else sampling.walk.transitions.next.shape[1],
             0 if sampling.walk is None else sampling.walk.state,
             0 if sampling.walk is None else CODES[sampling.walk.ended],
+            0,
+            0,
+            0,
         )
 
     def read(self, slots: Slots, ids: NDArray[np.int32]) -> None:
@@ -279,14 +287,14 @@ def _addresses(drawn: Drawn) -> DrawnStruct:
     )
 
 
-def _constraint(walk: Walk | None) -> tuple[int, int, int, int, int]:
+def _constraint(walk: Walk | None) -> tuple[int, ...]:
     """Where the kernel finds what may be drawn, and how many ids."""
     if walk is None:
-        return 0, 0, 0, 0, 0
-    transitions = walk.transitions
-    arrays = (transitions.next, transitions.classes, transitions.shortest, transitions.complete)
-    addresses = [array.ctypes.data for array in arrays]
-    return addresses[0], addresses[1], addresses[2], addresses[3], walk.left
+        return (0,) * 7
+    table = walk.transitions
+    calls = (table.calls.ctypes.data, table.depths.ctypes.data) if len(table.calls) else (0, 0)
+    arrays = (table.next, table.classes, table.shortest, table.complete)
+    return (*(array.ctypes.data for array in arrays), *calls, walk.left)
 
 
 READ_ARGUMENTS: tuple[Any, ...] = (*(POINTER(NetworkStruct), c_int32, c_int32, c_void_p, c_void_p, c_void_p, c_void_p),)

@@ -40,6 +40,9 @@ typedef struct {
     int32_t skip;  /* whether `out` and `every` read the hidden states of all layers, from the lowest up */
 } network;
 
+/* What stands in a table in place of a state; CALL - n is call n. As in transitions.py. */
+enum following { NOWHERE = -1, RETURN = -2, CALL = -3, DEEPEST = 32 };
+
 /* How one slot draws; see SamplingParameters in sampling.py. */
 typedef struct {
     uint64_t source;    /* seed and choice, mixed */
@@ -47,10 +50,12 @@ typedef struct {
     int32_t *drawn;     /* (S,) how often each column was drawn; null without penalties and bias */
     const uint8_t *in_prompt; /* (S,) */
     const float *bias;  /* (S,) */
-    const int32_t *next;     /* (states, class_count) where columns lead, -1 nowhere; null for a text without pattern */
+    const int32_t *next;     /* (states, class_count) where columns lead; null for a text without pattern */
     const int32_t *classes;  /* (S,) the class of each column; see transitions.py */
     const int32_t *shortest; /* (states,) */
     const int32_t *complete; /* (states,) */
+    const int32_t *calls;    /* (calls, 2) */
+    const int32_t *depths;   /* (states,) */
     int64_t left;       /* how many ids it may still draw; without a pattern nobody looks */
     double top_p, typical_p;
     float temperature, min_p, repetition, presence, frequency;
@@ -58,6 +63,8 @@ typedef struct {
     int32_t last;       /* the id it reads next */
     int32_t class_count, state;
     int32_t ended;      /* 0 goes on; COMPLETE or CUT: it draws no more */
+    int32_t open, owed; /* how many calls are open, and the ids that the shortest way takes from their returns on */
+    int32_t stack[DEEPEST]; /* the states that the open calls return to */
 } slot;
 
 enum ended { COMPLETE = 1, CUT = 2 };

@@ -107,9 +107,20 @@ static void filter(const slot *p, float *weights, int count, draft *d) {
     for (int j = 0; j < count; j++) weights[j] = weights[j] >= p->min_p ? weights[j] : 0;
 }
 
-/* Whether a state may be entered: what is begun there can be completed in the ids that are left after it. */
-INLINE int fits(const slot *p, int32_t state) {
-    return state >= 0 && p->shortest[state] < p->left;
+/* Whether a way may be gone: what is begun there can be completed in the ids that are left after it, no deeper than
+   there is room. */
+static int fits(const slot *p, int32_t to) {
+    if (to == NOWHERE) return 0;
+    int32_t cost = 0, deeper = -1;
+    if (to >= 0) {
+        cost = p->shortest[to];
+        deeper = p->calls ? p->depths[to] : 0;
+    } else if (to <= CALL) {
+        const int32_t *call = p->calls + 2 * (int64_t)(CALL - to);
+        cost = p->shortest[call[0]] + p->shortest[call[1]];
+        deeper = 1 + p->depths[call[0]] > p->depths[call[1]] ? 1 + p->depths[call[0]] : p->depths[call[1]];
+    }
+    return p->owed + cost < p->left && p->open + deeper <= DEEPEST;
 }
 
 /* Leave only the columns that continue a text which is not complete. */
@@ -125,11 +136,20 @@ static int follow(slot *p, int column) {
         p->ended = COMPLETE;
         return 0;
     }
+    if (state == RETURN) {
+        state = p->stack[--p->open];
+        p->owed -= p->shortest[state];
+    } else if (state <= CALL) {
+        const int32_t *call = p->calls + 2 * (int64_t)(CALL - state);
+        state = call[0];
+        p->stack[p->open++] = call[1];
+        p->owed += p->shortest[call[1]];
+    }
     p->state = state;
     p->left--;
     const int32_t *next = p->next + (int64_t)state * p->class_count;
     int follows = 0;
-    for (int c = 0; c < p->class_count; c++) follows |= p->left > 0 ? fits(p, next[c]) : next[c] >= 0;
+    for (int c = 0; c < p->class_count; c++) follows |= p->left > 0 ? fits(p, next[c]) : next[c] != NOWHERE;
     if (!follows || p->left <= 0) p->ended = !follows && p->complete[state] ? COMPLETE : CUT;
     return 1;
 }

@@ -1,13 +1,20 @@
-"""Which ids a row may draw next where its text must match something: a table of states, walked an id at a time."""
+"""Which ids a row may draw next where its text must match something: a table of states, walked an id at a time.
 
-from dataclasses import dataclass
+A part of a text that may stand inside itself, as a JSON object does, is entered by a call and left by a return, as in a
+visibly pushdown automaton (Alur & Madhusudan 2004).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-NOWHERE = -1
+NOWHERE, RETURN, CALL = -1, -2, -3  # in place of a state; CALL - n is call n
 NEVER = 1 << 30  # ids to the end of a text that has none
+DEEPEST = 32  # calls within calls; `stack` of kernel.h has room for them
+NO_CALLS = np.zeros((0, 2), np.int32)
 
 Ended = Literal["stop", "length"]
 CODES: dict[Ended | None, int] = {None: 0, "stop": 1, "length": 2}
@@ -19,37 +26,63 @@ class Transitions:
     """Which columns may be drawn in each of n states, and where they lead; state 0 is where a text begins.
 
     classes: the class of each column (S,): columns of one class lead to the same state everywhere.
-    next: the state after a column of each class, (n, classes), or NOWHERE.
-    shortest: the fewest columns from each state to a complete text, (n,); 0 where it is complete.
+    next: the state after a column of each class, (n, classes), or NOWHERE, RETURN, or a call.
+    shortest: the fewest columns from each state to a complete text, or to the return of its part, (n,).
     complete: whether the text may end there, (n,), 0 or 1.
+    calls: the state that each call enters, and the one that its return leads to, (calls, 2).
+    depths: how many calls within calls the shortest way from each state takes, (n,); unused without calls.
     """
 
     classes: NDArray[np.int32]
     next: NDArray[np.int32]
     shortest: NDArray[np.int32]
     complete: NDArray[np.int32]
+    calls: NDArray[np.int32] = field(default_factory=lambda: NO_CALLS)
+    depths: NDArray[np.int32] = field(default_factory=lambda: NO_CALLS[:, 0])
 
     @property
     def nbytes(self) -> int:
         """What the arrays take in memory."""
-        return self.classes.nbytes + self.next.nbytes + self.shortest.nbytes + self.complete.nbytes
+        parts = (self.classes, self.next, self.shortest, self.complete, self.calls, self.depths)
+        return sum(part.nbytes for part in parts)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """The numbers of states, classes and calls."""
+        return (*self.next.shape, len(self.calls))
 
     def to_bytes(self) -> bytes:
         """The arrays as bytes, for `from_bytes`."""
-        parts = (self.next, self.shortest, self.complete, self.classes)
+        parts = (self.next, self.shortest, self.complete, self.calls, self.depths, self.classes)
         return b"".join(part.astype("<i4").tobytes() for part in parts)
 
     @classmethod
-    def from_bytes(cls, content: bytes, states: int, classes: int) -> "Transitions":
-        """The transitions that `to_bytes` wrote, by their numbers of states and of classes."""
+    def from_bytes(cls, content: bytes, states: int, classes: int, calls: int) -> "Transitions":
+        """The transitions that `to_bytes` wrote, by their `shape`."""
         numbers = np.frombuffer(content, "<i4").astype(np.int32)
-        table, shortest, complete, columns = np.split(numbers, np.cumsum([states * classes, states, states]))
-        return cls(columns.copy(), table.copy().reshape(states, classes), shortest.copy(), complete.copy())
+        sizes = [states * classes, states, states, 2 * calls, states if calls else 0]
+        parts = [part.copy() for part in np.split(numbers, np.cumsum(sizes))]
+        table, shortest, complete, called, depths, columns = parts
+        return cls(columns, table.reshape(states, classes), shortest, complete, called.reshape(calls, 2), depths)
 
-    def allowed(self, state: int, left: int) -> NDArray[np.bool_]:
-        """The columns (S,) that may be drawn in a state so that what is begun can be completed in `left` columns."""
+    def allowed(self, state: int, left: int, returns: Sequence[int] = ()) -> NDArray[np.bool_]:
+        """The columns (S,) that may be drawn in a state so that what is begun can be completed in `left` columns.
+
+        returns: the states that the calls which are open will return to.
+        """
         following = self.next[state]
-        fits = (following != NOWHERE) & (self.shortest[following] < left)  # row NOWHERE is any row, and not asked
+        states = np.maximum(following, 0)
+        costs, depths = self.shortest[states], np.zeros(len(following), np.int32)
+        if len(self.calls):
+            depths = self.depths[states]
+            costs[following == RETURN] = 0
+            depths[following == RETURN] = -1
+            for at in np.flatnonzero(following <= CALL):
+                entered, after = self.calls[CALL - following[at]]
+                costs[at] = self.shortest[entered] + self.shortest[after]
+                depths[at] = max(1 + self.depths[entered], self.depths[after])
+        owed = sum(int(self.shortest[state]) for state in returns)
+        fits = (following != NOWHERE) & (owed + costs < left) & (len(returns) + depths <= DEEPEST)
         columns: NDArray[np.bool_] = fits[self.classes]
         return columns
 
@@ -70,6 +103,7 @@ class Walk:
         self.state = state
         self.left = left
         self.ended: Ended | None = None
+        self._returns: list[int] = []
         self._look()
 
     @property
@@ -79,14 +113,20 @@ class Walk:
 
     def allowed(self) -> NDArray[np.bool_]:
         """The columns (S,) that continue the text."""
-        return self.transitions.allowed(self.state, self.left)
+        return self.transitions.allowed(self.state, self.left, self._returns)
 
     def take(self, column: int) -> bool:
         """Go on with a drawn column; whether it is part of the text."""
         if not self.allowed()[column]:
             self.ended = "stop"
             return False
-        self.state = int(self.transitions.next[self.state, self.transitions.classes[column]])
+        following = int(self.transitions.next[self.state, self.transitions.classes[column]])
+        if following == RETURN:
+            following = self._returns.pop()
+        elif following <= CALL:
+            following, after = self.transitions.calls[CALL - following].tolist()
+            self._returns.append(after)
+        self.state = following
         self.left -= 1
         self._look()
         return True

@@ -32,8 +32,7 @@ def answer_to(asked: dict[str, Any], vocabulary: Vocabulary, limits: Limits) -> 
         return [json.dumps({"parameter": error.parameter, "error": str(error)}).encode()]
     if transitions is None:
         return [json.dumps({"table": None}).encode()]
-    states, classes = transitions.next.shape
-    return [json.dumps({"table": [states, classes]}).encode(), transitions.to_bytes()]
+    return [json.dumps({"table": transitions.shape}).encode(), transitions.to_bytes()]
 
 
 def peak_kilobytes() -> int:

@@ -52,7 +52,8 @@ PATTERNS: dict[str, tuple[Kind, str]] = {
     "a date": ("regex", r"(19|20)\d{2}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])"),
     "a schema of five fields": ("json_schema", json.dumps(FIVE_FIELDS)),
     "one of 200 choices": ("choice", json.dumps([f"choice number {number * 7919}" for number in range(200)])),
-    "any JSON object, step by step": ("json_object", ""),
+    "any JSON object": ("json_object", ""),
+    "a grammar, step by step": ("grammar", 'root ::= "[" ([a-z]+ | root) ("," ([a-z]+ | root))* "]"'),
 }
 TEXTS = 64  # of each measurement
 MOST = 200  # characters

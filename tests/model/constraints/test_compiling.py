@@ -52,12 +52,11 @@ REGULAR: tuple[Any, ...] = (
     *({"type": "string", "format": name} for name in ("date", "time", "date-time", "uuid", "ipv4")),
 )
 STEP_BY_STEP: tuple[Any, ...] = (
-    {"type": "object"},
+    {"type": "object", "minProperties": 1},
     {"type": "number", "minimum": 2, "maximum": 9.5},
     {"type": "string", "format": "email"},
     {"type": "array", "items": {"type": "integer"}, "prefixItems": [{"type": "string"}]},
-    {"$ref": "#/$defs/a", "$defs": {"a": {"type": "array", "items": {"anyOf": [{"$ref": "#/$defs/a"}, {"const": 1}]}}}},
-    {"type": "object", "properties": {"a": {"type": "integer"}}, "additionalProperties": {"type": "boolean"}},
+    {"type": "object", "properties": {"a": {"type": "integer"}}, "patternProperties": {"^b": {"type": "boolean"}}},
 )
 
 
@@ -102,7 +101,7 @@ def test_an_object_that_lists_its_properties_has_no_others_unless_it_says_so() -
         ("regex", r"ab\p{No}[", r"field is no regular expression at character \d: .*"),
         ("regex", "a(?=b)", r".* at character 2: look-around, .* is not supported; .*"),
         ("regex", "ü+", r"field cannot be matched by the characters .* has seen: a text that matches needs 'ü'\."),
-        ("regex", r"Ж(a|ü)Ω", r".* a text that matches needs 'Ж', 'Ω'\."),
+        ("regex", r"Ж(a|ü)Ω", r".* a text that matches needs 'Ω', 'Ж'\."),
         ("regex", r"\p{Cyrillic}", r"field cannot be matched by any text of the characters this model has seen\."),
         ("regex", "[^\\s\\S]", r"field cannot be matched .*"),
         ("regex", "a" * 9000, r"field has 9,000 characters; send at most 8,192\."),
@@ -142,7 +141,7 @@ def test_what_cannot_be_followed_is_refused_in_a_sentence(kind: Kind, source: st
 def test_a_model_without_braces_writes_no_json() -> None:
     checkpoint = small_checkpoint()
     vocabulary = Vocabulary(checkpoint.tokenizer, Decoder(checkpoint).ids)
-    with pytest.raises(ParameterError, match="cannot be matched by any text"):
+    with pytest.raises(ParameterError, match=re.escape("""needs '{', '}'""")):
         compiled(Constraint("json_object", "", "response_format"), vocabulary)
     schema = {"type": "object", "properties": {"a": {"const": None}}, "required": ["a"]}
     with pytest.raises(ParameterError, match=re.escape("""needs '"', ':', '{', '}'""")):

@@ -34,7 +34,15 @@ class Repeat:
     most: int | None = None
 
 
-Tree = Chars | Sequence | Choice | Repeat
+@dataclass(frozen=True, slots=True)
+class Nested:
+    """A character out of a set, and then the part of this number, which may stand inside itself."""
+
+    mask: int
+    part: int
+
+
+Tree = Chars | Sequence | Choice | Repeat | Nested
 
 EMPTY = Sequence()
 
@@ -42,7 +50,7 @@ DEEPEST_WORDS = 40  # words that each begin with the one before
 
 
 class NotRegular(Exception):
-    """A pattern has something that no tree says; it is followed step by step instead."""
+    """A pattern has something that no tree says, or none of bearable size; it is followed step by step instead."""
 
 
 @dataclass(slots=True)

@@ -7,11 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.constraints.constraint import Limits
-from model.constraints.pattern_tree import Alphabet, NotRegular
-from model.constraints.positions import Positions
-from model.constraints.regex_tree import regex_tree
-from model.constraints.table import Table, explore
+from model.patterns.pattern_tree import Alphabet, NotRegular
+from model.patterns.positions import Positions
+from model.patterns.regex_tree import regex_tree
+from model.patterns.table import Table, explore
 from model.sampling.transitions import NEVER, NOWHERE, Transitions
 
 LETTERS = "abc1 "
@@ -31,9 +30,8 @@ def groups(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
 REGEXES = st.recursive(PLAIN, groups, max_leaves=8)
 
 
-def table_of(pattern: str, limits: Limits | None = None) -> Table:
-    limits = limits or Limits()
-    return explore(Positions.of(regex_tree(pattern, Alphabet(list(LETTERS))), limits.positions), limits)
+def table_of(pattern: str, states: int = 4096, places: int = 16384) -> Table:
+    return explore(Positions.of(regex_tree(pattern, Alphabet(list(LETTERS))), places), states, 1 << 18)
 
 
 def transitions_of(pattern: str) -> Transitions:
@@ -103,6 +101,6 @@ def test_what_is_not_plainly_regular_has_no_table(pattern: str) -> None:
 def test_limits_are_counted() -> None:
     assert len(table_of("a{30}").next) == 31
     with pytest.raises(NotRegular, match="30 states"):
-        table_of("a{30}", Limits(states=30))
+        table_of("a{30}", states=30)
     with pytest.raises(NotRegular, match="20 places"):
-        table_of("a{30}", Limits(positions=20))
+        table_of("a{30}", places=20)

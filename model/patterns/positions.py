@@ -1,10 +1,11 @@
 """A tree's places, and which may follow which (Glushkov 1961): each place is one set of characters of the pattern."""
 
 from collections.abc import Iterator
+from collections.abc import Sequence as Row
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from model.constraints.pattern_tree import Chars, Choice, NotRegular, Repeat, Sequence, Tree
+from model.patterns.pattern_tree import Chars, Choice, Nested, NotRegular, Repeat, Sequence, Tree
 
 MOST_LINKS = 400_000  # pairs of places that follow each other, counted as they are entered; about 0.1 s
 
@@ -24,20 +25,29 @@ NOTHING = Ends(True, 0, 0)
 
 @dataclass(slots=True)
 class Positions:
-    """The places of a pattern: what each takes, and which may follow it, a bit each. `ends`: of the whole pattern."""
+    """The places of a pattern: what each takes, and which may follow it, a bit each. `ends`: of the whole pattern.
+
+    parts: the ends of each part that may stand inside itself. enters: the part that a place is followed by.
+    """
 
     takes: list[int] = field(default_factory=list)
     follow: list[int] = field(default_factory=list)
     ends: Ends = NOTHING
+    parts: list[Ends] = field(default_factory=list)
+    enters: dict[int, int] = field(default_factory=dict)
     links: int = 0
 
     @classmethod
-    def of(cls, tree: Tree, most: int) -> "Positions":
-        """Those of a tree. Raises NotRegular where there would be more than `most`, before any is made."""
-        if size(tree, most) > most:
+    def of(cls, tree: Tree, most: int, parts: Row[Tree] = ()) -> "Positions":
+        """Those of a tree. Raises NotRegular where there would be more than `most`, before any is made.
+
+        parts: what stands behind the first character of each part that may stand inside itself.
+        """
+        if size(Sequence((tree, *parts)), most) > most:
             raise NotRegular(f"its repetitions, written out, take more than {most:,} places")
         positions = cls()
         positions.ends = positions._build(tree)
+        positions.parts = [positions._build(part) for part in parts]
         return positions
 
     def after(self, places: int) -> int:
@@ -50,10 +60,10 @@ class Positions:
     def _build(self, tree: Tree) -> Ends:
         match tree:
             case Chars(mask):
-                place = len(self.takes)
-                self.takes.append(mask)
-                self.follow.append(0)
-                return Ends(False, 1 << place, 1 << place)
+                return self._place(mask)
+            case Nested(mask, number):
+                self.enters[len(self.takes)] = number
+                return self._place(mask)
             case Sequence(parts):
                 ends = NOTHING
                 for part in parts:
@@ -64,6 +74,12 @@ class Positions:
                 return Ends(any(one.empty for one in every), _union(every, 1), _union(every, 2))
             case Repeat():
                 return self._repeated(tree)
+
+    def _place(self, mask: int) -> Ends:
+        place = len(self.takes)
+        self.takes.append(mask)
+        self.follow.append(0)
+        return Ends(False, 1 << place, 1 << place)
 
     def _joined(self, before: Ends, after: Ends) -> Ends:
         """One after the other."""
@@ -121,7 +137,7 @@ def size(tree: Tree, most: int, depth: int = 0) -> int:
     if depth > DEEPEST_TREE:
         raise NotRegular("it nests too deep")
     match tree:
-        case Chars():
+        case Chars() | Nested():
             return 1
         case Sequence(parts) | Choice(parts):
             total = 0

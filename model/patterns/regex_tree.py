@@ -4,11 +4,12 @@ import re
 from importlib import import_module
 from typing import Any
 
-from model.constraints.constraint import DEEPEST_GROUPS, depth
-from model.constraints.pattern_tree import EMPTY, Alphabet, Chars, Choice, NotRegular, Repeat, Sequence, Tree
+from model.patterns.pattern_tree import EMPTY, Alphabet, Chars, Choice, NotRegular, Repeat, Sequence, Tree
 
 _parser: Any = import_module("re._parser")
 
+DEEPEST_GROUPS = 32  # brackets within brackets of a pattern
+QUOTED = re.compile(r'\\.|"(?:\\.|[^"\\])*"', re.DOTALL)
 SET_ALGEBRA = re.compile(r"\[\[|--|&&|~~")  # what the two dialects of sets read in two ways
 _KINDS = {"DIGIT": r"\d", "SPACE": r"\s", "WORD": r"\w"}
 _EXAMPLES = {"DIGIT": "0", "SPACE": " ", "WORD": "a"}
@@ -99,3 +100,12 @@ class TreeBuilder:
                 )
                 return wanted
         raise NotRegular(f"a set has {operation.lower()}")
+
+
+def depth(pattern: str) -> int:
+    """How many round brackets are open at once at most; one in a set counts as well, one in quotes does not."""
+    now = deepest = 0
+    for character in QUOTED.sub("", pattern):
+        now += (character == "(") - (character == ")")
+        deepest = max(deepest, now)
+    return deepest

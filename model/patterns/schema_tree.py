@@ -1,12 +1,12 @@
 """A JSON schema of ordinary size as a tree of compact JSON, as far as what it describes is regular."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
-from model.constraints.json_parts import FORMATS, INTEGER, NUMBER, integer_range
-from model.constraints.pattern_tree import EMPTY, Alphabet, Chars, Choice, NotRegular, Repeat, Sequence, Tree
-from model.constraints.regex_tree import regex_tree
+from model.patterns.json_parts import FORMATS, INTEGER, NUMBER, integer_range
+from model.patterns.pattern_tree import EMPTY, Alphabet, Chars, Choice, Nested, NotRegular, Repeat, Sequence, Tree
+from model.patterns.regex_tree import regex_tree
 
 ESCAPES = '"\\bfnrt'
 """What may stand behind a backslash: every character but control characters can be written, each in one way."""
@@ -14,6 +14,8 @@ ESCAPES = '"\\bfnrt'
 ANNOTATIONS = {"title", "description", "default", "examples", "deprecated", "readOnly", "writeOnly", "$comment"}
 AT_THE_TOP = {"$schema", "$id", "$defs", "definitions"}
 DEEPEST = 32  # tables within tables, all references followed
+DEEPEST_NAME = 60  # characters of a name that others must not have
+CONSTANTS = ("true", "false", "null")
 MOST_PARTS = 20_000  # of a tree: references that are followed again and again multiply
 
 BY_TYPE = {
@@ -27,9 +29,13 @@ BY_TYPE = {
 }
 
 
-def schema_tree(schema: Any, alphabet: Alphabet) -> Tree:
-    """The tree of a schema's texts, the properties of an object in its order. Raises NotRegular where there is none."""
-    return _TreeBuilder(schema, alphabet).tree(schema, 0)
+def schema_tree(schema: Any, alphabet: Alphabet) -> tuple[Tree, list[Tree]]:
+    """The tree of a schema's texts, the properties of an object in its order. Raises NotRegular where there is none.
+
+    Behind it, what stands after the bracket of each object and list that may stand inside itself.
+    """
+    builder = _TreeBuilder(schema, alphabet)
+    return builder.tree(schema, 0), builder.parts
 
 
 class _TreeBuilder:
@@ -38,21 +44,30 @@ class _TreeBuilder:
     def __init__(self, root: Any, alphabet: Alphabet) -> None:
         self._root = root
         self._alphabet = alphabet
-        self._parts = 0
-        known = alphabet.where(
+        self._size = 0
+        self.parts: list[Tree] = []
+        self._numbers: dict[Hashable, int] = {}  # of parts, by what they are
+        self._open: set[Hashable] = set()  # what is being read
+        self._typed: dict[tuple[int, str], dict[str, Any]] = {}
+        self._known = alphabet.where(
             lambda character: character not in '"\\' and ord(character) >= 32 and character != "\x7f"
         )
-        escaped = Sequence((alphabet.literal("\\"), alphabet.where(lambda character: character in ESCAPES, '"')))
-        self._character: Tree = Choice((known, escaped))
+        escaped = alphabet.where(lambda character: character in ESCAPES, '"')
+        self._escaped = Sequence((alphabet.literal("\\"), escaped))
+        self._character: Tree = Choice((self._known, self._escaped))
 
     def tree(self, schema: Any, depth: int) -> Tree:
         """One schema's."""
-        self._parts += 1
-        if depth > DEEPEST or self._parts > MOST_PARTS:
+        self._size += 1
+        if depth > DEEPEST or self._size > MOST_PARTS:
             raise NotRegular("it nests too deep, or in itself")
+        if schema is True:
+            return self._anything()
         if not isinstance(schema, dict):
-            raise NotRegular("it allows anything")
+            raise NotRegular("a part of it allows nothing")
         keywords = schema.keys() - ANNOTATIONS - (AT_THE_TOP if depth == 0 else set())
+        if not keywords:
+            return self._anything()
         for keyword, read in (("$ref", self._reference), ("const", self._constant), ("enum", self._enumeration)):
             if keyword in keywords:
                 self._only(keywords, {keyword, "type"} if keyword != "$ref" else {keyword})
@@ -62,7 +77,7 @@ class _TreeBuilder:
             return Choice(tuple(self.tree(part, depth + 1) for part in schema["anyOf"]))
         kinds = schema.get("type")
         if isinstance(kinds, list):
-            return Choice(tuple(self.tree(_of_type(schema, kind), depth + 1) for kind in kinds))
+            return Choice(tuple(self.tree(self._of_type(schema, kind), depth + 1) for kind in kinds))
         if kinds not in BY_TYPE:
             raise NotRegular("it has no type")
         self._only(keywords, {"type", *BY_TYPE[kinds]})
@@ -139,6 +154,8 @@ class _TreeBuilder:
                 return Choice(tuple(map(self._quoted, parts)))
             case Repeat(part, least, most):
                 return Repeat(self._quoted(part), least, most)
+            case Nested():
+                raise NotRegular("no pattern of a string stands in itself")
 
     def _integer(self, schema: Mapping[str, Any], _depth: int) -> Tree:
         bounds = [schema.get("minimum"), schema.get("maximum")]
@@ -148,28 +165,68 @@ class _TreeBuilder:
             raise NotRegular("its bounds are no whole numbers")
         return regex_tree(integer_range(*bounds), self._alphabet)
 
+    def _anything(self) -> Tree:
+        """Any value: objects and lists stand in themselves."""
+        anything = (self._string({}, 0), regex_tree(NUMBER, self._alphabet), self._alphabet.texts(CONSTANTS))
+        return Choice((*anything, self._object({}, 0), self._array({"items": True}, 0)))
+
+    def _bracketed(self, key: Hashable, brackets: str, read: Callable[[], Tree]) -> Tree:
+        """What `read` gives, in brackets; a part of its own where it stands inside itself.
+
+        key: what it is, the same wherever it stands.
+        """
+        begin, end = map(self._alphabet.literal, brackets)
+        if key in self._open:
+            self._numbers.setdefault(key, len(self._numbers))
+        if key in self._numbers:
+            return Nested(begin.mask, self._numbers[key])
+        self._open.add(key)
+        inner = Sequence((read(), end))
+        self._open.remove(key)
+        if key not in self._numbers:
+            return Sequence((begin, inner))
+        number = self._numbers[key]
+        self.parts += [EMPTY] * (len(self._numbers) - len(self.parts))
+        self.parts[number] = inner
+        return Nested(begin.mask, number)
+
     def _array(self, schema: Mapping[str, Any], depth: int) -> Tree:
-        if "items" not in schema:
-            raise NotRegular("its items may be anything")
         least, most = _whole(schema, "minItems") or 0, _whole(schema, "maxItems")
-        begin, comma, end = map(self._alphabet.literal, "[,]")
+        items = schema.get("items", True)
         if most == 0:
-            return Sequence((begin, end))
-        item = self.tree(schema["items"], depth + 1)
-        more = Repeat(Sequence((comma, item)), max(0, least - 1), None if most is None else most - 1)
-        items: Tree = Sequence((item, more))
-        return Sequence((begin, items if least else Choice((items, EMPTY)), end))
+            return self._alphabet.text("[]")
+        key = "list" if items is True and not least and most is None else id(schema)
+
+        def read() -> Tree:
+            item = self.tree(items, depth + 1)
+            comma = self._alphabet.literal(",")
+            more = Repeat(Sequence((comma, item)), max(0, least - 1), None if most is None else most - 1)
+            every = Sequence((item, more))
+            return every if least else Choice((every, EMPTY))
+
+        return self._bracketed(key, "[]", read)
 
     def _object(self, schema: Mapping[str, Any], depth: int) -> Tree:
         properties, required = schema.get("properties", {}), schema.get("required", [])
-        if schema.get("additionalProperties", True) is not False:
-            raise NotRegular("an object may have other properties")
+        others = schema.get("additionalProperties", True)
         if not isinstance(properties, dict) or not isinstance(required, list) or set(required) - properties.keys():
             raise NotRegular("an object requires what it does not describe")
+
+        def read() -> Tree:
+            return self._members(properties, required, others, depth)
+
+        return self._bracketed("object" if not properties and others is True else id(schema), "{}", read)
+
+    def _members(self, properties: dict[str, Any], required: list[Any], others: Any, depth: int) -> Tree:
+        """The properties of an object that it lists, in their order, and then any number of others."""
         comma = self._alphabet.literal(",")
         # what may follow where a property stands before, and where none does
         later: Tree = EMPTY
         first: Tree = EMPTY
+        if others is not False:
+            one = Sequence((self._other_name(list(properties)), self.tree(others, depth + 1)))
+            later = Repeat(Sequence((comma, one)))
+            first = Choice((Sequence((one, later)), EMPTY))
         for name, inner in reversed(properties.items()):
             key = self._alphabet.text(f"{_written(name)}:")
             one = Sequence((key, self.tree(inner, depth + 1)))
@@ -178,15 +235,42 @@ class _TreeBuilder:
                 first, later = Sequence((one, later)), Sequence((after, later))
             else:
                 first, later = Choice((Sequence((one, later)), first)), Sequence((Repeat(after, 0, 1), later))
-        return Sequence((self._alphabet.literal("{"), first, self._alphabet.literal("}")))
+        return first
 
+    def _other_name(self, names: list[str]) -> Tree:
+        """Any name but some, with its quotes and colon."""
+        written = sorted(_written(name)[1:-1] for name in names)
+        if any("\\" in name for name in written):
+            raise NotRegular("a name that others must not have is written with escapes")
+        quote, colon = map(self._alphabet.literal, '":')
+        return Sequence((quote, self._not(written, 0, quote), colon))
 
-def _of_type(schema: Mapping[str, Any], kind: Any) -> dict[str, Any]:
-    """A schema of several types as that of one of them: what concerns the others is left out."""
-    if kind not in BY_TYPE:
-        raise NotRegular("it has an unknown type")
-    others = set[str]().union(*BY_TYPE.values()) - BY_TYPE[kind]
-    return {name: value for name, value in schema.items() if name not in others} | {"type": kind}
+    def _not(self, names: list[str], at: int, quote: Tree) -> Tree:
+        """The rest of a text, with its quote, that begins as some names do up to a place, and is none of them."""
+        by_first = {
+            character: [name for name in names if name[at : at + 1] == character]
+            for character in sorted({name[at] for name in names if name[at:]})
+        }
+        if at > DEEPEST_NAME:
+            raise NotRegular("names that others must not have are long")
+        mask = sum(self._alphabet.literal(character).mask for character in by_first)
+        different = Choice((Chars(self._known.mask & ~mask), self._escaped))
+        parts: list[Tree] = [Sequence((different, Repeat(self._character), quote))]
+        parts += [
+            Sequence((self._alphabet.literal(character), self._not(some, at + 1, quote)))
+            for character, some in by_first.items()
+        ]
+        if all(name[at:] for name in names):
+            parts.append(quote)
+        return Choice(tuple(parts))
+
+    def _of_type(self, schema: Mapping[str, Any], kind: Any) -> dict[str, Any]:
+        """A schema of several types as that of one of them, always the same: what concerns the others is left out."""
+        if kind not in BY_TYPE:
+            raise NotRegular("it has an unknown type")
+        others = set[str]().union(*BY_TYPE.values()) - BY_TYPE[kind]
+        typed = {name: value for name, value in schema.items() if name not in others} | {"type": kind}
+        return self._typed.setdefault((id(schema), kind), typed)
 
 
 def _whole(schema: Mapping[str, Any], name: str) -> int | None:
