@@ -65,7 +65,7 @@ DESCRIPTIONS = {
     400: "A field is missing or outside its limits, or the body is not JSON; `param` names the field.",
     404: "There is no such model.",
     413: "The body is too large.",
-    415: "The body is not announced as application/json.",
+    415: "The body is not announced as application/json, or is compressed by other than gzip or deflate.",
     429: "The queue is full; Retry-After says in how many seconds to try again.",
     500: "The server failed; it is logged there.",
     503: "The server is starting, stopping or broken; Retry-After says in how many seconds to try again.",

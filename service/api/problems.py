@@ -1,6 +1,7 @@
 """What is wrong with a request, in this server's words: a library's own name no remedy, and no place to go."""
 
 import math
+import re
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, get_args
 
@@ -64,6 +65,8 @@ ELSEWHERE = {
     **dict.fromkeys(("/readyz",), "The server tells whether it takes work at {root}/health/ready."),
     **dict.fromkeys(("/v1", "/api"), A_BASE),
 }
+ENGINE = re.compile("(/v1)?/engines/[^/]+/completions")
+"""The route of completions before they named their model."""
 NOTHING = "There is nothing here; the routes are listed at {root}/docs."
 
 
@@ -99,7 +102,9 @@ def where_to_go(path: str, routes: Collection[str], root: str = "") -> str:
     """A sentence about a path that is no route. root: the prefix that a proxy has before the routes."""
     trimmed = path.rstrip("/")
     shorter = trimmed.removeprefix("/v1")
-    if trimmed in routes:
+    if ENGINE.fullmatch(trimmed):
+        sentence = "Send the text to {v1}/completions."
+    elif trimmed in routes:
         sentence = f"This path has no slash at its end: {{root}}{trimmed}."
     elif trimmed in ELSEWHERE:
         sentence = ELSEWHERE[trimmed]

@@ -15,6 +15,8 @@ NO_BANS = "this server does not ban or force tokens by it; logit_bias of -100 ke
 NO_STOP = "this server does not stop by it; use stop"
 NO_REPORT = "this server does not report it; logprobs, with echo also for the prompt, reports how likely tokens are"
 NO_INPUT = "this server reads only the prompt, and all of it"
+NO_LENGTH = "a text's length is max_tokens in /v1/completions and max_new_tokens in /generate"
+NO_SALT = "here only the keys keep prompts apart; /v1/completions has the field"
 ONE_MODEL = "this server has one model and no adapters"
 
 # A name is taken out once its promise is kept; a field of a schema is never looked up here.
@@ -27,6 +29,9 @@ PROMISES: dict[str, str] = {
     **dict.fromkeys(("stop_token_ids", "stop_sequences", "stop_regex", "eos_token_id"), NO_STOP),
     **dict.fromkeys(("prompt_logprobs", "top_logprobs", "return_token_ids", "return_tokens_as_token_ids"), NO_REPORT),
     **dict.fromkeys(("messages", "prompt_embeds", "input_embeds", "image_data", "truncate_prompt_tokens"), NO_INPUT),
+    **dict.fromkeys(("max_tokens", "max_new_tokens", "max_completion_tokens", "max_output_tokens"), NO_LENGTH),
+    **dict.fromkeys(("n_predict", "num_predict", "max_length"), NO_LENGTH),
+    "cache_salt": NO_SALT,
     **dict.fromkeys(("lora", "lora_request", "lora_path", "adapter_id"), ONE_MODEL),
     **dict.fromkeys(("use_beam_search", "logits_processors"), "this server does not support it"),
 }

@@ -29,21 +29,22 @@ def check_model(name: str | None, model: ServedModel) -> None:
         raise UnknownModel(f"There is no model {name[:100]!r}; this server has {model.name!r}.")
 
 
-def namespace_of(request: Request) -> bytes:
-    """The namespace of a request's prompts in the prefix cache: one for each key.
+def namespace_of(request: Request, salt: str | None = None) -> bytes:
+    """The namespace of a request's prompts in the prefix cache: one for each key, and within it for each salt.
 
     So the time of an answer tells a client nothing about the prompts of other keys. If the server has no keys, the
     Authorization header that a client sends stands in for one.
     """
     holder = request_context(request.scope).holder
-    return holder or hashlib.sha256(request.headers.get("authorization", "").encode("latin-1")).digest()
+    own = holder or hashlib.sha256(request.headers.get("authorization", "").encode("latin-1")).digest()
+    return own if salt is None else hashlib.sha256(hashlib.sha256(own).digest() + salt.encode("utf-8")).digest()
 
 
-def origin_of(request: Request) -> dict[str, Any]:
-    """The fields of a TextRequest that say where it comes from, and what it is charged to."""
+def origin_of(request: Request, salt: str | None = None) -> dict[str, Any]:
+    """The fields of a TextRequest that say where it comes from, and what it is charged to. salt: of its prompts."""
     context = request_context(request.scope)
     return {
-        "namespace": namespace_of(request),
+        "namespace": namespace_of(request, salt),
         "arrived": context.arrived,
         "caller": context.caller,
         "lease": context.lease,

@@ -47,7 +47,7 @@ class Completions:
         check_model(body.model, self.model)
         check_promises(body.model_extra)
         context = request_context(request.scope)
-        asked = self._translate(body, origin_of(request))
+        asked = self._translate(body, origin_of(request, body.cache_salt))
         check_limits(asked, self.settings, body.n if body.echo else 1)
         texts = await prepare(self.model, self.engine, asked, request)
         name = body.request_id or context.id

@@ -268,6 +268,11 @@ class CompletionRequest(Searched):
         "character is an event of its own. Absent: as the server is set.",
     )
     user: Name | None = Field(default=None, description="The user that the text is for. Accepted and not used.")
+    cache_salt: Annotated[Name, Field(min_length=1)] | None = Field(
+        default=None,
+        description="Only requests with the same value, and the same key, share what is kept of prompts; then neither "
+        "`cached_tokens` nor the time of an answer tells others what was asked. Absent: all requests of a key do.",
+    )
     request_id: RequestId | None = Field(
         default=None,
         description="A name for the request: the answer's `id` is cmpl- and this, and X-Request-Id is this. Absent: "

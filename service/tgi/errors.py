@@ -20,7 +20,7 @@ STATUSES: dict[int, tuple[int, str]] = {
 ERROR = {"application/json": {"schema": {"$ref": f"{REF}TgiError"}}}
 DESCRIPTIONS = {
     413: "The body is too large.",
-    415: "The body is not announced as application/json.",
+    415: "The body is not announced as application/json, or is compressed by other than gzip or deflate.",
     422: "A field is missing, outside its limits or not supported, or the body is not JSON; the sentence says which.",
     424: "The model failed in the middle of the text; it is logged there.",
     429: "The queue is full; Retry-After says in how many seconds to try again.",

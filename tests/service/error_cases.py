@@ -107,6 +107,7 @@ WRONG: dict[str, list[Any]] = {
     "grammar": [1, [], {}, "root ::= none"],
     "allowed_token_ids": [1, "a", {}, [1.5], ["a"], [True], [5], [-1], [10**30]],
     "bad_words": [1, "a", {}, [1], [""], ["\ud800"]],
+    "cache_salt": [1, True, [], {}, "", MARK * 400, "\ud800"],
     "request_id": [1, True, [], {}, "", "a b", "a\n", "é", "a" * 129, "\x00", "\ud800", MARK * 400],
 }
 TOGETHER: list[tuple[str, dict[str, Any]]] = [

@@ -99,6 +99,7 @@ def test_a_path_of_another_server_leads_on(path: str, method: str, server: Runni
         ("/v1/completions/", "no slash at its end: /v1/completions."),
         ("/completions", "This route is /v1/completions; the base URL of clients ends with /v1."),
         ("/v1/v1/completions", "This route is /v1/completions."),
+        ("/v1/engines/davinci/completions", "Send the text to /v1/completions."),
         ("/v1/tokenize", "This route is /tokenize."),
         ("/none", "There is nothing here; the routes are listed at /docs."),
     ],

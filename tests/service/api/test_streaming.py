@@ -133,3 +133,17 @@ def test_keys_do_not_share_what_is_kept_of_prompts(server: Running) -> None:
     assert cached(prompt, authorization="Bearer two") == 0
     assert cached(prompt) == 0
     assert cached(prompt) == len(prompt) - 1
+
+
+def test_a_salt_keeps_prompts_apart_and_changes_no_text(server: Running) -> None:
+    """As cache_salt of vLLM does: a gateway with one key for many users gives each of them a salt."""
+    prompt = "QZ! no other test asks this"
+
+    def ask(**fields: str) -> tuple[int, str]:
+        answer = server.complete(prompt, seed=1, **fields)
+        return answer["usage"]["prompt_tokens_details"]["cached_tokens"], answer["choices"][0]["text"]
+
+    found = [ask(cache_salt="one"), ask(cache_salt="one"), ask(cache_salt="two"), ask(), ask(), ask(cache_salt="one")]
+    whole = len(prompt) - 1
+    assert [cached for cached, _ in found] == [0, whole, 0, 0, whole, whole]
+    assert len({text for _, text in found}) == 1
