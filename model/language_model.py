@@ -92,16 +92,18 @@ class LanguageModel:
         max_tokens: int = MAX_TOKENS,
         seed: int | None = None,
         stop: str | Sequence[str] = (),
+        label: str | None = None,
         **sampling: Any,
     ) -> list[str]:
         """`n` continuations of a prompt, without it; text j is choice j of a request to a server with the same seed.
 
         max_tokens: characters of a text at most. seed: None for another each time. stop: ends a text, not shown.
+        label: of a model of items that have labels: of which the items are.
         sampling: temperature and the others of `SamplingParameters`.
         Raises ParameterError on a parameter outside its range, TokenizerError on a prompt that is not Unicode.
         """
         request = ItemRequest(
-            prompt=_text("prompt", prompt),
+            prompt=self._labelled(prompt, label),
             parameters=_parameters(seed, sampling),
             max_tokens=_whole("max_tokens", max_tokens, 0),
             stop=_strings(stop),
@@ -120,6 +122,7 @@ class LanguageModel:
         stop: str | Sequence[str] = (),
         length_penalty: float = 1.0,
         early_stopping: EarlyStopping = False,
+        label: str | None = None,
     ) -> list[str]:
         """The `n` likeliest continuations that a search with so many beams finds, the likeliest first; see BeamOptions.
 
@@ -130,7 +133,7 @@ class LanguageModel:
         found = search(
             self._decoder,
             self.checkpoint.tokenizer,
-            _text("prompt", prompt),
+            self._labelled(prompt, label),
             options,
             n=_whole("n", n, 1),
             max_tokens=_whole("max_tokens", max_tokens, 1),
@@ -145,18 +148,23 @@ class LanguageModel:
         max_tokens: int = MAX_TOKENS,
         seed: int | None = None,
         stop: str | Sequence[str] = (),
+        label: str | None = None,
         **sampling: Any,
     ) -> Iterator[str]:
         """One continuation in pieces, as its characters are drawn; joined they are the first text of `generate`."""
         pieces = generate(
             self._decoder,
             self.checkpoint.tokenizer,
-            _text("prompt", prompt),
+            self._labelled(prompt, label),
             max_tokens=_whole("max_tokens", max_tokens, 0),
             parameters=_parameters(seed, sampling),
             stop=_strings(stop),
         )
         return (piece.text for piece in pieces if piece.text)
+
+    def _labelled(self, prompt: Any, label: Any) -> str:
+        before = self.checkpoint.tokenizer.frame.labelled(None if label is None else _text("label", label))
+        return before + _text("prompt", prompt)
 
     def score(self, lines: Iterable[str], context: str = "") -> Scores:
         """How much each line surprises, by itself, as /v1/score says.

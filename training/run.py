@@ -13,15 +13,16 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from model.checkpoint import load, named_checkpoint
+from model.checkpoint import Checkpoint, load, named_checkpoint
 from model.console import TerminalConsole
-from model.errors import TrainingError
+from model.errors import CorpusError, TrainingError
 from model.memory import UNLIMITED
 from model.terminal import in_a_line, shell_word
 from model.text.frame import TextFrame
 from training.data.named_corpus import open_corpus
 from training.data.prepared_corpus import Prepared, count_ids, prepare, spelt
 from training.data.split import Split, split
+from training.items.labels import labels_of
 from training.items.split import split_items
 from training.loop.allocator import keep_buffers
 from training.loop.finished_run import FinishedRun
@@ -67,14 +68,14 @@ def run(options: TrainOptions, console: TerminalConsole, started: float) -> Fini
     _calm_kernels(device)
     base = None if options.base is None else load(named_checkpoint(options.base), UNLIMITED)
     separator = options.separator or ("" if base is None else base.tokenizer.frame.separator)
-    corpus = open_corpus(options.corpus, options.encoding, options.on_decode_error, separator)
+    by_file = options.label == "file-name"
+    corpus = open_corpus(options.corpus, options.encoding, options.on_decode_error, separator, by_file)
     extending = None if base is None else base.tokenizer
     prepared = prepare(corpus, out.parent / PREPARED, min_count=options.min_count, extending=extending)
     prepared = replace(prepared, tokenizer=prepared.tokenizer.framed(TextFrame(separator)))
     parts = _parts(prepared, options.split, base is not None)
-    if not separator:
-        frame = TextFrame(context=context_of(parts.train, prepared.tokenizer))
-        prepared = replace(prepared, tokenizer=prepared.tokenizer.framed(frame))
+    frame = _frame(options, prepared, parts, base)
+    prepared = replace(prepared, tokenizer=prepared.tokenizer.framed(frame))
     counts = count_ids(parts.train, prepared.tokenizer.size)
     grown = None if base is None else fits(base, prepared.tokenizer)
     plan = make_plan(options.overrides, prepared.tokenizer.size, spelt(counts), device, grown)
@@ -104,7 +105,8 @@ def resume(out: Path, console: TerminalConsole, started: float) -> FinishedRun:
     device = choose_device(record.device)
     _calm_kernels(device)
     check_precision(record.config.network.cell, record.config.precision, device)
-    corpus = open_corpus(record.sources(), record.encoding, record.on_decode_error, record.frame.separator)
+    by_file = record.label == "file-name"
+    corpus = open_corpus(record.sources(), record.encoding, record.on_decode_error, record.frame.separator, by_file)
     prepared = prepare(corpus, out.parent / PREPARED, min_count=record.min_count, extending=extending)
     if prepared.facts.sha256 != record.sha256:
         raise TrainingError(
@@ -120,6 +122,19 @@ def resume(out: Path, console: TerminalConsole, started: float) -> FinishedRun:
         record.frame.items,
     )
     return _train(_Run(out, record, prepared, parts, initial_weights, device, console, started))
+
+
+def _frame(options: TrainOptions, prepared: Prepared, parts: Split, base: Checkpoint | None) -> TextFrame:
+    """How texts begin and end: items with their labels and those of the base, one long text after a context."""
+    separator = prepared.tokenizer.frame.separator
+    if not separator:
+        return TextFrame(context=context_of(parts.train, prepared.tokenizer))
+    labels = set() if options.label is None else set(labels_of(prepared.ids, prepared.tokenizer))
+    labels.update(() if base is None else base.tokenizer.frame.labels)
+    try:
+        return TextFrame(separator, labels=tuple(sorted(labels)))
+    except ValueError as error:
+        raise CorpusError(f"The list's labels and those of the checkpoint do not fit together: {error}.") from error
 
 
 def _parts(prepared: Prepared, scheme: str, based: bool) -> Split:

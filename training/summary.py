@@ -1,6 +1,6 @@
 """The lines that a run prints: its corpus and plan before it begins, its results when it ends."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -19,6 +19,7 @@ from training.report.report import REPORT
 from training.results import Figures, Results
 
 NAMED = 3  # sources of a corpus that are named
+LABELLED = 10  # labels that are named
 TABLED = 10  # files of another encoding that are named
 
 PARTS = ("validation", "test", "validation and test")
@@ -48,12 +49,20 @@ def show_plan(
         [
             *_of_corpus(corpus, prepared),
             ("split", f"{parts.scheme}: {sizes} ids to train / validate / test" + _of_items(parts)),
+            *_of_labels(prepared.tokenizer.frame.labels),
             ("network", f"{shape}, {network.parameters():,} parameters"),
             ("regularisation", in_words(config.to_json())),
             ("training", f"{steps}, {config.precision} on {device.type}{threads}"),
             ("budget", f"at most {' or '.join(budget)}: {cost}"),
         ]
     )
+
+
+def _of_labels(labels: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """The labels of items, as a row where there are any."""
+    if labels:
+        more = " …" if len(labels) > LABELLED else ""
+        yield "labels", f"{len(labels):,}: {in_a_line(', '.join(labels[:LABELLED]))}{more}"
 
 
 def _of_items(parts: Split) -> str:

@@ -34,7 +34,8 @@ class ListRequest:
     """A list that is asked for.
 
     count: how many items. unique, novel_to: see `Selection`; a file of items. out: where to, None for standard output.
-    lead: what stands before the continuation in every item, the prompt's last line or nothing. check: a command.
+    lead: what stands before the continuation in every item, the prompt's last line or nothing. label: what stands
+    before an item of the corpus and not in the list. check: a command.
     threads: None for as many as there are processors. resume: go on with the list that was begun in `out`.
     """
 
@@ -44,6 +45,7 @@ class ListRequest:
     out: Path | None = None
     form: Format = "text"
     lead: str = ""
+    label: str = ""
     check: str | None = None
     threads: int | None = None
     resume: bool = False
@@ -103,7 +105,9 @@ class ListWriter:
             raise ParameterError("resume", "--resume goes on with a file; name it with --out.")
         self._decoder, self._tokenizer, self._asked, self._items = decoder, tokenizer, asked, items
         self._console = TerminalConsole(stderr=True)
-        self._selection = Selection(asked.unique, None if asked.novel_to is None else CorpusItems(asked.novel_to))
+        separator = tokenizer.frame.separator or "\n"
+        corpus = None if asked.novel_to is None else CorpusItems(asked.novel_to, separator, asked.label)
+        self._selection = Selection(asked.unique, corpus)
         self._file: ListFile | None = None
         if asked.out is not None:
             self._file = ListFile(asked.out, asked.form, self._settings(identity), asked.resume)

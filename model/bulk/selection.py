@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from model.bulk.formats import as_line
 from model.errors import ParameterError
 
 IN_VAIN = 10_000  # draws in a row of which none is kept: then there is hardly an item left to find
+READ = 1 << 20  # characters of a corpus read at a time
 BLOCK = 1 << 16  # items of a corpus that are held as text
 
 
@@ -21,16 +23,17 @@ def fingerprint(text: str) -> int:
 
 
 class CorpusItems:
-    """The items of a corpus in UTF-8, one a line, held in eight bytes each.
+    """The items of a corpus in UTF-8, held in eight bytes each, as a list has them: on a line.
 
+    separator: what ends each; label: what stands before those that are looked for, which is left out of them.
     Raises ParameterError where it cannot be read.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, separator: str = "\n", label: str = "") -> None:
         self.name = path.name
         blocks = []
-        lines = self._lines(path)
-        while block := [fingerprint(line) for line in islice(lines, BLOCK)]:
+        items = (as_line(item.removeprefix(label)) for item in self._items(path, separator))
+        while block := [fingerprint(item) for item in islice(items, BLOCK)]:
             blocks.append(np.unique(np.array(block, np.uint64)))
         self._known = np.unique(np.concatenate([np.zeros(0, np.uint64), *blocks]))
 
@@ -38,11 +41,15 @@ class CorpusItems:
         at = int(np.searchsorted(self._known, np.uint64(key)))
         return at < len(self._known) and int(self._known[at]) == key
 
-    def _lines(self, path: Path) -> Iterator[str]:
+    def _items(self, path: Path, separator: str) -> Iterator[str]:
         try:
-            with path.open(encoding="utf-8", newline="\n") as file:
-                for line in file:
-                    yield line.rstrip("\r\n")
+            with path.open(encoding="utf-8") as file:
+                begun = ""
+                while text := file.read(READ):
+                    *items, begun = (begun + text).split(separator)
+                    yield from items
+                if begun:
+                    yield begun
         except OSError as error:
             raise ParameterError("novel_to", f"The corpus {path} cannot be read ({error.strerror}).") from error
         except UnicodeDecodeError as error:

@@ -87,6 +87,7 @@ class GenerateOptions:
 
     checkpoint: Path | None = option(None, CHECKPOINT, argument=True, shown=BUNDLED)
     prompt: str = option("", "Text to continue; without one, a new line begins.")
+    label: str | None = option(None, "Begin an item of this label, which is not shown.", shown="none")
     prompt_file: Path | None = option(None, "Read the prompt from this UTF-8 file instead; - is standard input.")
     max_tokens: int = option(500, "Characters to draw at most.", typer={"min": 0})
     stop: tuple[str, ...] = option((), "End the text before this string; repeat it for more.", shown="none")
@@ -143,7 +144,8 @@ def _generate(_: typer.Context, options: GenerateOptions) -> None:
     stored = read_checkpoint(named_checkpoint(options.checkpoint), limit)
     loaded = stored.checkpoint
     decoder = Decoder(loaded, options.arithmetic)
-    read = Prompt(loaded.tokenizer, decoder.ids, text)
+    label = loaded.tokenizer.frame.labelled(options.label)
+    read = Prompt(loaded.tokenizer, decoder.ids, label + text)
     settings: dict[str, Any] = {"max_tokens": options.max_tokens, "parameters": parameters, "stop": list(options.stop)}
     constraint = options.match.constraint()
     if constraint is not None:
@@ -155,18 +157,20 @@ def _generate(_: typer.Context, options: GenerateOptions) -> None:
     if stored.note:
         note(stored.note)
     if read.unseen:
-        note(f"{read.unseen:,} of the prompt's {len(text):,} characters never occurred in training.")
+        note(f"{read.unseen:,} of the prompt's {len(label + text):,} characters never occurred in training.")
     if options.bulk.count is not None:
         identity = {"model": stored.digests.model, "arithmetic": options.arithmetic, "constraint": repr(constraint)}
-        write_list(decoder, loaded.tokenizer, options.bulk, list_items(text, settings), identity, options.echo)
+        items = list_items(loaded.tokenizer, label + text, settings)
+        write_list(decoder, loaded.tokenizer, options.bulk, items, identity, (label, options.echo))
         return
+    echoed = text if options.echo else ""
     if not (options.as_json or options.search.beams):
-        stream_choices(decoder, loaded.tokenizer, text, settings, options.n, options.echo)
+        stream_choices(decoder, loaded.tokenizer, label + text, settings, options.n, echoed)
         return
     collect = options.search.find if options.search.beams else collect_choices
-    choices, drawn = collect(decoder, loaded.tokenizer, text, settings, options.n)
+    choices, drawn = collect(decoder, loaded.tokenizer, label + text, settings, options.n)
     if not options.as_json:
-        write_choices(choices, text if options.echo else "")
+        write_choices(choices, echoed)
         return
     usage = {
         "prompt_tokens": read.tokens,
@@ -175,7 +179,8 @@ def _generate(_: typer.Context, options: GenerateOptions) -> None:
         "unseen_characters": read.unseen,
     }
     model = str(options.checkpoint or "bundled")
-    print_json({"model": model, "prompt": text, "choices": choices, "seed": parameters.seed, "usage": usage})
+    named = {} if options.label is None else {"label": options.label}
+    print_json({"model": model, "prompt": text, **named, "choices": choices, "seed": parameters.seed, "usage": usage})
 
 
 generate = command_of(GenerateOptions, _generate)
@@ -201,8 +206,8 @@ def read_file(path: Path, name: str) -> str:
         raise ParameterError(name, message) from error
 
 
-def stream_choices(decoder: Any, tokenizer: Any, prompt: str, settings: Mapping[str, Any], n: int, echo: bool) -> None:
-    """Write each text to standard output as it is drawn; a reader that leaves or Ctrl-C ends it quietly."""
+def stream_choices(decoder: Any, tokenizer: Any, prompt: str, settings: Mapping[str, Any], n: int, echo: str) -> None:
+    """Write each text to standard output as it is drawn, after `echo`; a reader who leaves or Ctrl-C ends it."""
     from model.generate import generate as continue_text
 
     with quiet_end():
@@ -210,7 +215,7 @@ def stream_choices(decoder: Any, tokenizer: Any, prompt: str, settings: Mapping[
             if n > 1:
                 write(f"--- {choice + 1} of {n} ---\n")
             pieces = continue_text(decoder, tokenizer, prompt, choice=choice, **settings)
-            write(prompt if echo else "")
+            write(echo)
             for piece in pieces:
                 write(piece.text)
             write("\n")

@@ -57,18 +57,21 @@ class ListOptions:
         return replace(sampling, seed=begun_seed(self.out))  # type: ignore[type-var]
 
 
-def list_items(prompt: str, settings: Mapping[str, Any]) -> Any:
-    """What all items of a list share. An item ends at a line break, unless it ends otherwise."""
+def list_items(tokenizer: Any, prompt: str, settings: Mapping[str, Any]) -> Any:
+    """What all items of a list share. An item ends as the model's do, or at a line break, unless it ends otherwise."""
     from model.bulk.drawing import ItemRequest
 
-    stop = settings["stop"] or ([] if "constraint" in settings else ["\n"])
+    ends = "constraint" in settings or tokenizer.frame.items
+    stop = settings["stop"] or ([] if ends else ["\n"])
     return ItemRequest(prompt=prompt, **{**settings, "stop": stop})
 
 
 def write_list(
-    decoder: Any, tokenizer: Any, options: ListOptions, items: Any, identity: dict[str, Any], echo: bool
+    decoder: Any, tokenizer: Any, options: ListOptions, items: Any, identity: dict[str, Any], shown: tuple[str, bool]
 ) -> None:
-    """Write a list; Ctrl-C ends it with what there is, and so does a model that has no more to give."""
+    """Write a list. shown: the label that its prompt begins with, and whether the rest of the prompt is shown.
+
+    Ctrl-C ends it with what there is, and so does a model that has no more to give."""
     from model.bulk.list_file import is_complete
     from model.bulk.listing import GaveUp, ListRequest, ListWriter
 
@@ -76,14 +79,17 @@ def write_list(
     if options.resume and options.out is not None and is_complete(options.out, options.form, options.count):
         note(f"{shell_word(options.out)} has its {counted(options.count, 'item')} already.")
         return
-    begun = max((items.prompt.rfind(stop) + len(stop) for stop in items.stop if stop in items.prompt), default=0)
+    label, echo = shown
+    prompt = items.prompt.removeprefix(label)
+    begun = max((prompt.rfind(stop) + len(stop) for stop in items.stop if stop in prompt), default=0)
     asked = ListRequest(
         count=options.count,
         unique=options.unique,
         novel_to=options.novel_to,
         out=options.out,
         form=options.form,
-        lead=items.prompt[begun:] if echo else "",
+        lead=prompt[begun:] if echo else "",
+        label=label,
         check=options.check_command,
         threads=options.threads,
         resume=options.resume,

@@ -93,12 +93,13 @@ def describe(stored: Any, folder: Path) -> dict[str, Any]:
         "state_bytes_per_stream": 4 * config.state_layout().floats,
         "digest": digests.model,
         "digests": {"weights": digests.weights, "tokenizer": digests.tokenizer, "recorded": digests.recorded},
+        **({"texts": texts} if (texts := checkpoint.tokenizer.frame.to_json()) else {}),
         "training": dict(checkpoint.training),
     }
 
 
 def summary(facts: Mapping[str, Any]) -> dict[str, str]:
-    """The same in ten lines at most, by name; what a checkpoint does not say of its training has none."""
+    """The same in twelve lines at most, by name; what a checkpoint does not say of its training has none."""
     network, vocabulary, training = facts["network"], facts["vocabulary"], facts["training"]
     skip = ", skip connections" if network["skip"] else ""
     rows = {
@@ -108,6 +109,11 @@ def summary(facts: Mapping[str, Any]) -> dict[str, str]:
         "size": f"digest {facts['digest'][:12]}, {facts['bytes_on_disk'] / 1e6:.1f} MB in {facts['weights']}, "
         f"{facts['state_bytes_per_stream']:,} bytes of state a stream",
     }
+    texts = facts.get("texts", {})
+    if labels := texts.get("labels"):
+        rows["labels"] = f"{len(labels):,}: {', '.join(labels)}"
+    if separator := texts.get("separator"):
+        rows["texts"] = f"items, each ends with {json.dumps(separator)}"
     files, characters = within(training, "corpus", "files"), within(training, "corpus", "characters")
     if isinstance(files, list) and files:
         more = f" and {len(files) - 2:,} more" if len(files) > 2 else ""

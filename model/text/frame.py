@@ -1,5 +1,6 @@
 """How the texts of a model begin and end: lists of items have a real beginning and end, one long text has neither."""
 
+import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -7,12 +8,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from model.errors import ParameterError
 from model.text.utf8_ids import Ids
 
 START = 0xFF
 """The id that is read before an item: the byte that no UTF-8 text has, so that nothing but a beginning is read so."""
 
 LARGEST_SEPARATOR = 64  # characters
+LABEL_END = "|"  # what stands between an item's label and the item
+MOST_LABELS, LARGEST_LABEL = 1024, 64  # characters of one
+SHOWN_LABELS = 10  # in an error
+
 LARGEST_CONTEXT = 1024  # characters; each empty prompt costs as much as a prompt of this length
 
 
@@ -24,36 +30,66 @@ class TextFrame:
         state after the id START.
     context: of one long text, characters that are read before an empty prompt, so that a new line begins as it does
         inside of a text. "" reads a line break.
-    Raises ValueError where one of them is too long, or both are there.
+    labels: with which items begin, each followed by "|", in ascending order; () where items have none.
+    Raises ValueError where one of them is too long, they are too many, or there is a context of items.
     """
 
     separator: str = ""
     context: str = ""
+    labels: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.separator) > LARGEST_SEPARATOR or len(self.context) > LARGEST_CONTEXT:
             raise ValueError(f"a separator has at most {LARGEST_SEPARATOR:,} characters, a context {LARGEST_CONTEXT:,}")
         if self.separator and self.context:
             raise ValueError("items begin without a context")
+        if len(self.labels) > (MOST_LABELS if self.separator else 0):
+            raise ValueError(f"items have at most {MOST_LABELS:,} labels, and one long text has none")
+        if list(self.labels) != sorted(set(self.labels)) or not all(map(self._is_label, self.labels)):
+            raise ValueError(f"a label has 1 to {LARGEST_LABEL} characters, none of them {LABEL_END}, and stands once")
 
     @property
     def items(self) -> bool:
         """Whether a text is an item."""
         return self.separator != ""
 
-    def to_json(self) -> dict[str, str]:
+    def _is_label(self, label: str) -> bool:
+        return 0 < len(label) <= LARGEST_LABEL and LABEL_END not in label and self.separator not in label
+
+    def labelled(self, label: str | None) -> str:
+        """What stands before an item of a label, to be put before a prompt; "" for None.
+
+        Raises ParameterError on a label there is not.
+        """
+        if label is None:
+            return ""
+        if label not in self.labels:
+            if not self.labels:
+                raise ParameterError("label", "This model's texts have no labels; leave out label.")
+            near = difflib.get_close_matches(label[:LARGEST_LABEL], self.labels, n=1)
+            others = ", ".join(self.labels[:SHOWN_LABELS]) + " …" * (len(self.labels) > SHOWN_LABELS)
+            remedy = f"did you mean {near[0]}?" if near else f"there are: {others}."
+            raise ParameterError("label", f"There is no label {label[:LARGEST_LABEL]}; {remedy}")
+        return label + LABEL_END
+
+    def to_json(self) -> dict[str, Any]:
         """What is not empty, by name."""
-        return {name: value for name, value in (("separator", self.separator), ("context", self.context)) if value}
+        values = {"separator": self.separator, "context": self.context, "labels": list(self.labels)}
+        return {name: value for name, value in values.items() if value}
 
     @classmethod
     def from_json(cls, values: Any) -> "TextFrame":
         """Read what `to_json` wrote. Raises ValueError on anything else."""
-        names = {"separator", "context"}
+        names = {"separator", "context", "labels"}
         if not isinstance(values, dict) or not names.issuperset(values):
             raise ValueError(f"it is not a table of {' and '.join(sorted(names))}")
-        if not all(type(value) is str and value for value in values.values()):
+        texts = {name: value for name, value in values.items() if name != "labels"}
+        labels = values.get("labels", [])
+        if not all(type(value) is str and value for value in texts.values()):
             raise ValueError("a separator or context is not a text")
-        return cls(**values)
+        if type(labels) is not list or not all(type(label) is str for label in labels):
+            raise ValueError("the labels are not a list of texts")
+        return cls(**texts, labels=tuple(labels))
 
 
 PLAIN = TextFrame()

@@ -62,7 +62,7 @@ class Completions:
     def _translate(self, body: CompletionRequest, origin: Mapping[str, Any]) -> TextRequest:
         interval = self.settings.stream_interval if body.stream_interval is None else body.stream_interval
         return TextRequest(
-            prompts=body.prompt,
+            prompts=self._prompts(body),
             parameters=self._parameters(body),
             max_tokens=body.max_tokens,
             n=body.n,
@@ -78,6 +78,14 @@ class Completions:
             interval=interval / 1000 if body.stream else None,
             **origin,
         )
+
+    def _prompts(self, body: CompletionRequest) -> list[str | list[int]]:
+        """The prompts, each after the label that was asked for."""
+        tokenizer = self.model.tokenizer
+        if not (label := tokenizer.frame.labelled(body.label)):
+            return body.prompt
+        ids = tokenizer.encode(label).tolist()
+        return [label + prompt if isinstance(prompt, str) else [*ids, *prompt] for prompt in body.prompt]
 
     def _parameters(self, body: CompletionRequest) -> SamplingParameters:
         given = body.model_dump(include=SAMPLING, exclude_none=True)

@@ -18,6 +18,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from model.sampling.parameters import LARGEST_BIAS, RANGES
+from model.text.frame import LARGEST_LABEL
 from model.text.stop_strings import LARGEST_STOP
 from model.text.text_stream import FinishReason
 from model.text.utf8_ids import BYTES
@@ -166,6 +167,11 @@ class CompletionRequest(Searched):
         description=f"The text to continue; or up to {MOST_PROMPTS} of them; or one or up to {MOST_PROMPTS} as lists "
         "of ids, as /tokenize gives them. Any Unicode: characters unseen in training are read as bytes. An empty "
         "prompt begins a new line. Its length is limited, to 1,000,000 characters by default.",
+    )
+    label: Annotated[str, Field(max_length=LARGEST_LABEL), AfterValidator(whole_characters)] | None = Field(
+        default=None,
+        description="Of a model of items that have labels: the label of the items to write. It stands before each "
+        "prompt, with a | after it, and counts as its part. Absent: none.",
     )
     model: Name | None = Field(
         default=None, description="The model's name, as /v1/models lists it. Absent: the model that is served."

@@ -56,6 +56,7 @@ HUGE = "1" + "0" * 400
 
 NO_NUMBER: list[Any] = [True, "1", [], {}, 10**30, -(10**30)]
 WRONG: dict[str, list[Any]] = {
+    "label": [1, True, [], {}, "F", MARK * 65, "\ud800"],
     "model": [1, True, [], {}, MARK * 400, "\ud800"],
     "prompt": [
         *(1, True, {}, None, [], [None], [{}], [1.5], [True], [1, True], ["a", 1], ["a", [1]], [[1], "a"], [[1], 2]),

@@ -62,7 +62,7 @@ def _copied(_: typer.Context, options: CopiedOptions) -> None:
         how = f"of {text.name}"
         if not len(sample):
             raise CorpusError(f"{text} is empty, so nothing in it can be copied; name a file with text.")
-    ids = source.open(separator).encode(model.tokenizer)
+    ids = source.open(model.tokenizer.frame).encode(model.tokenizer)
     if not len(ids):
         raise CorpusError("The corpus is empty, so nothing can be copied from it; name the one the model learnt.")
     if (split := source.split) != "whole":

@@ -122,7 +122,7 @@ def _evaluate(_: typer.Context, options: EvaluateOptions) -> None:
         note(stored.note)
     model = stored.checkpoint
     wanted = _wanted(model, options.protocol)
-    text = options.source.open(model.tokenizer.frame.separator)
+    text = options.source.open(model.tokenizer.frame)
     parts = _parts(model, text, split)
     with ScoringBar(TerminalConsole(stderr=True)) as bar:
         how = _Evaluation(model, parts, options.reader, options.batch_size, options.windows, bar, wanted[0])

@@ -5,13 +5,15 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from model.errors import UnrollError
+from model.errors import ParameterError, UnrollError
 from model.options import option, options_of
 from training.data.left_out import OnDecodeError
 from training.data.split_scheme import IN_WORDS
+from training.items.separator import Label
 from training.planning.train_options import TrainOptions
 
 if TYPE_CHECKING:
+    from model.text.frame import TextFrame
     from training.data.corpus import Corpus
 
 
@@ -32,12 +34,18 @@ class TextOptions:
     split: str = option("whole", "whole, or the parts as in training: " + IN_WORDS)
     encoding: str = _as_in_training("encoding")
     on_decode_error: OnDecodeError = _as_in_training("on_decode_error")
+    label: Label | None = option(
+        None, "Where the items of a list have their labels from, as in training.", shown="none"
+    )
 
-    def open(self, ending: str) -> "Corpus":
-        """The text. ending: what each of its texts ends with, or is given."""
+    def open(self, frame: "TextFrame") -> "Corpus":
+        """The text. frame: of the checkpoint's texts. Raises ParameterError on labels that those have not."""
         from training.data.named_corpus import open_corpus
 
-        return open_corpus(self.corpus, self.encoding, self.on_decode_error, ending)
+        if self.label is not None and not frame.labels:
+            raise ParameterError("label", "The checkpoint's texts have no labels; leave out --label.")
+        by_file = self.label == "file-name"
+        return open_corpus(self.corpus, self.encoding, self.on_decode_error, frame.separator, by_file)
 
 
 def require(*packages: str) -> None:

@@ -5,9 +5,11 @@ import hashlib
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import IO
 
 from model.errors import CorpusError
+from model.text.frame import LABEL_END, LARGEST_LABEL
 from model.text.tokenizer import CharacterCounts, Tokenizer
 from model.text.utf8_ids import Ids
 from training.data.file_formats import has_controls
@@ -57,6 +59,7 @@ class Corpus:
     left_out: what was passed over when the sources were looked for.
     undecodable: names of those that are not text of the encoding, with the byte where that shows, if it was looked for.
     replacing: whether bytes that are no text are read as U+FFFD; else they are an error.
+    labelled: whether each item of a list, which `ending` ends, is given the name of its file and "|" before it.
     ending: what each source ends with, and is given where it does not, as the separator of items; then no line break
         is put between two.
     Memory does not grow with the corpus, except for the ids of `encode`.
@@ -71,9 +74,11 @@ class Corpus:
         undecodable: Mapping[str, int] | None = None,
         replacing: bool = False,
         ending: str = "",
+        labelled: bool = False,
     ) -> None:
         self.sources, self.encoding, self.replacing = sources, check_encoding(encoding), replacing
         self.ending = ending
+        self.labels = [label_of(source.name) for source in self.sources] if labelled else []
         self.left_out, self.undecodable = left_out or LeftOut(), undecodable or {}
 
     @property
@@ -97,8 +102,11 @@ class Corpus:
         """
         end = self.ending or "\n"
         last = end
-        for source in self.sources:
-            for number, block in enumerate(decode_blocks(source, self.encoding, content, self.replacing)):
+        for place, source in enumerate(self.sources):
+            text = decode_blocks(source, self.encoding, content, self.replacing)
+            if self.labels:
+                text = with_label(text, self.labels[place], end)
+            for number, block in enumerate(text):
                 if number == 0 and (missing := _missing(last, end)):
                     yield missing
                     last = end
@@ -121,6 +129,41 @@ class Corpus:
     def encode(self, tokenizer: Tokenizer) -> Ids:
         """The ids of the whole text, (n,), in the tokenizer's smallest type."""
         return tokenizer.encode_all(self.blocks())
+
+
+def label_of(name: str) -> str:
+    """The label of the items of a file: its name up to the first dot. Raises CorpusError where it is none."""
+    label = PurePath(name).name.split(".")[0]
+    if not 0 < len(label) <= LARGEST_LABEL or LABEL_END in label:
+        raise CorpusError(
+            f"The name of {name} is no label: it has 1 to {LARGEST_LABEL} characters before the first dot, and no "
+            f"{LABEL_END}; rename the file."
+        )
+    return label
+
+
+def with_label(blocks: Iterator[str], label: str, separator: str) -> Iterator[str]:
+    """The text of a list in blocks, a label and "|" before each item that is not empty."""
+    held, begun = "", False
+    for block in blocks:
+        items = (held + block).split(separator)
+        held = next(
+            separator[:have] for have in range(len(separator) - 1, -1, -1) if items[-1].endswith(separator[:have])
+        )
+        items[-1] = items[-1].removesuffix(held)  # which may be the beginning of a separator
+        written = []
+        for number, item in enumerate(items):
+            if number:
+                written.append(separator)
+                begun = False
+            if item and not begun:
+                written.append(label + LABEL_END)
+                begun = True
+            written.append(item)
+        if text := "".join(written):
+            yield text
+    if held:
+        yield held if begun else label + LABEL_END + held
 
 
 def _missing(text: str, end: str) -> str:

@@ -15,14 +15,18 @@ from training.data.sources import DAMAGED, FileSource, PipeSource, Source, Unpac
 
 
 def open_corpus(
-    names: Sequence[str], encoding: str = "utf-8", on_decode_error: OnDecodeError = "fail", ending: str = ""
+    names: Sequence[str],
+    encoding: str = "utf-8",
+    on_decode_error: OnDecodeError = "fail",
+    ending: str = "",
+    labelled: bool = False,
 ) -> Corpus:
     """The corpus of some names: files, folders (every text file below, sorted), archives, "-" for standard input.
 
     What gzip, bzip2 and xz packed is unpacked, and of zip and tar archives every text is read; all are known by their
     content. What a folder or an archive holds beside text is passed over and counted. No names: the reference prose.
     on_decode_error: unless it is "fail", every file is decoded once more, to know those that are not of the encoding.
-    ending: what each text ends with, or is given.
+    ending, labelled: of lists, see Corpus.
     Raises CorpusError for a name that is not there, cannot be read, or is not text.
     """
     check_encoding(encoding)
@@ -35,7 +39,7 @@ def open_corpus(
             raise CorpusError(f"{name} cannot be read: {error.strerror or error}.") from error
     sources = sources or [reference_prose()]
     if on_decode_error == "fail":
-        return Corpus(sources, encoding, left_out=left_out, ending=ending)
+        return Corpus(sources, encoding, left_out=left_out, ending=ending, labelled=labelled)
     undecodable = {
         number: at for number, source in enumerate(sources) if (at := first_undecodable(source, encoding)) is not None
     }
@@ -47,7 +51,15 @@ def open_corpus(
         if not sources:
             raise CorpusError(f"No file of the corpus is {encoding} text; name its encoding with --encoding.")
     replacing = on_decode_error == "replace" and bool(wrong)
-    return Corpus(sources, encoding, left_out=left_out, undecodable=wrong, replacing=replacing, ending=ending)
+    return Corpus(
+        sources,
+        encoding,
+        left_out=left_out,
+        undecodable=wrong,
+        replacing=replacing,
+        ending=ending,
+        labelled=labelled,
+    )
 
 
 def _sources_at(name: str, encoding: str, left_out: LeftOut) -> Sequence[Source]:

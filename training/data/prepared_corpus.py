@@ -107,6 +107,7 @@ def _key(content: str, corpus: Corpus, min_count: int | None, extending: Tokeniz
     parts = [FORMAT, sys.byteorder, content, codecs.lookup(corpus.encoding).name, min_count or PLANNED, vocabulary]
     parts += ["replacing"] if corpus.replacing else []
     parts += ["ending", corpus.ending] if corpus.ending else []
+    parts += ["labelled", *corpus.labels] if corpus.labels else []
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
 

@@ -1,6 +1,11 @@
-"""What ends an item of a list, as a user writes it."""
+"""What ends an item of a list, and where its label is, as a user writes them."""
+
+from typing import Literal
 
 from model.errors import ParameterError
+
+Label = Literal["prefix", "file-name"]
+"""Where items have their labels from: they begin with them, or it is the name of the file they came from."""
 
 OF_A_FILE = "\x1e"  # the record separator: ends an item that is a whole file
 

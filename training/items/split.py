@@ -31,7 +31,7 @@ def split_items(ids: Ids, scheme: str, tokenizer: Tokenizer, any_number: bool = 
     """
     shares = shares_of(scheme)
     separator = tokenizer.encode(tokenizer.frame.separator).tolist()
-    starts, ends = _items(ids, separator)
+    starts, ends = item_places(ids, tokenizer)
     characters = int((ends - starts).sum())
     if not len(ends) or (characters < SMALLEST and not any_number):
         raise CorpusError(
@@ -58,11 +58,12 @@ def split_items(ids: Ids, scheme: str, tokenizer: Tokenizer, any_number: bool = 
 
 def all_items(ids: Ids, tokenizer: Tokenizer) -> Ids:
     """The items of a list (n,) one after the other, each with its separator; empty items are left out."""
-    return _gathered(ids, *_items(ids, tokenizer.encode(tokenizer.frame.separator).tolist()))
+    return _gathered(ids, *item_places(ids, tokenizer))
 
 
-def _items(ids: Ids, separator: list[int]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Where the items that are not empty begin and end."""
+def item_places(ids: Ids, tokenizer: Tokenizer) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Where the items of a list (n,) that are not empty begin, and where they end, each with its separator."""
+    separator = tokenizer.encode(tokenizer.frame.separator).tolist()
     ends = item_ends(ids, separator)
     starts = np.concatenate([[0], ends[:-1]]).astype(np.int64)[: len(ends)]
     whole = ends - starts > len(separator)

@@ -17,6 +17,7 @@ from model.text.frame import PLAIN, TextFrame
 from model.text.tokenizer import Tokenizer
 from training.data.left_out import OnDecodeError
 from training.data.prepared_corpus import Prepared
+from training.items.separator import Label
 from training.loop.run_state import FOLDER
 from training.planning.config import TrainingConfig
 from training.planning.plan import Plan
@@ -34,7 +35,8 @@ class RunRecord:
     names: of the corpus, absolute, "-" for what came through a pipe; encoding, on_decode_error, min_count, scheme: how
     it is read and cut; sha256: of its text.
     config: the plan. base: the checkpoint it was trained on, base_sha256 the sum of its weights; None without.
-    characters_per_second: as planned; None where that was not measured. frame: how texts begin and end.
+    characters_per_second: as planned; None where that was not measured. frame: how texts begin and end. label: where
+    items have theirs from.
     scored, finish: ids of each part to score at the end, and the seconds kept for it, as measured when the run began;
     None in the record of an earlier version.
     """
@@ -54,6 +56,7 @@ class RunRecord:
     characters_per_second: float | None = None
     on_decode_error: OnDecodeError = "fail"
     frame: TextFrame = PLAIN
+    label: Label | None = None
     scored: int | None = None
     finish: float | None = None
 
@@ -74,6 +77,7 @@ class RunRecord:
             config=plan.config,
             characters_per_second=plan.characters_per_second,
             frame=prepared.tokenizer.frame,
+            label=options.label,
             base=None if options.base is None else os.path.abspath(named_checkpoint(options.base)),
             base_sha256=None if base is None else sum_of(base),
         )

@@ -10,7 +10,7 @@ from model.errors import ParameterError
 from model.options import SHARE, Range, above_zero, check_ranges, number, option, whole
 from training.data.left_out import OnDecodeError
 from training.data.split_scheme import DEFAULT, IN_WORDS, shares_of
-from training.items.separator import OF_A_FILE, separator_of
+from training.items.separator import OF_A_FILE, Label, separator_of
 from training.planning.schedule import Decay
 
 Precision = Literal["bf16", "fp32"]
@@ -222,6 +222,12 @@ class TrainOptions:
         None, r"What ends an item of several lines: \n\n is an empty line.", metavar="TEXT", shown=r"\n with --items"
     )
     item_files: bool = option(False, "Each file of the corpus is an item.", flag="--item-files")
+    label: Label | None = option(
+        None,
+        "Items have a label, by which they can be asked for: prefix, what stands before the first | of each, or "
+        "file-name, the name of the file they are in. Implies --items.",
+        shown="none",
+    )
     split: str = option(DEFAULT, IN_WORDS)
     dtype: WeightsDtype = option("float32", "Weights on disk; float16 halves the file.", flag="--weights")
     device: str = option("auto", "auto, cpu or cuda.")
@@ -233,6 +239,10 @@ class TrainOptions:
         shares_of(self.split)
         if self.item_files and self.item_separator is not None:
             raise ParameterError("item_files", "--item-files makes each file an item; leave out --item-separator.")
+        if self.item_files and self.label == "file-name":
+            raise ParameterError(
+                "label", "With --item-files each item would have a label of its own; choose --label prefix, or none."
+            )
         if self.item_separator is not None:
             separator_of(self.item_separator)
 
@@ -243,4 +253,4 @@ class TrainOptions:
             return OF_A_FILE
         if self.item_separator is not None:
             return separator_of(self.item_separator)
-        return "\n" if self.items else ""
+        return "\n" if self.items or self.label else ""

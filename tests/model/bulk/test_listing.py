@@ -8,17 +8,20 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
 
-from model.checkpoint import load
+from model.checkpoint import load, save
 from model.decoding.decoder import Decoder
 from model.errors import ParameterError
 from model.generate import generate
 from model.sampling.parameters import SamplingParameters
+from model.text.frame import TextFrame
+from tests.model.small import small_checkpoint
 from unroll import program
 
 ROOT = Path(__file__).parents[3]
@@ -109,6 +112,21 @@ def test_unique_and_novel_lists_are_what_is_left_of_the_draws(checkpoint_folder:
         assert lines(checkpoint_folder, *options, *wanted) == new[:10]
     novel = lines(checkpoint_folder, *options, "--novel-to", corpus, "--count", "50")
     assert novel == [item for item in draws if item not in ("aa", "ab", "bb")][:50]
+
+
+def test_items_of_a_model_end_as_its_own_do_and_are_looked_for_so(tmp_path: Path) -> None:
+    plain = small_checkpoint()
+    save(replace(plain, tokenizer=plain.tokenizer.framed(TextFrame(separator="e"))), tmp_path / "items")
+    listed = lines(tmp_path / "items", "--count", "40", "--format", "jsonl", "--max-tokens", "300")
+    drawn = [json.loads(line) for line in listed]
+    assert {item["finish_reason"] for item in drawn} == {"stop"}
+    assert any("\n" in item["text"] for item in drawn)
+    assert not any("e" in item["text"] for item in drawn)
+    (tmp_path / "old.txt").write_text("e".join(item["text"] for item in drawn[:30]))
+    options = ("--count", "10", "--max-tokens", "300", "--novel-to", tmp_path / "old.txt")
+    known = {item["text"] for item in drawn[:30]}
+    new = [item["text"].replace("\n", "\\n") for item in drawn if item["text"] not in known]
+    assert lines(tmp_path / "items", *options)[: len(new)] == new
 
 
 def test_it_gives_up_where_nothing_is_left(checkpoint_folder: Path) -> None:
