@@ -13,6 +13,7 @@ from training.data.corpus import Corpus
 from training.data.prepared_corpus import Prepared
 from training.data.split import Split
 from training.loop.finished_run import FinishedRun
+from training.planning.lists import lines_of
 from training.planning.plan import Plan
 from training.report.card import in_words
 from training.report.report import REPORT
@@ -48,6 +49,7 @@ def show_plan(
     console.rows(
         [
             *_of_corpus(corpus, prepared),
+            *_advice(prepared),
             ("split", f"{parts.scheme}: {sizes} ids to train / validate / test" + _of_items(parts)),
             *_of_labels(prepared.tokenizer.frame.labels),
             ("network", f"{shape}, {network.parameters():,} parameters"),
@@ -56,6 +58,18 @@ def show_plan(
             ("budget", f"at most {' or '.join(budget)}: {cost}"),
         ]
     )
+
+
+def _advice(prepared: Prepared) -> Iterator[tuple[str, str]]:
+    """What would be better for a text that seems to be a list, as a row."""
+    if not prepared.tokenizer.frame.items:
+        lines = lines_of(prepared.ids, prepared.tokenizer)
+        if lines.are_a_list:
+            yield (
+                "lines",
+                f"{lines.in_words()}: this seems to be a list, of which one long text learns the order, too; --items "
+                "trains on each line by itself",
+            )
 
 
 def _of_labels(labels: Sequence[str]) -> Iterator[tuple[str, str]]:
