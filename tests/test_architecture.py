@@ -32,7 +32,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "model/constraints": {"patterns", "sampling", "text", "strict_json", "errors"},
     "model/bulk": {
         *("decoding", "sampling", "text", "arithmetic", "held_out_surprise", "surprise_sum"),
-        *("console", "terminal", "files", "strict_json", "errors"),
+        *("console", "cores", "terminal", "files", "strict_json", "errors"),
     },
     "model/commands": {
         *("bulk", "checkpoint", "constraints", "decoding", "sampling", "text"),
@@ -66,7 +66,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "training/planning": {"items", "data", "row_threads"},
     "training/loop": {"items", "planning", "data", "evaluation", "monitoring", "row_threads"},
     "training/report": {"loop", "evaluation", "monitoring"},
-    "training/commands": {"items", "run", "report", "planning", "evaluation", "monitoring", "data"},
+    "training/commands": {"allocator", "items", "run", "report", "planning", "evaluation", "monitoring", "data"},
 }
 """What each folder may import of its own package, beside itself: folders, and files of the package's top."""
 

@@ -15,6 +15,8 @@ from typing import TypeVar
 
 import torch
 
+import model.cores
+
 Result = TypeVar("Result")
 
 MOST_THREADS = 256
@@ -24,10 +26,10 @@ _here = threading.local()
 
 
 def available_cores() -> int:
-    """The cores this process may use, at least 1: OMP_NUM_THREADS where that is set, as for other programs."""
+    """The cores to use, at least 1: what OMP_NUM_THREADS says, as for other programs; else those there are."""
     wanted = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(int(wanted) if wanted.isdecimal() and int(wanted) > 0 else cores, MOST_THREADS)
+    cores = int(wanted) if wanted.isdecimal() and int(wanted) > 0 else model.cores.available_cores()
+    return min(cores, MOST_THREADS)
 
 
 def default_threads(rows: int) -> int:
@@ -56,12 +58,14 @@ def one_kernel_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def side_by_side(works: Sequence[Callable[[], Result]]) -> list[Result]:
+def side_by_side(works: Sequence[Callable[[], Result]], threads: int | None = None) -> list[Result]:
     """What each of some pieces of work returns, in their order; each runs in a thread of its own.
 
-    The first runs in the calling thread. Returns, or raises the first exception in their order, when all have ended.
-    Inside another's piece of work they run one after another.
+    threads: so many at a time. The first runs in the calling thread. Returns, or raises the first exception in their
+    order, when all have ended. Inside another's piece of work they run one after another.
     """
+    if threads is not None and len(works) > threads:
+        return [found for first in range(0, len(works), threads) for found in side_by_side(works[first:][:threads])]
     with one_kernel_thread():
         if len(works) == 1 or getattr(_here, "at_work", False):
             return [work() for work in works]

@@ -19,12 +19,12 @@ from model.errors import CorpusError, TrainingError
 from model.memory import UNLIMITED
 from model.terminal import in_a_line, shell_word
 from model.text.frame import TextFrame
+from training.allocator import keep_buffers
 from training.data.named_corpus import open_corpus
 from training.data.prepared_corpus import Prepared, count_ids, prepare, spelt
 from training.data.split import Split, split
 from training.items.labels import labels_of
 from training.items.split import split_items
-from training.loop.allocator import keep_buffers
 from training.loop.finished_run import FinishedRun
 from training.loop.initial_weights import InitialWeights, fits
 from training.loop.run_record import RunRecord, read_record, write_record

@@ -1,23 +1,18 @@
 """The items of a list, drawn side by side on all cores, and told in the order of their numbers."""
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from queue import SimpleQueue
 from threading import Condition, Thread
 
 from model.bulk.drawing import Item, ItemRequest, ItemRows
+from model.cores import available_cores
 from model.decoding.rows import AnyDecoder
 from model.errors import ParameterError
 from model.text.tokenizer import Tokenizer
 
 ROWS = 128  # of each thread
 AHEAD = 1 << 14  # items that may be drawn before the one that is told next
-
-
-def cores() -> int:
-    """How many processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager
@@ -34,11 +29,11 @@ def drawn_items(
     """Items number `start` to `end` - 1 in order, or without an end as many as are taken; for a `with` block.
 
     An item is a function of the request and its number alone, whatever `rows` a thread draws side by side and however
-    many `threads` there are (as many as processors by default). Leaving the block ends the threads.
+    many `threads` there are (as many as cores by default). Leaving the block ends the threads.
     Raises ParameterError on a parameter outside its range.
     """
     check_request(decoder, tokenizer, request)
-    threads = threads or cores()
+    threads = threads or available_cores()
     if end is not None:
         rows = max(1, min(rows, -(-(end - start) // threads)))
     team = Team(start, end)

@@ -36,7 +36,7 @@ class ListRequest:
     count: how many items. unique, novel_to: see `Selection`; a file of items. out: where to, None for standard output.
     lead: what stands before the continuation in every item, the prompt's last line or nothing. label: what stands
     before an item of the corpus and not in the list. check: a command.
-    threads: None for as many as there are processors. resume: go on with the list that was begun in `out`.
+    threads: None for one a core. resume: go on with the list that was begun in `out`.
     """
 
     count: int

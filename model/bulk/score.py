@@ -13,8 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from model.bulk.generate import cores
 from model.bulk.line_rows import LineRows
+from model.cores import available_cores
 from model.decoding.rows import AnyDecoder
 from model.errors import ParameterError
 from model.held_out_surprise import HeldOutSurprise
@@ -64,7 +64,7 @@ class LineScorer:
         tokenizer.encode(self._prefix)  # text that is not Unicode is refused here
         self._surprises = surprises
         self._scales: dict[int, list[float]] = {}
-        self._threads = threads or cores()
+        self._threads = threads or available_cores()
         self._pool = ThreadPoolExecutor(self._threads, "score")
         self._own = local()
 

@@ -37,7 +37,7 @@ class ListOptions:
         flag="--check",
         shown="none",
     )
-    threads: int | None = option(None, "Threads that draw the list.", BULK, shown="one a processor", typer={"min": 1})
+    threads: int | None = option(None, "Threads that draw the list.", BULK, shown="one a core", typer={"min": 1})
 
     def check(self, n: int, as_json: bool) -> None:
         """Raise ParameterError where an option of lists is given and no list is asked for, or one that lists lack."""

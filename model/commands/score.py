@@ -53,7 +53,7 @@ class ScoreOptions:
     before: str = option("", "Text that every line follows; escapes such as \\n are read.", flag="--context")
     show: bool = option(False, "Colour the characters that surprised.", flag="--show")
     arithmetic: Literal["int8", "fp32"] = option("int8", "Products in 8-bit integers, or in 32-bit floats.")
-    threads: int | None = option(None, "Threads.", shown="one a processor", typer={"min": 1})
+    threads: int | None = option(None, "Threads.", shown="one a core", typer={"min": 1})
     max_model_bytes: int = option(DEFAULT_MOST_BYTES, HELP, typer=MOST_BYTES)
 
 

@@ -13,9 +13,9 @@ import torch.nn.functional as F
 from model.config import NetworkConfig
 from tests.benchmarks.figures import Figure
 from tests.benchmarks.timing import CORES, ratio
+from training.allocator import keep_buffers
 from training.data.batches import Batches
 from training.evaluation.network_reader import network_reader
-from training.loop.allocator import keep_buffers
 from training.loop.learner import Learner
 from training.planning.config import TrainingConfig
 from training.planning.machine import faster_precision

@@ -9,13 +9,13 @@ import torch
 from model.checkpoint import Checkpoint, load
 from model.text.tokenizer import Tokenizer
 from tests.benchmarks.figures import Figure
+from training.allocator import keep_buffers
 from training.data.corpus import Corpus
 from training.data.prepared_corpus import count_ids
 from training.data.sources import TextSource
 from training.data.split import split
 from training.evaluation.network_reader import network_reader
 from training.evaluation.protocols import carried
-from training.loop.allocator import keep_buffers
 from training.loop.initial_weights import InitialWeights, fits
 from training.loop.trainer import Trainer
 from training.planning.plan import make_plan

@@ -13,9 +13,9 @@ from model.text.frame import TextFrame
 from model.text.tokenizer import Tokenizer
 from tests.benchmarks.figures import Figure
 from tests.benchmarks.timing import ratio, side_by_side
+from training.allocator import keep_buffers
 from training.data.split import split
 from training.items.split import split_items
-from training.loop.allocator import keep_buffers
 from training.loop.trainer import Trainer
 from training.planning.config import TrainingConfig
 from training.planning.machine import faster_precision

@@ -16,10 +16,10 @@ from model.text.tokenizer import Tokenizer
 from model.text.utf8_ids import Ids
 from tests.benchmarks.figures import Figure
 from tests.benchmarks.timing import mean_seconds, ratio, side_by_side
+from training.allocator import keep_buffers
 from training.data.corpus import Corpus
 from training.data.sources import reference_prose
 from training.data.split import Split, split
-from training.loop.allocator import keep_buffers
 from training.loop.learner import make_optimiser
 from training.loop.trainer import Trainer
 from training.planning.config import TrainingConfig

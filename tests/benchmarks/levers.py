@@ -13,12 +13,12 @@ from rich.table import Table
 
 from model.text.tokenizer import Tokenizer
 from tests.benchmarks.figures import Figure
+from training.allocator import keep_buffers
 from training.data.corpus import Corpus
 from training.data.sources import FileSource
 from training.data.split import Split, split
 from training.evaluation.network_reader import network_reader
 from training.evaluation.protocols import carried
-from training.loop.allocator import keep_buffers
 from training.loop.trainer import Trainer
 from training.planning.machine import faster_precision
 from training.planning.plan import make_plan

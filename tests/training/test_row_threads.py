@@ -1,6 +1,7 @@
 """Threads side by side: every piece of work once, in order, with one kernel thread each."""
 
 import threading
+from functools import partial
 
 import pytest
 import torch
@@ -55,9 +56,26 @@ def test_an_error_waits_for_the_others(failing: int) -> None:
 
 def test_threads_are_as_many_as_the_cores_or_omp_num_threads_says(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1, 2, 3, 6, 7}, raising=False)
+    monkeypatch.setattr("model.cores.available_cores", lambda: 6)
     assert available_cores() == 6
     assert [default_threads(rows) for rows in (1, 4, 8, 32, 64)] == [1, 1, 2, 6, 6]
     for said, cores in [("3", 3), ("2,1", 2), ("0", 6), ("many", 6), ("", 6)]:
         monkeypatch.setenv("OMP_NUM_THREADS", said)
         assert available_cores() == cores
+
+
+def test_no_more_pieces_of_work_run_at_once_than_there_may_be_threads() -> None:
+    at_once, most, lock = 0, 0, threading.Lock()
+
+    def work(number: int) -> int:
+        nonlocal at_once, most
+        with lock:
+            at_once += 1
+            most = max(most, at_once)
+        threading.Event().wait(0.02)
+        with lock:
+            at_once -= 1
+        return number
+
+    assert side_by_side([partial(work, number) for number in range(5)], threads=2) == [0, 1, 2, 3, 4]
+    assert most == 2

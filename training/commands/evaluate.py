@@ -72,6 +72,9 @@ class EvaluateOptions:
         typer={"min": 1},
     )
     windows: int = option(200 * 64, "Cold windows drawn from each part.", typer={"min": 1})
+    threads: int | None = option(
+        None, "Threads of the network's reader.", shown="one a core", typer={"min": 1, "max": 256}
+    )
     fit_temperature: bool = option(
         False,
         "Also fit the softmax temperature on the validation part, and score with it.",
@@ -113,8 +116,10 @@ def _evaluate(_: typer.Context, options: EvaluateOptions) -> None:
     if options.reader == "network" or options.fit_temperature:
         require("torch")
     from model.checkpoint import named_checkpoint, read
+    from training.allocator import keep_buffers
     from training.monitoring.scoring_bar import ScoringBar
 
+    keep_buffers()
     checkpoint = named_checkpoint(options.source.checkpoint)
     arithmetic: Literal["int8", "fp32"] = "int8" if options.reader == "int8" else "fp32"
     stored = read(checkpoint, LoadLimit(most_bytes=options.max_model_bytes, arithmetic=arithmetic))
@@ -125,7 +130,7 @@ def _evaluate(_: typer.Context, options: EvaluateOptions) -> None:
     text = options.source.open(model.tokenizer.frame)
     parts = _parts(model, text, split)
     with ScoringBar(TerminalConsole(stderr=True)) as bar:
-        how = _Evaluation(model, parts, options.reader, options.batch_size, options.windows, bar, wanted[0])
+        how = _Evaluation(model, parts, options, bar, wanted[0])
         scores = {name: how.scores(name) for name in wanted}
         tempered = how.tempered() if options.fit_temperature else None
     line = _write_surprise(checkpoint, parts["validation"]) if options.write_surprise else None
@@ -167,6 +172,8 @@ def _check(options: EvaluateOptions) -> None:
             "Dynamic evaluation trains a copy of the network, which the CPU decoder cannot; leave out --reader, or "
             "choose --protocol carried --protocol cold.",
         )
+    if options.reader != "network" and (options.threads or 1) > 1:
+        raise ParameterError("threads", f"--reader {options.reader} has one thread; leave out --threads, or --reader.")
 
 
 def _wanted(model: "Checkpoint", chosen: tuple[Protocol, ...]) -> list[Protocol]:
@@ -219,13 +226,11 @@ def _parts_of_items(model: "Checkpoint", ids: "Ids", split: str) -> "dict[str, I
 
 @dataclass(frozen=True)
 class _Evaluation:
-    """A checkpoint, the parts of a text, and how the checkpoint reads them. usual: by which protocol it is measured."""
+    """A checkpoint, the parts of a text, and how it is to read them. usual: the protocol that it is measured by."""
 
     model: "Checkpoint"
     parts: "dict[str, Ids]"
-    reader: ReaderName
-    batch_size: int | None
-    windows: int
+    options: EvaluateOptions
     bar: "ScoringBar"
     usual: Protocol
 
@@ -236,12 +241,12 @@ class _Evaluation:
         scored = {name: part for name, part in self.parts.items() if name != "train"}
         ids = {
             Protocol.CARRIED: sum(len(part) - 1 for part in scored.values()),
-            Protocol.COLD: sum(cold_targets(part, self.windows) for part in scored.values()),
+            Protocol.COLD: sum(cold_targets(part, self.options.windows) for part in scored.values()),
             Protocol.ALONE: sum(map(len, scored.values())),
         }
         self.bar.begin(name or protocol, ids.get(protocol))
         if protocol is Protocol.COLD:
-            return cold_parts(self._read(self.model), scored, windows=self.windows)
+            return cold_parts(self._read(self.model), scored, windows=self.options.windows)
         if protocol is Protocol.ALONE:
             return _with_both(
                 {name: alone(self._read(self.model), part, self._separator()) for name, part in scored.items()}
@@ -251,9 +256,10 @@ class _Evaluation:
             from training.evaluation.dynamic_evaluation import dynamic
 
             network = from_tensors(self.model.config, self.model.tensors)
-            return _with_both(dynamic(network, self.parts["train"], scored, "validation", self.batch_size)[1])
+            train, sizes = self.parts["train"], (self.options.batch_size, self.options.threads)
+            return _with_both(dynamic(network, train, scored, "validation", *sizes)[1])
         return _with_both(
-            {name: carried(self._read(self.model), part, self.batch_size) for name, part in scored.items()}
+            {name: carried(self._read(self.model), part, self.options.batch_size) for name, part in scored.items()}
         )
 
     def tempered(self) -> "tuple[float, dict[str, Score]]":
@@ -263,8 +269,8 @@ class _Evaluation:
 
         network = from_tensors(self.model.config, self.model.tensors)
         self.bar.begin("fitting the temperature", None)
-        validation = self.parts["validation"]
-        temperature = fit_temperature(network, validation, self.batch_size, separator=self._separator())
+        sizes = self.options.batch_size, self.options.threads
+        temperature = fit_temperature(network, self.parts["validation"], *sizes, self._separator())
         scaled = replace(self.model, tensors=scale_output(self.model.tensors, temperature))
         found = replace(self, model=scaled).scores(self.usual, "tempered")
         words = f"temperature {temperature:.4f} fitted on validation"
@@ -276,15 +282,16 @@ class _Evaluation:
         return separator
 
     def _read(self, model: "Checkpoint") -> "Reader":
-        if self.reader == "network":
+        if self.options.reader == "network":
             from model.network import from_tensors
             from training.evaluation.network_reader import network_reader
 
-            return self.bar.counted(network_reader(from_tensors(model.config, model.tensors)))
+            network = from_tensors(model.config, model.tensors)
+            return self.bar.counted(network_reader(network, threads=self.options.threads))
         from model.decoding.decoder import Decoder
         from training.evaluation.readers import decoder_reader
 
-        return self.bar.counted(decoder_reader(Decoder(model, self.reader)))
+        return self.bar.counted(decoder_reader(Decoder(model, self.options.reader)))
 
 
 def _with_both(scores: "dict[str, Score]") -> "dict[str, Score]":

@@ -51,17 +51,20 @@ class Adaptation:
     segment: int = SEGMENT
 
 
-def root_mean_squares(network: Network, ids: Ids, batch_size: int = 1, segment: int = SEGMENT) -> list[Tensor]:
+def root_mean_squares(
+    network: Network, ids: Ids, batch_size: int = 1, segment: int = SEGMENT, threads: int | None = None
+) -> list[Tensor]:
     """The root mean square of the gradient of a segment's loss, for each weight: (shape of each parameter).
 
     ids: the train part. batch_size: as the text will be read, because a mean over more ids has a smaller gradient.
+    threads: that read places side by side; None takes the cores there are.
     """
     network = _copy(network)
     weights = list(network.parameters())
     squares = [torch.zeros_like(weight) for weight in weights]
     run = batch_size * SEGMENTS * segment + 1
     starts = np.linspace(0, max(0, len(ids) - run), PLACES).astype(int)
-    seen, together = 0, available_cores()
+    seen, together = 0, threads or available_cores()
     for first in range(0, PLACES, together):
         works = [
             partial(_squares, network, ids[at : at + run], batch_size, segment) for at in starts[first:][:together]
@@ -128,23 +131,30 @@ def _copy(network: Network) -> Network:
 
 
 def dynamic(
-    network: Network, train: Ids, parts: Mapping[str, Ids], chosen_on: str, batch_size: int | None = None
+    network: Network,
+    train: Ids,
+    parts: Mapping[str, Ids],
+    chosen_on: str,
+    batch_size: int | None = None,
+    threads: int | None = None,
 ) -> tuple[Adaptation, dict[str, Score]]:
     """Dynamic evaluation of each part, every one begun with the trained weights and a zero state.
 
     train: where the usual size of gradients is collected. chosen_on: the name of the part, validation, on whose
     beginning rate and decay are chosen; no other part has a say. batch_size: None is one for every 65,536 ids of the
-    longest part, so that the time hardly depends on the corpus; all of them teach one copy. Returns what was
-    chosen and the scores. The network is not changed.
+    longest part, so that the time hardly depends on the corpus; all of them teach one copy. threads: that
+    read at the same time at most; None takes the cores there are. Returns what was chosen and the scores. The network
+    is not changed.
     """
+    threads = threads or available_cores()
     batch_size = batch_size or max(1, max(map(len, parts.values())) // SHORTEST_SEQUENCE)
-    usual = root_mean_squares(network, train, batch_size)
-    how = choose(network, usual, parts[chosen_on], batch_size)
+    usual = root_mean_squares(network, train, batch_size, threads=threads)
+    how = choose(network, usual, parts[chosen_on], batch_size, threads)
     works = [
         partial(carried, adapting_reader(network, usual, how), part, batch_size, how.segment) for part in parts.values()
     ]
     scores = {}
-    for name, score in zip(parts, side_by_side(works), strict=True):
+    for name, score in zip(parts, side_by_side(works, threads), strict=True):
         tried = min(batch_size * CHOSEN_ON, len(parts[chosen_on]))
         which = (
             f"dynamic evaluation, {how.segment} ids a segment, rate {how.rate:g} and decay {how.decay:g} "
@@ -154,7 +164,9 @@ def dynamic(
     return how, scores
 
 
-def choose(network: Network, usual: list[Tensor], validation: Ids, batch_size: int) -> Adaptation:
+def choose(
+    network: Network, usual: list[Tensor], validation: Ids, batch_size: int, threads: int | None = None
+) -> Adaptation:
     """The best rate at the middle decay, then the best decay at that rate, on the first 8,192 ids of each sequence."""
     piece = validation[: batch_size * CHOSEN_ON + 1]
 
@@ -162,7 +174,7 @@ def choose(network: Network, usual: list[Tensor], validation: Ids, batch_size: i
         return carried(adapting_reader(network, usual, how), piece, batch_size, how.segment).nats
 
     def tried(every: list[Adaptation]) -> dict[Adaptation, float]:
-        return dict(zip(every, side_by_side([partial(nats, how) for how in every]), strict=True))
+        return dict(zip(every, side_by_side([partial(nats, how) for how in every], threads), strict=True))
 
     found = tried([Adaptation(rate, DECAYS[len(DECAYS) // 2]) for rate in RATES])
     best = min(found, key=found.__getitem__)

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from model.checkpoint import save
-from model.errors import CorpusError
+from model.errors import CorpusError, ParameterError
 from tests.model.small import small_checkpoint
 from unroll import program
 
@@ -73,3 +73,19 @@ def test_a_text_or_corpus_without_characters_is_refused(run: Path) -> None:
     assert "Of 2,700 characters of text.txt" in invoke(
         "copied", run / "run", run / "text.txt", "--text", run / "text.txt"
     )
+
+
+@pytest.mark.parametrize("protocol", ["carried", "dynamic"])
+def test_the_figures_are_the_same_with_any_number_of_threads(run: Path, protocol: str) -> None:
+    words = ("evaluate", run / "run", run / "text.txt", "--split", "80/10/10", "--json", "--protocol", protocol)
+    sizes = ("--batch-size", "4", "--fit-temperature")
+    found = [json.loads(invoke(*words, *sizes, "--threads", threads)) for threads in ("1", "3")]
+    assert found[0]["parts"]["test"]["bits_per_character"] == pytest.approx(
+        found[1]["parts"]["test"]["bits_per_character"], abs=2e-4
+    )
+    assert found[0]["temperature"]["fitted"] == pytest.approx(found[1]["temperature"]["fitted"], abs=2e-4)
+
+
+def test_the_decoder_has_one_thread(run: Path) -> None:
+    with pytest.raises(ParameterError, match="has one thread; leave out --threads"):
+        invoke("evaluate", run / "run", run / "text.txt", "--reader", "int8", "--threads", "2")

@@ -9,7 +9,7 @@ import resource
 import numpy as np, torch
 from model.config import NetworkConfig
 from training.data.batches import Batches
-from training.loop.allocator import keep_buffers
+from training.allocator import keep_buffers
 from training.loop.learner import Learner
 from training.planning.config import TrainingConfig
 
