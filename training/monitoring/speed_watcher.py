@@ -9,7 +9,7 @@ from training.monitoring.processor_load import LoadMeter
 from training.monitoring.watcher import Validation
 
 SECONDS = 5.0  # over which a speed is measured
-SLOW = 0.4  # of the planned speed, which is an estimate
+SLOW = 0.5  # of the planned speed, which is an estimate
 FEW_STEPS = 20  # after which a run that ends has hardly begun
 
 
@@ -35,7 +35,7 @@ class SpeedWatcher:
         speed = (self.characters() - self._read) / seconds
         self._fastest = max(self._fastest, speed)
         if speed < SLOW * (expected := self.planned or self._fastest):
-            self._say(speed, expected)
+            self._say(speed, expected, self._live_advice())
         self._load, self._since, self._read = LoadMeter(), time.monotonic(), self.characters()
 
     def validated(self, validation: Validation, best: bool) -> None:
@@ -51,20 +51,27 @@ class SpeedWatcher:
             return "Done"
         if slow and self.planned is not None:
             if not self.told_slow:
-                self._say(characters_per_second, self.planned)
+                best = "its `best`" if self.folder is None else shell_word(self.folder / "best")
+                self._say(
+                    characters_per_second,
+                    self.planned,
+                    f"Give it more --minutes, or train its network on when the machine is quiet, with --from {best}.",
+                )
             return f"Out of time, at {characters_per_second / self.planned:.1%} of the planned speed"
         return "Out of time after too few steps to learn much; give it more --minutes"
 
-    def _say(self, speed: float, expected: float) -> None:
+    def _live_advice(self) -> str:
+        if self.folder is None:
+            return "Let other work end."
+        command = f"unroll train --resume {shell_word(self.folder)}"
+        return f"Let other work end; or Ctrl-C saves the run, and `{command}` goes on when the machine is quiet."
+
+    def _say(self, speed: float, expected: float, advice: str) -> None:
         self.told_slow = True
         load = self._load.read()
         cause = f" {load.in_words()}" if load else ""
-        later = ""
-        if self.folder is not None:
-            command = f"unroll train --resume {shell_word(self.folder)}"
-            later = f"; Ctrl-C saves the run, and `{command}` goes on when the machine is quiet"
         than = "were planned" if self.planned else "it read at its fastest"
         self.tell(
             f"The run reads {speed:,.0f} characters/s, {speed / expected:.1%} of the {expected:,.0f} that {than}."
-            f"{cause} Let other work end, or leave it a core with a lower --threads{later}."
+            f"{cause} {advice}"
         )
