@@ -7,7 +7,7 @@ import re
 import secrets
 import stat
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from service.errors import SettingsError
@@ -22,7 +22,10 @@ LIKE_A_DIGEST = re.compile(rf"[{{$(]?{HASH}[:=$)}}/-]|\$\w{{1,12}}\$", re.IGNORE
 LABEL_OF_A_DIGEST = re.compile(rf"{HASH}|[0-9a-f]{{32,}}", re.IGNORECASE)
 KEY = re.compile(r"[!\"$-~][!-~]*")
 DIGEST = "this looks like a digest and is none; write sha256: and the 64 hexadecimal digits of the key's SHA-256."
-LABEL = re.compile(r"[A-Za-z0-9._-]{1,64}")
+LABEL = re.compile(rf"[A-Za-z0-9._-]{{1,{SHORTEST - 1}}}")  # shorter than any key, so that no key is taken for one
+SCHEMES = frozenset({"authorization", "basic", "bearer", "key", "token", "x-api-key"})  # of headers
+BREAKS = re.compile("[\r\v\f\x1c-\x1e\x85\u2028\u2029]")  # which some programs take for the end of a line
+SEPARATORS = re.compile(r"[,;:|\"'`]|=(?!=*$)")
 MOST_BYTES = 1 << 20  # of a file of keys
 
 GIVEN = "--api-keys or UNROLL_API_KEYS"  # where the keys of the settings stand: the flag, or its variable
@@ -43,9 +46,10 @@ class ApiKey:
 class ApiKeys:
     """The keys of the settings: those of `api_keys`, and those of the file, which `reload` reads again.
 
-    A line of the file is a key, or `sha256:` and the digest of one in hexadecimal digits; a label and a space may
-    stand before it. Empty lines and those that begin with # say nothing.
-    Raises SettingsError on what is no regular file, cannot be read or holds no key, and on a line that is no key.
+    A line of the file is a key, or `sha256:` and the digest of one in hexadecimal digits; a label, shorter than
+    any key, and a space may stand before it. Empty lines and those that begin with # say nothing.
+    Raises SettingsError on what is no regular file, cannot be read or holds no key, and on a line that is no key or
+    may hold two.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -116,18 +120,25 @@ def _lines(path: Path) -> list[tuple[int, str]]:
 
 
 def _line(line: str, where: str) -> ApiKey:
-    *labels, text = line.split()
-    label = " ".join(labels)
-    if label and not LABEL.fullmatch(label):
-        raise SettingsError(
-            f"{where}: a label is up to 64 letters, digits, dots, dashes or underscores, and no spaces."
-        )
+    if BREAKS.search(line):
+        raise SettingsError(f"{where}: a line break that is no newline; write one key a line, each ended by a newline.")
+    *labels, text = re.split(r"[ \t]+", line)
+    key, label = _key(text, where), " ".join(labels)
+    if not label:
+        return key
     if LABEL_OF_A_DIGEST.fullmatch(label):  # as `sha256sum` writes a digest, or nearly as we do
         raise SettingsError(f"{where}: {DIGEST}")
-    return _key(text, where, label)
+    if label.lower() in SCHEMES:
+        raise SettingsError(f"{where}: the name of a header or scheme stands before the key; write the key alone.")
+    if not LABEL.fullmatch(label):
+        raise SettingsError(
+            f"{where}: a label is up to {SHORTEST - 1} letters, digits, dots, dashes or underscores, and no spaces; "
+            "where it is another key, write one key a line."
+        )
+    return replace(key, label=label)
 
 
-def _key(text: str, where: str, label: str = "") -> ApiKey:
+def _key(text: str, where: str) -> ApiKey:
     """The key of a text. A damaged digest is refused: as a key it would be readable in its own file."""
     hashed = HASHED.fullmatch(text)
     if not hashed and LIKE_A_DIGEST.match(text):
@@ -136,5 +147,10 @@ def _key(text: str, where: str, label: str = "") -> ApiKey:
         raise SettingsError(f"{where}: a key is of ASCII letters, digits and signs, and begins with no #; {REMEDY}.")
     if len(text) < SHORTEST:
         raise SettingsError(f"{where}: a key is shorter than {SHORTEST} characters; {REMEDY}.")
+    if not hashed and SEPARATORS.search(text):
+        raise SettingsError(
+            f"{where}: a key has none of , ; : | or quotes, and = only at its end; write one key a line, or between "
+            "commas, and a space after a label; or write sha256: and the key's digest."
+        )
     digest = bytes.fromhex(hashed[1]) if hashed else hashlib.sha256(text.encode()).digest()
-    return ApiKey(digest, label or "key-" + hashlib.sha256(digest).hexdigest()[:8])
+    return ApiKey(digest, "key-" + hashlib.sha256(digest).hexdigest()[:8])

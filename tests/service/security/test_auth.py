@@ -230,6 +230,33 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"file": KEY.encode() + b" #this-is-a-comment"}, "begins with no #"),
     ({"file": KEY.encode() + "\u200b".encode()}, "line 1: a key is of ASCII letters"),
     ({"file": (KEY + "\n").encode("utf-16-le")}, "a key is of ASCII letters"),
+    *(
+        (
+            {"file": KEY.encode() + between.encode() + OTHER.encode()},
+            "keys, line 1: a line break that is no newline; write",
+        )
+        for between in "\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"
+    ),
+    *(
+        (
+            {"file": KEY.encode() + b"\n" + KEY.encode() + between.encode() + OTHER.encode()},
+            "keys, line 2: a label is up",
+        )
+        for between in ("\t", " ", "   ")
+    ),
+    *(
+        ({"file": KEY.encode() + between + OTHER.encode()}, "line 1: a key has none of .*; write one key a line")
+        for between in (b",", b";", b":", b"|", b"=")
+    ),
+    *(
+        ({"file": KEY.encode() + between.encode() + OTHER.encode()}, "line 1: a key is of ASCII letters")
+        for between in "\u00a0\u2003\u3000\x00"
+    ),
+    ({"file": b"lab:" + KEY.encode()}, "line 1: a key has none of"),
+    ({"file": b'"' + KEY.encode() + b'"'}, "line 1: a key (is of ASCII|has none)"),
+    ({"file": b"Bearer " + KEY.encode()}, "line 1: the name of a header or scheme .*; write the key alone"),
+    ({"file": b"Authorization: Bearer " + KEY.encode()}, "line 1: a label is"),
+    ({"api_keys": f"lab:{KEY}"}, "^--api-keys or UNROLL_API_KEYS: a key has none of"),
     ({"api_keys": "SHA256:" + DIGEST[:40]}, "^--api-keys or UNROLL_API_KEYS: this looks like a digest"),
 ]
 
