@@ -26,6 +26,7 @@ from service.monitoring.access_log import AccessLog, paths_of
 from service.monitoring.health import Reports
 from service.monitoring.metrics import Metrics
 from service.openai import routes as openai_routes
+from service.process import allocator
 from service.process.ledger import Ledger
 from service.process.memory import Headroom, Memory, default_budget
 from service.security.api_keys import ApiKeys
@@ -78,7 +79,7 @@ def create_application(
     """
     model = ServedModel.load(settings, decoder)
     engine = Engine(model.decoder, settings)
-    ledger = _ledger(settings)
+    ledger = _ledger(settings, engine)
     reports = Reports(model.name, engine, ledger, settings)
 
     @asynccontextmanager
@@ -109,10 +110,15 @@ def create_application(
     return made
 
 
-def _ledger(settings: Settings) -> Ledger:
-    """The bytes of all requests, within what the machine has."""
+def _ledger(settings: Settings, engine: Engine) -> Ledger:
+    """The bytes of all requests, within what the machine has; under pressure the prefix cache is given up for them."""
     memory = Memory()
-    return Ledger(settings.memory_budget_bytes or default_budget(memory), Headroom(memory))
+
+    def relieve() -> None:
+        engine.cache.clear()
+        allocator.trim()
+
+    return Ledger(settings.memory_budget_bytes or default_budget(memory), Headroom(memory, relieve=relieve))
 
 
 def _add_routes(made: Application, reports: Reports, settings: Settings) -> None:

@@ -11,6 +11,7 @@ import typer
 from model.commands.from_options import command_of
 from model.options import about, option
 from service.environment import check_environment
+from service.process.address_space import check_address_space
 from service.settings import ENVIRONMENT, Settings, variable_of
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def _serve(context: typer.Context, options: ServeOptions) -> None:
     if options.print_config:
         _print(options.settings, context)
         return
+    check_address_space()
     from service.server import run
 
     settings = options.settings

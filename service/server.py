@@ -23,8 +23,10 @@ from service.engine.engine import Engine
 from service.errors import Draining, EngineStopped
 from service.inference.served_model import load_limit
 from service.monitoring import logs
+from service.process import allocator
+from service.process.address_space import enough_to_run, too_little
 from service.process.background import SWITCH_SECONDS
-from service.process.watchdog import Watchdog
+from service.process.watchdog import LOST, SPENT, Watchdog
 from service.security.api_keys import ApiKeys
 from service.settings import Settings, is_loopback
 from service.transport.connections import Connection, bounded
@@ -100,10 +102,14 @@ class DrainingServer(uvicorn.Server):
         """Call `hang_up` in a thread: it reads a file, which may take long."""
         threading.Thread(target=self._hang_up, name="reload", daemon=True).start()
 
-    def lost(self) -> bool:
-        """Whether a thread that generates has ended unnoticed."""
-        engine = self._engine
-        return engine is not None and not self.should_exit and not engine.died and engine.threads < engine.started
+    def lost(self) -> bytes | None:
+        """What the process cannot go on without: a thread that generates, or memory. None while it has all."""
+        loaded = self._gate.loaded
+        if loaded is None or self.should_exit or loaded.engine.died:
+            return None
+        if loaded.engine.threads < loaded.engine.started:
+            return LOST
+        return SPENT if loaded.ledger.starved else None
 
     async def on_tick(self, counter: int) -> bool:
         """Whether to stop: after a signal, when there will be no model, or when no more text can be generated."""
@@ -192,7 +198,13 @@ def run(settings: Settings, announce: Callable[[Application, str], None]) -> Non
     announce: called with the application and its URL once it answers.
     Raises SettingsError, CheckpointError, and EngineStopped when no more text could be generated.
     """
+    with enough_to_run():
+        _run(settings, announce)
+
+
+def _run(settings: Settings, announce: Callable[[Application, str], None]) -> None:
     hung_up = _hear_hang_ups()
+    allocator.configure()
     sys.setswitchinterval(SWITCH_SECONDS)
     logs.configure(settings)
     if not processors():
@@ -207,6 +219,7 @@ def run(settings: Settings, announce: Callable[[Application, str], None]) -> Non
     if settings.uds is None and not is_loopback(settings.host) and not keys.needed:
         logger.warning(OPEN, listeners[0].getsockname()[0], url)
     gate = Gate(partial(create_application, settings, keys=keys), settings.prefix)
+    gate.when_open(_check_memory)
     gate.when_open(lambda application: announce(application, url))
     management = None
     if settings.management_port is not None:
@@ -231,6 +244,12 @@ def run(settings: Settings, announce: Callable[[Application, str], None]) -> Non
         raise EngineStopped(
             "The server ended because a thread that generates has died, as the log says; start it again."
         )
+
+
+def _check_memory(application: Application) -> None:
+    """Raise SettingsError where all is loaded and nothing is left of the process's own limit for requests."""
+    if application.ledger.starved:
+        raise too_little()
 
 
 def _listen(settings: Settings) -> tuple[list[socket.socket], str]:

@@ -141,6 +141,14 @@ class PrefixCache:
                 self._bytes -= oldest.state.nbytes + ENTRY_BYTES
                 self._evictions += 1
 
+    def clear(self) -> None:
+        """Forget all states."""
+        with self._lock:
+            self._evictions += len(self._entries)
+            self._entries.clear()
+            self._filter[:] = 0
+            self._bytes = 0
+
     def _candidates(self, keys: Keys) -> NDArray[np.intp]:
         """Indices of the keys that may have an entry."""
         return np.flatnonzero(self._filter[(keys % np.uint64(FILTER)).astype(np.intp)])

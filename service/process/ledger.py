@@ -54,6 +54,11 @@ class Ledger:
         """Whether the machine has nothing left for even the smallest request."""
         return self._headroom is not None and self._headroom.left <= 0
 
+    @property
+    def starved(self) -> bool:
+        """Whether nothing is left of the process's own limit, though no request holds anything."""
+        return self._headroom is not None and not self.held and self._headroom.spent
+
     def take(self, size: int, holder: Hashable = UNKNOWN) -> "Lease":
         """A lease of `size` bytes, which has to be released.
 

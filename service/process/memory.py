@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from service.process import allocator
 from service.process.control_group import ControlGroup
 
 PAGE = resource.getpagesize()
@@ -13,6 +14,7 @@ LARGEST_BUDGET = 256 << 20
 SHARE = 4  # a quarter of the memory there is is the ledger's by default
 LOOK_SECONDS = 0.05  # between two looks where little is left; one takes a fifth of a millisecond
 CALM_SECONDS = 1.0  # between two looks where AMPLE bytes are left, more than all requests may be given in that time
+RELIEF_SECONDS = 1.0  # between two tries to give memory back
 AMPLE = 2 * LARGEST_BUDGET
 KEPT_FREE = 16 << 20  # bytes left for what is not charged: parsing, buffers, the answer that refuses a request
 KEPT_SHARE = 16  # of a small machine at most a sixteenth
@@ -50,10 +52,18 @@ class Memory:
             left.append(available)
         if (group := self._group.left) is not None:
             left.append(group)
-        own = resource.getrlimit(resource.RLIMIT_AS)[0]
-        if own != resource.RLIM_INFINITY and (used := self._pages(0)) is not None:
-            left.append(own - used * PAGE)
+        if (own := self.own_left) is not None:
+            left.append(own)
         return min(left)
+
+    @property
+    def own_left(self) -> int | None:
+        """Bytes until the process's own limit of what it maps (ulimit -v), with what is mapped and free; None without
+        a limit."""
+        own = resource.getrlimit(resource.RLIMIT_AS)[0]
+        if own == resource.RLIM_INFINITY or (mapped := self._pages(0)) is None:
+            return None
+        return own - mapped * PAGE + allocator.free_bytes()
 
     @property
     def resident(self) -> int:
@@ -86,12 +96,21 @@ def default_budget(memory: Memory) -> int:
 class Headroom:
     """Bytes that can be given to requests without the machine running out; looked up now and then.
 
+    relieve: gives back memory that can be made anew; called under pressure, from any thread.
+
     What is asked for between two looks is taken off, since it is about to be used.
     """
 
-    def __init__(self, memory: Memory, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        memory: Memory,
+        clock: Callable[[], float] = time.monotonic,
+        relieve: Callable[[], None] = allocator.trim,
+    ) -> None:
         self._memory = memory
         self._clock = clock
+        self._relieve = relieve
+        self._relieved = -RELIEF_SECONDS
         self._keep = min(KEPT_FREE, memory.limit // KEPT_SHARE)
         self._looked = -LOOK_SECONDS
         self._left = 0
@@ -103,7 +122,16 @@ class Headroom:
         if now - self._looked >= (CALM_SECONDS if self._left >= AMPLE else LOOK_SECONDS):
             self._looked = now
             self._left = self._memory.left - self._keep
+            if self._left <= 0 and now - self._relieved >= RELIEF_SECONDS:
+                self._relieved = now
+                self._relieve()
+                self._left = self._memory.left - self._keep
         return self._left
+
+    @property
+    def spent(self) -> bool:
+        """Whether nothing is left of the process's own limit, which no other process can give back."""
+        return self.left <= 0 and (own := self._memory.own_left) is not None and own <= self._keep
 
     def use(self, size: int) -> None:
         """Take off what is about to be used, until the next look sees it."""

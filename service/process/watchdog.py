@@ -1,4 +1,4 @@
-"""A thread that ends the process when the event loop hangs, or when a thread that generates has vanished."""
+"""A thread that ends the process when the event loop hangs, or when something is lost that it cannot go on without."""
 
 import faulthandler
 import os
@@ -10,20 +10,28 @@ LOOK_SECONDS = 0.5
 EXIT_STATUS = 70  # EX_SOFTWARE of sysexits.h
 SILENT = b"CRITICAL The event loop has made no pass for too long; the process ends, to be started anew.\n"
 LOST = b"CRITICAL A thread that generates text is gone; the process ends, to be started anew.\n"
+SPENT = (
+    b"CRITICAL The process has used up its own limit of memory (ulimit -v), though no request holds any; it ends, "
+    b"to be started anew. Raise the limit.\n"
+)
 LOST_LOOKS = 20  # looks in a row before the process is ended: a server that ends by itself has ended by then
 
 
 class Watchdog:
     """Watches a process from a thread that needs neither the event loop, nor the log, nor memory to speak of.
 
-    seconds: that may pass without a call of `beat`. lost: whether something else is gone that cannot come back.
+    seconds: that may pass without a call of `beat`. lost: what to say of something else that is gone and cannot come
+    back, or None.
     end: called with what to say; never returns.
 
     Time is counted in looks, so a process that was stopped (SIGSTOP, a sleeping machine) is not ended for it.
     """
 
     def __init__(
-        self, seconds: float, lost: Callable[[], bool] = lambda: False, end: Callable[[bytes], None] | None = None
+        self,
+        seconds: float,
+        lost: Callable[[], bytes | None] = lambda: None,
+        end: Callable[[bytes], None] | None = None,
     ) -> None:
         self._most = max(1, round(seconds / LOOK_SECONDS))
         self._lost = lost
@@ -53,11 +61,12 @@ class Watchdog:
             self._silent += 1
         else:
             self._seen, self._silent = self._beats, 0
-        self._gone = self._gone + 1 if self._lost() else 0
+        lost = self._lost()
+        self._gone = 0 if lost is None else self._gone + 1
         if self._silent >= self._most:
             self._end(SILENT)
-        elif self._gone >= LOST_LOOKS:
-            self._end(LOST)
+        elif lost is not None and self._gone >= LOST_LOOKS:
+            self._end(lost)
 
     def _run(self) -> None:
         while not self._stopped.is_set():

@@ -88,6 +88,17 @@ def test_those_used_last_stay() -> None:
     assert (told.entries, told.bytes, told.evictions) == (3, 3 * size, 2)
 
 
+def test_after_it_is_cleared_it_holds_nothing_and_keeps_again() -> None:
+    cache = PrefixCache(1 << 20)
+    for number in range(5):
+        store(cache, ids_of([number]), number)
+    cache.clear()
+    assert (cache.statistics.entries, cache.statistics.bytes, cache.statistics.evictions) == (0, 0, 5)
+    assert find(cache, ids_of([1, 2])) is None
+    store(cache, ids_of([1]), 7)
+    assert find(cache, ids_of([1, 2])) == (1, 7)
+
+
 def test_its_counters_tell_what_it_spared() -> None:
     cache = PrefixCache(1 << 20)
     store(cache, ids_of([1, 2, 3]), 0)

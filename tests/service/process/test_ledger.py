@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from service.errors import MemorySpent, TooCostly
 from service.process.ledger import Lease, Ledger
-from service.process.memory import AMPLE, CALM_SECONDS, LOOK_SECONDS, Headroom, Memory
+from service.process.memory import AMPLE, CALM_SECONDS, LOOK_SECONDS, RELIEF_SECONDS, Headroom, Memory
 
 BUDGET = 1_000
 STEPS = st.lists(
@@ -88,6 +88,10 @@ class Told(Memory):
     def left(self) -> int:
         return int(self.sizes["left"])
 
+    @property
+    def own_left(self) -> int | None:
+        return self.sizes.get("own_left")
+
 
 def test_nothing_is_charged_that_the_machine_has_not() -> None:
     """16 of 256 MB are kept free; what is taken between two looks counts as used."""
@@ -125,3 +129,33 @@ def test_where_much_is_left_looks_are_rare_until_much_is_used() -> None:
     machine.sizes["left"] = 40 << 20
     now[0] += CALM_SECONDS
     assert headroom.left < 40 << 20
+
+
+def test_under_pressure_what_can_be_made_anew_is_given_back_now_and_then() -> None:
+    now, kept = [0.0], [10 << 20]
+    machine = Told(limit=256 << 20, left=16 << 20)
+
+    def relieve() -> None:
+        machine.sizes["left"] += kept.pop() if kept else 0
+
+    headroom = Headroom(machine, lambda: now[0], relieve)
+    assert headroom.left == 10 << 20
+    machine.sizes["left"], kept[:] = 0, [20 << 20]
+    now[0] += LOOK_SECONDS
+    assert headroom.left < 0  # it has just been tried
+    now[0] += RELIEF_SECONDS
+    assert headroom.left == 4 << 20
+
+
+def test_a_process_is_starved_that_has_used_up_its_own_limit_for_nobody() -> None:
+    now = [0.0]
+    machine = Told(limit=256 << 20, left=20 << 20, own_left=20 << 20)
+    ledger = Ledger(1 << 30, Headroom(machine, lambda: now[0]))
+    lease = ledger.take(1)
+    machine.sizes["left"] = machine.sizes["own_left"] = 1 << 20
+    now[0] += LOOK_SECONDS
+    assert (ledger.exhausted, ledger.starved) == (True, False)  # what a request holds will be given back
+    lease.release()
+    assert (ledger.exhausted, ledger.starved) == (True, True)
+    machine.sizes["own_left"] = None
+    assert (ledger.exhausted, ledger.starved) == (True, False)  # others hold it; a new process finds no more

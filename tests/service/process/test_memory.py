@@ -71,3 +71,19 @@ def test_a_limit_of_the_process_counts() -> None:
     assert left < limit
     assert budget == min(LARGEST_BUDGET, limit // 4)
     assert resource.getrlimit(resource.RLIMIT_AS)[0] != 400 * MB
+
+
+def test_what_is_mapped_and_free_counts_as_left() -> None:
+    """Freed blocks too small to be mapped by themselves, between others that stay."""
+    program = (
+        "import resource; from service.process import allocator; allocator.configure();"
+        "from service.process.memory import Memory; m = Memory();"
+        "resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30));"
+        "a = m.own_left; b = [bytearray(50_000) for _ in range(2_000)]; c = m.own_left;"
+        "del b[::2]; d = m.own_left; print(a - c, d - c, m.left <= d)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    used, free, within = done.stdout.split()
+    assert int(used) >= 100 * 1_000_000 - 5_000_000
+    assert int(free) >= 48 * 1_000_000
+    assert within == "True"

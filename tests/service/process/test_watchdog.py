@@ -28,9 +28,9 @@ def test_who_beats_goes_on_and_who_is_silent_is_ended(said: list[bytes]) -> None
 
 
 def test_a_thread_that_is_gone_for_long_ends_the_process(said: list[bytes]) -> None:
-    gone = [True]
+    gone: list[bytes | None] = [LOST]
     watchdog = Watchdog(LOOKS * LOOK_SECONDS, lambda: gone[0], said.append)
-    for looks, lost in ((LOST_LOOKS - 1, True), (1, False), (LOST_LOOKS, True)):
+    for looks, lost in ((LOST_LOOKS - 1, LOST), (1, None), (LOST_LOOKS, LOST)):
         assert said == []
         gone[0] = lost
         for _ in range(looks):
