@@ -11,6 +11,8 @@ ServiceError (model/errors.py)
 ├── DeadlineExceeded  a request took longer than the settings allow
 ├── ReaderTooSlow     the client reads a stream too slowly
 ├── UnknownModel      the request names a model this server does not serve
+├── StateOfAnother    a state was made for another API key
+├── StateOutdated     a state or a stream is of a model that is not served here
 └── Disconnected      the client is gone
 """
 
@@ -55,6 +57,14 @@ class ReaderTooSlow(ServiceError):
 
 class UnknownModel(ServiceError):
     """The request names a model this server does not serve."""
+
+
+class StateOfAnother(ServiceError):
+    """A state was made for another API key than the one it is sent with."""
+
+
+class StateOutdated(ServiceError):
+    """A state, or the stream to be gone on with, is of a model or arithmetic that is not served here."""
 
 
 class Disconnected(ServiceError):

@@ -146,6 +146,17 @@ class Settings:
     root_path: str = setting(
         "", "Prefix under which a proxy has this server, such as /llm; whether it cuts it off or not.", ACCESS
     )
+    state_secret: str | None = setting(
+        None,
+        "Secrets that sign the states which requests may go on from, separated by commas; the first signs, all are "
+        "believed. Servers that share them take each other's states. [default: a random one of the process]",
+        ACCESS,
+        secret=True,
+    )
+    state_secret_file: Path | None = setting(None, "File of such secrets, one a line.", ACCESS)
+    state_seconds: float = setting(
+        604_800.0, "Seconds for which a state can be gone on from.", ACCESS, least=1, most=3_153_600_000
+    )
     tls_certificate: Path | None = setting(None, "Certificate chain in PEM; serves https.", ACCESS)
     tls_key: Path | None = setting(None, "Private key of the certificate in PEM, if its file has none.", ACCESS)
 

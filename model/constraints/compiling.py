@@ -1,6 +1,7 @@
 """Constraints compiled for one model's characters: into a table of states where there is one, else for llguidance."""
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from llguidance import LLMatcher
@@ -16,7 +17,7 @@ from model.patterns.positions import Positions, bits
 from model.patterns.regex_tree import regex_tree
 from model.patterns.schema_tree import schema_tree
 from model.patterns.table import MOST_LENGTH, Table, explore
-from model.sampling.transitions import NEVER, Transitions, Walk
+from model.sampling.transitions import BEGINNING, NEVER, Transitions, Walk
 
 MATCHER_BYTES = 256 * 1024  # what a matcher is taken to hold
 PROBES = 100  # beginnings of texts that are tried before a pattern without a table is believed to have a whole one
@@ -50,22 +51,29 @@ class Compiled:
         """Whether no text is ever cut in the middle."""
         return self.transitions is not None
 
-    def check(self, max_tokens: int) -> None:
-        """Raise ParameterError where not even the shortest text that matches fits."""
-        least = 0 if self.transitions is None else int(self.transitions.shortest[0])
+    def check(self, max_tokens: int, place: Sequence[int] = BEGINNING) -> None:
+        """Raise ParameterError where not even the shortest text that matches fits, from a place of the table on."""
+        least = 0 if self.transitions is None else self.transitions.least(place)
         if max_tokens < least:
             message = (
                 f"max_tokens is {max_tokens:,}; the shortest text that matches has {least:,}: choose at least that"
             )
             raise ParameterError("max_tokens", f"{message}.")
 
-    def walk(self, left: int) -> Walk:
-        """The way of a row that may draw `left` ids."""
+    def walk(self, left: int, place: Sequence[int] = BEGINNING, written: Sequence[int] = ()) -> Walk:
+        """The way of a row that may draw `left` ids: from a place of the table on, or where there is none after the
+        columns that are written."""
         if self.transitions is not None:
-            return Walk(self.transitions, left)
+            return Walk(self.transitions, left, place)
         assert self.matcher is not None
         assert self.vocabulary is not None
-        return MatcherWalk(self.matcher.deep_copy(), self.vocabulary, left)
+        matcher = self.matcher.deep_copy()
+        matcher.consume_tokens([self.vocabulary.columns[column] for column in written])
+        return MatcherWalk(matcher, self.vocabulary, left)
+
+    def to_bytes(self) -> bytes:
+        """Its table; nothing where there is none."""
+        return b"" if self.transitions is None else self.transitions.to_bytes()
 
 
 def compiled(constraint: Constraint, vocabulary: Vocabulary, limits: Limits | None = None) -> Compiled:

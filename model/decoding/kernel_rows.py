@@ -142,12 +142,7 @@ class KernelRows:
             parameters.temperature < GREEDY_BELOW,
             parameters.top_k,
             last_id,
-            0 if sampling.walk is None else sampling.walk.transitions.next.shape[1],
-            0 if sampling.walk is None else sampling.walk.state,
-            0 if sampling.walk is None else CODES[sampling.walk.ended],
-            0,
-            0,
-            0,
+            *_place(sampling.walk),
         )
 
     def read(self, slots: Slots, ids: NDArray[np.int32]) -> None:
@@ -295,6 +290,17 @@ def _constraint(walk: Walk | None) -> tuple[int, ...]:
     calls = (table.calls.ctypes.data, table.depths.ctypes.data) if len(table.calls) else (0, 0)
     arrays = (table.next, table.classes, table.shortest, table.complete)
     return (*(array.ctypes.data for array in arrays), *calls, walk.left)
+
+
+def _place(walk: Walk | None) -> tuple[Any, ...]:
+    """Where in it a text is, as the last members of a slot have it."""
+    if walk is None:
+        return (0,) * 6
+    table, returns = walk.transitions, walk.returns
+    stack = np.zeros(DEEPEST, np.int32)
+    stack[: len(returns)] = returns
+    owed = table.least(returns)
+    return table.next.shape[1], walk.state, CODES[walk.ended], len(returns), owed, stack
 
 
 READ_ARGUMENTS: tuple[Any, ...] = (*(POINTER(NetworkStruct), c_int32, c_int32, c_void_p, c_void_p, c_void_p, c_void_p),)

@@ -17,16 +17,17 @@ from model.arithmetic import Array
 from model.cells.state_layout import StateLayout
 from model.errors import ParameterError
 from model.sampling.sampler import RowSampling
+from model.sampling.transitions import BEGINNING, DEEPEST
 
 VERSION = 1
 FLOATS = "<f4"
-ROW = struct.Struct("<IQQH")  # last, position, seed, choice
+ROW = struct.Struct("<IQQI")  # last, position, seed, choice
 SIZE = struct.Struct("<I")
 EXTRAS = ("row", "drawn", "prompt", "undecoded", "held", "pattern", "walk", "written")
 PART_BYTES = 16  # of a part's name and lengths, at most
 COUNT_BYTES = 5  # of a count, at most
 LONGEST_HELD = 4_096  # bytes of text that is held back: four of each character of a stop string
-MOST_WRITTEN = 2_048  # ids of a text whose pattern has no table, which are followed again
+MOST_WRITTEN = 2_048  # columns of a text whose pattern has no table, which are followed again
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,8 +39,8 @@ class RowState:
     seed, choice: what the draws are made from; position: how many ids the text has.
     drawn: how often the text has the id of each column (S,). in_prompt: whether what stands before it has it (S,).
     undecoded: bytes of a character that is not complete. held: text that may begin a stop string and was not shown.
-    pattern: a digest of what the text must match, empty if nothing. walk: in which state of its table the text is; or
-        written: the ids of the text, where there is no table.
+    pattern: a digest of what the text must match, empty if nothing. walk: the place of its table the text is at; or
+        written: the columns of the text, where there is no table.
     """
 
     network: Array
@@ -52,7 +53,7 @@ class RowState:
     undecoded: bytes = b""
     held: str = ""
     pattern: bytes = b""
-    walk: int = 0
+    walk: tuple[int, ...] = BEGINNING
     written: tuple[int, ...] = ()
 
     @property
@@ -70,12 +71,12 @@ class RowState:
     def to_bytes(self, layout: StateLayout) -> bytes:
         """The state in the layout of this file."""
         parts = {name: self.network[layout[name]].astype(FLOATS).tobytes() for name in layout.widths}
-        parts["row"] = ROW.pack(self.last, self.position, self.seed % 2**64, self.choice)
+        parts["row"] = ROW.pack(self.last, self.position, self.seed % 2**64, self.choice % 2**32)
         parts["drawn"] = b"".join(_varints(np.trim_zeros(self.drawn, "b").tolist()))
         parts["prompt"] = np.packbits(self.in_prompt).tobytes() if self.in_prompt.any() else b""
         parts["undecoded"], parts["held"] = self.undecoded, self.held.encode()
         parts["pattern"] = self.pattern
-        parts["walk"] = b"".join(_varints([self.walk])) if self.walk else b""
+        parts["walk"] = b"".join(_varints(self.walk)) if self.walk != BEGINNING else b""
         parts["written"] = b"".join(_varints(self.written))
         return bytes([VERSION]) + b"".join(_part(name, content) for name, content in parts.items() if content)
 
@@ -108,14 +109,14 @@ class RowState:
             undecoded=parts.get("undecoded", b""),
             held=_text(parts.get("held", b"")),
             pattern=parts.get("pattern", b""),
-            walk=(*_numbers(parts.get("walk", b"")), 0)[0],
+            walk=tuple(_numbers(parts.get("walk", b""))) or BEGINNING,
             written=tuple(_numbers(parts.get("written", b""))),
         )
 
 
 def most_bytes(layout: StateLayout, columns: int) -> int:
     """Of a state in this layout, at most."""
-    extras = columns * (COUNT_BYTES + 1) + LONGEST_HELD + MOST_WRITTEN * COUNT_BYTES + 100
+    extras = columns * (COUNT_BYTES + 1) + LONGEST_HELD + (MOST_WRITTEN + DEEPEST) * COUNT_BYTES + 100
     return 4 * layout.floats + (len(layout.widths) + len(EXTRAS)) * PART_BYTES + extras
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 NOWHERE, RETURN, CALL = -1, -2, -3  # in place of a state; CALL - n is call n
 NEVER = 1 << 30  # ids to the end of a text that has none
 DEEPEST = 32  # calls within calls; `stack` of kernel.h has room for them
+BEGINNING = (0,)  # where a text begins
 NO_CALLS = np.zeros((0, 2), np.int32)
 
 Ended = Literal["stop", "length"]
@@ -86,11 +87,26 @@ class Transitions:
         columns: NDArray[np.bool_] = fits[self.classes]
         return columns
 
+    def after(self, state: int, returns: list[int], column: int) -> int:
+        """The state after a column that may be drawn in a state; what calls return to changes with it."""
+        following = int(self.next[state, self.classes[column]])
+        if following == RETURN:
+            return returns.pop()
+        if following > CALL:
+            return following
+        entered, after = self.calls[CALL - following].tolist()
+        returns.append(after)
+        return int(entered)
+
+    def least(self, place: Sequence[int]) -> int:
+        """The fewest columns from a place to a complete text."""
+        return sum(int(self.shortest[state]) for state in place)
+
 
 class Walk:
     """One row's way through transitions.
 
-    left: how many columns it may still draw. state: where it begins.
+    left: how many columns it may still draw. place: where it begins; the state, and those that open calls return to.
     ended: why the text has ended: it is complete, or `left` has run out.
     stepwise: the transitions change with every column, so a draw must stop after each.
     Where the text is complete all columns may be drawn; one that does not continue it ends it and is not part of it.
@@ -98,12 +114,11 @@ class Walk:
 
     stepwise = False
 
-    def __init__(self, transitions: Transitions, left: int, state: int = 0) -> None:
+    def __init__(self, transitions: Transitions, left: int, place: Sequence[int] = BEGINNING) -> None:
         self.transitions = transitions
-        self.state = state
+        self.state, *self.returns = place
         self.left = left
         self.ended: Ended | None = None
-        self._returns: list[int] = []
         self._look()
 
     @property
@@ -113,20 +128,14 @@ class Walk:
 
     def allowed(self) -> NDArray[np.bool_]:
         """The columns (S,) that continue the text."""
-        return self.transitions.allowed(self.state, self.left, self._returns)
+        return self.transitions.allowed(self.state, self.left, self.returns)
 
     def take(self, column: int) -> bool:
         """Go on with a drawn column; whether it is part of the text."""
         if not self.allowed()[column]:
             self.ended = "stop"
             return False
-        following = int(self.transitions.next[self.state, self.transitions.classes[column]])
-        if following == RETURN:
-            following = self._returns.pop()
-        elif following <= CALL:
-            following, after = self.transitions.calls[CALL - following].tolist()
-            self._returns.append(after)
-        self.state = following
+        self.state = self.transitions.after(self.state, self.returns, column)
         self.left -= 1
         self._look()
         return True
@@ -151,8 +160,12 @@ class AnyConstraint(Protocol):
     def nbytes(self) -> int:
         """What all rows share."""
 
-    def check(self, max_tokens: int) -> None:
+    def check(self, max_tokens: int, place: Sequence[int] = BEGINNING) -> None:
         """Raise ParameterError where not even the shortest text that matches fits."""
 
-    def walk(self, left: int) -> Walk:
-        """The way of a row that may draw `left` ids."""
+    def walk(self, left: int, place: Sequence[int] = BEGINNING, written: Sequence[int] = ()) -> Walk:
+        """The way of a row that may draw `left` ids: from a place of the table on, or where there is none after the
+        columns that are written."""
+
+    def to_bytes(self) -> bytes:
+        """Its table; nothing where there is none."""

@@ -18,6 +18,7 @@ class Prompt:
     Raises TokenizerError on text that is not Unicode, ParameterError on a number that is not an id.
 
     tokens: how many ids it has.
+    after: the id that was read last, where the prompt goes on after a state; it is read in place of what begins a text.
     ids: what is read before the first character is drawn (n,), n ≥ 1. An item is read after the id that begins one,
         whatever its first characters are; elsewhere an empty prompt reads the checkpoint's context, or a line break
         where it has none, as if a new line had just begun.
@@ -26,18 +27,21 @@ class Prompt:
         characters the network knows nothing of.
     """
 
-    def __init__(self, tokenizer: Tokenizer, seen: NDArray[np.int64], prompt: str | Sequence[int]) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, seen: NDArray[np.int64], prompt: str | Sequence[int], after: int | None = None
+    ) -> None:
         encoded = tokenizer.encode(prompt) if isinstance(prompt, str) else known_ids(prompt, tokenizer.size)
         self.tokens = len(encoded)
         self.unseen = count_unseen(encoded, seen)
-        opening = tokenizer.opening(empty=not len(encoded))
+        opening = tokenizer.opening(empty=not len(encoded)) if after is None else [after]
         self.lead = len(opening)
+        self._stands_in = after is None and not self.tokens and self.lead <= 1
         self.ids: NDArray[np.int32] = np.concatenate([np.array(opening, np.int32), encoded], dtype=np.int32)
 
     @property
     def penalised(self) -> NDArray[np.int32]:
         """The prompt's own ids; for an empty prompt the line break, where one stands for it."""
-        return self.ids[self.lead :] if self.tokens or self.lead > 1 else self.ids
+        return self.ids if self._stands_in else self.ids[self.lead :]
 
 
 def known_ids(ids: Sequence[int], size: int) -> NDArray[np.int64]:

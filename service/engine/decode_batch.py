@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.decoding.rows import Drawn
+from model.decoding.state_recorder import StateRecorder
 from model.sampling.transitions import CODES
 from model.text.text_stream import FinishReason
 from service.engine.output import Logprobs, Piece, join_logprobs
@@ -54,6 +55,8 @@ class DecodeBatch:
         self._columns = np.arange(MOST_STEPS)
         self._watched = self._watched_slots = np.zeros(0, np.intp)  # rows that have stop strings
         self._reporting: list[tuple[int, Sequence]] = []  # rows that report log-probabilities
+        self.recorded: list[tuple[int, Sequence, StateRecorder]] = []
+        """Where rows are whose states are asked for, and what follows them."""
 
     def begin(self, row: Sequence) -> None:
         """Take in a row that has drawn nothing."""
@@ -62,7 +65,7 @@ class DecodeBatch:
         self._filled[slot] = self._counts[slot] = self._ended[slot] = 0
         self._limits[slot] = request.max_tokens
         self._due[slot] = math.inf if request.interval is None else -math.inf
-        self._holding[slot] = False
+        self._holding[slot] = row.stream.holding or row.stream.stopped is not None
         if stop_starts is not None:
             self._starts[slot] = stop_starts
         self.rows.append(row)
@@ -82,6 +85,12 @@ class DecodeBatch:
         gone = set(leaving)
         self.rows = [row for row in self.rows if row not in gone]
         self._arrange()
+
+    @property
+    def most_steps(self) -> int:
+        """Ids of the next call, at most: a row whose state is asked for draws none after its last."""
+        left = (row.group.request.max_tokens - recorder.count for _, row, recorder in self.recorded)
+        return min(MOST_STEPS, *left)
 
     def beyond(self, events: list[Event]) -> int:
         """Ids that the last call drew after the ends of texts, or left out there."""
@@ -126,12 +135,13 @@ class DecodeBatch:
         if text := row.stream.feed(ids):
             row.pending.append(text)
         if row.stream.stopped is not None:
-            return self._hand_over(row, "stop", row.stream.taken, row.stream.stop_reason)
+            return self._hand_over(row, "stop", row.stream.taken - row.begun, row.stream.stop_reason)
         if self._ended[slot]:
             row.pending.append(row.stream.flush())
             return self._hand_over(row, "stop" if self._ended[slot] == CODES["stop"] else "length", count)
         if count >= row.group.request.max_tokens:
-            row.pending.append(row.stream.flush())
+            if row.recorder is None:
+                row.pending.append(row.stream.flush())
             return self._hand_over(row, "length", row.group.request.max_tokens)
         self._holding[slot] = row.stream.holding
         if self._due[slot] > now or not row.pending:
@@ -155,6 +165,7 @@ class DecodeBatch:
         self.largest_left = int(left.max()) if len(left) else 0
         self._watched = np.flatnonzero([row.group.tables.stop_starts is not None for row in self.rows])
         self._watched_slots = self._at[self._watched]
+        self.recorded = [(at, row, row.recorder) for at, row in enumerate(self.rows) if row.recorder is not None]
         self._reporting = [(at, row) for at, row in enumerate(self.rows) if row.sampling.logprobs is not None]
 
 

@@ -122,7 +122,7 @@ class Engine:
     def expect(self, request: TextRequest) -> None:
         """Raise what `submit` would for a request, as far as counts alone tell, before anything is made of it."""
         self._check(sum(map(len, request.prompts)))
-        if request.max_tokens or request.scored:
+        if request.max_tokens or request.read:
             try:  # without the lock: a hint, which `submit` makes sure of
                 self._scheduler.check(request.rows, len(request.prompts), request.caller, request.width)
             except QueueFull as error:
@@ -148,7 +148,7 @@ class Engine:
         now = time.monotonic()
         for group in groups:
             group.submitted = now
-        working = {group: group.rows for group in groups if group.request.max_tokens or group.scoring}
+        working = {group: group.rows for group in groups if group.request.max_tokens or group.request.read}
         request = groups[0].request
         with self._work:
             self._offered = now

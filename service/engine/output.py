@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.decoding.beams import Found
+from model.decoding.state import RowState
 from model.errors import ServiceError
 from model.text.text_stream import FinishReason
 from service.process.ledger import Lease
@@ -42,7 +43,7 @@ class Piece(NamedTuple):
 
     tokens: ids drawn so far, also those whose text is held back or belongs to a stop string.
     stop_reason: the stop string that ended the text; None where an item ended by itself. logprobs: of the ids since the
-    piece before, if asked for.
+    piece before, if asked for. state: after the text, with its last piece, if asked for.
     """
 
     text: str
@@ -50,6 +51,7 @@ class Piece(NamedTuple):
     tokens: int = 0
     stop_reason: str | None = None
     logprobs: Logprobs | None = None
+    state: RowState | None = None
 
 
 def found_piece(found: Found, logprobs: int | None) -> Piece:

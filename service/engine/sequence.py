@@ -1,13 +1,16 @@
 """One text being generated, and the group of texts that continue the same prompt."""
 
 from bisect import bisect_right
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from model.decoding.beams import BeamSearch, new_search
+from model.decoding.state import RowState
+from model.decoding.state_recorder import StateRecorder
 from model.sampling.sampler import RowSampling, bias_of
-from model.sampling.transitions import AnyConstraint
+from model.sampling.transitions import NEVER, AnyConstraint, Walk
 from model.text.prompt import Prompt
 from model.text.stop_strings import StopStrings
 from model.text.text_stream import TextStream
@@ -18,20 +21,36 @@ from service.engine.prompt_scores import PromptScores
 from service.engine.scheduler import Row
 from service.engine.text_request import TextRequest
 
+NOTHING = np.zeros(0, np.float32)
+
 
 class Sequence(Row):
     """One text being generated: a row of the running batch while it has a slot.
 
     group: the texts of its prompt; choice: which of them this is. sampling, stream: how its ids are drawn and become
     text; made once it has a slot.
+    begun: ids that the text had before, where it goes on after a state. recorder: follows the row where its state is
+    asked for; made with the two before.
     pending: text that is not handed over yet. emitted: ids that were handed over; logprobs: of the ids after those, the
     first `joined` parts of many calls each.
     """
 
-    __slots__ = ("choice", "emitted", "group", "joined", "logprobs", "pending", "sampling", "stream")
+    __slots__ = (
+        "begun",
+        "choice",
+        "emitted",
+        "group",
+        "joined",
+        "logprobs",
+        "pending",
+        "recorder",
+        "sampling",
+        "stream",
+    )
 
     sampling: RowSampling
     stream: TextStream
+    recorder: StateRecorder | None
     pending: list[str]
     logprobs: list[Logprobs]
     joined: int
@@ -40,29 +59,34 @@ class Sequence(Row):
         super().__init__(group.request.width if choice == 0 else 1)
         self.group = group
         self.choice = choice
-        self.emitted = 0
+        self.emitted = self.begun = 0
 
     def begin(self) -> None:
         """Make what drawing needs."""
         group = self.group
-        constraint = group.tables.constraint
-        walk = None if constraint is None else constraint.walk(group.request.max_tokens)
-        self.sampling = group.sampling.of_choice(self.choice, walk)
-        self.stream = TextStream(
-            group.tokenizer, group.tables.stops, group.request.include_stop, group.request.min_tokens
-        )
+        request, state = group.request, group.goes_on
+        walk = group.tables.walk(request, state)
+        self.sampling = group.sampling.of_choice(self.choice if state is None else state.choice + self.choice, walk)
+        self.stream = TextStream(group.tokenizer, group.tables.stops, request.include_stop, request.min_tokens)
         self.pending, self.logprobs, self.joined = [], [], 0
+        if state is not None:
+            self.begun = state.position
+            state.resume(self.sampling)
+            if shown := self.stream.resume(state.position, state.held, state.undecoded):
+                self.pending.append(shown)
+        self.recorder = StateRecorder(group.before(self.choice), group.columns, walk) if request.return_state else None
 
     def end(self) -> None:
         """Give back what drawing needed: other texts of its group may go on for long."""
-        del self.sampling, self.stream
+        del self.sampling, self.stream, self.recorder
 
 
 class Tables:
     """What all texts of a request share, made once.
 
     stops: its stop strings. stop_starts: which ids may begin one (V,); None without any. bias: as `bias_of` has it.
-    constraint: what each text must match, compiled from `request.constraint`.
+    constraint: what each text must match, compiled from `request.constraint`. pattern: a digest of it, where a state is
+        asked for or given.
     Raises ParameterError on a stop string that is empty or too long.
     """
 
@@ -72,11 +96,22 @@ class Tables:
         ids: NDArray[np.int64],
         request: TextRequest,
         constraint: AnyConstraint | None = None,
+        pattern: bytes = b"",
     ) -> None:
         self.constraint = constraint
+        self.pattern = pattern
         self.stops = StopStrings(request.stop, "" if request.ignore_end else tokenizer.frame.separator)
         self.stop_starts = self.stops.starts(tokenizer) if self.stops.firsts else None
         self.bias = bias_of(request.parameters, ids)
+
+    def walk(self, request: TextRequest, state: RowState | None) -> Walk | None:
+        """A row's way through what its text must match: from its beginning, or on from a state."""
+        if self.constraint is None:
+            return None
+        left = NEVER if request.return_state else request.max_tokens
+        if state is None or state.pattern != self.pattern:
+            return self.constraint.walk(left)
+        return self.constraint.walk(left, state.walk, state.written)
 
 
 class SequenceGroup:
@@ -90,6 +125,7 @@ class SequenceGroup:
     tables: what the request's texts share; None makes them, for a request of one prompt that is free.
     Raises ParameterError on an id outside the vocabulary, and on a stop string that is empty or too long.
 
+    goes_on: the state whose text goes on, as nothing is read after it. columns: the id of each column of the logits.
     prompt: the ids read before the first draw (p,), p ≥ 1; the first `lead` of them are not the client's. read: how
     many of them have been read; the first draw reads the last one, so prefill ends before it. state: after all ids that
     prefill reads. cached: ids whose state came from the cache. submitted: when the engine took the group, by
@@ -108,16 +144,26 @@ class SequenceGroup:
         cache: PrefixCache | None = None,
         tables: Tables | None = None,
     ) -> None:
-        encoded = Prompt(tokenizer, ids, request.prompts[index])
+        beginning = request.beginning
+        encoded = Prompt(tokenizer, ids, request.prompts[index], None if beginning is None else beginning.last)
         self.request = request
+        self.columns = ids
+        self.goes_on = None if encoded.tokens else beginning
         self.index = index
         self.prompt: NDArray[np.int32] = np.asarray(encoded.ids, np.int32)
         self.prompt_tokens, self.unseen, self.lead = encoded.tokens, encoded.unseen, encoded.lead
-        self.tokenizer, self._ids = tokenizer, ids
+        self.tokenizer = tokenizer
         self.tables = tables or Tables(tokenizer, ids, request)
         self.sampling = RowSampling(
             request.parameters, ids, encoded.penalised, 0, request.drawn_logprobs, bias=self.tables.bias
         )
+        self._seen: NDArray[np.bool_] | None = None  # columns whose ids stand before the text, where it is asked for
+        if beginning is not None or request.return_state:
+            self._seen = np.isin(ids, encoded.penalised)
+        if beginning is not None and self._seen is not None:
+            self._seen |= beginning.in_prompt if self.goes_on else beginning.seen
+            if request.parameters.penalises:
+                self.sampling.in_prompt = self._seen
         self.output = output or Output(request.drawn, request.interval is not None, request.lease)
         self.submitted = request.arrived
         self.unfinished = request.drawn
@@ -129,7 +175,7 @@ class SequenceGroup:
         if scored:
             self.scoring = PromptScores(len(self.prompt), tokenizer.size, request.prompt_logprobs, request.on_scores)
         from_cache = len(self.prompt) - 1 if not scored else max(0, request.unscored - 1)
-        if cache is not None and from_cache:
+        if cache is not None and from_cache and beginning is None:
             self.prefixes = cache.prefixes(request.namespace, self.prompt[:from_cache])
         self.read = self.cached = 0
         self.state: State | None = None  # after the prompt, once it is read, for the sequences after the first
@@ -147,7 +193,7 @@ class SequenceGroup:
         assert beams is not None
         self.search = new_search(
             self.tokenizer,
-            self._ids,
+            self.columns,
             beams,
             max_tokens=request.max_tokens,
             stops=self.tables.stops,
@@ -156,6 +202,23 @@ class SequenceGroup:
             reported=request.logprobs or 0,
         )
         return self.search
+
+    def before(self, choice: int) -> RowState:
+        """What the text of a choice is before its first draw, for a StateRecorder."""
+        assert self._seen is not None
+        state, parameters = self.goes_on, self.request.parameters
+        if state is not None and state.pattern == self.tables.pattern:
+            return replace(state, seed=parameters.seed, choice=state.choice + choice, in_prompt=self._seen)
+        return RowState(
+            network=NOTHING,
+            last=int(self.prompt[-1]),
+            seed=parameters.seed,
+            choice=choice if state is None else state.choice + choice,
+            position=0 if state is None else state.position,
+            drawn=np.zeros(len(self.columns), np.int32) if state is None else state.drawn,
+            in_prompt=self._seen,
+            pattern=self.tables.pattern,
+        )
 
     def deliver(self, choice: int, piece: Piece) -> None:
         """Hand over a piece of one of the texts; in the event loop's thread."""
@@ -166,6 +229,11 @@ class SequenceGroup:
         ended = min(texts, self.unfinished)
         self.unfinished -= ended
         return ended
+
+    @property
+    def initial(self) -> State | float:
+        """The state that the prompt is read from."""
+        return 0.0 if self.request.beginning is None else self.request.beginning.network
 
     @property
     def held(self) -> int:

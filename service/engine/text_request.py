@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, fields
 
 from model.constraints.constraint import Constraint
 from model.decoding.beams import BeamOptions
+from model.decoding.state import RowState
 from model.errors import ParameterError
 from model.sampling.parameters import SamplingParameters
 from service.engine.prompt_scores import OnScores
@@ -37,6 +38,9 @@ class TextRequest:
         the likeliest ids. None scores nothing, or with `on_scores` reports log-probabilities alone.
     on_scores: takes the scores as they come, which are not kept then; see `service.engine.prompt_scores`.
     constraint: what each text must match from its first character to its last; None for any text.
+    beginning: a state that the prompts go on from; after an empty one the text itself goes on, whose seed is here.
+    return_state: each text's last piece has the state after it. What may begin a stop string at its end is then part of
+        the state and not of the text, and a text that must match something is not hurried to its end by `max_tokens`.
     interval: seconds between two pieces of a streamed text; the first piece comes at once, and with 0 every turn
         hands over what it drew. None does not stream: each text is one piece.
     unscored: with `on_scores`: the first ids of each prompt that need no scores; the state after them may come from
@@ -61,6 +65,8 @@ class TextRequest:
     on_scores: OnScores | None = None
     unscored: int = 0
     constraint: Constraint | None = None
+    beginning: RowState | None = None
+    return_state: bool = False
     interval: float | None = None
     namespace: bytes = b""
     arrived: float = field(default_factory=time.monotonic)
@@ -91,11 +97,18 @@ class TextRequest:
         if self.n > beams.width:
             message = f"n is {self.n:,} and best_of, the number of beams, {beams.width:,}; choose at least n."
             raise ParameterError("best_of", message)
+        if self.return_state or self.beginning is not None:
+            raise ParameterError("state", "A beam search has no state to return or to go on from; leave out one.")
         for one in fields(SamplingParameters):
             value, free = getattr(self.parameters, one.name), getattr(PLAIN, one.name)
             if value != free and one.name != "seed" and (one.name != "temperature" or value != 0):
                 message = f"A beam search draws nothing and has no {one.name}; leave out one of the two."
                 raise ParameterError(one.name, message)
+
+    @property
+    def read(self) -> bool:
+        """Whether the engine has something to do even where no text is drawn."""
+        return self.scored or self.return_state
 
     @property
     def drawn(self) -> int:

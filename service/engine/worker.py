@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from model.decoding.rows import AnyDecoder
+from model.decoding.rows import AnyDecoder, Drawn
 from service.engine.counters import WorkerCounters
 from service.engine.decode_batch import DecodeBatch, Event
 from service.engine.output import Piece, found_piece
@@ -111,7 +111,7 @@ class Worker:
         hit = self._cache.find(group.prefixes) if group.prefixes is not None else None
         if group.scoring is not None:
             group.prefixes = None  # a scored prompt may find its beginning in the cache, but is not stored there
-        self._rows.state[row.slot] = 0 if hit is None else hit.state
+        self._rows.state[row.slot] = group.initial if hit is None else hit.state
         if hit is not None:
             group.read = group.cached = hit.length
         if group.unread:
@@ -174,7 +174,11 @@ class Worker:
         """Draw some ids for every row whose prompt is read."""
         decoding = self._decoding
         steps = decode_steps(len(decoding.rows), decoding.largest_left, self._decode_cost)
+        if decoding.recorded:
+            steps = min(steps, decoding.most_steps)
         try:
+            for _, row, recorder in decoding.recorded:
+                recorder.before_call(self._rows, row.slot)
             started = self._clock()
             drawn = self._rows.draw(decoding.slots, steps)
             now = self._clock()
@@ -183,7 +187,7 @@ class Worker:
                 raise RuntimeError(f"{len(decoding.rows)} rows drew {drawn.ids.shape} ids in {steps} steps")
             events = decoding.accept(drawn, now)
             self._counters.decoded(len(decoding.rows), steps, now - started, now, self._begun, decoding.beyond(events))
-            turn.events += events
+            turn.events += events if not decoding.recorded else self._with_states(drawn, events)
         except Exception as error:
             self._fail(list({row.group: None for row in decoding.rows}), turn, error)
             decoding.end(decoding.rows)
@@ -225,10 +229,35 @@ class Worker:
         begun = [group.request.arrived for group, search in zip(groups, searches, strict=True) if search.steps == 1]
         self._counters.searched(len(slots), now - started, [now - arrived for arrived in begun])
 
+    def _with_states(self, drawn: Drawn, events: list[Event]) -> list[Event]:
+        """The events of a call, those of texts that have ended with the states after them where they are asked for."""
+        ended = {event.row: at for at, event in enumerate(events) if event.piece.finish_reason is not None}
+        for at, row, recorder in self._decoding.recorded:
+            event = ended.get(row)
+            if event is None:
+                recorder.take(drawn.ids[at] if drawn.counts is None else drawn.ids[at, : int(drawn.counts[at])])
+                continue
+            piece = events[event].piece
+            recorder.end(self._rows, row.slot, drawn.ids[at], piece.tokens - recorder.count)
+            state = recorder.now(np.array(self._rows.state[row.slot]), row.stream.held, row.stream.undecoded)
+            events[event] = Event(row, piece._replace(state=state))
+        return events
+
+    def _undrawn(self, row: Sequence) -> Piece:
+        """The only piece of a text of which nothing is drawn."""
+        group = row.group
+        if not group.request.return_state:
+            return Piece("", "length")
+        row.begin()
+        assert row.recorder is not None
+        network = np.array(self._rows.state[group.sequences[0].slot])
+        state = row.recorder.now(network, row.stream.held, row.stream.undecoded)
+        return Piece("".join(row.pending), "length", state=state)
+
     def _end_prompt(self, group: SequenceGroup, turn: Turn) -> None:
         """The prompt of a group is read: its first text is decoded from now on, and the others may follow."""
         if not group.request.max_tokens:
-            turn.events += [Event(row, Piece("", "length")) for row in group.sequences]
+            turn.events += [Event(row, self._undrawn(row)) for row in group.sequences]
             return
         if len(group.sequences) > 1 or (group.prefixes is not None and group.read > group.cached):
             self._snapshot(group)

@@ -22,6 +22,8 @@ TABLE_BYTES = 8  # a character of a stop string, in the request's table
 SCORE_BYTES = 4  # a reported number
 STEP_BYTES = 1_200  # arrays of one step of a beam search, without their numbers
 CANDIDATE_BYTES = 50  # a continuation among which a step of a beam search chooses
+STATE_COPIES = 4  # of a row's state at most: before a call, after it, as bytes and as text
+STATE_BYTES = 4_000  # of it besides its numbers
 CALL_BYTES = 500  # arrays of what a reporting text drew in one call, until they are joined
 
 
@@ -60,8 +62,17 @@ def request_bytes(request: TextRequest, model: ServedModel) -> int:
             request.rows * (TEXT_BYTES + STOP_BYTES * len(request.stop)),
             _drawn(request, model),
             _searched(request, model),
+            _states(request, model),
         )
     )
+
+
+def _states(request: TextRequest, model: ServedModel) -> int:
+    """What is kept of rows for their states, and the states as they are sent."""
+    layout, columns = model.decoder.config.state_layout(), len(model.decoder.ids)
+    one = STATE_COPIES * 4 * (layout.floats + columns)
+    prompts = 0 if request.beginning is None else len(request.prompts) * columns
+    return prompts + (request.texts * (one + STATE_BYTES) if request.return_state else 0)
 
 
 def _openings(request: TextRequest, model: ServedModel) -> int:

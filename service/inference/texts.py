@@ -40,6 +40,7 @@ from service.engine.sequence import SequenceGroup, Tables
 from service.engine.text_request import TextRequest
 from service.inference.best_of import best
 from service.inference.cost import kept_bytes, request_bytes
+from service.inference.patterns import check_pattern, pattern_digest
 from service.inference.served_model import ServedModel
 from service.process.background import Result, Steps
 
@@ -127,10 +128,10 @@ class Texts:
         if request.lease is not None:
             cost = request_bytes(request, model)
             request.lease.grow(cost)
-        constraint = None
+        constraint, pattern = None, b""
         if request.constraint is not None:
-            constraint = await _constraint(model, engine, request, request.constraint)
-        steps = _steps(model, engine, request, constraint)
+            constraint, pattern = await _constraint(model, engine, request, request.constraint)
+        steps = _steps(model, engine, request, constraint, pattern)
         texts = await prepared(engine, steps, request.effort, request.arrived, request.caller)
         if request.lease is not None and request.effort > INSTANT:
             kept = kept_bytes(request, model, sum(prompt.tokens for prompt in texts.prompts))
@@ -192,11 +193,13 @@ class Texts:
         logger.info("Asked: %s", asked, extra={"fields": asked})
 
 
-def _steps(model: ServedModel, engine: Engine, request: TextRequest, constraint: AnyConstraint | None) -> Steps[Texts]:
+def _steps(
+    model: ServedModel, engine: Engine, request: TextRequest, constraint: AnyConstraint | None, pattern: bytes
+) -> Steps[Texts]:
     """Make the texts of a request, one prompt a step."""
     tokenizer, ids = model.tokenizer, model.decoder.ids
     output = Output(request.texts, request.interval is not None, request.lease)
-    tables = Tables(tokenizer, ids, request, constraint)
+    tables = Tables(tokenizer, ids, request, constraint, pattern)
     groups: list[SequenceGroup] = []
     prompts: list[TextPrompt] = []
     for index, prompt in enumerate(request.prompts):
@@ -209,17 +212,20 @@ def _steps(model: ServedModel, engine: Engine, request: TextRequest, constraint:
 
 async def _constraint(
     model: ServedModel, engine: Engine, request: TextRequest, constraint: Constraint
-) -> AnyConstraint:
-    """What the texts of a request are to match, compiled, and charged for the texts that are written at once."""
+) -> tuple[AnyConstraint, bytes]:
+    """What the texts of a request are to match, compiled, and charged for the texts that are written at once; and its
+    digest, where a state is asked for or given."""
     coming = model.constraints.get(constraint, request.caller, engine.background)
     try:
         compiled = await engine.background.elsewhere(coming, _until(engine, request.arrived))
     except TimeoutError:
         raise engine.late from None
-    compiled.check(request.max_tokens)
+    states = request.return_state or request.beginning is not None
+    pattern = pattern_digest(constraint, compiled) if states else b""
+    check_pattern(request, compiled, pattern)
     if request.lease is not None:
         request.lease.grow(min(request.texts, engine.slots) * compiled.row_bytes)
-    return compiled
+    return compiled, pattern
 
 
 def _until(engine: Engine, arrived: float) -> float | None:

@@ -86,14 +86,14 @@ states = st.builds(
     network=floats,
     last=st.integers(0, 2**32 - 1),
     seed=st.integers(0, 2**64 - 1),
-    choice=st.integers(0, 2**16 - 1),
+    choice=st.integers(0, 2**32 - 1),
     position=st.integers(0, 2**64 - 1),
     drawn=arrays(np.int32, COLUMNS, elements=st.integers(0, 2**31 - 1)),
     in_prompt=arrays(np.bool_, COLUMNS),
     undecoded=st.binary(max_size=3),
     held=st.text(max_size=10),
     pattern=st.binary(max_size=16),
-    walk=st.integers(0, 2**31 - 1),
+    walk=st.lists(st.integers(0, 2**31 - 1), min_size=1, max_size=33).map(tuple),
     written=st.lists(st.integers(0, 10**6), max_size=5).map(tuple),
 )
 
