@@ -93,7 +93,7 @@ class ItemBatches:
 
     def _mixed(self, order: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
         """Batches of short items, as the order has them; of as many rows each, as kernels are made for a shape."""
-        rows = len(self._usual)
+        rows = max(1, len(self._usual))
         for at in range(0, len(order), rows):
             items = order[at : at + rows]
             yield items[np.argsort(-self._lengths(items), kind="stable")]
@@ -116,8 +116,9 @@ class ItemBatches:
         """The lengths of a batch of short items, the longest first, as it would be without chance; (B,)."""
         lengths = self._ends - self._starts
         lengths = np.sort(lengths[lengths <= self._short])[::-1]
-        ids = max(1, int(lengths.sum()))
-        rows = max(1, min(len(lengths), round(self.batch_size * self.sequence_length * len(lengths) / ids)))
+        if not len(lengths):
+            return lengths
+        rows = max(1, min(len(lengths), round(self.batch_size * self.sequence_length / float(lengths.mean()))))
         return lengths[(np.arange(rows) * 2 + 1) * len(lengths) // (2 * rows)]
 
     def _lengths(self, items: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -185,6 +185,33 @@ def test_a_handful_is_enough_to_train_a_checkpoint_on_and_is_said_to_prove_nothi
     unroll("train", tmp_path / "one.txt", "--from", base, "--epochs", "3", "--out", tmp_path / "one")
 
 
+def test_five_molecules_are_enough_to_train_a_checkpoint_on(trained: Path, tmp_path: Path) -> None:
+    molecules = [
+        "CC(=O)OC1=CC=CC=C1C(=O)O",  # aspirin
+        "CN1C=NC2=C1C(=O)N(C(=O)N2C)C",  # caffeine
+        "CC(=O)NC1=CC=C(C=C1)O",  # paracetamol
+        "CC(C)CC1=CC=C(C=C1)C(C)C(=O)O",  # ibuprofen
+        "C1=CC=C(C=C1)C=O",  # benzaldehyde
+    ]
+    (tmp_path / "five.smi").write_text("\r\n".join(molecules) + "\r\n\r\n")
+    base = trained / "run" / "best"
+    output = unroll("train", tmp_path / "five.smi", "--from", base, "--epochs", "60", "--out", tmp_path / "run")
+    assert "so few items that none is held out" in " ".join(output.split())
+    tuned = load(tmp_path / "run" / "best")
+    assert any("none is held out" in note for note in tuned.training["notes"])
+    assert tuned.training["figures"]["test"]["items"] == 5
+    assert tuned.training["figures"]["test"]["characters"] == sum(map(len, molecules)) + 5
+    pieces = list(generate(Decoder(tuned), tuned.tokenizer, "", max_tokens=200, parameters=SamplingParameters(seed=1)))
+    text = "".join(piece.text for piece in pieces)
+    assert set(text) <= set("".join(molecules) + "".join(words()))
+    bits = []
+    for model in (load(base), tuned):
+        ids = model.tokenizer.encode("".join(one + "\n" for one in molecules))
+        score = alone(decoder_reader(Decoder(model, "fp32")), ids, model.tokenizer.encode("\n").tolist())
+        bits.append(score.bits_per_character)
+    assert bits[1] < 0.7 * bits[0]
+
+
 def test_files_are_items_where_the_user_says_so(tmp_path: Path) -> None:
     for number, word in enumerate(words()):
         (tmp_path / f"{number:03}.txt").write_text(f"{word}\n{word}\n")

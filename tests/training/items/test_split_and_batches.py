@@ -62,7 +62,7 @@ def test_empty_items_are_left_out_and_a_handful_holds_nothing_out() -> None:
         parts_of(["", ""], any_number=True)
 
 
-@pytest.mark.parametrize("sequence_length", [4, 64])
+@pytest.mark.parametrize("sequence_length", [1, 4, 64])
 def test_a_pass_reads_each_item_once_from_its_beginning_and_carries_nothing_on(sequence_length: int) -> None:
     """With windows of 4 most items are cut, and the rows of a window go on those of the one before."""
     tokenizer, parts = parts_of(LIST * 3)
