@@ -1,4 +1,4 @@
-"""The application: a checkpoint and settings in, all that serves them out, as one value."""
+"""The application: settings in, all that serves their models out, as one value."""
 
 import asyncio
 import time
@@ -20,7 +20,7 @@ from service.api.error_responses import ErrorResponses, Shape
 from service.api.openapi import described
 from service.api.routing import Methods, WithoutPrefix, WithPrefix
 from service.engine.engine import Engine
-from service.inference.served_model import ServedModel
+from service.models.model_registry import ModelRegistry
 from service.monitoring import health, metrics
 from service.monitoring.access_log import AccessLog, paths_of
 from service.monitoring.health import Reports
@@ -57,13 +57,13 @@ ERROR_SHAPES: dict[str, Shape] = {**tgi_errors.ERROR_SHAPES}
 
 @dataclass(frozen=True, slots=True)
 class Application:
-    """What serves one checkpoint; all of it is made at the start and lives as long as the server.
+    """What serves; all of it is made at the start and lives as long as the server.
 
-    asgi: answers requests; the engine runs while it does. ledger: the bytes of all requests.
+    asgi: answers requests; the engine runs while it does. registry: of the models. ledger: the bytes of all requests.
     """
 
     asgi: FastAPI
-    model: ServedModel
+    registry: ModelRegistry
     engine: Engine
     ledger: Ledger
     metrics: Metrics
@@ -72,15 +72,15 @@ class Application:
 def create_application(
     settings: Settings, decoder: type[Decoder] = Decoder, keys: ApiKeys | None = None
 ) -> Application:
-    """An application that serves the checkpoint of the settings.
+    """An application that serves the models of the settings.
 
     keys: of those who may use it; None = the keys of the settings.
-    Raises CheckpointError and SettingsError, before anything is started, if the checkpoint cannot be served.
+    Raises CheckpointError and SettingsError, before anything is started, if a model that they name cannot be served.
     """
-    model = ServedModel.load(settings, decoder)
-    engine = Engine(model.decoder, settings)
+    engine = Engine(settings)
+    registry = ModelRegistry(settings, engine, decoder)
     ledger = _ledger(settings, engine)
-    reports = Reports(model.name, engine, ledger, settings)
+    reports = Reports(registry, engine, ledger, settings)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:  # noqa: ARG001
@@ -89,7 +89,7 @@ def create_application(
             yield
         finally:
             engine.stop()
-            await model.constraints.close()
+            await registry.close()
 
     asgi = FastAPI(
         title="Unroll",
@@ -101,12 +101,16 @@ def create_application(
         redirect_slashes=False,
         openapi_tags=TAGS,
     )
-    made = Application(asgi, model, engine, ledger, Metrics(model, engine, ledger, lambda: reports.condition.ready))
+    made = Application(
+        asgi, registry, engine, ledger, Metrics(registry, engine, ledger, lambda: reports.condition.ready)
+    )
     _add_routes(made, reports, settings)
     errors = ErrorResponses(ERROR_SHAPES)
     errors.install(asgi)
     _add_middleware(made, keys or ApiKeys(settings), errors, settings)
-    asgi.openapi = described(asgi.openapi, model.tokenizer.size, only_in_streams=(Progress,))  # type: ignore[method-assign]
+    asgi.openapi = described(  # type: ignore[method-assign]
+        asgi.openapi, lambda: registry.largest_vocabulary, only_in_streams=(Progress,)
+    )
     return made
 
 
@@ -123,11 +127,11 @@ def _ledger(settings: Settings, engine: Engine) -> Ledger:
 
 def _add_routes(made: Application, reports: Reports, settings: Settings) -> None:
     for routes in (
-        front_page.router(made.model.name),
-        openai_routes.router(made.model, made.engine, settings),
-        token_routes.router(made.model, made.engine, settings),
-        tgi_routes.router(made.model, made.engine, settings),
-        score_routes.router(made.model, made.engine, settings),
+        front_page.router(made.registry.default_name),
+        openai_routes.router(made.registry, made.engine, settings),
+        token_routes.router(made.registry, made.engine, settings),
+        tgi_routes.router(made.registry, made.engine, settings),
+        score_routes.router(made.registry, made.engine, settings),
         health.router(reports),
         metrics.router(made.metrics),
     ):

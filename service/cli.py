@@ -16,6 +16,7 @@ from service.settings import ENVIRONMENT, Settings, variable_of
 
 if TYPE_CHECKING:
     from service.app import Application
+    from service.inference.served_model import ServedModel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +68,7 @@ def _print(settings: Settings, context: typer.Context) -> None:
     lines = []
     for one in fields(settings):
         value = getattr(settings, one.name)
+        value = " ".join(value) if isinstance(value, tuple) else value
         shown = "" if value is None else "***" if about(one).secret else str(value)
         source = context.get_parameter_source(one.name)
         lines.append((f"{variable_of(one.name)}={shown}", SOURCES.get(getattr(source, "name", ""), "default")))
@@ -81,15 +83,15 @@ ANY_ADDRESS = re.compile(r"(?<=://)(0\.0\.0\.0|\[::\])(?=:)")
 
 def _announce(application: "Application", url: str, keys: bool) -> None:
     """Tell a person what is served and what to try. keys: whether requests need one."""
-    model = application.model
+    models = [entry.served for entry in application.registry if entry.served is not None]
     path = url.removeprefix("unix:")
     here = ANY_ADDRESS.sub(lambda match: HERE[match[0]], url)
     curl = f"curl -N {here}" if path == url else f"curl -N --unix-socket {shlex.quote(path)} http://localhost"
     key = "-H 'Authorization: Bearer YOUR-KEY' " if keys else ""
-    prompt = PROMPT if model.knows(PROMPT) else ""  # of a Chinese model, none of its letters
+    prompt = PROMPT if models and models[0].knows(PROMPT) else ""  # of a Chinese model, none of its letters
     _write(
         (
-            f"Serving {model.name}, {model.parameters:,} parameters in {model.decoder.where}, at {url}",
+            f"Serving {_served(application, models)}, at {url}",
             f"Read about it at {here}/docs, or try it:" if path == url else "Try it:",
             "",
             f"  {curl}/v1/completions {key}-H 'Content-Type: application/json' "
@@ -98,6 +100,18 @@ def _announce(application: "Application", url: str, keys: bool) -> None:
             "Press Ctrl+C to stop.",
         )
     )
+
+
+MOST_NAMED = 8  # models that are named
+
+
+def _served(application: "Application", models: "list[ServedModel]") -> str:
+    """What is served, in words."""
+    names = [entry.name for entry in application.registry]
+    if len(names) == 1 and models:
+        return f"{names[0]}, {models[0].facts.parameters:,} parameters in {models[0].decoder.where}"
+    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    return f"{len(names)} models, {', '.join(names[:MOST_NAMED])}{more}" if names else "no model yet"
 
 
 def _write(lines: Any) -> None:

@@ -11,6 +11,8 @@ ServiceError (model/errors.py)
 ├── DeadlineExceeded  a request took longer than the settings allow
 ├── ReaderTooSlow     the client reads a stream too slowly
 ├── UnknownModel      the request names a model this server does not serve
+├── VersionGone       the request names a version of a model that is no longer served
+├── ModelUnavailable  the model that the request names cannot be loaded now
 ├── StateOfAnother    a state was made for another API key
 ├── StateOutdated     a state or a stream is of a model that is not served here
 └── Disconnected      the client is gone
@@ -57,6 +59,14 @@ class ReaderTooSlow(ServiceError):
 
 class UnknownModel(ServiceError):
     """The request names a model this server does not serve."""
+
+
+class VersionGone(ServiceError):
+    """The request names a version of a model that is no longer served; says which one is."""
+
+
+class ModelUnavailable(ServiceError):
+    """The model that the request names cannot be loaded now."""
 
 
 class StateOfAnother(ServiceError):

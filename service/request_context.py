@@ -21,6 +21,7 @@ class RequestContext:
     id: given by the client or made here; logs and the answer carry it. arrived: when it came, by `time.monotonic`.
     key: label of its API key, and holder: SHA-256 of that key (32 bytes); None until the key is checked, and without
         one. caller: who is charged for it, its holder or where it comes from; None until that is known.
+    models: names of those that the key may use; None for all.
     lease: of its body and of what parsing makes of it, released when it is answered; None until the body is read.
     failure: code of the error it was answered with.
     """
@@ -30,6 +31,7 @@ class RequestContext:
     key: str | None = None
     holder: bytes | None = None
     caller: bytes | str | None = None
+    models: frozenset[str] | None = None
     lease: Lease | None = None
     failure: str | None = None
 

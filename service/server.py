@@ -16,12 +16,13 @@ from typing import Any
 
 import uvicorn
 
-from model.checkpoint import check, named_checkpoint
+from model.checkpoint import check
 from model.decoding.kernel_library import processors
 from service.app import Application, create_application
 from service.engine.engine import Engine
 from service.errors import Draining, EngineStopped
 from service.inference.served_model import load_limit
+from service.models.naming import named_places
 from service.monitoring import logs
 from service.process import allocator
 from service.process.address_space import enough_to_run, too_little
@@ -214,7 +215,8 @@ def _run(settings: Settings, announce: Callable[[Application, str], None]) -> No
         )
     keys = ApiKeys(settings)
     tls_context(settings)  # a fault of it, or of the checkpoint, ends the program before the port is open
-    check(named_checkpoint(settings.checkpoint), load_limit(settings))
+    for place in named_places(settings):
+        check(place.checkpoint, load_limit(settings))
     listeners, url = _listen(settings)
     if settings.uds is None and not is_loopback(settings.host) and not keys.needed:
         logger.warning(OPEN, listeners[0].getsockname()[0], url)

@@ -65,10 +65,13 @@ class Settings:
 
     checkpoint: Path | None = setting(
         None,
-        "Folder of the model to serve.",
+        "Folder of the model to serve, or NAME=FOLDER.",
         argument=True,
         shown="the Shakespeare model that comes with Unroll",
         variable="MODEL",
+    )
+    others: tuple[str, ...] = setting(
+        (), "More models, each a folder or NAME=FOLDER.", argument=True, variable="MORE_MODELS"
     )
     host: str = setting(
         "127.0.0.1",
@@ -113,6 +116,15 @@ class Settings:
     name: str | None = setting(
         None, "Name of the model in requests. [default: its folder, or a run's folder for best and last]", MODEL
     )
+    models: Path | None = setting(
+        None, "Folder of models: each checkpoint or run in it is served by its name, and replaced as it is.", MODEL
+    )
+    default_model: str | None = setting(
+        None, "Model of requests that name none. [default: the first one named, or the first of the folder]", MODEL
+    )
+    alias: str | None = setting(
+        None, "Other names of models, as gpt-3.5-turbo-instruct=shakespeare, separated by commas.", MODEL
+    )
     arithmetic: Arithmetic = setting("int8", "int8 is fast, fp32 rounds nothing.", MODEL, choices=get_args(Arithmetic))
     device: Device = setting("cpu", "cpu, or cuda for a GPU with PyTorch.", MODEL, choices=get_args(Device))
     max_model_bytes: int = setting(DEFAULT_MOST_BYTES, HELP, MODEL, least=FEWEST_BYTES, most=LARGEST_MOST_BYTES)
@@ -127,7 +139,10 @@ class Settings:
         secret=True,
     )
     api_keys_file: Path | None = setting(
-        None, "File of API keys, one a line, in plain or as sha256:HEX; read again on SIGHUP.", ACCESS
+        None,
+        "File of API keys, one a line, in plain or as sha256:HEX; models=A,B behind a key allows it these alone; read "
+        "again on SIGHUP.",
+        ACCESS,
     )
     allowed_hosts: str | None = setting(
         None,
@@ -303,9 +318,7 @@ class Settings:
             return self.name
         if self.checkpoint is None:
             return BUNDLED_NAME
-        folder = self.checkpoint.resolve()
-        name = (folder.parent.name if folder.name in PLACES_IN_A_RUN else "") or folder.name or BUNDLED_NAME
-        return in_a_line(name)  # of a folder, which may be no Unicode
+        return name_of_folder(self.checkpoint)
 
     @property
     def prefix(self) -> str:
@@ -322,6 +335,13 @@ class Settings:
             return (*THIS_MACHINE, self.host.lower()) if is_loopback(self.host) else None
         names = listed(self.allowed_hosts.lower())
         return None if "*" in names else names
+
+
+def name_of_folder(folder: Path) -> str:
+    """The name of a model in that folder."""
+    folder = folder.resolve()
+    name = (folder.parent.name if folder.name in PLACES_IN_A_RUN else "") or folder.name or BUNDLED_NAME
+    return in_a_line(name)  # of a folder, which may be no Unicode
 
 
 def flag_of(name: str) -> str:

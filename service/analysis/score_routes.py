@@ -11,13 +11,13 @@ from service.analysis.score_answer import ScoreAnswer
 from service.analysis.score_schemas import MOST_DETAILS, ScoreRequest, Scores
 from service.api.openapi import errors, event_schema
 from service.api.pieces import json_answer
-from service.api.request_fields import check_model, ignored_fields, origin_of
+from service.api.request_fields import asked_model, ignored_fields, origin_of
 from service.api.streaming import EventStream, attended, begin, prepare
 from service.engine.engine import Engine
 from service.engine.text_request import TextRequest
 from service.inference.cost import score_bytes, text_bytes
-from service.inference.served_model import ServedModel
 from service.inference.texts import INSTANT, prepared
+from service.models.model_registry import ModelRegistry
 from service.process.background import one_step
 from service.settings import Settings
 
@@ -51,8 +51,8 @@ STREAM = {
 class ScoreRoutes:
     """Answers /v1/score."""
 
-    def __init__(self, model: ServedModel, engine: Engine, settings: Settings) -> None:
-        self.model, self.engine = model, engine
+    def __init__(self, registry: ModelRegistry, engine: Engine, settings: Settings) -> None:
+        self.registry, self.engine = registry, engine
         self.most_texts = settings.max_rows + settings.max_waiting
         self.most_work = settings.max_work
 
@@ -63,18 +63,18 @@ class ScoreRoutes:
         Texts are read side by side, and a text of any length in constant memory. Fields that are not known are named in
         the header X-Unroll-Ignored-Fields.
         """
-        check_model(body.model, self.model)
+        model = await asked_model(self.registry, body.model, request)
         self._check(body)
         size = sum(map(len, body.texts)) + len(body.context or "")
         origin = origin_of(request)
         if origin["lease"] is not None:
             origin["lease"].grow(self._bytes(body))
-        make = one_step(partial(ScoreAnswer, self.model, body))
+        make = one_step(partial(ScoreAnswer, model, body))
         making = prepared(self.engine, make, size, origin["arrived"], origin["caller"])
         answer = await (making if size <= INSTANT else attended(request, making))
         if answer.context_tokens >= WORTH_KEEPING and self.engine.cache.capacity:
             await self._read_context(answer, request)
-        texts = await prepare(self.model, self.engine, answer.request(origin), request)
+        texts = await prepare(model, self.engine, answer.request(origin), request)
         answer.expect(texts)
         headers = ignored_fields(body.model_extra or ())
         if body.stream:
@@ -92,7 +92,7 @@ class ScoreRoutes:
             max_tokens=1,
             **origin_of(request),
         )
-        context = await prepare(self.model, self.engine, wanted, request)
+        context = await prepare(answer.model, self.engine, wanted, request)
         await begin(context, request)
         context.release()
         answer.cached = context.usage().cached_tokens
@@ -127,9 +127,9 @@ class ScoreRoutes:
             )
 
 
-def router(model: ServedModel, engine: Engine, settings: Settings) -> APIRouter:
+def router(registry: ModelRegistry, engine: Engine, settings: Settings) -> APIRouter:
     """The route for scores."""
-    answers = ScoreRoutes(model, engine, settings)
+    answers = ScoreRoutes(registry, engine, settings)
     routes = APIRouter(tags=["text"])
     routes.add_api_route(
         "/v1/score",
@@ -142,7 +142,7 @@ def router(model: ServedModel, engine: Engine, settings: Settings) -> APIRouter:
                 "description": "The scores, or a stream on the way to them.",
                 "content": {"text/event-stream": STREAM},
             },
-            **errors(400, 404, 413, 415, 429, 500, 503, 504),
+            **errors(400, 404, 409, 413, 415, 429, 500, 503, 504),
         },
     )
     return routes

@@ -55,7 +55,8 @@ class ScoreRequest(Nullable):
         description="Send server-sent events: how much has been read, the result when it is done, and [DONE].",
     )
     model: Name | None = Field(
-        default=None, description="The model's name, as /v1/models lists it. Absent: the model that is served."
+        default=None,
+        description="The model's name, as /v1/models lists it, or NAME@DIGEST for that version. Absent: the default.",
     )
     user: Name | None = Field(default=None, description="The user that the answer is for. Accepted and not used.")
 

@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 from enum import Enum
 from importlib.metadata import version
+from typing import Annotated
 
 import numpy as np
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from model.errors import ParameterError
@@ -22,13 +23,14 @@ from service.analysis.token_schemas import (
 )
 from service.api.openapi import errors
 from service.api.pieces import json_answer, json_text, separated
-from service.api.request_fields import check_model
+from service.api.request_fields import asked_model
 from service.api.schemas import LARGEST_MAX_TOKENS
 from service.api.sse import ENCODE
 from service.engine.engine import Engine
 from service.inference.cost import DECODED_BYTES, WIDEST
-from service.inference.served_model import ServedModel
+from service.inference.served_model import PerModel
 from service.inference.texts import INSTANT
+from service.models.model_registry import ModelRegistry
 from service.request_context import request_context
 from service.settings import Settings
 
@@ -39,32 +41,33 @@ ID_BYTES = 6  # of memory an encoded id
 class TokenRoutes:
     """Answers /tokenize, /detokenize, /tokenizer_info and /version."""
 
-    def __init__(self, model: ServedModel, engine: Engine, settings: Settings) -> None:
-        self.model, self.engine = model, engine
+    def __init__(self, registry: ModelRegistry, engine: Engine, settings: Settings) -> None:
+        self.registry, self.engine = registry, engine
         self.most_characters = settings.max_prompt_characters
         self.most_ids = settings.max_prompt_characters + LARGEST_MAX_TOKENS
-        self.spelled = [ENCODE(model.tokenizer.piece(token)) for token in range(model.tokenizer.size)]
+        self.spelled = PerModel(lambda model: spelled(model.tokenizer))
 
     async def tokenize(self, body: TokenizeRequest, request: Request) -> Response:
         """Encode a text as ids. The ids decode to the same text: nothing is added, cut off or normalised."""
-        check_model(body.model, self.model)
+        model = await asked_model(self.registry, body.model, request)
         if (body.prompt is None) == (body.inputs is None):
             raise ParameterError("prompt", "Send one text: as `prompt`, or as `inputs` for the position of each id.")
         name, text = ("prompt", body.prompt) if body.prompt is not None else ("inputs", body.inputs or "")
         if len(text) > self.most_characters:
             message = f"The text has {len(text):,} characters; send at most {self.most_characters:,} at a time."
             raise ParameterError(name, message)
-        strings = body.return_token_strs
-        parts = self._ids(text, strings) if name == "prompt" else self._positions(text)
+        strings = self.spelled(model) if body.return_token_strs else None
+        tokenizer = model.tokenizer
+        parts = self._ids(tokenizer, text, strings) if name == "prompt" else _positions(tokenizer, text)
         if name == "prompt" and (lease := request_context(request.scope).lease) is not None:
             lease.grow(len(text) * ID_BYTES * (1 if text.isascii() else WIDEST))
         return await json_answer(parts, len(text) <= INSTANT, self.engine, request)
 
     async def detokenize(self, body: DetokenizeRequest, request: Request) -> Response:
         """Decode ids to text. Several bytes may make one character; bytes that are not UTF-8 become U+FFFD."""
-        check_model(body.model, self.model)
+        model = await asked_model(self.registry, body.model, request)
         ids = body.tokens
-        size = self.model.tokenizer.size
+        size = model.tokenizer.size
         if ids and (token := max(ids)) >= size:
             message = (
                 f"Id {token} at place {ids.index(token):,} is not in the vocabulary; send ids from 0 to {size - 1:,}."
@@ -72,11 +75,13 @@ class TokenRoutes:
             raise ParameterError("tokens", message)
         if (lease := request_context(request.scope).lease) is not None:
             lease.grow(len(ids) * DECODED_BYTES)
-        return await json_answer(self._text(ids), len(ids) <= INSTANT, self.engine, request)
+        return await json_answer(_text(model.tokenizer, ids), len(ids) <= INSTANT, self.engine, request)
 
-    async def info(self) -> TokenizerInfo:
+    async def info(
+        self, request: Request, model: Annotated[str | None, Query(description="The model's name.")] = None
+    ) -> TokenizerInfo:
         """Describe the tokenizer, in the shape that lm-eval reads."""
-        tokenizer = self.model.tokenizer
+        tokenizer = (await asked_model(self.registry, model, request)).tokenizer
         between = tokenizer.piece(tokenizer.start_id)
         return TokenizerInfo(
             tokenizer_class="PreTrainedTokenizerFast",
@@ -90,33 +95,40 @@ class TokenRoutes:
         """Tell the version of Unroll."""
         return Version(version=version("unroll"))
 
-    def _ids(self, text: str, strings: bool) -> Iterator[str]:
-        """The answer to `prompt`, as JSON."""
-        ids = self.model.tokenizer.encode(text)
+    def _ids(self, tokenizer: Tokenizer, text: str, strings: list[str] | None) -> Iterator[str]:
+        """The answer to `prompt`, as JSON. strings: each id's own, where they are wanted."""
+        ids = tokenizer.encode(text)
         yield f'{{"count":{len(ids)},"max_model_len":{self.most_ids},"tokens":['
         yield from separated(ENCODE(block)[1:-1] for block in _blocks(ids))
         yield '],"token_strs":'
-        if strings:
+        if strings is not None:
             yield "["
-            yield from separated(",".join(map(self.spelled.__getitem__, block)) for block in _blocks(ids))
+            yield from separated(",".join(map(strings.__getitem__, block)) for block in _blocks(ids))
             yield "]}"
         else:
             yield "null}"
 
-    def _positions(self, text: str) -> Iterator[str]:
-        """The answer to `inputs`, as JSON."""
-        yield "["
-        yield from separated(
-            f'{{"id":{token},"text":{ENCODE(text[start:stop])},"start":{start},"stop":{stop}}}'
-            for token, start, stop in positions(self.model.tokenizer, text)
-        )
-        yield "]"
 
-    def _text(self, ids: list[int]) -> Iterator[str]:
-        """The answer to /detokenize, as JSON."""
-        yield '{"prompt":'
-        yield from json_text(self.model.tokenizer.decode(ids))
-        yield "}"
+def _positions(tokenizer: Tokenizer, text: str) -> Iterator[str]:
+    """The answer to `inputs`, as JSON."""
+    yield "["
+    yield from separated(
+        f'{{"id":{token},"text":{ENCODE(text[start:stop])},"start":{start},"stop":{stop}}}'
+        for token, start, stop in positions(tokenizer, text)
+    )
+    yield "]"
+
+
+def _text(tokenizer: Tokenizer, ids: list[int]) -> Iterator[str]:
+    """The answer to /detokenize, as JSON."""
+    yield '{"prompt":'
+    yield from json_text(tokenizer.decode(ids))
+    yield "}"
+
+
+def spelled(tokenizer: Tokenizer) -> list[str]:
+    """Each id's string as JSON."""
+    return [ENCODE(tokenizer.piece(token)) for token in range(tokenizer.size)]
 
 
 def _blocks(ids: Ids) -> Iterator[list[int]]:
@@ -138,12 +150,12 @@ def ends_character(ids: Ids) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
     return ((ids >= BYTES) | begins_character(following)).astype(np.int64)
 
 
-def router(model: ServedModel, engine: Engine, settings: Settings) -> APIRouter:
+def router(registry: ModelRegistry, engine: Engine, settings: Settings) -> APIRouter:
     """The routes of the tokenizer, and the version."""
-    answers = TokenRoutes(model, engine, settings)
+    answers = TokenRoutes(registry, engine, settings)
     routes = APIRouter()
     tags: list[str | Enum] = ["tokens"]
-    faults = errors(400, 404, 413, 415)
+    faults = errors(400, 404, 409, 413, 415, 503, 504)
     routes.add_api_route(
         "/tokenize",
         answers.tokenize,
@@ -168,7 +180,7 @@ def router(model: ServedModel, engine: Engine, settings: Settings) -> APIRouter:
         methods=["GET"],
         tags=tags,
         summary="Describe the tokenizer",
-        responses=errors(),
+        responses=errors(404, 409, 503, 504),
     )
     routes.add_api_route(
         "/version",

@@ -37,7 +37,7 @@ class TokenizeRequest(Nullable):
     inputs: Text | None = Field(
         default=None, description="The text; the answer is a list with the position of each id in it."
     )
-    model: Name | None = Field(default=None, description="The model's name. Absent: the model that is served.")
+    model: Name | None = Field(default=None, description="The model's name, or NAME@DIGEST. Absent: the default.")
     add_special_tokens: bool = Field(default=False, description="Makes no difference: there are no special tokens.")
     return_token_strs: bool = Field(default=False, description="Answer `prompt` also with how each id is written.")
 
@@ -68,7 +68,7 @@ class DetokenizeRequest(Nullable):
     tokens: Annotated[list[Annotated[int, Field(ge=0, le=LARGEST_ID)]], FailFast()] = Field(
         description="Ids of the vocabulary, from 0 to `vocab_size` - 1 of /tokenizer_info."
     )
-    model: Name | None = Field(default=None, description="The model's name. Absent: the model that is served.")
+    model: Name | None = Field(default=None, description="The model's name, or NAME@DIGEST. Absent: the default.")
 
 
 class Detokenized(BaseModel):

@@ -18,11 +18,13 @@ from service.errors import (
     Draining,
     EngineStopped,
     MemorySpent,
+    ModelUnavailable,
     QueueFull,
     ReaderTooSlow,
     StepFailed,
     TooCostly,
     UnknownModel,
+    VersionGone,
 )
 from service.request_context import request_context
 
@@ -37,12 +39,14 @@ INVALID = "invalid_request_error"
 # Status, type and code of each kind of ServiceError; any other kind is a fault of the server.
 KINDS: dict[type[ServiceError], tuple[int, str, str]] = {
     UnknownModel: (404, INVALID, "model_not_found"),
+    VersionGone: (409, INVALID, "model_version_gone"),
     TooCostly: (413, INVALID, "too_costly"),
     QueueFull: (429, "rate_limit_error", "queue_full"),
     Disconnected: (499, INVALID, "disconnected"),
     StepFailed: (500, "server_error", "step_failed"),
     MemorySpent: (503, "server_error", "out_of_memory"),
     Draining: (503, "server_error", "draining"),
+    ModelUnavailable: (503, "server_error", "model_unavailable"),
     EngineStopped: (503, "server_error", "engine_stopped"),
     ReaderTooSlow: (503, "server_error", "reader_too_slow"),
     DeadlineExceeded: (504, "server_error", "deadline_exceeded"),
@@ -86,26 +90,32 @@ def openai_shape(failure: Failure) -> tuple[int, dict[str, Any]]:
 def of_service_error(error: ServiceError) -> Failure:
     """What a ServiceError means in HTTP, also in the middle of a stream."""
     status, kind, code = KINDS.get(type(error), (500, "server_error", "internal_error"))
-    param = "model" if isinstance(error, UnknownModel) else None
+    param = "model" if isinstance(error, UnknownModel | VersionGone) else None
     return Failure(status, str(error)[:LONGEST_MESSAGE], kind, code, param)
 
 
 class ErrorResponses:
     """Answers errors in the shape of their path's dialect.
 
-    shapes: of the paths that have another dialect than OpenAI's.
+    shapes: of the paths that have another dialect than OpenAI's; where one ends with *, of all that begin so.
     """
 
     def __init__(self, shapes: Mapping[str, Shape]) -> None:
-        self._shapes = shapes
+        self._shapes = {path: shape for path, shape in shapes.items() if not path.endswith("*")}
+        self._beginnings = {path[:-1]: shape for path, shape in shapes.items() if path.endswith("*")}
 
     def respond(self, scope: Scope, failure: Failure, headers: Mapping[str, str] | None = None) -> JSONResponse:
         """The answer to a request that failed, with Retry-After if trying again helps."""
         request_context(scope).failure = failure.code
-        shape = self._shapes.get(_route_path(scope), openai_shape)
+        shape = self._shape_of(_route_path(scope))
         status, content = shape(failure._replace(message=failure.message[:LONGEST_MESSAGE]))
         retry = {"Retry-After": RETRY_AFTER[failure.status]} if failure.status in RETRY_AFTER else {}
         return JSONResponse(content, status, {**retry, **(headers or {})})
+
+    def _shape_of(self, path: str) -> Shape:
+        if (shape := self._shapes.get(path)) is not None:
+            return shape
+        return next((one for begin, one in self._beginnings.items() if path.startswith(begin)), openai_shape)
 
     def install(self, app: FastAPI) -> None:
         """Make an application answer every exception so."""

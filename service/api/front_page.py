@@ -1,5 +1,6 @@
 """GET / and /docs: what a person or a program finds at the address alone, and the pages of the documentation."""
 
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
@@ -46,7 +47,7 @@ class FrontPage(BaseModel):
 
     name: str = Field(default="unroll", description="Always the same.")
     version: str = Field(description="The version of Unroll.")
-    model: str = Field(description="The model that is served.")
+    model: str | None = Field(description="The model of requests that name none.")
     documentation: str = Field(description="The page for people.")
     openapi: str = Field(description="The description for programs.")
     health: str = Field(description="How the server is.")
@@ -71,8 +72,8 @@ def add_documentation(app: FastAPI) -> None:
     app.add_api_route("/docs", docs, methods=["GET"], include_in_schema=False)
 
 
-def router(model: str) -> APIRouter:
-    """The route of the address alone."""
+def router(model: Callable[[], str | None]) -> APIRouter:
+    """The route of the address alone. model: the name of the default, if there is one."""
     routes = APIRouter(tags=["operation"])
 
     async def front_page(request: Request) -> Response:
@@ -82,7 +83,7 @@ def router(model: str) -> APIRouter:
             return RedirectResponse(f"{root}/docs", 307, {"Vary": "Accept"})
         page = FrontPage(
             version=version("unroll"),
-            model=model,
+            model=model(),
             documentation=f"{root}/docs",
             openapi=f"{root}/openapi.json",
             health=f"{root}/health",

@@ -11,18 +11,21 @@ EXACT = 2.0**53  # above it a float is not one exact whole number
 
 
 def described(
-    describe: Callable[[], dict[str, Any]], vocabulary: int, only_in_streams: Sequence[type[BaseModel]] = ()
+    describe: Callable[[], dict[str, Any]],
+    vocabulary: Callable[[], int],
+    only_in_streams: Sequence[type[BaseModel]] = (),
 ) -> Callable[[], dict[str, Any]]:
     """A function that returns the corrected document of `describe`; FastAPI calls it once and keeps the result.
 
-    only_in_streams: models that occur only in streams, which FastAPI does not describe by itself.
+    vocabulary: ids of the largest one. only_in_streams: models that occur only in streams, which FastAPI does not
+    describe by itself.
     """
 
     def exactly() -> dict[str, Any]:
         document = describe()
         for kind in only_in_streams:
             document["components"]["schemas"].setdefault(kind.__name__, kind.model_json_schema())
-        _limits(document, vocabulary)
+        _limits(document, vocabulary())
         for path in document["paths"].values():
             for operation in path.values():
                 _answers(operation["responses"])
@@ -63,7 +66,8 @@ def event_schema(description: str, *kinds: str) -> dict[str, Any]:
 
 DESCRIPTIONS = {
     400: "A field is missing or outside its limits, or the body is not JSON; `param` names the field.",
-    404: "There is no such model.",
+    404: "There is no such model, or the key may not use it.",
+    409: "That version of the model is not served any more; the sentence says which one is.",
     413: "The body is too large.",
     415: "The body is not announced as application/json, or is compressed by other than gzip or deflate.",
     429: "The queue is full; Retry-After says in how many seconds to try again.",

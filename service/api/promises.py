@@ -17,7 +17,7 @@ NO_REPORT = "this server does not report it; logprobs, with echo also for the pr
 NO_INPUT = "this server reads only the prompt, and all of it"
 NO_LENGTH = "a text's length is max_tokens in /v1/completions and max_new_tokens in /generate"
 NO_SALT = "here only the keys keep prompts apart; /v1/completions has the field"
-ONE_MODEL = "this server has one model and no adapters"
+ONE_MODEL = "this server has whole models and no adapters; `model` names one"
 
 # A name is taken out once its promise is kept; a field of a schema is never looked up here.
 PROMISES: dict[str, str] = {

@@ -9,8 +9,9 @@ from urllib.parse import quote
 
 from fastapi import Request
 
-from service.errors import UnknownModel
+from service.api.streaming import attended
 from service.inference.served_model import ServedModel
+from service.models.model_registry import ModelRegistry
 from service.request_context import request_context
 
 SEED_BITS = 53  # of a seed made here: every JSON parser keeps such a number exact, also JavaScript's
@@ -23,10 +24,15 @@ def random_seed() -> int:
     return secrets.randbits(SEED_BITS)
 
 
-def check_model(name: str | None, model: ServedModel) -> None:
-    """Raise UnknownModel if a request names another model than the one that is served."""
-    if name is not None and name != model.name:
-        raise UnknownModel(f"There is no model {name[:100]!r}; this server has {model.name!r}.")
+async def asked_model(registry: ModelRegistry, name: str | None, request: Request) -> ServedModel:
+    """The model that a request names, as far as its key may use it; None and "" name the default.
+
+    Raises UnknownModel, VersionGone and ModelUnavailable; DeadlineExceeded and Disconnected where it has to be loaded.
+    """
+    context = request_context(request.scope)
+    if (model := registry.loaded(name, context.models)) is not None:
+        return model
+    return await attended(request, registry.load(name, context.models, context.arrived))
 
 
 def namespace_of(request: Request, salt: str | None = None) -> bytes:

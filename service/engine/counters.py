@@ -3,6 +3,7 @@
 import math
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 Finish = Literal["stop", "length", "abort", "deadline", "error"]
@@ -65,21 +66,20 @@ class WorkerCounters:
         self.inter_token = Histogram(STEPS)
         self.first_token = Histogram(LATENCIES)
         self.queued = Histogram(LATENCIES)
-        self._decoded_at = 0.0  # when the last decode call returned
 
     def decoded(
-        self, rows: int, steps: int, seconds: float, now: float, arrivals: Sequence[float], beyond: int
+        self, rows: int, steps: int, seconds: float, now: float, since: float, arrivals: Sequence[float], beyond: int
     ) -> None:
         """Count a call that drew `steps` ids for each of `rows` rows in `seconds` and returned at `now`.
 
-        arrivals: of the requests of those rows that drew for the first time. beyond: ids drawn after the ends of texts.
+        since: when the call before returned that these rows took part in. arrivals: of the requests of those rows that
+        drew for the first time. beyond: ids drawn after the ends of texts.
         """
         self.tokens += rows * steps - beyond
         self.batch_size.observe(rows, steps)
         self.step_seconds.observe(seconds / steps, steps)
         if going_on := rows - len(arrivals):
-            self.inter_token.observe((now - self._decoded_at) / steps, going_on * steps)
-        self._decoded_at = now
+            self.inter_token.observe((now - since) / steps, going_on * steps)
         for arrived in arrivals:
             self.first_token.observe(now - arrived)
             if steps > 1:
@@ -92,6 +92,19 @@ class WorkerCounters:
         self.step_seconds.observe(seconds)
         for waited in first:
             self.first_token.observe(waited)
+
+
+@dataclass(slots=True)
+class ModelCounts:
+    """What was asked of a model, in the event loop's thread.
+
+    submitted: texts that were taken. prompt_tokens: ids of their prompts. tokens: ids of the texts that ended by
+    themselves.
+    """
+
+    submitted: int = 0
+    prompt_tokens: int = 0
+    tokens: int = 0
 
 
 class Counters:

@@ -8,7 +8,6 @@ import time
 from functools import partial
 from typing import Literal
 
-from model.decoding.rows import AnyDecoder
 from model.errors import ServiceError
 from service.engine.counters import Counters, Refusal, WorkerCounters
 from service.engine.decode_batch import Event
@@ -17,9 +16,9 @@ from service.engine.output import Piece
 from service.engine.prefix_cache import PrefixCache
 from service.engine.prompt_scores import Slice
 from service.engine.scheduler import SHARE, Changes, Scheduler
-from service.engine.sequence import Sequence, SequenceGroup
+from service.engine.sequence import EngineModel, Sequence, SequenceGroup
 from service.engine.text_request import TextRequest
-from service.engine.worker import Turn, Worker
+from service.engine.worker import Lanes, Turn
 from service.errors import (
     DeadlineExceeded,
     Draining,
@@ -47,7 +46,7 @@ FAILED = StepFailed("The server failed in the middle of this text; it has been l
 
 
 class Engine:
-    """Generates the texts of all requests together, in threads of its own.
+    """Generates the texts of all requests together, of whichever model each is, in threads of its own.
 
     settings: how many threads, slots and requests, how long a request may take, how much the prefix cache may hold.
 
@@ -55,7 +54,7 @@ class Engine:
     scheduler; the threads hold it between two turns, never during one.
     """
 
-    def __init__(self, decoder: AnyDecoder, settings: Settings) -> None:
+    def __init__(self, settings: Settings) -> None:
         workers, spare = min(settings.threads, settings.max_rows), settings.max_rows // SHARE
         slots = [(settings.max_rows + spare + at) // workers for at in range(workers)]
         timeout = settings.deadline_seconds or float("inf")
@@ -86,10 +85,11 @@ class Engine:
         self._loop: asyncio.AbstractEventLoop
         self._refusal: ServiceError | None = EngineStopped("The server has not started; try again in a moment.")
         self._stopping = False
+        self._retired = 0  # models that were retired
         self._delivery = Delivery()
         self._looking: asyncio.TimerHandle | None = None
         self._threads = [
-            threading.Thread(target=self._run, args=(index, decoder, count), name=f"engine-{index}", daemon=True)
+            threading.Thread(target=self._run, args=(index, count), name=f"engine-{index}", daemon=True)
             for index, count in enumerate(slots)
         ]
 
@@ -168,6 +168,10 @@ class Engine:
         self.counters.submitted += sum(len(group.sequences) for group in groups)
         self.counters.prompt_tokens += sum(group.prompt_tokens for group in groups)
         self.counters.unseen += sum(group.unseen for group in groups)
+        for group in groups:
+            group.model.groups += 1
+            group.model.counts.submitted += len(group.sequences)
+            group.model.counts.prompt_tokens += group.prompt_tokens
 
     def _refused(self, reason: Refusal, error: ServiceError) -> ServiceError:
         """Count a refusal, and return its error."""
@@ -185,6 +189,18 @@ class Engine:
         with self._work:
             for group in known:
                 self._scheduler.drop(group)
+            self._work.notify_all()
+        for group in known:
+            group.model.groups -= 1
+            if not group.model.groups and group.model.on_idle is not None:
+                group.model.on_idle()
+
+    def retire(self, model: EngineModel) -> None:
+        """Keep nothing of a model beyond the texts that are held now; no more of them will be submitted."""
+        model.retired = True
+        self.cache.forget(model.owner)
+        with self._work:
+            self._retired += 1
             self._work.notify_all()
 
     def drain(self) -> None:
@@ -246,28 +262,40 @@ class Engine:
         """Texts that wait for a slot, or for another text of their group to read the prompt."""
         return self._scheduler.waiting
 
-    def _run(self, index: int, decoder: AnyDecoder, slots: int) -> None:
+    def _run(self, index: int, slots: int) -> None:
         """One thread: turn after turn while there are rows, asleep while there are none."""
         try:
             stand_back()
-            counters = self.counters.workers[index]
-            worker = Worker(decoder, slots, self.cache, time.monotonic, counters)
-            while (changes := self._next(index, worker)) is not None:
-                if counters.progressed == math.inf:
-                    counters.progressed = time.monotonic()
-                self._settle(worker.turn(changes), counters)
+            lanes = Lanes(slots, self.cache, time.monotonic, self.counters.workers[index])
+            while self._turn(index, lanes):
+                pass
         except BaseException:
             logger.critical("A thread of the engine has died; restart the server.", exc_info=True)
             error = EngineStopped("The server can generate no more text; it has to be restarted.")
             self._loop.call_soon_threadsafe(self._die, error)
 
-    def _next(self, index: int, worker: Worker) -> Changes[Sequence] | None:
+    def _turn(self, index: int, lanes: Lanes) -> bool:
+        """One turn; False when the thread is to end. What it holds of texts and models ends with it."""
+        changes = self._next(index, lanes)
+        if changes is None:
+            return False
+        counters = self.counters.workers[index]
+        if counters.progressed == math.inf:
+            counters.progressed = time.monotonic()
+        self._settle(lanes.turn(changes), counters)
+        return True
+
+    def _next(self, index: int, lanes: Lanes) -> Changes[Sequence] | None:
         """Wait for something to do; returns what has changed since the thread's last turn, None when it is to end."""
         with self._work:
             while not self._stopping:
                 changes = self._scheduler.changes(index)
-                if worker.busy or changes.leaving or changes.joining:
+                if lanes.tidied != self._retired:
+                    lanes.tidied = self._retired
+                    lanes.tidy()
+                if lanes.busy or changes.leaving or changes.joining:
                     return changes
+                lanes.tidy()
                 self.counters.workers[index].progressed = math.inf
                 self._work.wait()
         return None
@@ -340,6 +368,7 @@ class Engine:
             self._give_up(row.group, SPENT)
         if piece.finish_reason is not None:
             self.counters.finished[piece.finish_reason] += row.group.end(1)
+            row.group.model.counts.tokens += piece.tokens
         elif output.held > self._max_untaken:
             self._give_up(row.group, UNTAKEN)
         return waking and output.arrived

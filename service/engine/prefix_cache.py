@@ -26,10 +26,12 @@ FILTER = 1 << 17  # counters of the filter that saves most look-ups
 class Prefixes(NamedTuple):
     """The prefixes of one prompt that may be looked up or stored.
 
-    ids: the prompt without its last id (n,). namespace: states of other namespaces are never found.
+    ids: the prompt without its last id (n,). owner: of the states, a model. namespace: the owner's and what was given;
+        states of other ones are never found.
     lengths: of the prefixes, ascending; keys: one for each. digests: those computed already, by length.
     """
 
+    owner: bytes
     namespace: bytes
     ids: NDArray[np.int32]
     lengths: NDArray[np.int64]
@@ -58,6 +60,7 @@ class Statistics(NamedTuple):
 class _Entry(NamedTuple):
     digest: bytes
     state: State
+    owner: bytes
 
 
 def marks(length: int) -> list[int]:
@@ -93,10 +96,11 @@ class PrefixCache:
             self._queries, self._hits, self._cached_tokens, self._evictions, len(self._entries), self._bytes
         )
 
-    def prefixes(self, namespace: bytes, ids: NDArray[np.int32]) -> Prefixes | None:
+    def prefixes(self, namespace: bytes, ids: NDArray[np.int32], owner: bytes = b"") -> Prefixes | None:
         """What is needed to look a prompt up; None if it has no prefix to look up. Long prompts take a while."""
         if not self.capacity or not len(ids):
             return None
+        namespace = owner + namespace
         ends = marks(len(ids))
         if len(ids) <= SHORT:
             lengths = np.arange(1, len(ids) + 1)
@@ -104,7 +108,7 @@ class PrefixCache:
         else:
             lengths, keys = self._some(namespace, ids, np.array(ends))
             ends = lengths.tolist()
-        return Prefixes(namespace, ids, lengths, keys, self._digests(namespace, ids, ends))
+        return Prefixes(owner, namespace, ids, lengths, keys, self._digests(namespace, ids, ends))
 
     def find(self, prefixes: Prefixes) -> Hit | None:
         """The state after the longest prefix that is stored."""
@@ -129,16 +133,14 @@ class PrefixCache:
         if size > self.capacity:
             return
         key = int(prefixes.keys[np.searchsorted(prefixes.lengths, length)])
-        entry = _Entry(self._digest(prefixes, length), state)
+        entry = _Entry(self._digest(prefixes, length), state, prefixes.owner)
         with self._lock:
             if self._entries.pop(key, None) is None:
                 self._filter[key % FILTER] += 1
                 self._bytes += size
             self._entries[key] = entry
             while self._bytes > self.capacity:
-                key, oldest = self._entries.popitem(last=False)
-                self._filter[key % FILTER] -= 1
-                self._bytes -= oldest.state.nbytes + ENTRY_BYTES
+                self._remove(next(iter(self._entries)))
                 self._evictions += 1
 
     def clear(self) -> None:
@@ -148,6 +150,16 @@ class PrefixCache:
             self._entries.clear()
             self._filter[:] = 0
             self._bytes = 0
+
+    def forget(self, owner: bytes) -> None:
+        """Remove the states of an owner."""
+        with self._lock:
+            for key in [key for key, entry in self._entries.items() if entry.owner == owner]:
+                self._remove(key)
+
+    def _remove(self, key: int) -> None:
+        self._filter[key % FILTER] -= 1
+        self._bytes -= self._entries.pop(key).state.nbytes + ENTRY_BYTES
 
     def _candidates(self, keys: Keys) -> NDArray[np.intp]:
         """Indices of the keys that may have an entry."""

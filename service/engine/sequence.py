@@ -1,12 +1,14 @@
-"""One text being generated, and the group of texts that continue the same prompt."""
+"""One text being generated, the group of texts that continue the same prompt, and the model they are of."""
 
 from bisect import bisect_right
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from model.decoding.beams import BeamSearch, new_search
+from model.decoding.rows import AnyDecoder
 from model.decoding.state import RowState
 from model.decoding.state_recorder import StateRecorder
 from model.sampling.sampler import RowSampling, bias_of
@@ -15,6 +17,7 @@ from model.text.prompt import Prompt
 from model.text.stop_strings import StopStrings
 from model.text.text_stream import TextStream
 from model.text.tokenizer import Tokenizer
+from service.engine.counters import ModelCounts
 from service.engine.output import Logprobs, Output, Piece
 from service.engine.prefix_cache import PrefixCache, Prefixes, State, marks
 from service.engine.prompt_scores import PromptScores
@@ -22,6 +25,34 @@ from service.engine.scheduler import Row
 from service.engine.text_request import TextRequest
 
 NOTHING = np.zeros(0, np.float32)
+
+
+class EngineModel:
+    """One version of a model, as the engine serves it.
+
+    owner: by what its states are told apart in the prefix cache from those of other models.
+
+    retired: whether no more texts of it will be asked for, so that nothing of it is kept beyond its last text.
+    groups: groups of its texts that the engine holds.
+    on_idle: called in the event loop's thread each time the last of them is released. counts: where its texts are
+    counted, which other versions of it may do, too.
+    """
+
+    __slots__ = ("__weakref__", "counts", "decoder", "groups", "on_idle", "owner", "retired", "tokenizer")
+
+    def __init__(
+        self, decoder: AnyDecoder, tokenizer: Tokenizer, owner: bytes = b"", counts: ModelCounts | None = None
+    ) -> None:
+        self.decoder, self.tokenizer, self.owner = decoder, tokenizer, owner
+        self.counts = counts or ModelCounts()
+        self.retired = False
+        self.on_idle: Callable[[], None] | None = None
+        self.groups = 0
+
+    @property
+    def ids(self) -> NDArray[np.int64]:
+        """The id of each column of the decoder's logits (S,)."""
+        return self.decoder.ids
 
 
 class Sequence(Row):
@@ -67,7 +98,7 @@ class Sequence(Row):
         request, state = group.request, group.goes_on
         walk = group.tables.walk(request, state)
         self.sampling = group.sampling.of_choice(self.choice if state is None else state.choice + self.choice, walk)
-        self.stream = TextStream(group.tokenizer, group.tables.stops, request.include_stop, request.min_tokens)
+        self.stream = TextStream(group.model.tokenizer, group.tables.stops, request.include_stop, request.min_tokens)
         self.pending, self.logprobs, self.joined = [], [], 0
         if state is not None:
             self.begun = state.position
@@ -117,7 +148,7 @@ class Tables:
 class SequenceGroup:
     """One prompt of a request and its sequences, which differ only in their draws.
 
-    ids: the id of each column of the decoder's logits (S,).
+    model: of which its texts are, to their ends.
     index: which of the request's prompts this is. Of a prompt that is scored only the first `request.unscored` ids may
         come from the cache, and `request.on_scores` gets no scores of those then.
     output: takes the texts of all prompts of the request; None makes one, for a request of one prompt.
@@ -135,8 +166,7 @@ class SequenceGroup:
 
     def __init__(
         self,
-        tokenizer: Tokenizer,
-        ids: NDArray[np.int64],
+        model: EngineModel,
         request: TextRequest,
         index: int = 0,
         *,
@@ -144,15 +174,15 @@ class SequenceGroup:
         cache: PrefixCache | None = None,
         tables: Tables | None = None,
     ) -> None:
-        beginning = request.beginning
+        tokenizer, ids, beginning = model.tokenizer, model.ids, request.beginning
         encoded = Prompt(tokenizer, ids, request.prompts[index], None if beginning is None else beginning.last)
+        self.model = model
         self.request = request
         self.columns = ids
         self.goes_on = None if encoded.tokens else beginning
         self.index = index
         self.prompt: NDArray[np.int32] = np.asarray(encoded.ids, np.int32)
         self.prompt_tokens, self.unseen, self.lead = encoded.tokens, encoded.unseen, encoded.lead
-        self.tokenizer = tokenizer
         self.tables = tables or Tables(tokenizer, ids, request)
         self.sampling = RowSampling(
             request.parameters, ids, encoded.penalised, 0, request.drawn_logprobs, bias=self.tables.bias
@@ -176,7 +206,7 @@ class SequenceGroup:
             self.scoring = PromptScores(len(self.prompt), tokenizer.size, request.prompt_logprobs, request.on_scores)
         from_cache = len(self.prompt) - 1 if not scored else max(0, request.unscored - 1)
         if cache is not None and from_cache and beginning is None:
-            self.prefixes = cache.prefixes(request.namespace, self.prompt[:from_cache])
+            self.prefixes = cache.prefixes(request.namespace, self.prompt[:from_cache], model.owner)
         self.read = self.cached = 0
         self.state: State | None = None  # after the prompt, once it is read, for the sequences after the first
         last = len(self.prompt) - 1
@@ -192,7 +222,7 @@ class SequenceGroup:
         request, beams = self.request, self.request.beams
         assert beams is not None
         self.search = new_search(
-            self.tokenizer,
+            self.model.tokenizer,
             self.columns,
             beams,
             max_tokens=request.max_tokens,

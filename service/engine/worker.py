@@ -1,4 +1,4 @@
-"""One thread's share of the work: rows in slots, and the turns that prefill and decode them."""
+"""One thread's share of the work: rows in slots, the turns that prefill and decode them, and whose turn it is."""
 
 import logging
 from collections.abc import Callable, Set
@@ -14,7 +14,7 @@ from service.engine.output import Piece, found_piece
 from service.engine.prefix_cache import PrefixCache
 from service.engine.prompt_scores import Slice, most_wanted, scores_at
 from service.engine.scheduler import Changes
-from service.engine.sequence import Sequence, SequenceGroup
+from service.engine.sequence import EngineModel, Sequence, SequenceGroup
 from service.engine.turn_budget import (
     DECODE_SECONDS,
     MOST_PREFILLED,
@@ -26,6 +26,8 @@ from service.engine.turn_budget import (
 )
 
 logger = logging.getLogger(__name__)
+
+MOST_IDLE = 4  # workers without rows that a thread keeps for the next rows of their models
 
 
 @dataclass(slots=True)
@@ -46,7 +48,7 @@ class Turn:
 
 
 class Worker:
-    """Prefills prompts and decodes texts in its own `slots` slots; for one thread.
+    """Prefills prompts and decodes texts of one model in its own `slots` slots; for one thread.
 
     clock: seconds that never go back. counters: what it counts in.
     """
@@ -73,31 +75,33 @@ class Worker:
         self._prefill_cost = Cost()
         self._score_cost = Cost()
         self._decode_cost = Cost()
+        self._decoded_at = 0.0
 
     @property
     def busy(self) -> bool:
         """Whether there is anything to do in a turn."""
         return bool(self._prefilling or self._scoring or self._searching or self._decoding.rows)
 
-    def turn(self, changes: Changes[Sequence]) -> Turn:
-        """Apply changes, read a slice of the prompts, and draw some ids for every row whose prompt is read."""
-        turn = Turn()
-        if changes.leaving:
-            leaving = {row.group for row in changes.leaving if row.choice == 0}
-            self._forget(leaving)
-            self._decoding.end(changes.leaving)
-        for row in changes.joining:
-            try:
-                self._join(row, turn)
-            except Exception as error:
-                self._fail([row.group], turn, error)
+    def leave(self, rows: list[Sequence]) -> None:
+        """Release the slots of some rows; rows of other workers are ignored."""
+        self._forget({row.group for row in rows if row.choice == 0})
+        self._decoding.end(rows)
+
+    def join(self, row: Sequence, turn: Turn) -> None:
+        """Take in a row."""
+        try:
+            self._join(row, turn)
+        except Exception as error:
+            self._fail([row.group], turn, error)
+
+    def work(self, turn: Turn) -> None:
+        """Read a slice of the prompts, and draw some ids for every row whose prompt is read."""
         if self._prefilling or self._scoring:
             self._prefill(turn)
         if self._decoding.rows:
             self._decode(turn)
         if self._searching:
             self._search(turn)
-        return turn
 
     def _join(self, row: Sequence, turn: Turn) -> None:
         """Put a row in its slot: with the state after its prompt if another row has read it, else to read it."""
@@ -186,7 +190,11 @@ class Worker:
             if drawn.ids.shape != (len(decoding.rows), steps):
                 raise RuntimeError(f"{len(decoding.rows)} rows drew {drawn.ids.shape} ids in {steps} steps")
             events = decoding.accept(drawn, now)
-            self._counters.decoded(len(decoding.rows), steps, now - started, now, self._begun, decoding.beyond(events))
+            self._counters.decoded(
+                *(len(decoding.rows), steps, now - started, now, self._decoded_at, self._begun),
+                decoding.beyond(events),
+            )
+            self._decoded_at = now
             turn.events += events if not decoding.recorded else self._with_states(drawn, events)
         except Exception as error:
             self._fail(list({row.group: None for row in decoding.rows}), turn, error)
@@ -284,14 +292,7 @@ class Worker:
         self._begun.append(row.group.request.arrived)
 
     def _fail(self, groups: list[SequenceGroup], turn: Turn, error: Exception) -> None:
-        """Log that a call raised an exception: the groups in it have failed, all others go on."""
-        logger.error(
-            "A call failed; the %d requests in it end with an error, the others go on.", len(groups), exc_info=error
-        )
-        self._counters.failures += 1
-        turn.failed += groups
-        if isinstance(error, MemoryError):
-            turn.starved.update(groups)
+        fail(groups, turn, error, self._counters)
 
     def _forget(self, groups: Set[SequenceGroup]) -> None:
         """Stop reading some prompts, and searching after them."""
@@ -306,6 +307,85 @@ class Worker:
         for group in [*self._prefilling, *self._scoring, *self._searching]:
             rows.state[group.sequences[0].slots] = self._rows.state[group.sequences[0].slots]
         self._rows = rows
+
+
+class Lanes:
+    """The workers of one thread, one for each model that it has rows of; those that have work take turns.
+
+    So a text waits for one turn of each other model, and never for all the texts that another model has to write.
+    A worker without rows stays for the next rows of its model, but no more than MOST_IDLE do, and none of a retired
+    model. slots: of each; a row has its slot for itself, of whichever model it is.
+    """
+
+    def __init__(
+        self, slots: int, cache: PrefixCache, clock: Callable[[], float], counters: WorkerCounters | None = None
+    ) -> None:
+        self._slots, self._cache, self._clock = slots, cache, clock
+        self._counters = counters or WorkerCounters()
+        self._workers: dict[EngineModel, Worker] = {}  # in the order of their turns
+        self.tidied = 0
+        """How many models were retired when `tidy` was called last; for the caller."""
+
+    def __len__(self) -> int:
+        """How many models it has rows of."""
+        return len(self._workers)
+
+    @property
+    def busy(self) -> bool:
+        """Whether there is anything to do in a turn."""
+        return any(worker.busy for worker in self._workers.values())
+
+    def turn(self, changes: Changes[Sequence]) -> Turn:
+        """Apply changes, and let the worker work whose turn it is."""
+        turn = Turn()
+        if changes.leaving:
+            for worker in self._workers.values():
+                worker.leave(changes.leaving)
+            for model in [one for one, worker in self._workers.items() if one.retired and not worker.busy]:
+                del self._workers[model]
+        for row in changes.joining:
+            self._join(row, turn)
+        if len(self._workers) == 1:
+            [worker] = self._workers.values()
+            if worker.busy:
+                worker.work(turn)
+            return turn
+        for model, worker in self._workers.items():
+            if worker.busy:
+                self._workers[model] = self._workers.pop(model)  # others come first
+                worker.work(turn)
+                break
+        return turn
+
+    def tidy(self) -> None:
+        """Drop workers that have no work and will have none soon."""
+        idle = [model for model, worker in self._workers.items() if not worker.busy]
+        for model in [one for one in idle if one.retired] + [one for one in idle if not one.retired][:-MOST_IDLE]:
+            del self._workers[model]
+
+    def _join(self, row: Sequence, turn: Turn) -> None:
+        model = row.group.model
+        worker = self._workers.get(model)
+        if worker is None:
+            try:
+                worker = Worker(model.decoder, self._slots, self._cache, self._clock, self._counters)
+            except Exception as error:
+                fail([row.group], turn, error, self._counters)
+                return
+            self.tidy()
+            self._workers[model] = worker
+        worker.join(row, turn)
+
+
+def fail(groups: list[SequenceGroup], turn: Turn, error: Exception, counters: WorkerCounters) -> None:
+    """Log that a call raised an exception: the groups in it have failed, all others go on."""
+    logger.error(
+        "A call failed; the %d requests in it end with an error, the others go on.", len(groups), exc_info=error
+    )
+    counters.failures += 1
+    turn.failed += groups
+    if isinstance(error, MemoryError):
+        turn.starved.update(groups)
 
 
 def _slots_of(groups: list[SequenceGroup]) -> list[int]:

@@ -15,7 +15,7 @@ from model.constraints.constraint import Constraint, Limits
 from model.errors import ParameterError
 from model.sampling.transitions import Transitions
 from model.text.tokenizer import Tokenizer
-from service.engine.counters import LATENCIES, Histogram
+from service.engine.counters import Histogram
 from service.errors import MemorySpent
 from service.inference.messages import LENGTH, message
 
@@ -37,11 +37,13 @@ class ConstraintProcess:
     durations: seconds that each took, refused ones as well.
     """
 
-    def __init__(self, tokenizer: Tokenizer, ids: list[int], limits: Limits, seconds: float, memory: int) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, ids: list[int], limits: Limits, seconds: float, memory: int, durations: Histogram
+    ) -> None:
         beginning = {"characters": tokenizer.characters, "ids": ids, "limits": asdict(limits), "memory": memory}
         self._beginning = message(json.dumps(beginning).encode())
         self._seconds = seconds
-        self.durations = Histogram(LATENCIES)
+        self.durations = durations
         self._process: Process | None = None
         self._answered = True  # whether the process has said all it has to say
         self._turn: asyncio.Lock | None = None  # made in the loop that uses it

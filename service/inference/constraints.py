@@ -13,7 +13,7 @@ from model.constraints.constraint import Constraint, Limits
 from model.constraints.vocabulary import Vocabulary
 from model.sampling.transitions import AnyConstraint
 from model.text.tokenizer import Tokenizer
-from service.engine.counters import Histogram
+from service.engine.counters import LATENCIES, Histogram
 from service.inference.constraint_process import ConstraintProcess
 from service.inference.constraint_queue import ConstraintQueue
 from service.process.background import Background
@@ -38,26 +38,68 @@ class ConstraintCounts:
     bytes: int = 0
 
 
-class Constraints:
-    """Compiles constraints for one model; for the event loop's thread.
+class ConstraintCache:
+    """Compiled constraints of all models, in at most `most` bytes; for the event loop's thread."""
 
-    ids: the id of each column of the decoder's logits (S,).
-    """
-
-    def __init__(self, tokenizer: Tokenizer, ids: NDArray[np.int64], settings: Settings) -> None:
-        self._vocabulary = Vocabulary(tokenizer, ids)
-        self._limits = Limits(settings.max_pattern_characters, settings.max_schema_characters)
-        self._process = ConstraintProcess(
-            *(tokenizer, ids.tolist(), self._limits, settings.constraint_seconds, settings.constraint_memory_bytes)
-        )
-        self._most = settings.constraint_cache_bytes
-        self._kept: OrderedDict[Constraint, tuple[AnyConstraint, int]] = OrderedDict()
-        self._queue = ConstraintQueue(self._compile)
-        self._background: Background | None = None
-        self.counts = ConstraintCounts(seconds=self._process.durations)
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._kept: OrderedDict[tuple[bytes, Constraint], tuple[AnyConstraint, int]] = OrderedDict()
+        self.counts = ConstraintCounts(Histogram(LATENCIES))
 
     def __len__(self) -> int:
         return len(self._kept)
+
+    def find(self, owner: bytes, constraint: Constraint) -> AnyConstraint | None:
+        """A constraint that was compiled for the model with that digest."""
+        kept = self._kept.get((owner, constraint))
+        if kept is None:
+            return None
+        self._kept.move_to_end((owner, constraint))
+        return kept[0]
+
+    def keep(self, owner: bytes, constraint: Constraint, made: AnyConstraint, size: int) -> None:
+        """Keep a constraint, and forget those that were not used for the longest time where they are too many."""
+        self._kept[owner, constraint] = made, size
+        self.counts.bytes += size
+        while self.counts.bytes > self._most:
+            self.counts.bytes -= self._kept.popitem(last=False)[1][1]
+            self.counts.evictions += 1
+
+    def forget(self, owner: bytes) -> None:
+        """Forget what was compiled for a model."""
+        for key in [key for key in self._kept if key[0] == owner]:
+            self.counts.bytes -= self._kept.pop(key)[1]
+
+
+class Constraints:
+    """Compiles constraints for one model; for the event loop's thread.
+
+    ids: the id of each column of the decoder's logits (S,). owner: tells the model apart from others in `cache`, which
+    is shared; None makes one.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        ids: NDArray[np.int64],
+        settings: Settings,
+        owner: bytes = b"",
+        cache: ConstraintCache | None = None,
+    ) -> None:
+        self._owner = owner
+        self._cache = ConstraintCache(settings.constraint_cache_bytes) if cache is None else cache
+        self.counts = self._cache.counts
+        self._vocabulary = Vocabulary(tokenizer, ids)
+        self._limits = Limits(settings.max_pattern_characters, settings.max_schema_characters)
+        self._process = ConstraintProcess(
+            *(tokenizer, ids.tolist(), self._limits, settings.constraint_seconds, settings.constraint_memory_bytes),
+            self.counts.seconds,
+        )
+        self._queue = ConstraintQueue(self._compile)
+        self._background: Background | None = None
+
+    def __len__(self) -> int:
+        return len(self._cache)
 
     async def get(
         self, constraint: Constraint, caller: Hashable = None, background: Background | None = None
@@ -71,11 +113,10 @@ class Constraints:
         constraint.check(self._limits)
         self.counts.queries += 1
         key = replace(constraint, name="")
-        kept = self._kept.get(key)
+        kept = self._cache.find(self._owner, key)
         if kept is not None:
-            self._kept.move_to_end(key)
             self.counts.hits += 1
-            return kept[0]
+            return kept
         self._background = background
         return await self._queue.get(constraint, caller)
 
@@ -86,20 +127,12 @@ class Constraints:
 
     async def _compile(self, constraint: Constraint) -> AnyConstraint:
         key = replace(constraint, name="")
-        if (kept := self._kept.get(key)) is not None:  # asked for by another name in the meantime
-            return kept[0]
+        if (kept := self._cache.find(self._owner, key)) is not None:  # asked for by another name in the meantime
+            return kept
         transitions = await self._process.compile(constraint)
         made = await self._stepwise(constraint) if transitions is None else Compiled(transitions)
-        self._keep(key, made, made.nbytes + 2 * len(constraint.source) + ENTRY_BYTES)
+        self._cache.keep(self._owner, key, made, made.nbytes + 2 * len(constraint.source) + ENTRY_BYTES)
         return made
-
-    def _keep(self, key: Constraint, made: AnyConstraint, size: int) -> None:
-        """Keep a constraint, and forget those that were not used for the longest time where they are too many."""
-        self._kept[key] = made, size
-        self.counts.bytes += size
-        while self.counts.bytes > self._most:
-            self.counts.bytes -= self._kept.popitem(last=False)[1][1]
-            self.counts.evictions += 1
 
     async def _stepwise(self, constraint: Constraint) -> Compiled:
         """A constraint without a table: llguidance takes some milliseconds, without the GIL."""

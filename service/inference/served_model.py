@@ -1,19 +1,27 @@
-"""The model a server serves, loaded once: its name, its vocabulary and its decoder."""
+"""A model that is served, in memory: its name, its version, its vocabulary and its decoder."""
 
 import hashlib
 import logging
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, TypeVar
+from weakref import WeakKeyDictionary
 
-from model.checkpoint import CONFIG, Checkpoint, Digests, named_checkpoint, read
+from model.checkpoint import CONFIG, TOKENIZER, Checkpoint, Digests, StoredCheckpoint, named_checkpoint, read
 from model.decoding.decoder import Decoder
 from model.decoding.kernel_library import processors
 from model.decoding.rows import AnyDecoder
+from model.errors import CheckpointError
 from model.held_out_surprise import HeldOutSurprise
-from model.memory import LoadLimit
+from model.memory import LoadingBytes, LoadLimit
 from model.text.prompt import Prompt
 from model.text.tokenizer import Tokenizer
+from service.engine.counters import ModelCounts
+from service.engine.sequence import EngineModel
 from service.errors import SettingsError
-from service.inference.constraints import Constraints
+from service.inference.constraints import ConstraintCache, Constraints
 from service.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -22,52 +30,125 @@ SPELLED_BYTES = 64  # of each id as JSON, which answers of /tokenize are made of
 GUIDED_BYTES = 400  # of each id as llguidance has it, which follows constraints without a table
 
 
-@dataclass(frozen=True, kw_only=True)
-class ServedModel:
-    """The model that answers requests.
+@dataclass(frozen=True)
+class ModelFacts:
+    """What is known of a version of a model without having it in memory.
 
-    name: by which requests ask for it; created: when its files were written, seconds since 1970.
-    parameters: how many the network has.
-    digests: of the model, its weights and its tokenizer.
+    created: when its files were written, seconds since 1970. parameters: how many the network has. vocabulary: ids.
+    digests: of the model, its weights and its tokenizer. loading_bytes: the most memory that loading it takes.
+    """
+
+    created: int
+    parameters: int
+    vocabulary: int
+    digests: Digests
+    loading_bytes: int
+
+    @property
+    def digest(self) -> str:
+        """What names the version."""
+        return self.digests.model
+
+    @classmethod
+    def read(cls, folder: Path, settings: Settings) -> "tuple[ModelFacts, StoredCheckpoint]":
+        """Of the checkpoint in a folder, which is read and checked whole, and the checkpoint.
+
+        Raises CheckpointError on one that cannot be served.
+        """
+        limit = load_limit(settings)
+        stored = read(folder, limit)
+        config, tokenizer = stored.checkpoint.config, stored.checkpoint.tokenizer
+        with suppress(OSError):
+            facts = cls(
+                created=int((folder / CONFIG).stat().st_mtime),
+                parameters=config.parameters(),
+                vocabulary=tokenizer.size,
+                digests=stored.digests,
+                loading_bytes=LoadingBytes.of(
+                    *(config, stored.dtype, len(stored.checkpoint.seen()), (folder / TOKENIZER).stat().st_size, limit)
+                ).peak,
+            )
+            return facts, stored
+        raise CheckpointError(f"{folder} was taken away while it was read; load the checkpoint again.")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ServedModel:
+    """A version of a model in memory, which answers requests.
+
+    name: by which requests ask for it. facts: what is known of the version.
+    engine_model: what the engine needs of it.
     fingerprint: of all that the text of a seed depends on; the same fingerprint means the same text.
     held_out: how surprising text it was not trained on is to it; None if the checkpoint does not say.
     constraints: compiles what texts must match.
     """
 
     name: str
-    created: int
-    parameters: int
-    digests: Digests
+    facts: ModelFacts
     fingerprint: str
     tokenizer: Tokenizer
-    decoder: AnyDecoder
+    engine_model: EngineModel
     held_out: HeldOutSurprise | None = None
     constraints: Constraints
+
+    @property
+    def decoder(self) -> AnyDecoder:
+        """What its texts are drawn with."""
+        return self.engine_model.decoder
 
     def knows(self, text: str) -> bool:
         """Whether every character of a text occurred in training."""
         return not Prompt(self.tokenizer, self.decoder.ids, text).unseen
 
     @classmethod
-    def load(cls, settings: Settings, decoder: type[Decoder] = Decoder) -> "ServedModel":
-        """Read the checkpoint the settings name. Raises CheckpointError on one that cannot be served."""
-        folder = named_checkpoint(settings.checkpoint)
-        stored = read(folder, load_limit(settings))
+    def load(
+        cls,
+        settings: Settings,
+        decoder: type[Decoder] = Decoder,
+        *,
+        name: str | None = None,
+        folder: Path | None = None,
+        counts: ModelCounts | None = None,
+        constraints: ConstraintCache | None = None,
+    ) -> "ServedModel":
+        """Read the checkpoint in a folder; without one, that of the settings.
+
+        counts: where its texts are counted. constraints: where compiled ones are kept.
+        Raises CheckpointError on one that cannot be served.
+        """
+        facts, stored = ModelFacts.read(folder or named_checkpoint(settings.checkpoint), settings)
         if stored.note:
             logger.warning("%s", stored.note)
         checkpoint = stored.checkpoint
         served = _on_gpu(checkpoint) if settings.device == "cuda" else decoder(checkpoint, settings.arithmetic)
+        owner = bytes.fromhex(facts.digest)
         return cls(
-            name=settings.model_name,
-            created=int((folder / CONFIG).stat().st_mtime),
-            parameters=checkpoint.config.parameters(),
-            digests=stored.digests,
-            fingerprint=_fingerprint(stored.digests.model, served.where),
+            name=name or settings.model_name,
+            facts=facts,
+            fingerprint=_fingerprint(facts.digest, served.where),
             tokenizer=checkpoint.tokenizer,
-            decoder=served,
+            engine_model=EngineModel(served, checkpoint.tokenizer, owner, counts),
             held_out=HeldOutSurprise.of(checkpoint.training),
-            constraints=Constraints(checkpoint.tokenizer, served.ids, settings),
+            constraints=Constraints(checkpoint.tokenizer, served.ids, settings, owner, constraints),
         )
+
+
+Made = TypeVar("Made")
+
+
+class PerModel(Generic[Made]):
+    """What is made of each model once, when it is first needed, and goes with the model."""
+
+    def __init__(self, make: Callable[[ServedModel], Made]) -> None:
+        self._make = make
+        self._made: WeakKeyDictionary[ServedModel, Made] = WeakKeyDictionary()
+
+    def __call__(self, model: ServedModel) -> Made:
+        """What was made of the model; it must not refer to it."""
+        made = self._made.get(model)
+        if made is None:
+            made = self._made[model] = self._make(model)
+        return made
 
 
 def load_limit(settings: Settings) -> LoadLimit:

@@ -65,7 +65,7 @@ class StateTokens:
     def sign(self, state: RowState, model: ServedModel, holder: bytes) -> str:
         """The token of a state. holder: of the key that may use it."""
         key, expires = self._keys[0], int(self._clock() + self._seconds)
-        head = HEAD.pack(VERSION, expires, bytes.fromhex(model.digests.model), _short(model.fingerprint), _tag(holder))
+        head = HEAD.pack(VERSION, expires, bytes.fromhex(model.facts.digest), _short(model.fingerprint), _tag(holder))
         content = head + state.to_bytes(model.decoder.config.state_layout())
         return base64.urlsafe_b64encode(content + _mac(key, content)).rstrip(b"=").decode()
 
@@ -82,10 +82,10 @@ class StateTokens:
             raise ParameterError("state", "The state has expired; begin with the text again.")
         if tag != _tag(holder):
             raise StateOfAnother("The state was made for another API key; send it with that key.")
-        if digest.hex() != model.digests.model:
+        if digest.hex() != model.facts.digest:
             raise StateOutdated(
                 f"The state is of another model or version, {digest.hex()[:12]}; this server has {model.name!r}, "
-                f"{model.digests.model[:12]}. Begin with the text again."
+                f"{model.facts.digest[:12]}. Begin with the text again."
             )
         if arithmetic != _short(model.fingerprint):
             raise StateOutdated(

@@ -203,7 +203,7 @@ def _steps(
     groups: list[SequenceGroup] = []
     prompts: list[TextPrompt] = []
     for index, prompt in enumerate(request.prompts):
-        group = SequenceGroup(tokenizer, ids, request, index, output=output, cache=engine.cache, tables=tables)
+        group = SequenceGroup(model.engine_model, request, index, output=output, cache=engine.cache, tables=tables)
         groups.append(group)
         prompts.append(TextPrompt(prompt if isinstance(prompt, str) else tokenizer.decode(prompt), group))
         yield

@@ -9,6 +9,7 @@ from starlette.responses import JSONResponse
 
 from service.api.openapi import errors
 from service.engine.engine import Engine
+from service.models.model_registry import ModelRegistry
 from service.process.ledger import Ledger
 from service.request_context import request_context
 from service.settings import Settings
@@ -50,7 +51,7 @@ class State(BaseModel):
 class Health(State):
     """Whether the server can write text, and how busy it is."""
 
-    model: str = Field(description="The name of the model that is served.")
+    model: str | None = Field(description="The name of the model of requests that name none.")
     running: int = Field(ge=0, description="Texts being written.")
     waiting: int = Field(ge=0, description="Texts waiting for a slot, or for another text to read their prompt.")
     still_seconds: float = Field(ge=0, description="How long there has been work without a step being made.")
@@ -102,8 +103,8 @@ class Condition:
 class Reports:
     """Answers the health routes; no answer waits for anything."""
 
-    def __init__(self, name: str, engine: Engine, ledger: Ledger, settings: Settings) -> None:
-        self._name = name
+    def __init__(self, registry: ModelRegistry, engine: Engine, ledger: Ledger, settings: Settings) -> None:
+        self._registry = registry
         self._engine = engine
         self._ledger = ledger
         self._open = settings.api_keys is None and settings.api_keys_file is None
@@ -122,7 +123,7 @@ class Reports:
         engine, condition = self._engine, self.condition
         health = Health(
             status=condition.word,
-            model=self._name,
+            model=self._registry.default_name(),
             running=engine.running,
             waiting=engine.waiting,
             still_seconds=condition.still_seconds,

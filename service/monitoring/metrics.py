@@ -2,21 +2,21 @@
 
 import time
 from collections.abc import Callable, Iterator
-from importlib.metadata import version
 from typing import Any
 
 from fastapi import APIRouter
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector, generate_latest
-from prometheus_client.metrics_core import CounterMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.metrics_core import CounterMetricFamily, Metric
 from starlette.responses import PlainTextResponse
 
 from service.api.openapi import errors
 from service.engine.counters import LATENCIES, Counters, Histogram
 from service.engine.engine import Engine
 from service.inference.constraints import ConstraintCounts
-from service.inference.served_model import ServedModel
+from service.models.model_registry import ModelRegistry
 from service.monitoring import logs
 from service.monitoring.metric_families import counter, gauge, histogram, labelled_counter, labelled_histogram
+from service.monitoring.model_metrics import of_models
 from service.process.ledger import Ledger
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -41,6 +41,7 @@ BY_CODE = {
     "not_found": "not_found",
     "method_not_allowed": "not_found",
     "model_not_found": "not_found",
+    "model_version_gone": "not_found",
 }
 
 
@@ -50,16 +51,10 @@ class Metrics:
     ready: whether the server calls itself ready. connections: how many are open; None if unknown.
     """
 
-    def __init__(self, model: ServedModel, engine: Engine, ledger: Ledger, ready: Callable[[], bool]) -> None:
-        self._model = {
-            "model": model.name,
-            "version": version("unroll"),
-            "sha": model.fingerprint,
-            "vocab": str(model.tokenizer.size),
-            "params": str(model.parameters),
-        }
+    def __init__(self, registry: ModelRegistry, engine: Engine, ledger: Ledger, ready: Callable[[], bool]) -> None:
+        self._models = registry
         self._engine = engine
-        self._constraints = model.constraints.counts
+        self._constraints = registry.constraints.counts
         self._ledger = ledger
         self._ready = ready
         self.connections: Callable[[], int] | None = None
@@ -117,7 +112,7 @@ class Metrics:
 
     def _gauges(self) -> Iterator[Metric]:
         engine = self._engine
-        yield InfoMetricFamily("unroll_model", "The model that is served.", self._model)
+        yield from of_models(self._models)
         yield gauge("ready", "1 while the server calls itself ready, else 0.", float(self._ready()))
         yield gauge("requests_running", "Texts that have a slot.", engine.running)
         yield gauge("requests_waiting", "Texts that wait for a slot.", engine.waiting)

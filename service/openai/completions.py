@@ -9,15 +9,17 @@ from starlette.responses import Response
 
 from model.errors import ParameterError
 from model.sampling.parameters import SamplingParameters
+from model.text.tokenizer import Tokenizer
 from service.api.constraint_fields import constraint_of
 from service.api.pieces import json_answer
 from service.api.promises import check_promises
-from service.api.request_fields import check_model, ignored_fields, origin_of, random_seed
+from service.api.request_fields import asked_model, ignored_fields, origin_of, random_seed
 from service.api.streaming import EventStream, begin, prepare
 from service.engine.engine import Engine
 from service.engine.text_request import TextRequest
 from service.inference.cost import check_limits
-from service.inference.served_model import ServedModel
+from service.inference.served_model import PerModel, ServedModel
+from service.models.model_registry import ModelRegistry
 from service.openai.answer import Answer
 from service.openai.logprobs import token_names
 from service.openai.schemas import CompletionRequest
@@ -31,11 +33,11 @@ SAMPLING = {field.name for field in fields(SamplingParameters)} - {"logit_bias"}
 class Completions:
     """Answers POST /v1/completions."""
 
-    def __init__(self, model: ServedModel, engine: Engine, settings: Settings) -> None:
-        self.model = model
+    def __init__(self, registry: ModelRegistry, engine: Engine, settings: Settings) -> None:
+        self.registry = registry
         self.engine = engine
         self.settings = settings
-        self.names = token_names(model.tokenizer)
+        self.names = PerModel(lambda model: token_names(model.tokenizer))
 
     async def create(self, body: CompletionRequest, request: Request) -> Response:
         """Continue prompts, one character after the other, or with `echo` and `logprobs` tell how likely they are.
@@ -44,31 +46,31 @@ class Completions:
         prompts or not, and as the j-th of `n` texts the j-th of any larger `n`. Fields that are not known are named in
         the header X-Unroll-Ignored-Fields.
         """
-        check_model(body.model, self.model)
+        model = await asked_model(self.registry, body.model, request)
         check_promises(body.model_extra)
         context = request_context(request.scope)
-        asked = self._translate(body, origin_of(request, body.cache_salt))
+        asked = self._translate(body, model, origin_of(request, body.cache_salt))
         check_limits(asked, self.settings, body.n if body.echo else 1)
-        texts = await prepare(self.model, self.engine, asked, request)
+        texts = await prepare(model, self.engine, asked, request)
         name = body.request_id or context.id
         headers = {"X-Request-Id": name, **ignored_fields(body.ignored)}
         first = await begin(texts, request)
-        answer = Answer(self.model, self.names, body, name, texts)
+        answer = Answer(model, self.names(model), body, name, texts)
         if body.stream:
             return EventStream(texts, answer, first, self.settings.keep_alive_seconds, headers)
         texts.release()
         return await json_answer(answer.whole(first), answer.instant, self.engine, request, headers)
 
-    def _translate(self, body: CompletionRequest, origin: Mapping[str, Any]) -> TextRequest:
+    def _translate(self, body: CompletionRequest, model: ServedModel, origin: Mapping[str, Any]) -> TextRequest:
         interval = self.settings.stream_interval if body.stream_interval is None else body.stream_interval
         return TextRequest(
-            prompts=self._prompts(body),
-            parameters=self._parameters(body),
+            prompts=_prompts(body, model.tokenizer),
+            parameters=self._parameters(body, model.tokenizer.size),
             max_tokens=body.max_tokens,
             n=body.n,
             best_of=None if body.use_beam_search else body.best_of,
             beams=body.search_of(body.n if body.best_of is None else body.best_of),
-            stop=[*body.stop, *stop_texts(self.model.tokenizer, body.stop_token_ids)],
+            stop=[*body.stop, *stop_texts(model.tokenizer, body.stop_token_ids)],
             include_stop=body.include_stop_str_in_output,
             min_tokens=body.min_tokens,
             ignore_end=body.ignore_eos,
@@ -79,18 +81,18 @@ class Completions:
             **origin,
         )
 
-    def _prompts(self, body: CompletionRequest) -> list[str | list[int]]:
-        """The prompts, each after the label that was asked for."""
-        tokenizer = self.model.tokenizer
-        if not (label := tokenizer.frame.labelled(body.label)):
-            return body.prompt
-        ids = tokenizer.encode(label).tolist()
-        return [label + prompt if isinstance(prompt, str) else [*ids, *prompt] for prompt in body.prompt]
-
-    def _parameters(self, body: CompletionRequest) -> SamplingParameters:
+    def _parameters(self, body: CompletionRequest, vocabulary: int) -> SamplingParameters:
         given = body.model_dump(include=SAMPLING, exclude_none=True)
         biases = {int(token): bias for token, bias in body.logit_bias.items()}
-        if biases and max(biases) >= len(self.names):
-            message = f"logit_bias has the id {max(biases)}; this model's ids are 0 to {len(self.names) - 1:,}."
+        if biases and max(biases) >= vocabulary:
+            message = f"logit_bias has the id {max(biases)}; this model's ids are 0 to {vocabulary - 1:,}."
             raise ParameterError("logit_bias", message)
         return SamplingParameters(**{"seed": random_seed(), **given}, logit_bias=biases)
+
+
+def _prompts(body: CompletionRequest, tokenizer: Tokenizer) -> list[str | list[int]]:
+    """The prompts, each after the label that was asked for."""
+    if not (label := tokenizer.frame.labelled(body.label)):
+        return body.prompt
+    ids = tokenizer.encode(label).tolist()
+    return [label + prompt if isinstance(prompt, str) else [*ids, *prompt] for prompt in body.prompt]

@@ -2,15 +2,17 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter, Path, Request
 
 from service.api.openapi import errors, event_schema
 from service.api.schemas import LARGEST_MAX_TOKENS
 from service.engine.engine import Engine
-from service.errors import UnknownModel
-from service.inference.served_model import ServedModel
+from service.models.model_entry import ModelEntry
+from service.models.model_registry import Allowed, ModelRegistry
 from service.openai.completions import Completions
-from service.openai.schemas import Completion, FileDigests, ModelCard, ModelList
+from service.openai.model_schemas import FileDigests, ModelCard, ModelList
+from service.openai.schemas import Completion
+from service.request_context import request_context
 from service.settings import Settings
 
 STREAM_EXAMPLE = """\
@@ -37,31 +39,44 @@ STREAM = {
 class Information:
     """Answers which models are served."""
 
-    def __init__(self, model: ServedModel, settings: Settings) -> None:
-        digests = model.digests
-        self.card = ModelCard(
-            id=model.name,
-            created=model.created,
-            max_model_len=settings.max_prompt_characters + LARGEST_MAX_TOKENS,
+    def __init__(self, registry: ModelRegistry, settings: Settings) -> None:
+        self.registry = registry
+        self.longest = settings.max_prompt_characters + LARGEST_MAX_TOKENS
+
+    async def models(self, request: Request) -> ModelList:
+        """The models that can be asked for, of which a key may be allowed only some."""
+        allowed = request_context(request.scope).models
+        return ModelList(data=[self._card(entry, allowed) for entry in self.registry.seen_by(allowed)])
+
+    async def model(
+        self,
+        model: Annotated[str, Path(description="The model's name, another name it has, or NAME@DIGEST.")],
+        request: Request,
+    ) -> ModelCard:
+        """One model by its name."""
+        allowed = request_context(request.scope).models
+        entry, _ = self.registry.find(model, allowed)
+        return self._card(entry, allowed)
+
+    def _card(self, entry: ModelEntry, allowed: Allowed) -> ModelCard:
+        facts, digests = entry.facts, entry.facts.digests
+        return ModelCard(
+            id=entry.name,
+            created=facts.created,
+            max_model_len=self.longest,
             digest=digests.model,
             digests=FileDigests(weights=digests.weights, tokenizer=digests.tokenizer, recorded=digests.recorded),
+            parameters=facts.parameters,
+            loaded=entry.served is not None,
+            aliases=self.registry.aliases(entry),
+            default=entry is self.registry.default(allowed),
         )
 
-    async def models(self) -> ModelList:
-        """The models that can be asked for: the one that is served."""
-        return ModelList(data=[self.card])
 
-    async def model(self, model: Annotated[str, Path(description="The model's name.")]) -> ModelCard:
-        """One model by its name."""
-        if model != self.card.id:
-            raise UnknownModel(f"There is no model {model[:100]!r}; this server has {self.card.id!r}.")
-        return self.card
-
-
-def router(model: ServedModel, engine: Engine, settings: Settings) -> APIRouter:
-    """The routes of this dialect, for one model and its engine."""
-    completions = Completions(model, engine, settings)
-    information = Information(model, settings)
+def router(registry: ModelRegistry, engine: Engine, settings: Settings) -> APIRouter:
+    """The routes of this dialect."""
+    completions = Completions(registry, engine, settings)
+    information = Information(registry, settings)
     routes = APIRouter()
     routes.add_api_route(
         "/v1/completions",
@@ -72,7 +87,7 @@ def router(model: ServedModel, engine: Engine, settings: Settings) -> APIRouter:
         response_model=Completion,
         responses={
             200: {"description": "The texts, or a stream of their pieces.", "content": {"text/event-stream": STREAM}},
-            **errors(400, 404, 413, 415, 429, 500, 503, 504),
+            **errors(400, 404, 409, 413, 415, 429, 500, 503, 504),
         },
     )
     routes.add_api_route(
@@ -84,6 +99,6 @@ def router(model: ServedModel, engine: Engine, settings: Settings) -> APIRouter:
         methods=["GET"],
         tags=["models"],
         summary="Describe a model",
-        responses=errors(404),
+        responses=errors(404, 409),
     )
     return routes

@@ -174,7 +174,8 @@ class CompletionRequest(Searched):
         "prompt, with a | after it, and counts as its part. Absent: none.",
     )
     model: Name | None = Field(
-        default=None, description="The model's name, as /v1/models lists it. Absent: the model that is served."
+        default=None,
+        description="The model's name, as /v1/models lists it, or NAME@DIGEST for that version. Absent: the default.",
     )
     max_tokens: int = Field(
         default=DEFAULT_MAX_TOKENS,
@@ -359,38 +360,3 @@ class Completion(BaseModel):
     usage: Usage | None = Field(
         default=None, description="Null in a stream, except where `stream_options` asks for it."
     )
-
-
-class FileDigests(BaseModel):
-    """The sha256 of the files of a model."""
-
-    weights: str = Field(description="Of model.safetensors.")
-    tokenizer: str = Field(description="Of tokenizer.json.")
-    recorded: bool = Field(
-        description="Whether the checkpoint carries them, so that damage to a file is seen when it is loaded."
-    )
-
-
-class ModelCard(BaseModel):
-    """A model that can be asked for."""
-
-    id: str = Field(description="The name to ask for it by.")
-    object: Literal["model"] = "model"
-    created: int = Field(description="When its files were written, in seconds since 1970.")
-    owned_by: str = Field(default="unroll", description="Always the same here.")
-    max_model_len: int = Field(
-        ge=1,
-        description="The longest prompt and the largest `max_tokens` together. The model itself has no longest text.",
-    )
-    digest: str = Field(
-        description="The model's version: the sha256 of its network, weights and tokenizer. The same digest, seed and "
-        "parameters mean the same text."
-    )
-    digests: FileDigests = Field(description="Of the files it was read from.")
-
-
-class ModelList(BaseModel):
-    """The models of this server: one."""
-
-    object: Literal["list"] = "list"
-    data: list[ModelCard]

@@ -27,6 +27,7 @@ SCHEMES = frozenset({"authorization", "basic", "bearer", "key", "token", "x-api-
 BREAKS = re.compile("[\r\v\f\x1c-\x1e\x85\u2028\u2029]")  # which some programs take for the end of a line
 SEPARATORS = re.compile(r"[,;:|\"'`]|=(?!=*$)")
 MOST_BYTES = 1 << 20  # of a file of keys
+MODELS = "models="
 
 GIVEN = "--api-keys or UNROLL_API_KEYS"  # where the keys of the settings stand: the flag, or its variable
 REMEDY = "make one with `openssl rand -hex 32`"
@@ -36,18 +37,21 @@ REMEDY = "make one with `openssl rand -hex 32`"
 class ApiKey:
     """A key as the server stores it.
 
-    digest: its SHA-256 (32 bytes). label: what it is called in logs; says nothing about it.
+    digest: its SHA-256 (32 bytes). label: what it is called in logs; says nothing about it. models: names of those it
+    may use; None for all.
     """
 
     digest: bytes
     label: str
+    models: frozenset[str] | None = None
 
 
 class ApiKeys:
     """The keys of the settings: those of `api_keys`, and those of the file, which `reload` reads again.
 
     A line of the file is a key, or `sha256:` and the digest of one in hexadecimal digits; a label, shorter than
-    any key, and a space may stand before it. Empty lines and those that begin with # say nothing.
+    any key, and a space may stand before it, and behind it a space, `models=` and the names of those it may use,
+    between commas. Empty lines and those that begin with # say nothing.
     Raises SettingsError on what is no regular file, cannot be read or holds no key, and on a line that is no key or
     may hold two.
     """
@@ -122,8 +126,12 @@ def _lines(path: Path) -> list[tuple[int, str]]:
 def _line(line: str, where: str) -> ApiKey:
     if BREAKS.search(line):
         raise SettingsError(f"{where}: a line break that is no newline; write one key a line, each ended by a newline.")
-    *labels, text = re.split(r"[ \t]+", line)
-    key, label = _key(text, where), " ".join(labels)
+    words = re.split(r"[ \t]+", line)
+    models = _models(words.pop(), where) if words[-1].startswith(MODELS) else None
+    if not words:
+        raise SettingsError(f"{where}: {MODELS} stands behind a key, and here is none; {REMEDY}.")
+    *labels, text = words
+    key, label = replace(_key(text, where), models=models), " ".join(labels)
     if not label:
         return key
     if LABEL_OF_A_DIGEST.fullmatch(label):  # as `sha256sum` writes a digest, or nearly as we do
@@ -136,6 +144,14 @@ def _line(line: str, where: str) -> ApiKey:
             "where it is another key, write one key a line."
         )
     return replace(key, label=label)
+
+
+def _models(word: str, where: str) -> frozenset[str]:
+    """The names behind `models=`."""
+    names = frozenset(listed(word.removeprefix(MODELS)))
+    if not names:
+        raise SettingsError(f"{where}: {MODELS} names no model; write names between commas, without spaces.")
+    return names
 
 
 def _key(text: str, where: str) -> ApiKey:

@@ -25,8 +25,8 @@ class Auth:
     """Passes on requests that name the server in their Host header and have a key if one is needed.
 
     keys: the valid ones; without any, every route is open. hosts: names to answer to, in lower case; None = any.
-    The label and the digest of a request's key go into its RequestContext, also where none is needed, and who is
-    charged for the request.
+    The label and the digest of a request's key go into its RequestContext, also where none is needed, as do the models
+    it may use, and who is charged for the request.
     """
 
     def __init__(self, app: ASGIApp, keys: ApiKeys, hosts: tuple[str, ...] | None, errors: ErrorResponses) -> None:
@@ -50,7 +50,7 @@ class Auth:
         key = self._key(headers) if self.keys.needed else None
         if key is not None:
             context = request_context(scope)
-            context.key, context.holder = key.label, key.digest
+            context.key, context.holder, context.models = key.label, key.digest, key.models
         if scope["path"] in PUBLIC and scope["method"] in ("GET", "HEAD"):
             return None, {}  # health probes use the address of a container
         host = headers.get("host")  # which only HTTP/1.0 may lack, and no browser speaks it

@@ -19,6 +19,8 @@ STATUSES: dict[int, tuple[int, str]] = {
 
 ERROR = {"application/json": {"schema": {"$ref": f"{REF}TgiError"}}}
 DESCRIPTIONS = {
+    404: "There is no such model, or the key may not use it.",
+    409: "That version of the model is not served any more; the sentence says which one is.",
     413: "The body is too large.",
     415: "The body is not announced as application/json, or is compressed by other than gzip or deflate.",
     422: "A field is missing, outside its limits or not supported, or the body is not JSON; the sentence says which.",
@@ -37,8 +39,8 @@ def tgi_shape(failure: Failure) -> tuple[int, Mapping[str, Any]]:
     return status, {"error": failure.message, "error_type": kind}
 
 
-ERROR_SHAPES: dict[str, Shape] = dict.fromkeys(("/", "/generate", "/generate_stream", "/info"), tgi_shape)
-"""The paths of this dialect, each with the shape of its errors."""
+ERROR_SHAPES: dict[str, Shape] = dict.fromkeys(("/", "/generate", "/generate_stream", "/info", "/models/*"), tgi_shape)
+"""The paths of this dialect, each with the shape of its errors; * stands for any end."""
 
 
 def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:

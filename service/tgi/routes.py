@@ -5,22 +5,22 @@ from collections.abc import Callable
 from functools import partial
 from importlib.metadata import version
 from itertools import chain
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Path, Request
 from starlette.responses import Response
 
 from model.errors import ParameterError
 from service.api.pieces import json_answer
 from service.api.promises import check_promises
-from service.api.request_fields import ignored_fields, origin_of
+from service.api.request_fields import asked_model, ignored_fields, origin_of
 from service.api.schemas import LARGEST_MAX_TOKENS, LARGEST_N, MOST_PROMPTS, MOST_STOPS
 from service.api.streaming import EventStream, attended, begin, prepare
 from service.engine.engine import Engine
 from service.engine.text_request import TextRequest
 from service.inference.cost import check_length, check_limits
-from service.inference.served_model import ServedModel
 from service.inference.texts import INSTANT, Texts, prepared
+from service.models.model_registry import ModelRegistry
 from service.process.background import one_step
 from service.settings import Settings
 from service.tgi.answer import Answer, EventWriter, ranked
@@ -76,8 +76,8 @@ HEADERS = {
 class Generator:
     """Answers /, /generate, /generate_stream and /info."""
 
-    def __init__(self, model: ServedModel, engine: Engine, settings: Settings) -> None:
-        self.model, self.engine, self.settings = model, engine, settings
+    def __init__(self, registry: ModelRegistry, engine: Engine, settings: Settings) -> None:
+        self.registry, self.engine, self.settings = registry, engine, settings
 
     async def generate(self, body: GenerateRequest, request: Request) -> Response:
         """Continue a text, and answer when it is done."""
@@ -97,12 +97,12 @@ class Generator:
                 raise ParameterError(name, f"parameters.{name} is not for a stream; leave out {name} or stream.")
         return await self._stream(body, request)
 
-    async def info(self) -> TgiInfo:
+    async def info(self, request: Request) -> TgiInfo:
         """Tell what is served, and what a request may ask for."""
-        settings = self.settings
+        model, settings = await asked_model(self.registry, name_in_path(request), request), self.settings
         return TgiInfo(
-            model_id=self.model.name,
-            model_sha=self.model.fingerprint,
+            model_id=model.name,
+            model_sha=model.fingerprint,
             model_dtype="fp32" if settings.device == "cuda" else settings.arithmetic,
             model_device_type=settings.device,
             max_concurrent_requests=settings.max_rows + settings.max_waiting,
@@ -148,14 +148,15 @@ class Generator:
 
     async def _prepare(self, body: GenerateRequest, request: Request, interval: float | None) -> tuple[Texts, Answer]:
         """The texts of a request, ready to be submitted, and the answer to write them with."""
-        given, tokenizer = body.parameters, self.model.tokenizer
+        model = await asked_model(self.registry, body.model or name_in_path(request), request)
+        given, tokenizer = body.parameters, model.tokenizer
         check_promises(body.model_extra)
         check_promises(given.model_extra, "parameters.")
         origin = origin_of(request)
         ask = partial(text_request, tokenizer, body.inputs, given, interval=interval, origin=origin)
         asked = ask() if given.truncate is None else await self._truncate(ask, body, request, origin)
         check_limits(asked, self.settings)
-        texts = await prepare(self.model, self.engine, asked, request)
+        texts = await prepare(model, self.engine, asked, request)
         seed = asked.parameters.seed if draws(given) else None
         return texts, Answer(tokenizer, given, body.inputs if given.return_full_text else "", seed)
 
@@ -175,26 +176,45 @@ class Generator:
         return {**compute, **ignored_fields(body.ignored)}
 
 
+async def model_in_path(model: Annotated[str, Path(description="The model's name.")]) -> str:
+    """The model that the path names, for the documentation of its routes; `name_in_path` reads it."""
+    return model
+
+
+def name_in_path(request: Request) -> str | None:
+    """The model that the path names, as /models/NAME/generate does."""
+    return request.path_params.get("model")
+
+
 def headers(*names: str) -> dict[str, Any]:
     """The documentation of the headers of an answer."""
     return {name: {"description": HEADERS[name], "schema": {"type": "string"}} for name in names}
 
 
-def router(model: ServedModel, engine: Engine, settings: Settings) -> APIRouter:
+def router(registry: ModelRegistry, engine: Engine, settings: Settings) -> APIRouter:
     """The routes of this dialect."""
-    generator = Generator(model, engine, settings)
+    generator = Generator(registry, engine, settings)
     routes = APIRouter(tags=["text-generation-inference"])
-    faults = errors(413, 415, 422, 424, 429, 500, 503)
-    routes.add_api_route(
-        "/generate",
+    _add(routes, generator, "", "/")
+    _add(routes, generator, "/models/{model:path}", "")
+    return routes
+
+
+def _add(routes: APIRouter, generator: Generator, prefix: str, root: str) -> None:
+    """Add the routes below a prefix that may name the model; root: of the route without a name of its own."""
+    faults = errors(404, 409, 413, 415, 422, 424, 429, 500, 503)
+    named = [Depends(model_in_path)] if prefix else None
+    add = partial(routes.add_api_route, dependencies=named)
+    add(
+        f"{prefix}/generate",
         generator.generate,
         methods=["POST"],
         summary="Continue a text",
         response_model=Generated,
         responses={200: {"description": "The text.", "headers": headers(*HEADERS)}, **faults},
     )
-    routes.add_api_route(
-        "/generate_stream",
+    add(
+        f"{prefix}/generate_stream",
         generator.generate_stream,
         methods=["POST"],
         summary="Continue a text in a stream",
@@ -209,8 +229,15 @@ def router(model: ServedModel, engine: Engine, settings: Settings) -> APIRouter:
             **faults,
         },
     )
-    routes.add_api_route(
-        "/",
+    add(
+        f"{prefix}/info",
+        generator.info,
+        methods=["GET"],
+        summary="Describe the server",
+        responses=errors(404, 409, 503),
+    )
+    add(
+        f"{prefix}{root}",
         generator.either,
         methods=["POST"],
         summary="Continue a text, in a stream or not",
@@ -224,5 +251,3 @@ def router(model: ServedModel, engine: Engine, settings: Settings) -> APIRouter:
             **faults,
         },
     )
-    routes.add_api_route("/info", generator.info, methods=["GET"], summary="Describe the server", responses=errors())
-    return routes

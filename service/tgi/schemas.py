@@ -7,7 +7,17 @@ from pydantic_core import PydanticCustomError
 
 from model.sampling.parameters import RANGES
 from model.text.stop_strings import LARGEST_STOP
-from service.api.schemas import LARGEST_MAX_TOKENS, LARGEST_N, MOST_STOPS, Nullable, Stop, Text, null_is_absent, off_is
+from service.api.schemas import (
+    LARGEST_MAX_TOKENS,
+    LARGEST_N,
+    MOST_STOPS,
+    Name,
+    Nullable,
+    Stop,
+    Text,
+    null_is_absent,
+    off_is,
+)
 
 DEFAULT_MAX_NEW_TOKENS = 100  # as text-generation-inference has it
 MOST_TOP_TOKENS = 20
@@ -151,6 +161,11 @@ class GenerateRequest(Nullable):
         "length is limited, to 1,000,000 characters by default."
     )
     parameters: Parameters = Field(default=Parameters(), description="Absent: one text, the likeliest.")
+    model: Name | None = Field(
+        default=None,
+        description="The model's name, as /v1/models lists it, or NAME@DIGEST for that version. Absent: the one in the "
+        "path, as in /models/NAME, else the default.",
+    )
 
     @property
     def ignored(self) -> list[str]:

@@ -25,7 +25,7 @@ from model.constraints.vocabulary import Vocabulary
 from model.decoding.decoder import Decoder
 from model.sampling.parameters import SamplingParameters
 from service.engine.engine import Engine
-from service.engine.sequence import SequenceGroup, Tables
+from service.engine.sequence import EngineModel, SequenceGroup, Tables
 from service.engine.text_request import TextRequest
 from service.inference.constraints import Constraints
 from service.settings import Settings
@@ -72,9 +72,9 @@ HOSTILE: list[dict[str, Any]] = [
 class Writer:
     """An engine whose texts may have to match something."""
 
-    def __init__(self, checkpoint: Checkpoint, engine: Engine, runner: asyncio.Runner) -> None:
-        self._checkpoint, self._engine, self._runner = checkpoint, engine, runner
-        self._ids = checkpoint.seen()
+    def __init__(self, checkpoint: Checkpoint, decoder: Decoder, engine: Engine, runner: asyncio.Runner) -> None:
+        self._engine, self._runner = engine, runner
+        self._model = EngineModel(decoder, checkpoint.tokenizer)
 
     def seconds(self, rows: int, lengths: list[int], constraint: Compiled | None) -> float:
         """Seconds of texts of at most these lengths, so many at once."""
@@ -85,8 +85,8 @@ class Writer:
 
         async def one(seed: int, most: int) -> int:
             request = TextRequest(prompts=["a"], parameters=SamplingParameters(seed=seed), max_tokens=most)
-            tables = Tables(self._checkpoint.tokenizer, self._ids, request, constraint)
-            group = SequenceGroup(self._checkpoint.tokenizer, self._ids, request, tables=tables)
+            tables = Tables(self._model.tokenizer, self._model.ids, request, constraint)
+            group = SequenceGroup(self._model, request, tables=tables)
             self._engine.submit(group)
             ((_, piece),) = await group.output.take()
             self._engine.release(group)
@@ -108,11 +108,11 @@ class Writer:
 @contextmanager
 def writer(checkpoint: Checkpoint) -> Iterator[Writer]:
     """An engine with the settings a server has by default, for a `with` block."""
-    engine = Engine(Decoder(checkpoint), Settings())
+    engine, decoder = Engine(Settings()), Decoder(checkpoint)
     with asyncio.Runner() as runner:
         engine.start(runner.get_loop())
         try:
-            yield Writer(checkpoint, engine, runner)
+            yield Writer(checkpoint, decoder, engine, runner)
         finally:
             engine.stop()
 

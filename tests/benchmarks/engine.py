@@ -11,11 +11,12 @@ import numpy as np
 
 from model.checkpoint import BUNDLED, Checkpoint, load
 from model.decoding.decoder import Decoder
+from model.decoding.rows import AnyDecoder
 from model.generate import generate
 from model.sampling.parameters import SamplingParameters
 from service.engine.engine import Engine
 from service.engine.prefix_cache import PrefixCache
-from service.engine.sequence import SequenceGroup
+from service.engine.sequence import EngineModel, SequenceGroup
 from service.engine.text_request import TextRequest
 from service.settings import Settings
 from tests.benchmarks.decoding import bare_step, timed
@@ -36,17 +37,15 @@ def random_prompt(length: int) -> str:
 class EngineAlone:
     """An engine and the event loop its text arrives in."""
 
-    def __init__(self, checkpoint: Checkpoint, engine: Engine, runner: asyncio.Runner) -> None:
+    def __init__(self, checkpoint: Checkpoint, decoder: AnyDecoder, engine: Engine, runner: asyncio.Runner) -> None:
         self.engine = engine
-        self._checkpoint = checkpoint
-        self._ids = checkpoint.seen()
+        self._model = EngineModel(decoder, checkpoint.tokenizer)
         self._runner = runner
 
     def request(self, prompt: str, characters: int, interval: float | None = None) -> SequenceGroup:
         """A request of one text with a seed of its own."""
         return SequenceGroup(
-            self._checkpoint.tokenizer,
-            self._ids,
+            self._model,
             TextRequest(
                 prompts=[prompt],
                 parameters=SamplingParameters(seed=random.getrandbits(53)),
@@ -98,11 +97,11 @@ class EngineAlone:
 @contextmanager
 def engine_alone(checkpoint: Checkpoint, threads: int = 1) -> Iterator[EngineAlone]:
     """An engine with the settings a server has by default, for a `with` block."""
-    engine = Engine(Decoder(checkpoint), Settings(threads=threads))
+    engine, decoder = Engine(Settings(threads=threads)), Decoder(checkpoint)
     with asyncio.Runner() as runner:
         engine.start(runner.get_loop())
         try:
-            yield EngineAlone(checkpoint, engine, runner)
+            yield EngineAlone(checkpoint, decoder, engine, runner)
         finally:
             engine.stop()
 

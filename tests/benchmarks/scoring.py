@@ -46,12 +46,12 @@ def score(model: ServedModel, engine: Engine, runner: asyncio.Runner, texts: lis
 def side_by_side_texts() -> list[Figure]:
     """128 texts of 4,000 characters scored, and as many generated, by one engine in turns."""
     model = ServedModel.load(Settings())
-    engine = Engine(model.decoder, Settings())
+    engine = Engine(Settings())
     texts = [random_prompt(CHARACTERS) for _ in range(TEXTS)]
     with asyncio.Runner() as runner:
         engine.start(runner.get_loop())
         try:
-            alone = EngineAlone(load(BUNDLED), engine, runner)
+            alone = EngineAlone(load(BUNDLED), model.decoder, engine, runner)
             scored, written = side_by_side(
                 [lambda: score(model, engine, runner, texts), lambda: alone.write(TEXTS, CHARACTERS)], 3
             )

@@ -15,7 +15,7 @@ from model.decoding.decoder import Decoder
 from service.engine.counters import SIZES, Histogram, WorkerCounters
 from service.engine.engine import Engine
 from service.engine.turn_budget import DECODE_SECONDS
-from service.inference.served_model import ServedModel
+from service.models.model_registry import ModelRegistry
 from service.monitoring.access_log import Exchange
 from service.monitoring.logs import JsonFormatter, LogHandler
 from service.monitoring.metrics import Metrics
@@ -44,7 +44,7 @@ class BlindCounters(WorkerCounters):
         super().__init__()
         self.queued = Blind(SIZES)
 
-    def decoded(self, rows: int, steps: int, seconds: float, now: float, arrivals: list[float], beyond: int) -> None:  # type: ignore[override]
+    def decoded(self, *_: object) -> None:
         """Do nothing."""
 
 
@@ -52,13 +52,16 @@ class BlindCounters(WorkerCounters):
 def both(checkpoint: Checkpoint) -> Iterator[tuple[EngineAlone, EngineAlone]]:
     """Two engines of one decoder in one event loop, of which the second counts nothing."""
     decoder = Decoder(checkpoint)
-    engines = Engine(decoder, Settings()), Engine(decoder, Settings())
+    engines = Engine(Settings()), Engine(Settings())
     engines[1].counters.workers[:] = [BlindCounters()]
     with asyncio.Runner() as runner:
         for engine in engines:
             engine.start(runner.get_loop())
         try:
-            yield EngineAlone(checkpoint, engines[0], runner), EngineAlone(checkpoint, engines[1], runner)
+            yield (
+                EngineAlone(checkpoint, decoder, engines[0], runner),
+                EngineAlone(checkpoint, decoder, engines[1], runner),
+            )
         finally:
             for engine in engines:
                 engine.stop()
@@ -85,7 +88,7 @@ def counting(checkpoint: Checkpoint) -> list[Figure]:
             name = f"engine that counts against one that does not, {counted(rows, 'row')}"
             figures.append(Figure(name, ratio(seen, unseen), "× core time", 1.01, "most"))
     worker = WorkerCounters()
-    seconds = seconds_per_call(lambda: worker.decoded(32, 20, 1e-3, time.monotonic(), [], 0), CALLS)
+    seconds = seconds_per_call(lambda: worker.decoded(32, 20, 1e-3, time.monotonic(), 0.0, [], 0), CALLS)
     figures.append(Figure("counting a turn", 1e6 * seconds, "µs"))
     figures.append(Figure("the same of a call that draws", 100 * seconds / DECODE_SECONDS, "%", 1, "most"))
     return figures
@@ -109,7 +112,7 @@ def passing_on() -> list[Figure]:
     return [Figure("a message of a stream that is watched", 1e6 * (median(seen) - median(unseen)), "µs", 1, "most")]
 
 
-def telling(checkpoint: Checkpoint) -> list[Figure]:
+def telling() -> list[Figure]:
     """A line of the access log, and an answer to Prometheus."""
     with open(os.devnull, "wb") as nowhere:
         handler = LogHandler(nowhere.fileno(), JsonFormatter())
@@ -119,8 +122,8 @@ def telling(checkpoint: Checkpoint) -> list[Figure]:
         line = seconds_per_call(lambda: handler.handle(about), 1_000)
         handler.close()
     settings = Settings()
-    model = ServedModel.load(settings)
-    metrics = Metrics(model, Engine(Decoder(checkpoint), settings), Ledger(1 << 20), lambda: True)
+    engine = Engine(settings)
+    metrics = Metrics(ModelRegistry(settings, engine), engine, Ledger(1 << 20), lambda: True)
     for route in range(25):
         metrics.answered(f"/route{route}", 200, 0.01)
     renderings = []
@@ -137,4 +140,4 @@ def telling(checkpoint: Checkpoint) -> list[Figure]:
 def measure() -> list[Figure]:
     """All of it; one engine thread."""
     checkpoint = load(BUNDLED)
-    return [*counting(checkpoint), *passing_on(), *telling(checkpoint)]
+    return [*counting(checkpoint), *passing_on(), *telling()]

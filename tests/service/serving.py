@@ -26,6 +26,7 @@ from model.sampling.parameters import SamplingParameters
 from model.sampling.sampler import RowSampling
 from service.app import Application, create_application
 from service.engine.engine import Engine
+from service.models.model_registry import ModelRegistry
 from service.process.ledger import Ledger
 from service.server import DrainingServer, make_server
 from service.settings import Settings
@@ -81,6 +82,7 @@ class Running:
     engine: Engine
     ledger: Ledger
     model: str
+    registry: ModelRegistry
     management: str | None = None
 
     def complete(self, prompt: Any = "a", **fields: Any) -> Any:
@@ -105,7 +107,8 @@ def serving(settings: Settings, decoder: type[Decoder] = Decoder, management: bo
     try:
         serves = loaded.get(timeout=10)
         with httpx.Client(base_url=url, timeout=100) as client:  # a law of texts, not of a busy machine
-            yield Running(url, client, server, serves.engine, serves.ledger, serves.model.name, *others)
+            default = serves.registry.default_name() or ""
+            yield Running(url, client, server, serves.engine, serves.ledger, default, serves.registry, *others)
     finally:
         server.force_exit = server.should_exit = True
         thread.join()

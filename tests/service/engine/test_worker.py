@@ -10,15 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model.decoding.decoder import Decoder
+from model.decoding.rows import Rows
 from model.generate import Piece as PlainPiece
 from model.generate import generate
 from model.sampling.parameters import SamplingParameters
 from service.engine.output import Logprobs, Piece, join_logprobs
 from service.engine.prefix_cache import PrefixCache
 from service.engine.scheduler import Scheduler
-from service.engine.sequence import SequenceGroup
+from service.engine.sequence import EngineModel, SequenceGroup
 from service.engine.text_request import TextRequest
-from service.engine.worker import Worker
+from service.engine.worker import Lanes
 from tests.service.serving import Reference
 
 
@@ -44,11 +45,11 @@ class Bench:
     """Workers and a scheduler without threads; time is what a test says it is."""
 
     def __init__(self, decoder: Decoder, reference: Reference, slots: Sequence[int] = (4,), cache: int = 0) -> None:
-        self.decoder, self.tokenizer = decoder, reference.checkpoint.tokenizer
+        self.model = EngineModel(decoder, reference.checkpoint.tokenizer)
         self.cache = PrefixCache(cache)
         self.now, self.tick = 0.0, 1e-4
         self.scheduler: Scheduler[SequenceGroup, Any] = Scheduler(slots, 1000)
-        self.workers = [Worker(decoder, count, self.cache, self.clock) for count in slots]
+        self.workers = [Lanes(count, self.cache, self.clock) for count in slots]
         self.pieces: dict[SequenceGroup, list[list[Piece]]] = {}
 
     def clock(self) -> float:
@@ -57,8 +58,7 @@ class Bench:
 
     def submit(self, wish: Wish) -> SequenceGroup:
         group = SequenceGroup(
-            self.tokenizer,
-            self.decoder.ids,
+            self.model,
             TextRequest(
                 prompts=[wish.prompt],
                 parameters=wish.parameters,
@@ -242,15 +242,21 @@ def test_a_stop_string_ends_a_text_in_the_turn_it_comes(length: int, reference: 
 
 
 def test_a_prompt_is_read_once_for_all_its_texts(reference: Reference) -> None:
-    bench = Bench(reference.decoder, reference, [9])
-    rows = bench.workers[0]._rows
-    read, reads = rows.read, []
+    reads = []
 
-    def counted(slots: Any, ids: Any) -> None:
-        reads.append(ids.size)
-        read(slots, ids)
+    class Counting(Decoder):
+        def rows(self, slots: int) -> Rows:
+            rows = super().rows(slots)
+            read = rows.read
 
-    rows.read = counted  # type: ignore[method-assign]
+            def counted(slots: Any, ids: Any) -> None:
+                reads.append(ids.size)
+                read(slots, ids)
+
+            rows.read = counted  # type: ignore[method-assign]
+            return rows
+
+    bench = Bench(Counting(reference.checkpoint), reference, [9])
     group = bench.submit(Wish("abc" * 100, n=8))
     bench.finish()
     assert sum(reads) == 299

@@ -47,9 +47,9 @@ def asked(name: str, **fields: Any) -> TextRequest:
     return TextRequest(**{"parameters": SamplingParameters(seed=1), **REQUESTS[name], **fields})
 
 
-def in_an_engine(model: ServedModel, work: Any) -> Any:
+def in_an_engine(work: Any) -> Any:
     async def main() -> Any:
-        engine = Engine(model.decoder, Settings())
+        engine = Engine(Settings())
         engine.start(asyncio.get_running_loop())
         try:
             return await asyncio.wait_for(work(engine), 60)
@@ -86,7 +86,7 @@ def test_what_is_made_of_a_request_takes_no_more_than_was_charged(name: str, mod
         finally:
             tracemalloc.stop()
 
-    in_an_engine(model, work)
+    in_an_engine(work)
 
 
 @pytest.mark.parametrize(("stop", "logprobs"), [((), None), (("ab", "zz"), 5)])
@@ -114,7 +114,7 @@ def test_a_beam_search_takes_no_more_than_was_charged(
         finally:
             tracemalloc.stop()
 
-    in_an_engine(model, work)
+    in_an_engine(work)
 
 
 def test_what_all_texts_share_exists_once(model: ServedModel) -> None:
@@ -130,7 +130,7 @@ def test_what_all_texts_share_exists_once(model: ServedModel) -> None:
         assert len({id(row.sampling.drawn) for row in rows}) == len(rows)
         assert len({id(row.stream._matchers[0]._failure) for row in rows}) == 1
 
-    in_an_engine(model, work)
+    in_an_engine(work)
 
 
 def test_what_costs_too_much_is_refused_before_it_is_made(model: ServedModel) -> None:
@@ -152,4 +152,4 @@ def test_what_costs_too_much_is_refused_before_it_is_made(model: ServedModel) ->
             tracemalloc.stop()
         assert ledger.held == 0
 
-    in_an_engine(model, work)
+    in_an_engine(work)

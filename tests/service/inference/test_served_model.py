@@ -26,8 +26,10 @@ def test_an_application_takes_what_was_counted(checkpoint_folder: Path, tmp_path
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    config = app.model.decoder.config
-    drawn, size = len(app.model.decoder.ids), (tmp_path / "many" / TOKENIZER).stat().st_size
+    model = app.registry.loaded(None)
+    assert model is not None
+    config = model.decoder.config
+    drawn, size = len(model.decoder.ids), (tmp_path / "many" / TOKENIZER).stat().st_size
     counted = LoadingBytes.of(config, "float32", drawn, size, load_limit(settings))
     assert peak <= counted.peak <= 1.5 * peak + counted.rows  # whose scratch is made with the first texts
 

@@ -69,7 +69,7 @@ class Bench:
 
     def __init__(self, model: ServedModel) -> None:
         self.loop = asyncio.new_event_loop()
-        self.engine = Engine(model.decoder, Settings())
+        self.engine = Engine(Settings())
         self.model = model
 
     def write(self, **fields: Any) -> list[list[Piece]]:

@@ -32,7 +32,7 @@ class Bench:
 
     def run(self, work: Callable[[Engine], Awaitable[Any]]) -> Any:
         async def main() -> Any:
-            engine = Engine(self.model.decoder, self.settings)
+            engine = Engine(self.settings)
             engine.start(asyncio.get_running_loop())
             try:
                 return await asyncio.wait_for(work(engine), 30)

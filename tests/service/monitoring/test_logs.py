@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from service.api.error_responses import ErrorResponses
 from service.engine.engine import Engine
-from service.inference.served_model import ServedModel
+from service.models.model_registry import ModelRegistry
 from service.monitoring.access_log import AccessLog
 from service.monitoring.logs import LONGEST, QUEUED, JsonFormatter, LogHandler, TextFormatter
 from service.monitoring.metrics import Metrics
@@ -232,8 +232,8 @@ def test_probes_are_logged_only_when_they_fail(
 
 def test_a_mistake_of_our_own_has_a_name_and_is_counted(checkpoint_folder: Path, answered: Answered) -> None:
     settings = Settings(checkpoint=checkpoint_folder)
-    model = ServedModel.load(settings)
-    metrics = Metrics(model, Engine(model.decoder, settings), Ledger(1 << 20), lambda: True)
+    engine = Engine(settings)
+    metrics = Metrics(ModelRegistry(settings, engine), engine, Ledger(1 << 20), lambda: True)
     app = FastAPI()
     ErrorResponses({}).install(app)
 

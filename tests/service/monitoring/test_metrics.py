@@ -16,7 +16,7 @@ from model.decoding.decoder import Decoder
 from model.decoding.rows import Drawn, Rows, Slots
 from service.engine.counters import LATENCIES, STEPS, Histogram, WorkerCounters
 from service.engine.engine import Engine
-from service.inference.served_model import ServedModel
+from service.models.model_registry import ModelRegistry
 from service.monitoring.metrics import Metrics
 from service.process.ledger import Ledger
 from service.settings import Settings
@@ -288,14 +288,14 @@ def test_names_and_labels_are_bounded(quick: Running) -> None:
     assert len({labels for name, labels in now.values if name == "unroll_requests_total"}) < 20
     assert not any(value[-1].isdigit() for _, labels in now.values for key, value in labels if key == "route")
     (model,) = [dict(labels) for name, labels in now.values if name == "unroll_model_info"]
-    assert model.keys() == {"model", "version", "sha", "vocab", "params"}
+    assert model.keys() == {"model", "version", "sha", "digest", "vocab", "params"}
     assert now.of("ready") == 1
 
 
 def test_telling_takes_as_long_as_a_loop_of_half_a_million_additions_at_most(checkpoint_folder: Path) -> None:
     settings = Settings(checkpoint=checkpoint_folder, threads=4)
-    model = ServedModel.load(settings)
-    metrics = Metrics(model, Engine(model.decoder, settings), Ledger(1 << 20), lambda: True)
+    engine = Engine(settings)
+    metrics = Metrics(ModelRegistry(settings, engine), engine, Ledger(1 << 20), lambda: True)
     for route in range(25):
         for status in (200, 400, 429, 503):
             metrics.answered(f"/route{route}", status, 0.01)
@@ -332,8 +332,8 @@ def test_the_name_in_the_body_wins(quick: Running) -> None:
 
 def test_a_lane_counts_a_call_as_its_parts() -> None:
     worker = WorkerCounters()
-    worker.decoded(rows=2, steps=4, seconds=0.004, now=10.0, arrivals=[9.0, 9.5], beyond=0)
-    worker.decoded(rows=3, steps=2, seconds=0.002, now=10.01, arrivals=[10.0], beyond=1)
+    worker.decoded(rows=2, steps=4, seconds=0.004, now=10.0, since=0.0, arrivals=[9.0, 9.5], beyond=0)
+    worker.decoded(rows=3, steps=2, seconds=0.002, now=10.01, since=10.0, arrivals=[10.0], beyond=1)
     assert worker.tokens == 8 + 6 - 1
     assert (sum(worker.batch_size.counts), worker.batch_size.total) == (6, 2 * 4 + 3 * 2)
     assert math.isclose(worker.step_seconds.total, 0.006)

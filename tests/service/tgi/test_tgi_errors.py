@@ -221,7 +221,7 @@ def document(server: Running) -> Any:
 def test_answers_are_documented(path: str, document: Any) -> None:
     operation = document["paths"][path]["post"]
     answers = operation["responses"]
-    assert set(answers) == {"200", "413", "415", "422", "424", "429", "500", "503", "default"}
+    assert set(answers) == {"200", "404", "409", "413", "415", "422", "424", "429", "500", "503", "default"}
     for status, answer in answers.items():
         if status != "200":
             assert answer["content"]["application/json"]["schema"] == {"$ref": "#/components/schemas/TgiError"}

@@ -1,0 +1,45 @@
+"""What is counted of each model; only names that the server gives to models are labels, and no more than some."""
+
+from collections.abc import Iterator
+from importlib.metadata import version
+from itertools import islice
+
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
+
+from service.models.model_entry import ModelEntry
+from service.models.model_registry import ModelRegistry
+
+MOST_MODELS = 256  # that have series of their own
+
+
+def of_models(registry: ModelRegistry) -> Iterator[Metric]:
+    """Which models there are, and what was asked of each."""
+    entries = list(islice(registry, MOST_MODELS))
+    about = "A model that is served, and of one in memory what its texts follow from (sha)."
+    info = InfoMetricFamily("unroll_model", about, labels=("model",))
+    for entry in entries:
+        info.add_metric((entry.name,), _facts(entry))
+    yield info
+    loaded = GaugeMetricFamily("unroll_model_loaded", "1 while the model is in memory, else 0.", labels=("model",))
+    for entry in entries:
+        loaded.add_metric((entry.name,), float(entry.served is not None))
+    yield loaded
+    for name, about, field in (
+        ("texts", "Texts of the model that were taken.", "submitted"),
+        ("prompt_tokens", "Characters of their prompts.", "prompt_tokens"),
+        ("generation_tokens", "Characters of its texts that ended by themselves.", "tokens"),
+    ):
+        family = CounterMetricFamily(f"unroll_model_{name}", about, labels=("model",))
+        for entry in entries:
+            family.add_metric((entry.name,), getattr(entry.counts, field))
+        yield family
+
+
+def _facts(entry: ModelEntry) -> dict[str, str]:
+    facts = {
+        "version": version("unroll"),
+        "digest": entry.facts.digest[:16],
+        "vocab": str(entry.facts.vocabulary),
+        "params": str(entry.facts.parameters),
+    }
+    return facts if entry.served is None else {"sha": entry.served.fingerprint, **facts}
