@@ -9,7 +9,9 @@ from llguidance import LLMatcher
 from model.constraints import words
 from model.constraints.closing import closed
 from model.constraints.constraint import Constraint, Limits
-from model.constraints.guidance import MatcherWalk, allowed, grammar_of, matcher, schema_grammar
+from model.constraints.guidance import MatcherWalk, allowed, check_patterns, grammar_of, matcher, schema_grammar
+from model.constraints.notes import without_notes
+from model.constraints.reasons import of_pattern, patterns_of
 from model.constraints.vocabulary import Vocabulary
 from model.errors import ParameterError
 from model.patterns.pattern_tree import Alphabet, NotRegular, Tree
@@ -89,7 +91,7 @@ def compiled(constraint: Constraint, vocabulary: Vocabulary, limits: Limits | No
         case "bad_words":
             return Compiled(words.without(constraint, vocabulary, limits))
     alphabet = Alphabet(list(vocabulary.characters))
-    table = followed = None
+    table = followed = schema = None
     if constraint.kind == "choice":
         table = _table(constraint, None, alphabet, limits)
     if table is None:
@@ -110,6 +112,7 @@ def compiled(constraint: Constraint, vocabulary: Vocabulary, limits: Limits | No
                 raise _unseen(constraint, table.missing(vocabulary.known), alphabet)
             return Compiled(transitions)
     assert followed is not None
+    check_patterns(constraint, schema)
     if not _has_text(constraint, followed, vocabulary):
         raise constraint.refused("cannot be matched by any text of the characters this model has seen")
     return Compiled(None, vocabulary, followed)
@@ -131,6 +134,10 @@ def _schema(constraint: Constraint) -> object:
     schema = constraint.value()
     if not isinstance(schema, dict):
         raise constraint.refused("is no JSON schema; send a JSON object")
+    for pattern in patterns_of(schema):
+        if reason := of_pattern(pattern):
+            raise constraint.refused(f"has a pattern that is no regular expression {reason}")
+    schema = without_notes(schema)
     return closed(schema) if constraint.closed else schema
 
 
@@ -153,9 +160,10 @@ def _tree(constraint: Constraint, schema: object, alphabet: Alphabet) -> tuple[T
 
 
 def agrees(table: Table, followed: LLMatcher, vocabulary: Vocabulary) -> bool:
-    """Whether llguidance allows the same in every state of a table, on the first way that leads there.
+    """Whether llguidance allows all that a table does, in every state, on the first way that leads there.
 
-    A table is a second reading of a pattern; it is used only where both readings are the same.
+    A table is a second reading of a pattern; it is used only where what it writes is right by both. llguidance may
+    allow more: it lets a string whose pattern leaves out the quotation mark have one that is escaped.
     """
     edges = _first_ways(table, vocabulary.known)
     entered: list[tuple[list[int], int]] = [([], 0)]  # (characters, state) to be entered; state -1 goes as many back
@@ -166,9 +174,9 @@ def agrees(table: Table, followed: LLMatcher, vocabulary: Vocabulary) -> bool:
             continue
         if characters and not followed.consume_tokens(characters):
             return False
-        if allowed(followed, vocabulary.known) != table.allowed(state) & vocabulary.known:
+        if table.allowed(state) & vocabulary.known & ~allowed(followed, vocabulary.known):
             return False
-        if followed.is_accepting() != table.complete[state]:
+        if table.complete[state] and not followed.is_accepting():
             return False
         if characters:
             entered.append((characters, -1))

@@ -5,6 +5,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from model.constraints.reasons import of_json
 from model.errors import ParameterError
 from model.patterns.regex_tree import DEEPEST_GROUPS, depth
 from model.strict_json import parse_json
@@ -73,8 +74,7 @@ class Constraint:
         try:
             return parse_json(self.source)
         except ValueError as error:
-            where = f" at character {error.pos:,}" if isinstance(error, json.JSONDecodeError) else ""
-            raise self.refused(f"is no JSON{where} ({str(error).rstrip('.')}); send plain JSON") from None
+            raise self.refused(of_json(error, self.source)) from None
 
     def texts(self) -> list[str]:
         """The texts of a list of choices or of words. Raises ParameterError on anything but whole texts."""

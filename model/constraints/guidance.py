@@ -1,7 +1,6 @@
 """Constraints in llguidance's words: grammars, matchers that follow a text, and its errors as sentences."""
 
 import json
-import re
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ from llguidance.gbnf_to_lark import any_to_lark
 from numpy.typing import NDArray
 
 from model.constraints.constraint import Constraint, Limits
+from model.constraints.reasons import LEAVES_OUT, brief, of_llguidance, of_pattern, patterns_of
 from model.constraints.vocabulary import Vocabulary
 from model.patterns.schema_tree import ESCAPES
 from model.sampling.transitions import NOWHERE, Transitions, Walk
@@ -20,7 +20,6 @@ COMPACT: Any = {
     "key_separator": ":",
     "json_allowed_escapes": ESCAPES,
 }
-LONGEST_REASON = 300  # characters of an error of llguidance that are told
 
 FOLLOWS = np.array([[NOWHERE, 0]], np.int32)  # from the only state to itself, after a column that is allowed
 NEAR = np.zeros(1, np.int32)  # how far the end of such a text is, nobody knows: it is never in the way
@@ -30,6 +29,8 @@ def grammar_of(constraint: Constraint) -> str:
     """The grammar of a constraint, for `matcher`. Raises ParameterError where it is none."""
     match constraint.kind:
         case "regex":
+            if reason := of_pattern(constraint.source):
+                raise constraint.refused(f"is no regular expression {reason}")
             return LLMatcher.grammar_from_regex(constraint.source)
         case "choice":
             texts = [json.dumps(text, ensure_ascii=False) for text in constraint.texts()]
@@ -40,7 +41,7 @@ def grammar_of(constraint: Constraint) -> str:
             try:
                 return LLMatcher.grammar_from_lark(any_to_lark(constraint.source))
             except Exception as error:  # any fault of its parser
-                raise constraint.refused(f"is no grammar ({_brief(str(error))}); see docs/constraints.md") from None
+                raise constraint.refused(f"is no grammar ({brief(str(error))}); see docs/constraints.md") from None
         case "allowed_ids" | "bad_words":
             raise ValueError(f"{constraint.kind} needs no grammar")
 
@@ -62,32 +63,23 @@ def matcher(constraint: Constraint, grammar: str, vocabulary: Vocabulary, limits
     )
     made = LLMatcher(vocabulary.guide, grammar, log_level=0, limits=bounds)
     if made.is_error():
-        raise constraint.refused(_reason(constraint, made.get_error()))
+        raise constraint.refused(of_llguidance(constraint.kind, constraint.source, made.get_error()))
     return made
+
+
+def check_patterns(constraint: Constraint, schema: Any) -> None:
+    """Raise ParameterError where a string of a schema has a pattern that llguidance would not hold to.
+
+    It lets what a set leaves out be written with a backslash (seen in version 1.9.1).
+    """
+    if any(map(LEAVES_OUT.search, patterns_of(schema))):
+        remedy = "name the characters it takes, or leave out what keeps the schema from having a table"
+        raise constraint.refused(f"has a pattern that leaves out quotation marks or backslashes; {remedy}")
 
 
 def allowed(made: LLMatcher, known: int) -> int:
     """The characters that may follow, a bit for each."""
     return int.from_bytes(made.compute_bitmask(), "little") & known
-
-
-def _reason(constraint: Constraint, error: str) -> str:
-    """What llguidance says, in one sentence."""
-    if constraint.kind == "regex" and (found := re.search(r"regex parse error:\n(.*)\nerror: (.+)", error, re.DOTALL)):
-        carets = next((line for line in found[1].splitlines() if set(line) <= set(" ^") and "^" in line), "")
-        where = f" at character {carets.index('^') - 3:,}" if carets and "\n" not in constraint.source else ""
-        return f"is no regular expression{where}: {_brief(found[2])}; see docs/constraints.md for what it may have"
-    place = re.match(r"at (\d+)\((\d+)\): (.*)", error, re.DOTALL)
-    if constraint.kind == "grammar" and place is not None:
-        return f"is no grammar at line {place[1]}, column {place[2]}: {_brief(place[3])}; see docs/constraints.md"
-    what = {"json_schema": "is no JSON schema that can be followed"}.get(constraint.kind, "cannot be followed")
-    return f"{what} ({_brief(place[3] if place else error)}); see docs/constraints.md for what it may have"
-
-
-def _brief(reason: str) -> str:
-    """The first line, not too long."""
-    line = reason.strip().partition("\n")[0].rstrip(".")
-    return line if len(line) <= LONGEST_REASON else line[:LONGEST_REASON] + "…"
 
 
 class MatcherWalk(Walk):

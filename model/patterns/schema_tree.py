@@ -1,18 +1,20 @@
 """A JSON schema of ordinary size as a tree of compact JSON, as far as what it describes is regular."""
 
 import json
+import re
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
 from model.patterns.json_parts import FORMATS, INTEGER, NUMBER, integer_range
 from model.patterns.pattern_tree import EMPTY, Alphabet, Chars, Choice, Nested, NotRegular, Repeat, Sequence, Tree
+from model.patterns.positions import bits
 from model.patterns.regex_tree import regex_tree
 
 ESCAPES = '"\\bfnrt'
 """What may stand behind a backslash: every character but control characters can be written, each in one way."""
 
-ANNOTATIONS = {"title", "description", "default", "examples", "deprecated", "readOnly", "writeOnly", "$comment"}
-AT_THE_TOP = {"$schema", "$id", "$defs", "definitions"}
+ANCHORED = re.compile(r"(?<!\\)(\\\\)*\$\Z")  # a dollar sign at the end that is no letter
+ANY_TYPE = ["string", "number", "boolean", "null", "array", "object"]
 DEEPEST = 32  # tables within tables, all references followed
 DEEPEST_NAME = 60  # characters of a name that others must not have
 CONSTANTS = ("true", "false", "null")
@@ -27,6 +29,31 @@ BY_TYPE = {
     "array": {"items", "minItems", "maxItems"},
     "object": {"properties", "required", "additionalProperties"},
 }
+"""What a tree says of each type."""
+
+NUMBERS = {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"}
+MEANT = {
+    "string": BY_TYPE["string"],
+    "integer": NUMBERS,
+    "number": NUMBERS,
+    "boolean": set[str](),
+    "null": set[str](),
+    "array": BY_TYPE["array"]
+    | {"prefixItems", "additionalItems", "unevaluatedItems", "uniqueItems", "contains", "minContains", "maxContains"},
+    "object": BY_TYPE["object"]
+    | {"patternProperties", "propertyNames", "minProperties", "maxProperties", "unevaluatedProperties"}
+    | {"dependentRequired", "dependentSchemas", "dependencies"},
+}
+"""What JSON Schema says of each type; it concerns no value of another."""
+
+OF_ANY = {"type", "enum", "const", "$ref", "$dynamicRef", "$recursiveRef"} | {
+    *("allOf", "anyOf", "oneOf", "not", "if", "then", "else")
+}
+KEYWORDS = OF_ANY.union(*MEANT.values())
+"""What says something about values at all; names besides these are notes, as a title is."""
+
+ESCAPED = {'"': '"', "\\": "\\", "\b": "b", "\f": "f", "\n": "n", "\r": "r", "\t": "t"}
+"""How characters of a string that cannot stand for themselves are written, behind a backslash."""
 
 
 def schema_tree(schema: Any, alphabet: Alphabet) -> tuple[Tree, list[Tree]]:
@@ -65,7 +92,7 @@ class _TreeBuilder:
             return self._anything()
         if not isinstance(schema, dict):
             raise NotRegular("a part of it allows nothing")
-        keywords = schema.keys() - ANNOTATIONS - (AT_THE_TOP if depth == 0 else set())
+        keywords = schema.keys() & KEYWORDS
         if not keywords:
             return self._anything()
         for keyword, read in (("$ref", self._reference), ("const", self._constant), ("enum", self._enumeration)):
@@ -75,12 +102,12 @@ class _TreeBuilder:
         if "anyOf" in keywords:
             self._only(keywords, {"anyOf"})
             return Choice(tuple(self.tree(part, depth + 1) for part in schema["anyOf"]))
-        kinds = schema.get("type")
+        kinds = schema.get("type", ANY_TYPE)
         if isinstance(kinds, list):
             return Choice(tuple(self.tree(self._of_type(schema, kind), depth + 1) for kind in kinds))
         if kinds not in BY_TYPE:
-            raise NotRegular("it has no type")
-        self._only(keywords, {"type", *BY_TYPE[kinds]})
+            raise NotRegular("it has no type that there is")
+        self._only(keywords & (OF_ANY | MEANT[kinds]), {"type", *BY_TYPE[kinds]})
         return self._of_kind(kinds)(schema, depth)
 
     def _of_kind(self, kind: str) -> Callable[[Mapping[str, Any], int], Tree]:
@@ -101,10 +128,10 @@ class _TreeBuilder:
 
     def _reference(self, schema: Mapping[str, Any], depth: int) -> Tree:
         pointer = schema["$ref"]
-        if not isinstance(pointer, str) or not pointer.startswith("#/"):
-            raise NotRegular("it refers to another document, or to all of itself")
+        if not isinstance(pointer, str) or not (pointer == "#" or pointer.startswith("#/")):
+            raise NotRegular("it refers to another document")
         found = self._root
-        for name in pointer[2:].split("/"):
+        for name in pointer.split("/")[1:]:
             name = name.replace("~1", "/").replace("~0", "~")
             if not isinstance(found, dict) or name not in found:
                 raise NotRegular("it refers to what is not there")
@@ -112,14 +139,22 @@ class _TreeBuilder:
         return self.tree(found, depth + 1)
 
     def _constant(self, schema: Mapping[str, Any], _depth: int) -> Tree:
-        return self._alphabet.text(_written(schema["const"]))
+        return self._values(schema, [schema["const"]])
 
     def _enumeration(self, schema: Mapping[str, Any], _depth: int) -> Tree:
         if not isinstance(schema["enum"], list):
             raise NotRegular("its enum is no list")
-        if "type" in schema:
-            raise NotRegular("it says both type and enum")
-        return self._alphabet.texts(map(_written, schema["enum"]))
+        return self._values(schema, schema["enum"])
+
+    def _values(self, schema: Mapping[str, Any], values: list[Any]) -> Tree:
+        """Those of some values that are of the schema's types."""
+        kinds = schema.get("type", ANY_TYPE)
+        some = set(kinds) if isinstance(kinds, list) else {kinds}
+        some |= {"integer"} if "number" in some else set()
+        known = [value for value in values if _type(value) in some]
+        if not known:
+            raise NotRegular("none of its values is of its type")
+        return self._alphabet.texts(map(_written, known))
 
     def _string(self, schema: Mapping[str, Any], _depth: int) -> Tree:
         quote = self._alphabet.literal('"')
@@ -137,23 +172,34 @@ class _TreeBuilder:
                 raise NotRegular("it says a format without a short pattern")
             return regex_tree(FORMATS[schema["format"]], self._alphabet)
         pattern = schema["pattern"]
-        if not isinstance(pattern, str) or not pattern.startswith("^") or not pattern.endswith("$"):
-            raise NotRegular("its pattern is open at an end")
-        return self._quoted(regex_tree(pattern, self._alphabet, ascii_only=True))
+        if not isinstance(pattern, str):
+            raise NotRegular("its pattern is no text")
+        known = self._alphabet.characters[: self._alphabet.known]
+        inner = Alphabet([*known, *(one for one in ESCAPED if one not in known)])
+        found = self._quoted(regex_tree(pattern, inner, ascii_only=True), inner)
+        anything = Repeat(self._character)
+        before = () if pattern.startswith("^") else (anything,)
+        after = () if ANCHORED.search(pattern) else (anything,)
+        return Sequence((*before, found, *after))
 
-    def _quoted(self, tree: Tree) -> Tree:
-        """The same inside a JSON string; what would have to be escaped there is left to llguidance."""
+    def _quoted(self, tree: Tree, inner: Alphabet) -> Tree:
+        """A pattern of a string's characters, of an alphabet of its own, as JSON writes it."""
         match tree:
             case Chars(mask):
-                if any(mask >> self._alphabet.bits[at] & 1 for at in '"\\\n\t' if at in self._alphabet.bits):
-                    raise NotRegular("its pattern takes characters that JSON escapes")
-                return tree
+                plain, escaped = 0, []
+                for at in bits(mask):
+                    character = inner.characters[at]
+                    if character in ESCAPED:
+                        escaped.append(self._alphabet.text(f"\\{ESCAPED[character]}"))
+                    elif at >= self._alphabet.known or self._known.mask >> at & 1:
+                        plain |= self._alphabet.literal(character).mask
+                return Choice((Chars(plain), *escaped)) if escaped else Chars(plain)
             case Sequence(parts):
-                return Sequence(tuple(map(self._quoted, parts)))
+                return Sequence(tuple(self._quoted(part, inner) for part in parts))
             case Choice(parts):
-                return Choice(tuple(map(self._quoted, parts)))
+                return Choice(tuple(self._quoted(part, inner) for part in parts))
             case Repeat(part, least, most):
-                return Repeat(self._quoted(part), least, most)
+                return Repeat(self._quoted(part, inner), least, most)
             case Nested():
                 raise NotRegular("no pattern of a string stands in itself")
 
@@ -268,9 +314,17 @@ class _TreeBuilder:
         """A schema of several types as that of one of them, always the same: what concerns the others is left out."""
         if kind not in BY_TYPE:
             raise NotRegular("it has an unknown type")
-        others = set[str]().union(*BY_TYPE.values()) - BY_TYPE[kind]
+        others = set[str]().union(*MEANT.values()) - MEANT[kind]
         typed = {name: value for name, value in schema.items() if name not in others} | {"type": kind}
         return self._typed.setdefault((id(schema), kind), typed)
+
+
+def _type(value: Any) -> str:
+    """The type of a JSON value; a whole number with a point is taken for none that a schema names."""
+    if isinstance(value, bool):
+        return "boolean"
+    names = {str: "string", type(None): "null", list: "array", dict: "object"}
+    return names.get(type(value), "integer" if isinstance(value, int) else "number")
 
 
 def _whole(schema: Mapping[str, Any], name: str) -> int | None:

@@ -12,7 +12,7 @@ from model.constraints.constraint import Constraint, Kind, Limits
 from model.constraints.vocabulary import Vocabulary
 from model.decoding.decoder import Decoder
 from model.errors import ParameterError
-from tests.model.constraints.written import VOCABULARY, constraint, write
+from tests.model.constraints.written import CHECKPOINT, VOCABULARY, constraint, write
 from tests.model.small import small_checkpoint
 
 FIVE_FIELDS: dict[str, Any] = {
@@ -49,6 +49,18 @@ REGULAR: tuple[Any, ...] = (
     {"$defs": {"word": {"type": "string", "maxLength": 4}}, "type": "array", "items": {"$ref": "#/$defs/word"}},
     {"anyOf": [{"type": "string", "minLength": 2}, {"type": "integer"}]},
     {"type": "string", "pattern": r"^[a-z]{2,4}\d$"},
+    {"type": "string", "pattern": "[x-z]$"},
+    {"type": "string", "pattern": "^a.b"},
+    {"type": "string", "pattern": r'^[^"a-z]*\\\\$'},
+    {"type": ["string", "integer"], "enum": [1, "x", None, "y"], "title": "kind"},
+    {"type": "number", "enum": [1, 2.5, "x"]},
+    {"type": "boolean", "const": True},
+    {"type": "integer", "format": "int32", "maxLength": 4, "x-note": {"type": "string"}, "id": "number"},
+    {"type": "string", "format": "nickname", "maxLength": 4},
+    {"minimum": 3, "type": "boolean"},
+    {"maxLength": 2},
+    {"type": "array", "items": {"const": "a"}, "uniqueItems": True, "maxItems": 1},
+    {"type": "array", "items": {"$ref": "#"}, "uniqueItems": False},
     *({"type": "string", "format": name} for name in ("date", "time", "date-time", "uuid", "ipv4")),
 )
 STEP_BY_STEP: tuple[Any, ...] = (
@@ -68,8 +80,21 @@ def refusal(kind: Kind, source: str, **limits: int) -> str:
 
 
 @pytest.mark.parametrize("schema", REGULAR, ids=json.dumps)
-def test_a_schema_of_ordinary_size_has_a_table_that_llguidance_agrees_with(schema: Any) -> None:
+def test_a_schema_of_ordinary_size_has_a_table(schema: Any) -> None:
     assert constraint("json_schema", json.dumps(schema)).exact
+
+
+@pytest.mark.parametrize("pattern", ['^[^"a-z]*$', r"^[^\\]{1,4}$", r"^[^\x22]+"])
+def test_what_a_pattern_leaves_out_is_not_written_with_a_backslash_either(pattern: str) -> None:
+    schema = {"type": "string", "pattern": pattern}
+    asked = constraint("json_schema", json.dumps(schema))
+    assert asked.exact
+    biased = {int(CHECKPOINT.tokenizer.encode("\\")[0]): 6.0}
+    for seed in range(40):
+        jsonschema.validate(json.loads(write(asked, seed=seed, logit_bias=biased).text), schema)
+    without_table = {"type": "array", "prefixItems": [schema]}
+    sentence = "field has a pattern that leaves out quotation marks or backslashes; name the characters"
+    assert refusal("json_schema", json.dumps(without_table)).startswith(sentence)
 
 
 @pytest.mark.parametrize("schema", [*REGULAR, *STEP_BY_STEP], ids=json.dumps)
@@ -111,7 +136,22 @@ def test_an_object_that_lists_its_properties_has_no_others_unless_it_says_so() -
         ("choice", '["a", ""]', r"field is no list of texts; .*"),
         ("choice", '["a", 1]', r"field is no list of texts; .*"),
         ("choice", '["ж", "дa"]', r".* needs '[жд]'\."),
-        ("json_schema", "{", r"field is no JSON at character 1 .*"),
+        ("json_schema", "{", r"field is no JSON at its end: a name in double quotes is missing; send plain JSON\."),
+        ("json_schema", '{"a":1,}', r"field is no JSON at character 8: a name in double quotes is missing; .*"),
+        ("json_schema", '{"a" 1}', r"field is no JSON at character 6: a colon is missing; send plain JSON\."),
+        ("json_schema", '{"a":[1 2]}', r"field is no JSON at character 9: a comma or a closing bracket is missing; .*"),
+        ("json_schema", '{"a":"x', r"field is no JSON at character 6: the string that begins there has no end; .*"),
+        ("json_schema", '{"a":1} x', r"field is no JSON at character 9: something follows the whole value; .*"),
+        ("regex", "ab\\", r"field is no regular expression at character 3: a backslash stands before nothing; .*"),
+        ("json_schema", '{"pattern":"a\\\\"}', r"field has a pattern that is no regular expression at character 2: .*"),
+        ("json_schema", '{"pattern":"a("}', r"field is .*: one of its patterns is no regular expression\."),
+        ("json_schema", '{"oneOf":[{"type":"string"},{"maxLength":2}]}', r".*: one value may match two parts .*"),
+        ("json_schema", '{"type":"array","uniqueItems":true}', r".*: it says uniqueItems, which is not .*"),
+        (
+            "json_schema",
+            '{"allOf":[{"type":"string"},{"type":"null"}]}',
+            r".*: no value is valid: incompatible types\.",
+        ),
         ("json_schema", "[1]", r"field is no JSON schema; send a JSON object\."),
         ("json_schema", '{"a":' * 40 + "1" + "}" * 40, r"field is no JSON \(it nests more than 32 deep\); .*"),
         (
@@ -119,11 +159,20 @@ def test_an_object_that_lists_its_properties_has_no_others_unless_it_says_so() -
             '{"type":"nothing"}',
             r"field is no JSON schema that can be followed \(Invalid type: nothing\); .*",
         ),
-        ("json_schema", '{"$ref":"http://127.0.0.1:9/schema"}', r"field is no JSON schema that can be followed \(.*"),
+        (
+            "json_schema",
+            '{"$ref":"http://127.0.0.1:9/schema"}',
+            r"field is .*: it refers to http://127\.0\.0\.1:9/schema, and nothing is fetched; .*",
+        ),
         ("json_schema", '{"$ref":"#/$defs/none"}', r"field is no JSON schema that can be followed \(.*"),
         ("json_schema", '{"$ref":"#/$defs/a","$defs":{"a":{"$ref":"#/$defs/a"}}}', r"field .*"),
-        ("json_schema", '{"type":"string","minLength":5,"maxLength":2}', r".*\(Unsatisfiable schema: .*"),
-        ("json_schema", '{"type":"integer","minimum":5,"maximum":2}', r".*\(Unsatisfiable schema: .*"),
+        (
+            "json_schema",
+            '{"type":"string","format":"regex"}',
+            r".*: the format regex is not followed; leave it out, or write a pattern\.",
+        ),
+        ("json_schema", '{"type":"string","minLength":5,"maxLength":2}', r".*: no value is valid: .*"),
+        ("json_schema", '{"type":"integer","minimum":5,"maximum":2}', r".*: no value is valid: .*"),
         ("json_schema", '{"const":"' + "a" * 200_000 + '"}', r"field has 200,\d+ characters; send at most 65,536\."),
         ("json_schema", "false", r"field is no JSON schema; send a JSON object\."),
         ("grammar", 'start: "a" none', r'field is no grammar at line 1, column 8: unknown name: "none"; .*'),
