@@ -105,7 +105,7 @@ def make_program() -> "Typer":
     """The program with its options and its verbs, for typer to run; what is slow to import is imported here."""
     import typer
 
-    from model.commands.help_page import WIDTH, HelpPage, ProgramHelpPage
+    from model.command_line.help_page import WIDTH, HelpPage, ProgramHelpPage
 
     def mount(name: str) -> Any:
         """The command of one verb."""
@@ -131,7 +131,7 @@ def make_program() -> "Typer":
             try:
                 return super().invoke(ctx)
             except Exception as error:
-                from model.commands.usage_errors import put_right
+                from model.command_line.usage_errors import put_right
 
                 put_right(error, list(VERBS))
                 raise

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from model.commands.from_options import command_of
-from model.options import about, option
+from model.command_line.from_options import command_of
+from model.command_line.options import about, option
 from service.environment import check_environment
 from service.process.address_space import check_address_space
 from service.settings import ENVIRONMENT, Settings, variable_of
@@ -115,7 +115,7 @@ def _served(application: "Application", models: "list[ServedModel]") -> str:
 
 
 def _write(lines: Any) -> None:
-    from model.console import TerminalConsole
+    from model.command_line.console import TerminalConsole
 
     console = TerminalConsole()
     for line in lines:

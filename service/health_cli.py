@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from model.terminal import in_a_line
+from model.command_line.terminal import in_a_line
 from service.errors import SettingsError
 from service.settings import Settings, flag_of, port_number, variable_of
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from model import options
+from model.command_line import options
+from model.command_line.options import Option, about, number, option, options_of
+from model.command_line.terminal import in_a_line
 from model.memory import DEFAULT_MOST_BYTES, FEWEST_BYTES, HELP, LARGEST_MOST_BYTES
-from model.options import Option, about, number, option, options_of
-from model.terminal import in_a_line
 from service.errors import SettingsError
 
 Arithmetic = Literal["int8", "fp32"]
@@ -43,7 +43,7 @@ def setting(
     most: float | None = None,
     **about: Any,
 ) -> Any:
-    """A field of Settings, said once for its flag, its environment variable and its help; see `model.options.Option`.
+    """A field of Settings, said once for flag, environment variable and help; see `model.command_line.options`.
 
     least, most: range of a number; the upper ends lie far above what one machine serves, and only catch mistakes.
     """

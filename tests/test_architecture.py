@@ -24,6 +24,7 @@ TORCH = {"model/network.py", "model/cells/torch_cells.py", "model/decoding/cuda_
 ONNX = {"onnx", "onnxruntime"}
 
 MAY_IMPORT: dict[str, set[str]] = {
+    "model/command_line": {"errors"},
     "model/text": {"strict_json", "errors"},
     "model/cells": {"arithmetic"},
     "model/checkpoint": {"files", "text", "strict_json", "memory", "config", "errors"},
@@ -32,21 +33,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "model/constraints": {"patterns", "sampling", "text", "strict_json", "errors"},
     "model/bulk": {
         *("decoding", "sampling", "text", "arithmetic", "held_out_surprise", "surprise_sum"),
-        *("console", "cores", "terminal", "files", "strict_json", "errors"),
+        *("command_line", "cores", "files", "strict_json", "errors"),
     },
     "model/commands": {
-        *("bulk", "checkpoint", "constraints", "decoding", "sampling", "text"),
-        *(
-            "config",
-            "console",
-            "errors",
-            "generate",
-            "held_out_surprise",
-            "memory",
-            "options",
-            "strict_json",
-            "terminal",
-        ),
+        *("bulk", "checkpoint", "command_line", "constraints", "decoding", "sampling", "text"),
+        *("config", "errors", "generate", "held_out_surprise", "memory", "strict_json"),
     },
     "model/decoding": {"checkpoint", "sampling", "text", "cells", "config", "arithmetic", "errors"},
     "service/process": {"errors"},
@@ -341,5 +332,7 @@ def test_p15_no_file_the_server_reads_can_run_code() -> None:
 
 def test_one_console_stands_before_the_terminal() -> None:
     """Text of a corpus, a model or a name would steer a terminal through any other."""
-    found = [str(one) for one in IMPORTS if one.module == "rich.console" and one.file != "model/console.py"]
+    found = [
+        str(one) for one in IMPORTS if one.module == "rich.console" and one.file != "model/command_line/console.py"
+    ]
     assert found == []

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from model.commands.from_options import make
-from model.console import TerminalConsole
+from model.command_line.console import TerminalConsole
+from model.command_line.from_options import make
+from model.command_line.options import options_of
 from model.errors import ParameterError
-from model.options import options_of
 from training.commands.shared import require
 from training.planning.train_options import TrainOptions
 

@@ -10,13 +10,13 @@ import numpy as np
 import torch
 
 from model.checkpoint import Checkpoint, load, save
+from model.command_line.terminal import in_a_line
 from model.decoding.decoder import Decoder
 from model.errors import CheckpointError, TrainingError
 from model.files import replace_file
 from model.held_out_surprise import NAME, HeldOutSurprise
 from model.memory import UNLIMITED
 from model.network import Network, from_tensors
-from model.terminal import in_a_line
 from model.text.utf8_ids import Ids
 from training.data.corpus import CorpusFacts
 from training.data.prepared_corpus import release

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 import torch
 
 from model.checkpoint import Checkpoint, load, named_checkpoint
-from model.console import TerminalConsole
+from model.command_line.console import TerminalConsole
+from model.command_line.terminal import in_a_line, shell_word
 from model.errors import CorpusError, TrainingError
 from model.memory import UNLIMITED
-from model.terminal import in_a_line, shell_word
 from model.text.frame import TextFrame
 from training.allocator import keep_buffers
 from training.data.named_corpus import open_corpus

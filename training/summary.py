@@ -6,9 +6,9 @@ from pathlib import Path
 import torch
 from rich.table import Table
 
+from model.command_line.console import TerminalConsole
+from model.command_line.terminal import in_a_line, shell_word
 from model.config import products
-from model.console import TerminalConsole
-from model.terminal import in_a_line, shell_word
 from training.data.corpus import Corpus
 from training.data.prepared_corpus import Prepared
 from training.data.split import Split

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import IO, Literal
 
 from model.bulk.drawing import Item
-from model.terminal import json_for_terminal
+from model.command_line.terminal import json_for_terminal
 
 Format = Literal["text", "jsonl", "csv"]
 COLUMNS = ("index", "text", "finish_reason")

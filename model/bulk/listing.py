@@ -20,10 +20,10 @@ from model.bulk.formats import Format, as_line, header, written
 from model.bulk.generate import check_request, drawn_items
 from model.bulk.list_file import ListFile
 from model.bulk.selection import IN_VAIN, CorpusItems, Selection
-from model.console import TerminalConsole
+from model.command_line.console import TerminalConsole
+from model.command_line.terminal import counted, for_terminal, shell_word
 from model.decoding.rows import AnyDecoder
 from model.errors import ParameterError
-from model.terminal import counted, for_terminal, shell_word
 from model.text.tokenizer import Tokenizer
 
 SHOWN_EVERY = 0.1  # seconds

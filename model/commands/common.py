@@ -5,9 +5,9 @@ import os
 import sys
 from typing import Any, NoReturn
 
-from model.console import TerminalConsole
+from model.command_line.console import TerminalConsole
+from model.command_line.terminal import for_terminal, json_for_terminal, never_fail
 from model.memory import FEWEST_BYTES, VARIABLE
-from model.terminal import for_terminal, json_for_terminal, never_fail
 
 CHECKPOINT = "Checkpoint folder, as `unroll train` writes it."
 BUNDLED = "the bundled one"

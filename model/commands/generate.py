@@ -11,13 +11,13 @@ from typing import Any, Literal
 
 import typer
 
+from model.command_line.from_options import command_of
+from model.command_line.options import option
 from model.commands.common import BUNDLED, CHECKPOINT, INTERRUPTED, JSON, MOST_BYTES, note, print_json, write
-from model.commands.from_options import command_of
 from model.commands.generate_beams import BeamSearchOptions
 from model.commands.generate_list import ListOptions, list_items, write_list
 from model.errors import ParameterError
 from model.memory import DEFAULT_MOST_BYTES, HELP, LoadLimit
-from model.options import option
 
 SAMPLING, CONSTRAINT = "Sampling", "Constraint"  # groups of `unroll generate --help`
 

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
+from model.command_line.options import option
 from model.errors import ParameterError
-from model.options import option
 
 BEAMS = "Beam search"  # a group of `unroll generate --help`
 ORDERS_ALIKE = (0.0, 1.0)  # temperatures that do not change which text is the likeliest

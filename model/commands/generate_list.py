@@ -7,10 +7,10 @@ from typing import Any, Literal, TypeVar
 
 import typer
 
+from model.command_line.options import option
+from model.command_line.terminal import counted, shell_word
 from model.commands.common import INTERRUPTED, note
 from model.errors import ParameterError
-from model.options import option
-from model.terminal import counted, shell_word
 
 BULK = "In bulk"  # a group of `unroll generate --help`
 NEEDS_COUNT = ("unique", "novel_to", "out", "resume", "check")

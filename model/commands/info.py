@@ -10,12 +10,12 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from model.command_line.console import TerminalConsole
+from model.command_line.from_options import command_of
+from model.command_line.options import option
+from model.command_line.terminal import in_a_line, shell_word
 from model.commands.common import BUNDLED, CHECKPOINT, JSON, MOST_BYTES, note, print_json
-from model.commands.from_options import command_of
-from model.console import TerminalConsole
 from model.memory import DEFAULT_MOST_BYTES, HELP, LoadLimit
-from model.options import option
-from model.terminal import in_a_line, shell_word
 
 ONLY_WHERE_SET = ("network skip",)  # that many networks do without: no row of a table for a reader
 

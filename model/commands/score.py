@@ -12,12 +12,12 @@ from typing import Any, Literal, NamedTuple
 
 import typer
 
+from model.command_line.from_options import command_of
+from model.command_line.options import option
+from model.command_line.terminal import counted, for_terminal, json_for_terminal, shell_word
 from model.commands.common import INTERRUPTED, MOST_BYTES, note, refuse, unusable
-from model.commands.from_options import command_of
 from model.errors import ParameterError, UnrollError
 from model.memory import DEFAULT_MOST_BYTES, HELP, LoadLimit
-from model.options import option
-from model.terminal import counted, for_terminal, json_for_terminal, shell_word
 
 STANDARD_INPUT = "-"
 FAILED = 2  # the exit code after an error, as grep has it: 1 says that no line was shown
@@ -169,7 +169,7 @@ class Output:
     """Writes lines with their scores to standard output, all or the oddest, at once or at the end."""
 
     def __init__(self, options: ScoreOptions, with_file: bool) -> None:
-        from model.console import TerminalConsole
+        from model.command_line.console import TerminalConsole
 
         self.threshold, self.shown = options.threshold, 0
         self._json, self._top, self._with_file = options.form == "jsonl", options.top, with_file

@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 
 from model.checkpoint import load
+from model.command_line.console import TerminalConsole
 from model.config import NetworkConfig
-from model.console import TerminalConsole
 from tests.benchmarks.figures import Figure
 from tests.benchmarks.learning import corpus
 from training.data.batches import Batches

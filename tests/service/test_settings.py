@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from model.options import about
+from model.command_line.options import about
 from service.environment import check_environment
 from service.errors import SettingsError
 from service.settings import RANGES, Settings, is_loopback, port_number, variable_of

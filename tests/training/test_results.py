@@ -5,8 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from model.checkpoint import load, read
+from model.command_line.console import TerminalConsole
 from model.commands.info import describe, summary
-from model.console import TerminalConsole
 from model.memory import UNLIMITED
 from tests.training.verse import TEXT, make_trainer
 from training.data.corpus import CorpusFacts

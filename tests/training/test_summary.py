@@ -10,8 +10,8 @@ import pytest
 import torch
 from rich.text import Text
 
+from model.command_line.console import TerminalConsole
 from model.config import NetworkConfig
-from model.console import TerminalConsole
 from training.data.named_corpus import open_corpus
 from training.data.prepared_corpus import prepare
 from training.data.split import Split, split

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import typer
 
+from model.command_line.console import TerminalConsole
+from model.command_line.from_options import command_of
+from model.command_line.options import option
 from model.commands.common import JSON, MOST_BYTES
-from model.commands.from_options import command_of
-from model.console import TerminalConsole
 from model.errors import CorpusError
 from model.memory import DEFAULT_MOST_BYTES, HELP, LoadLimit
-from model.options import option
 from training.commands.shared import TextOptions
 
 

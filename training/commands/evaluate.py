@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import typer
 from rich.table import Table
 
+from model.command_line.console import TerminalConsole
+from model.command_line.from_options import command_of
+from model.command_line.options import former_flags, option
 from model.commands.common import JSON, MOST_BYTES, note
-from model.commands.from_options import command_of
-from model.console import TerminalConsole
 from model.errors import CorpusError, ParameterError
 from model.memory import DEFAULT_MOST_BYTES, HELP, LoadLimit
-from model.options import former_flags, option
 from training.commands.shared import TextOptions, require
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from model.command_line.options import option, options_of
 from model.errors import ParameterError, UnrollError
-from model.options import option, options_of
 from training.data.left_out import OnDecodeError
 from training.data.split_scheme import IN_WORDS
 from training.items.separator import Label

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import typer
 
-from model.commands.from_options import command_of
+from model.command_line.console import TerminalConsole
+from model.command_line.from_options import command_of
+from model.command_line.options import flag_of, former_flags, options_of
 from model.config import NetworkConfig
-from model.console import TerminalConsole
 from model.errors import ParameterError
-from model.options import flag_of, former_flags, options_of
 from training.commands.shared import require
 from training.planning.presets import with_preset
 from training.planning.train_options import MINUTES, TrainOptions

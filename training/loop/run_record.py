@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from model.checkpoint import Checkpoint, load, named_checkpoint
+from model.command_line.terminal import in_a_line
 from model.config import REMOVED, NetworkConfig, WeightsDtype, removed
 from model.errors import CheckpointError, ParameterError, TokenizerError, TrainingError
 from model.files import replace_file
 from model.memory import UNLIMITED
-from model.terminal import in_a_line
 from model.text.frame import PLAIN, TextFrame
 from model.text.tokenizer import Tokenizer
 from training.data.left_out import OnDecodeError

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 
 from model.checkpoint import Checkpoint, save
+from model.command_line.terminal import shell_word
 from model.config import WeightsDtype
 from model.errors import CheckpointError, TrainingError
 from model.network import Network, to_tensors
-from model.terminal import shell_word
 from model.text.tokenizer import Tokenizer
 from training.data.batches import Batches
 from training.data.prepared_corpus import count_ids, spelt

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
 from rich.text import Text
 
-from model.console import TerminalConsole
+from model.command_line.console import TerminalConsole
 from training.monitoring.terminal import clock
 
 SAID_EVERY = 10.0  # seconds between two lines where there is no bar

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from model.terminal import shell_word
+from model.command_line.terminal import shell_word
 from training.monitoring.processor_load import LoadMeter
 from training.monitoring.watcher import Validation
 

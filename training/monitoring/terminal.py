@@ -8,8 +8,8 @@ from functools import partial
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.text import Text
 
-from model.console import TerminalConsole
-from model.terminal import for_terminal
+from model.command_line.console import TerminalConsole
+from model.command_line.terminal import for_terminal
 from training.monitoring.watcher import Validation
 
 SHOWN = "0.8"  # the temperature of the sample that is printed

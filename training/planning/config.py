@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from model.command_line.options import check_ranges
 from model.config import NetworkConfig
-from model.options import check_ranges
 from training.planning.regularisation import Regularisation
 from training.planning.schedule import Decay
 from training.planning.train_options import PlanOverrides, Precision

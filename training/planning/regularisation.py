@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from model.options import check_ranges
+from model.command_line.options import check_ranges
 from training.planning.train_options import PlanOverrides
 
 

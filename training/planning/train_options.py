@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Literal
 
 from model.cells.spec import Cell
+from model.command_line.options import SHARE, Range, above_zero, check_ranges, number, option, whole
 from model.config import LIMITS, WeightsDtype
 from model.errors import ParameterError
-from model.options import SHARE, Range, above_zero, check_ranges, number, option, whole
 from training.data.left_out import OnDecodeError
 from training.data.split_scheme import DEFAULT, IN_WORDS, shares_of
 from training.items.separator import OF_A_FILE, Label, separator_of

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from model.checkpoint import load
+from model.command_line.options import flag_of, options_of
 from model.errors import TrainingError, UnrollError
-from model.options import flag_of, options_of
 from tests.training.html_reader import read_html
 from training.commands.shared import require
 from training.commands.train import FORMER_FLAGS

@@ -11,8 +11,8 @@ import torch
 
 from model.cells.spec import Cell
 from model.checkpoint import load
+from model.command_line.console import TerminalConsole
 from model.config import NetworkConfig
-from model.console import TerminalConsole
 from model.decoding.decoder import Decoder
 from model.errors import ParameterError, TrainingError
 from model.generate import generate

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from rich.text import Text
 
-from model.console import TerminalConsole
+from model.command_line.console import TerminalConsole
 from training.monitoring import scoring_bar
 from training.monitoring.scoring_bar import ScoringBar
 

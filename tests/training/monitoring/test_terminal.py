@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from rich.text import Text
 
-from model.console import TerminalConsole
+from model.command_line.console import TerminalConsole
 from tests.training.verse import make_trainer
 from training.monitoring.terminal import TerminalWatcher, clock
 from training.monitoring.watcher import Validation

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from model.command_line.options import about, flag_of, former_flags, options_of
 from model.config import NetworkConfig
 from model.errors import ParameterError
-from model.options import about, flag_of, former_flags, options_of
 from training.planning.config import TrainingConfig
 from training.planning.presets import PRESETS, with_preset
 from training.planning.regularisation import Regularisation

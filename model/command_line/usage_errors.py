@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import Any
 
-from model.terminal import for_terminal
+from model.command_line.terminal import for_terminal
 
 NO_VERB = re.compile(r"No such command '(.*)'\.", re.DOTALL)
 IN_OUR_WORDS = (

@@ -7,7 +7,7 @@ from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
 import typer
 
-from model.options import about
+from model.command_line.options import about
 
 Options = TypeVar("Options")
 

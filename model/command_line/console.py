@@ -8,7 +8,7 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.text import Text
 
-from model.terminal import for_terminal, never_fail
+from model.command_line.terminal import for_terminal, never_fail
 
 
 class TerminalConsole(Console):

@@ -11,11 +11,11 @@ import pytest
 from rich.table import Table
 
 from model.checkpoint import save
-from model.console import TerminalConsole
-from model.terminal import for_terminal, in_a_line, json_for_terminal, shell_word
+from model.command_line.console import TerminalConsole
+from model.command_line.terminal import for_terminal, in_a_line, json_for_terminal, shell_word
 from tests.model.small import small_checkpoint
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 WICKED = "red\x1b[31m bell\x07 title\x1b]0;x\x07 back\x08\r csi\x9b31m turned\u202e\u2066 half\udcff line\u2028"
 STEERS = set(WICKED) - set(WICKED.encode("ascii", "ignore").decode()) | set("\x1b\x07\x08\r")
 
