@@ -16,6 +16,7 @@ from model.command_line.options import option
 from model.commands.common import BUNDLED, CHECKPOINT, INTERRUPTED, JSON, MOST_BYTES, note, print_json, write
 from model.commands.generate_beams import BeamSearchOptions
 from model.commands.generate_list import ListOptions, list_items, write_list
+from model.commands.interactive import Conversation, converse
 from model.errors import ParameterError
 from model.memory import DEFAULT_MOST_BYTES, HELP, LoadLimit
 
@@ -96,6 +97,9 @@ class GenerateOptions:
     echo: bool = option(True, "Show the prompt before its continuation.")
     max_model_bytes: int = option(DEFAULT_MOST_BYTES, HELP, typer=MOST_BYTES)
     as_json: bool = option(False, JSON, flag="--json")
+    interactive: bool = option(
+        False, "Read prompts from the keyboard, each continued after the text before it.", flag="--interactive"
+    )
     raw: bool = option(False, "Escapes such as \\n in prompt and stop strings are letters.", flag="--raw")
     sampling: SamplingOptions = field(default_factory=SamplingOptions)
     search: BeamSearchOptions = field(default_factory=BeamSearchOptions)
@@ -109,6 +113,15 @@ class GenerateOptions:
         if self.raw:
             return self
         return replace(self, prompt=unescaped(self.prompt), stop=tuple(map(unescaped, self.stop)))
+
+    def check_interactive(self) -> None:
+        """Raise ParameterError where an option is given that a conversation does not have."""
+        chosen = [one.name for one in fields(self.match) if getattr(self.match, one.name) not in (None, ())]
+        given = {"json": self.as_json, "n": self.n > 1, "beams": self.search.beams, "count": self.bulk.count}
+        given |= {"prompt-file": self.prompt_file == Path("-")}
+        wrong = [name for name, value in given.items() if value] + [name.replace("_", "-") for name in chosen]
+        if self.interactive and wrong:
+            raise ParameterError("interactive", f"--interactive goes without --{wrong[0]}; leave out one of the two.")
 
 
 def _generate(_: typer.Context, options: GenerateOptions) -> None:
@@ -126,6 +139,8 @@ def _generate(_: typer.Context, options: GenerateOptions) -> None:
 
       unroll generate --prompt "My lord " --regex "[A-Z][a-z]+ of [A-Z][a-z]+" --n 3
 
+      unroll generate runs/book/best --interactive
+
       unroll generate runs/fr-en/best --prompt "bonjour|" --stop "\\n" --beams 4
 
       unroll generate runs/names/best --count 10000 --unique --novel-to names.txt --out new.txt
@@ -137,6 +152,7 @@ def _generate(_: typer.Context, options: GenerateOptions) -> None:
 
     options.bulk.check(options.n, options.as_json)
     options.search.check(options.sampling, options.match, options.bulk.count)
+    options.check_interactive()
     options = replace(options.read_escapes(), sampling=options.bulk.seeded(options.sampling))
     parameters = options.sampling.parameters()
     text = options.prompt if options.prompt_file is None else read_prompt(options.prompt_file, options.prompt)
@@ -158,6 +174,9 @@ def _generate(_: typer.Context, options: GenerateOptions) -> None:
         note(stored.note)
     if read.unseen:
         note(f"{read.unseen:,} of the prompt's {len(label + text):,} characters never occurred in training.")
+    if options.interactive:
+        converse(Conversation(decoder, loaded.tokenizer, settings, label), text, options.raw)
+        return
     if options.bulk.count is not None:
         identity = {"model": stored.digests.model, "arithmetic": options.arithmetic, "constraint": repr(constraint)}
         items = list_items(loaded.tokenizer, label + text, settings)
