@@ -14,7 +14,7 @@ from starlette.types import ASGIApp
 
 from model.decoding.decoder import Decoder
 from service.analysis import score_routes, token_routes
-from service.analysis.score_schemas import Progress
+from service.analysis.score_schemas import LineScore, Progress, ScoreLine
 from service.api import front_page
 from service.api.error_responses import ErrorResponses, Shape
 from service.api.openapi import described
@@ -109,7 +109,7 @@ def create_application(
     errors.install(asgi)
     _add_middleware(made, keys or ApiKeys(settings), errors, settings)
     asgi.openapi = described(  # type: ignore[method-assign]
-        asgi.openapi, lambda: registry.largest_vocabulary, only_in_streams=(Progress,)
+        asgi.openapi, lambda: registry.largest_vocabulary, only_in_streams=(Progress, ScoreLine, LineScore)
     )
     return made
 

@@ -1,7 +1,7 @@
 """What is known of the HTTP request being answered: one record, made by the outermost middleware."""
 
 import time
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +23,7 @@ class RequestContext:
         one. caller: who is charged for it, its holder or where it comes from; None until that is known.
     models: names of those that the key may use; None for all.
     lease: of its body and of what parsing makes of it, released when it is answered; None until the body is read.
+    take_lines: lets a body be of any length whose reader takes lines of it as they come; see `BodyLimit`.
     failure: code of the error it was answered with.
     """
 
@@ -33,6 +34,7 @@ class RequestContext:
     caller: bytes | str | None = None
     models: frozenset[str] | None = None
     lease: Lease | None = None
+    take_lines: Callable[[], None] | None = None
     failure: str | None = None
 
 

@@ -114,6 +114,10 @@ class ScoreAnswer:
             opening = ","
         yield f"],{ENCODE(self._about(results))[1:]}"
 
+    def results(self) -> list[dict[str, Any]]:
+        """The score of each text, once all texts are read."""
+        return [self._result(index) for index in range(len(self.tallies))]
+
     def _about(self, results: list[dict[str, Any]]) -> dict[str, Any]:
         """What is said of all texts together."""
         indices = range(len(results))

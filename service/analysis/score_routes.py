@@ -1,13 +1,17 @@
 """POST /v1/score: how likely texts are, from a word to a book, alone or ranked among others."""
 
+from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
+from typing import Any
 
 from fastapi import APIRouter, Request
+from fastapi.routing import APIRoute
 from starlette.responses import Response
 
 from model.errors import ParameterError
 from model.sampling.parameters import SamplingParameters
 from service.analysis.score_answer import ScoreAnswer
+from service.analysis.score_lines import MEDIA_TYPE, WORTH_KEEPING, LineScores, is_lines
 from service.analysis.score_schemas import MOST_DETAILS, ScoreRequest, Scores
 from service.api.openapi import errors, event_schema
 from service.api.pieces import json_answer
@@ -19,9 +23,9 @@ from service.inference.cost import score_bytes, text_bytes
 from service.inference.texts import INSTANT, prepared
 from service.models.model_registry import ModelRegistry
 from service.process.background import one_step
+from service.request_context import request_context
 from service.settings import Settings
 
-WORTH_KEEPING = 64  # tokens; a context of at least this many is read once for all texts, a shorter one with each text
 PROGRESS_SECONDS = 0.5  # between two events of a stream while texts are read
 
 STREAM_EXAMPLE = """\
@@ -47,6 +51,48 @@ STREAM = {
     "example": STREAM_EXAMPLE,
 }
 
+LINE_EXAMPLE = """\
+"To be, or not to be"
+{"text": "To bee or knot to bee", "context": "HAMLET:\\n"}
+"""
+LINES = {
+    "schema": {
+        "description": "A text on each line, as a JSON string or a ScoreLine; any number of them, each as long "
+        "as a body may be. They are read as they come.",
+        "anyOf": [{"type": "string"}, {"$ref": "#/components/schemas/ScoreLine"}],
+    },
+    "example": LINE_EXAMPLE,
+}
+LINES_MODEL = {
+    "name": "model",
+    "in": "query",
+    "required": False,
+    "schema": {"type": "string"},
+    "description": "The model that reads a body of lines; of a body of JSON its field `model` names it.",
+}
+SCORED_LINES = {
+    "schema": {
+        "description": "To a body of lines: a LineScore for each line that is not blank, in order, as soon as it "
+        "is read.",
+        "anyOf": [{"$ref": "#/components/schemas/LineScore"}],
+    },
+}
+
+
+class LinesOrJson(APIRoute):
+    """A route whose handler takes JSON, and whose `lines` take bodies of lines."""
+
+    lines: Callable[[Request], Awaitable[Response]]
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """The handler of both."""
+        whole = super().get_route_handler()
+
+        async def handle(request: Request) -> Response:
+            return await (self.lines(request) if is_lines(request.headers) else whole(request))
+
+        return handle
+
 
 class ScoreRoutes:
     """Answers /v1/score."""
@@ -59,7 +105,8 @@ class ScoreRoutes:
     async def score(self, body: ScoreRequest, request: Request) -> Response:
         """Score how likely texts are: bits per character, which is the likeliest, and how unusual each is.
 
-        A text's score depends only on the text and the context: not on other texts, nor on other requests.
+        A text's score depends only on the text and the context: not on other texts, nor on other requests. For any
+        number of texts send lines (application/x-ndjson): each is answered by a line as soon as it is read.
         Texts are read side by side, and a text of any length in constant memory. Fields that are not known are named in
         the header X-Unroll-Ignored-Fields.
         """
@@ -83,6 +130,16 @@ class ScoreRoutes:
         await begin(texts, request)
         texts.release()
         return await json_answer(answer.parts(), not answer.slow, self.engine, request, headers)
+
+    async def lines(self, request: Request) -> Response:
+        """Score texts that come one a line, in any number, by the model that the query names."""
+        context, name = request_context(request.scope), request.query_params.get("model")
+        model = self.registry.loaded(name, context.models)
+        if model is None:  # nobody listens meanwhile whether the client leaves: that would take the body
+            model = await self.registry.load(name, context.models, context.arrived)
+        scores = LineScores(model, self.engine, request, self.most_work, self.most_texts)
+        await scores.prepare()
+        return scores
 
     async def _read_context(self, answer: ScoreAnswer, request: Request) -> None:
         """Read the context once; the texts then find the state after it in the prefix cache."""
@@ -131,6 +188,10 @@ def router(registry: ModelRegistry, engine: Engine, settings: Settings) -> APIRo
     """The route for scores."""
     answers = ScoreRoutes(registry, engine, settings)
     routes = APIRouter(tags=["text"])
+
+    class ScoreRoute(LinesOrJson):
+        lines = staticmethod(answers.lines)
+
     routes.add_api_route(
         "/v1/score",
         answers.score,
@@ -140,9 +201,11 @@ def router(registry: ModelRegistry, engine: Engine, settings: Settings) -> APIRo
         responses={
             200: {
                 "description": "The scores, or a stream on the way to them.",
-                "content": {"text/event-stream": STREAM},
+                "content": {"text/event-stream": STREAM, MEDIA_TYPE: SCORED_LINES},
             },
             **errors(400, 404, 409, 413, 415, 429, 500, 503, 504),
         },
+        route_class_override=ScoreRoute,
+        openapi_extra={"requestBody": {"content": {MEDIA_TYPE: LINES}}, "parameters": [LINES_MODEL]},
     )
     return routes

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, FailFast, Field, WithJsonSchema, field_validator
 
-from service.api.schemas import Name, Nullable, Text, Usage, null_is_absent
+from service.api.schemas import ErrorDetail, Name, Nullable, Text, Usage, null_is_absent
 
 MOST_TEXTS = 512
 MOST_ALTERNATIVES = 20
@@ -67,6 +67,15 @@ class ScoreRequest(Nullable):
         return [texts] if isinstance(texts, str) else texts
 
 
+class ScoreLine(Nullable):
+    """A line of a body of lines: a text to score. A line that is a JSON string is its `text`; others are ignored."""
+
+    text: Text = Field(description="The text, as one of `texts`.")
+    context: Text | None = Field(
+        default=None, description="Read before the text and not scored; lines with the same one are read together."
+    )
+
+
 class Alternative(BaseModel):
     """A character that could have been there instead."""
 
@@ -106,6 +115,28 @@ class TextScore(BaseModel):
     unseen_characters: int = Field(ge=0, description="Characters that never occurred in training.")
     anomaly: Anomaly | None = Field(description="Null for an empty text, and if the checkpoint has no passages.")
     details: list[CharacterScore] | None = Field(default=None, description="One for each character, if asked for.")
+
+
+class LineScore(BaseModel):
+    """A line of an answer of lines: the score of a text without details, or what is wrong with its line.
+
+    index: of the text among those that could be read, from 0.
+    """
+
+    line: int | None = Field(
+        ge=1,
+        description="Which line of the body it is about, from 1. Null: why there are no more; the rest was not read.",
+    )
+    error: ErrorDetail | None = Field(default=None, description="What is wrong; then there is no score.")
+    index: int | None = Field(default=None, ge=0, description="Which text, from 0; blank and wrong lines have none.")
+    characters: int | None = Field(default=None, ge=0, description="As in TextScore, and so are the other figures.")
+    tokens: int | None = Field(default=None, ge=0, description="See TextScore.")
+    bits: float | None = Field(default=None, description="See TextScore.")
+    bits_per_character: float | None = Field(default=None, description="See TextScore.")
+    nats_per_character: float | None = Field(default=None, description="See TextScore.")
+    bits_per_byte: float | None = Field(default=None, description="See TextScore.")
+    unseen_characters: int | None = Field(default=None, ge=0, description="See TextScore.")
+    anomaly: Anomaly | None = Field(default=None, description="See TextScore.")
 
 
 class Ranking(BaseModel):

@@ -23,8 +23,11 @@ def described(
 
     def exactly() -> dict[str, Any]:
         document = describe()
+        schemas = document["components"]["schemas"]
         for kind in only_in_streams:
-            document["components"]["schemas"].setdefault(kind.__name__, kind.model_json_schema())
+            schema = kind.model_json_schema(ref_template="#/components/schemas/{model}")
+            for name, inner in {**schema.pop("$defs", {}), kind.__name__: schema}.items():
+                schemas.setdefault(name, inner)
         _limits(document, vocabulary())
         for path in document["paths"].values():
             for operation in path.values():

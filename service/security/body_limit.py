@@ -31,6 +31,9 @@ class BodyLimit:
     so that its answer is made where all errors are answered; the length a client announces is believed only when it is
     too large. A body is charged as it comes, and what parsing makes of it once it is there; its lease has both
     until the request is answered, and may be shrunk once something is made of the body.
+
+    A route that reads lines as they come may ask for a body of any length (`RequestContext.take_lines`): then the
+    limits are of each line, and the seconds of each wait for more of the body.
     """
 
     def __init__(self, app: ASGIApp, max_bytes: int, seconds: float, ledger: Ledger) -> None:
@@ -52,6 +55,7 @@ class BodyLimit:
         with self.ledger.take(0, context.caller) as lease:
             context.lease = lease
             body = Arriving(receive, self.max_bytes, self.seconds, lease, self._parsing)
+            context.take_lines = body.take_lines
             body.encoding = headers.get("content-encoding", "")
             if not fits:
                 body.left = -1
@@ -74,12 +78,21 @@ class Arriving:
         self._lease = lease
         self._parsing = parsing
         self._cost = JsonCost()
+        self._by_lines = False
+        self._line = 1
         self.encoding = ""
+
+    def take_lines(self) -> None:
+        """Let the limits be of each line from now on; whoever reads shrinks the lease of what is no longer held."""
+        self._by_lines = True
+        self.left = self._most
 
     async def receive(self) -> Message:
         """The next message, once it is counted."""
         if self.left < 0:
             raise self._too_large()
+        if self._by_lines and self._deadline is not None:
+            self._deadline = asyncio.get_running_loop().time() + self._seconds
         if self.encoding and (coding := coding_of(self.encoding)) is not None:
             self._receive = Decoded(self._receive, coding).receive
         self.encoding = ""
@@ -97,30 +110,52 @@ class Arriving:
             await self._count(piece)
         if not message.get("more_body"):
             self._deadline = None
-            self._charge(self._cost.parsed)
+            self._charge(0 if self._by_lines else self._cost.parsed)
             await self._parsing.enter(self._most - self.left)
         return message
 
     async def _count(self, piece: bytes) -> None:
-        self.left -= len(piece)
-        if self.left < 0:
-            raise self._too_large()
+        if not self._by_lines:
+            self._take(len(piece))
         self._charge(len(piece))
-        cost = self._cost
         began = time.perf_counter()
         for at in range(0, len(piece), SLICE):
-            cost.add(piece[at : at + SLICE])
-            if not cost.utf8:
-                raise HTTPException(415, NOT_UTF8)
-            if cost.values > MOST_VALUES:
-                raise HTTPException(413, TOO_MANY)
-            if cost.plain > MOST_PLAIN:
-                raise HTTPException(413, TOO_PLAIN)
-            if cost.digits > MOST_DIGITS:
-                raise HTTPException(400, TOO_LONG_A_NUMBER)
+            part = piece[at : at + SLICE]
+            if self._by_lines:
+                self._add_lines(part)
+            else:
+                self._add(part)
             if time.perf_counter() - began > TURN_SECONDS:
                 await self._parsing.enter(PARSED)
                 began = time.perf_counter()
+
+    def _add_lines(self, part: bytes) -> None:
+        """Count bytes of lines, each by itself."""
+        for number, line in enumerate(part.split(b"\n")):
+            if number:
+                self.left, self._cost = self._most, JsonCost()
+                self._line += 1
+            self._take(len(line))
+            self._add(line)
+
+    def _add(self, part: bytes) -> None:
+        """Count what parsing some bytes will take. Raises HTTPException where that is too much."""
+        cost = self._cost
+        cost.add(part)
+        if not cost.utf8:
+            raise HTTPException(415, NOT_UTF8)
+        if cost.values > MOST_VALUES:
+            raise HTTPException(413, TOO_MANY)
+        if cost.plain > MOST_PLAIN:
+            raise HTTPException(413, TOO_PLAIN)
+        if cost.digits > MOST_DIGITS:
+            raise HTTPException(400, TOO_LONG_A_NUMBER)
+
+    def _take(self, size: int) -> None:
+        """Count bytes of the body, or of its line."""
+        self.left -= size
+        if self.left < 0:
+            raise self._too_large()
 
     def _charge(self, size: int) -> None:
         try:
@@ -129,4 +164,5 @@ class Arriving:
             raise HTTPException(503, str(error)) from error
 
     def _too_large(self) -> HTTPException:
-        return HTTPException(413, f"The body is larger than {self._most:,} bytes; send a shorter one.")
+        what = f"Line {self._line:,} of the body" if self._by_lines else "The body"
+        return HTTPException(413, f"{what} is larger than {self._most:,} bytes; send a shorter one.")
