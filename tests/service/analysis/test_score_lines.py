@@ -1,4 +1,4 @@
-"""/v1/score by lines: the figures of single requests, for any number of texts, in flat memory."""
+"""Scores by lines: the figures of single requests, for any number of texts, in flat memory."""
 
 import gzip
 import json
