@@ -7,8 +7,6 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-import numpy as np
-
 from model.commands.common import note, write
 from model.errors import UnrollError
 
@@ -27,7 +25,7 @@ class Conversation:
         self._decoder, self._tokenizer, self._settings, self._label = decoder, tokenizer, settings, label
         self._rows = decoder.rows(1)
         self._last: int | None = None  # the id that is to be read next; None where a text begins
-        self._used = np.zeros(0, np.int32)  # ids of the text so far, each once
+        self._used: set[int] = set()  # ids of the text so far
         self._choice = 0
         self.stopping = False
         """Whether the text is to end now."""
@@ -37,19 +35,21 @@ class Conversation:
 
         Raises TokenizerError on a prompt that is not Unicode, and is where it was then.
         """
+        import numpy as np
+
         from model.sampling.sampler import RowSampling
         from model.text.text_stream import TextStream
 
         self._read(prompt)
-        row = RowSampling(self._settings["parameters"], self._decoder.ids, self._used, self._choice)
+        used = np.array(sorted(self._used), np.int32)
+        row = RowSampling(self._settings["parameters"], self._decoder.ids, used, self._choice)
         self._choice += 1
         self._rows.set(0, row, self._last)
         stream = TextStream(self._tokenizer, self._settings["stop"])
         self.stopping = False
         for _ in range(self._settings["max_tokens"]):
-            ids = self._rows.draw([0], 1).ids[0]
-            self._last = int(ids[0])
-            self._used = np.union1d(self._used, ids).astype(np.int32)
+            self._last = int(self._rows.draw([0], 1).ids[0, 0])
+            self._used.add(self._last)
             yield stream.feed([self._last])
             if stream.stopped is not None and stream.stop_reason is None:
                 self._last = None  # an item has ended
@@ -59,16 +59,18 @@ class Conversation:
 
     def _read(self, prompt: str) -> None:
         """Read a prompt, all but its last id."""
+        import numpy as np
+
         from model.text.prompt import Prompt
 
         if self._last is None:
             asked = Prompt(self._tokenizer, self._decoder.ids, self._label + prompt)
             self._rows.state[0] = 0
-            ids, self._used = asked.ids, np.unique(asked.penalised)
+            ids, self._used = asked.ids, set(asked.penalised.tolist())
         else:
             own = self._tokenizer.encode(prompt).astype(np.int32)
             ids = np.concatenate([np.array([self._last], np.int32), own])
-            self._used = np.union1d(self._used, own).astype(np.int32)
+            self._used.update(own.tolist())
         self._rows.read([0], ids[None, :-1])
         self._last = int(ids[-1])
 
