@@ -133,7 +133,7 @@ def make_program() -> "Typer":
             except Exception as error:
                 from model.command_line.usage_errors import put_right
 
-                put_right(error, list(VERBS))
+                put_right(error, list(VERBS), as_typed)
                 raise
 
     def show_version(wanted: bool) -> None:

@@ -1,7 +1,7 @@
 """What a command line has wrong, in our words: the verb or the flag that was likely meant, and what to give."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from typing import Any
 
@@ -19,8 +19,11 @@ IN_OUR_WORDS = (
 """What the library that checks values says of them, and what is said instead."""
 
 
-def put_right(error: Any, verbs: Sequence[str]) -> None:
-    """Put the message of an error in such words, if it has one; what it repeats of the line steers no terminal."""
+def put_right(error: Any, verbs: Sequence[str], as_typed: Callable[[str], str]) -> None:
+    """Put the message of an error in such words, if it has one; what it repeats of the line steers no terminal.
+
+    as_typed: gives a sentence the flags that were typed, where those are former names.
+    """
     message = getattr(error, "message", None)
     if not isinstance(message, str):
         return
@@ -32,6 +35,8 @@ def put_right(error: Any, verbs: Sequence[str]) -> None:
     for pattern, words in IN_OUR_WORDS:
         message = re.sub(pattern, words, message)
     error.message = for_terminal(message)
+    if (wrong := getattr(error, "param", None)) is not None:
+        error.param_hint = as_typed(wrong.get_error_hint())
 
 
 def _one_of(verbs: Sequence[str]) -> str:

@@ -46,6 +46,9 @@ def test_help_tells_what_a_value_is_in_words() -> None:
         ("generate --temperature hot", "Invalid value for '--temperature': give a number."),
         ("generate --arithmetic int9", "Invalid value for '--arithmetic': 'int9' is not one of 'int8', 'fp32'."),
         ("serve --port abc", "give a whole number."),
+        ("evaluate a b --lanes 0", "Invalid value for '--lanes': give 1 or more."),
+        ("evaluate a b --batch-size 0", "Invalid value for '--batch-size': give 1 or more."),
+        ("evaluate a", "Missing argument 'CORPUS...'."),
     ],
 )
 def test_what_is_mistyped_is_told_in_our_words(line: str, said: str) -> None:
