@@ -95,7 +95,7 @@ build/sbom/bin/cyclonedx-py:
 
 # Remove everything that was installed or built here.
 clean:
-	rm -rf .venv build *.egg-info model/_kernel* training/evaluation/_matches*
+	rm -rf .venv build *.egg-info model/_kernel* training/evaluation/_matches* training/_lstm*
 
 .venv/serving: $(BUILT_FROM) | .venv/bin/python
 	$(INSTALL) .

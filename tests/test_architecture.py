@@ -55,8 +55,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "training/items": {"data"},
     "training/evaluation": {"row_threads"},
     "training/monitoring": set(),
-    "training/planning": {"items", "data", "row_threads"},
-    "training/loop": {"items", "planning", "data", "evaluation", "monitoring", "row_threads"},
+    "training/planning": {"items", "data", "lstm_window", "row_threads"},
+    "training/loop": {"items", "planning", "data", "evaluation", "monitoring", "lstm_window", "row_threads"},
     "training/report": {"loop", "evaluation", "monitoring"},
     "training/commands": {"allocator", "items", "run", "report", "planning", "evaluation", "monitoring", "data"},
 }

@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor
 
-from model.network import Network, State, layer_state, read_layer
+from model.network import Network, State, layer_state
 from training.loop.masks import Masks
+from training.lstm_window import read_to_learn
 
 
 def read_window(network: Network, ids: Tensor, state: State | None, masks: Masks) -> tuple[Tensor, State]:
@@ -19,7 +20,8 @@ def read_window(network: Network, ids: Tensor, state: State | None, masks: Masks
     read, after = [], State()
     for number in range(config.layers):
         x = masks.between[number - 1](x) if number else x
-        x, last = read_layer(config, x, _weights(network, number, masks), layer_state(config, state, number))
+        weights, before = _weights(network, number, masks), layer_state(config, state, number)
+        x, last = read_to_learn(config, x, weights, before)
         read.append(x)
         after += last
     logits: Tensor = network.out(masks.output(torch.cat(read, -1) if config.skip else x))

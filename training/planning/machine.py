@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from model.cells.spec import Cell
 from model.config import NetworkConfig, products
 from model.errors import ParameterError
-from model.network import Network
+from model.network import Network, layer_state
+from training.lstm_window import read_to_learn
 from training.planning.train_options import Precision
 from training.row_threads import row_parts, side_by_side
 
@@ -69,8 +70,11 @@ def weights_per_second(probe: NetworkConfig, precision: Precision, device: torch
 
 def _probe(network: Network, ids: torch.Tensor, precision: Precision) -> None:
     with torch.autocast(ids.device.type, dtype=torch.bfloat16, enabled=precision == "bf16", cache_enabled=False):
-        logits, _ = network(ids)
-    F.cross_entropy(logits.float().flatten(0, 1), ids.flatten()).backward()  # type: ignore[no-untyped-call]
+        config, state, x = network.config, network.initial_state(len(ids)), network.embedding(ids.t())
+        for number in range(config.layers):
+            x, _ = read_to_learn(config, x, network.layer_weights(number), layer_state(config, state, number))
+        logits = network.out(x)
+    F.cross_entropy(logits.float().flatten(0, 1), ids.t().flatten()).backward()  # type: ignore[no-untyped-call]
 
 
 def choose_device(name: str) -> torch.device:
