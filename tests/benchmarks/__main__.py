@@ -18,6 +18,7 @@ from tests.benchmarks import (
     latency,
     learning,
     levers,
+    lists,
     preparing,
     quality,
     scoring,
@@ -49,7 +50,13 @@ BENCHMARKS = {
 }
 
 
-BY_NAME = {"busy": busy.measure, "levers": levers.measure, "finetuning": finetuning.measure, "gpu": gpu.measure}
+BY_NAME = {
+    "busy": busy.measure,
+    "levers": levers.measure,
+    "lists": lists.measure,
+    "finetuning": finetuning.measure,
+    "gpu": gpu.measure,
+}
 """Those that take long, and run only when named."""
 
 
