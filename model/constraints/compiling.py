@@ -165,7 +165,8 @@ def agrees(table: Table, followed: LLMatcher, vocabulary: Vocabulary) -> bool:
     A table is a second reading of a pattern; it is used only where what it writes is right by both. llguidance may
     allow more: it lets a string whose pattern leaves out the quotation mark have one that is escaped.
     """
-    edges = _first_ways(table, vocabulary.known)
+    steps = table.steps(vocabulary.known)
+    edges = _first_ways(table, steps, vocabulary.known)
     entered: list[tuple[list[int], int]] = [([], 0)]  # (characters, state) to be entered; state -1 goes as many back
     while entered:
         characters, state = entered.pop()
@@ -174,7 +175,10 @@ def agrees(table: Table, followed: LLMatcher, vocabulary: Vocabulary) -> bool:
             continue
         if characters and not followed.consume_tokens(characters):
             return False
-        if table.allowed(state) & vocabulary.known & ~allowed(followed, vocabulary.known):
+        mask = 0
+        for some in steps[state].values():
+            mask |= some
+        if mask & ~allowed(followed, vocabulary.known):
             return False
         if table.complete[state] and not followed.is_accepting():
             return False
@@ -184,27 +188,28 @@ def agrees(table: Table, followed: LLMatcher, vocabulary: Vocabulary) -> bool:
     return True
 
 
-def _first_ways(table: Table, known: int) -> list[list[tuple[list[int], int]]]:
+def _first_ways(table: Table, steps: list[dict[int, int]], known: int) -> list[list[tuple[list[int], int]]]:
     """For each state, the known (characters, state) on the first ways to others; a call is gone into, and over."""
-    edges: list[list[tuple[list[int], int]]] = [[] for _ in table.next]
+    edges: list[list[tuple[list[int], int]]] = [[] for _ in steps]
     ways = table.ways(known) if table.calls else None
     reached = {0}
     order = deque([0])
     while order:
         state = order.popleft()
-        for mask, following in zip(table.classes, table.next[state], strict=True):
-            if not mask & known:
-                continue
-            characters = [next(bits(mask & known))]
+        for following, mask in steps[state].items():
+            entered: int | None = None
             for after in table.after(following):
                 if after not in reached:
+                    characters = [next(bits(mask))]
+                    if entered is not None:
+                        way = None if ways is None else ways.best.get(entered)
+                        if ways is None or way is None or way.length > MOST_LENGTH:
+                            break
+                        characters += [bit.bit_length() - 1 for bit in ways.text(entered)]
                     reached.add(after)
                     edges[state].append((characters, after))
                     order.append(after)
-                way = None if ways is None else ways.best.get(after)
-                if ways is None or way is None or way.length > MOST_LENGTH:
-                    break
-                characters = [*characters, *(bit.bit_length() - 1 for bit in ways.text(after))]
+                entered = after
     return edges
 
 

@@ -36,11 +36,11 @@ class Table:
 
     def ways(self, known: int) -> Ways:
         """The shortest ways from each state through known characters."""
-        return Ways(self._steps(known, False), self.complete)
+        return Ways(self._ways(known), self.complete)
 
     def missing(self, known: int) -> int:
         """The unknown characters of a text that matches with few of them, a bit each; 0 where none matches."""
-        best = Ways(self._steps(known, True), self.complete, by_missing=True).best
+        best = Ways(self._all_ways(known), self.complete, by_missing=True).best
         return best[0].missing if 0 in best else 0
 
     def transitions(self, columns: Row[int], known: int) -> Transitions:
@@ -70,27 +70,36 @@ class Table:
         complete = np.array(self.complete, np.int32)
         return Transitions(classes, table, distances, complete, calls, depths if self.calls else NO_CALLS[:, 0])
 
-    def allowed(self, state: int) -> int:
-        """The characters that may follow in a state."""
-        mask = 0
-        for at, after in enumerate(self.next[state]):
-            if after != NOWHERE:
-                mask |= self.classes[at]
-        return mask
-
     def after(self, following: int) -> tuple[int, ...]:
         """The states that must be gone through after what stands in a row of `next`."""
         return (following,) if following >= 0 else self.calls[CALL - following] if following <= CALL else ()
 
-    def _steps(self, known: int, unknown: bool) -> Iterator[Way]:
-        """One character for each way out of each state: a known one, or an unknown one where that is wanted."""
-        for state, following in enumerate(self.next):
-            steps: dict[int, int] = {}
-            for mask, after in zip(self.classes, following, strict=True):
-                if after != NOWHERE and mask and (mask & known or (unknown and after not in steps)):
-                    steps[after] = mask & known or mask
-            for after, mask in steps.items():
-                yield Way(state, mask & -mask, self.after(after), 1, 0, 0 if mask & known else mask & -mask)
+    def steps(self, known: int) -> list[dict[int, int]]:
+        """For each state what may follow it, as in `next`, and the known characters that lead there."""
+        usable = [(at, mask & known) for at, mask in enumerate(self.classes) if mask & known]
+        steps = []
+        for row in self.next:
+            following: dict[int, int] = {}
+            for at, mask in usable:
+                after = row[at]
+                if after != NOWHERE:
+                    following[after] = following.get(after, 0) | mask
+            steps.append(following)
+        return steps
+
+    def _ways(self, known: int) -> Iterator[Way]:
+        """One known character for each way out of each state."""
+        for state, following in enumerate(self.steps(known)):
+            for after, mask in following.items():
+                yield Way(state, mask & -mask, self.after(after), 1, 0, 0)
+
+    def _all_ways(self, known: int) -> Iterator[Way]:
+        """The same with unknown characters, where no known one leads on."""
+        known_steps = self.steps(known)
+        for state, following in enumerate(self.steps(~0)):
+            for after, mask in following.items():
+                missing = 0 if after in known_steps[state] else mask & -mask
+                yield Way(state, missing or mask & -mask, self.after(after), 1, 0, missing)
 
 
 class _State(NamedTuple):

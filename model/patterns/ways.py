@@ -26,24 +26,25 @@ class Ways:
 
     def __init__(self, steps: Iterable[Way], complete: Sequence[bool], by_missing: bool = False) -> None:
         self.best: dict[int, Way] = {}
-        self._by_missing = by_missing
+        self._cost = _missing if by_missing else _length
         self._heap: list[tuple[int, int, Way]] = []
         needing: dict[int, list[Way]] = defaultdict(list)
         for state, ends in enumerate(complete):
             if ends:
                 self._offer(Way(state, 0, (), 0, 0, 0))
         for step in steps:
-            for state in set(step.after):
+            for state in step.after:
                 needing[state].append(step)
             if not step.after:
                 self._offer(step)
+        best = self.best
         while self._heap:
-            _, _, way = heappop(self._heap)
-            if way.state in self.best:
+            _, reached, way = heappop(self._heap)
+            if reached in best:
                 continue
-            self.best[way.state] = way
-            for step in needing[way.state]:
-                if step.state not in self.best and all(state in self.best for state in step.after):
+            best[reached] = way
+            for step in needing[reached]:
+                if step.state not in best and (len(step.after) == 1 or all(state in best for state in step.after)):
                     self._offer(self._whole(step))
 
     def text(self, state: int) -> list[int]:
@@ -58,15 +59,23 @@ class Ways:
 
     def _whole(self, step: Way) -> Way:
         """A step with the best ways from where it leads."""
-        rest = [self.best[state] for state in step.after]
-        missing = step.missing
-        for way in rest:
-            missing |= way.missing
-        depths = [way.depth for way in rest]
-        if len(rest) > 1:  # a call: what it enters is one deeper
-            depths[0] += 1
-        return step._replace(length=1 + sum(way.length for way in rest), depth=max(depths), missing=missing)
+        state, character, after, _, _, missing = step
+        first = self.best[after[0]]
+        if len(after) == 1:
+            return Way(state, character, after, 1 + first.length, first.depth, missing | first.missing)
+        second = self.best[after[1]]  # a call: what it enters is one deeper
+        depth = max(first.depth + 1, second.depth)
+        return Way(
+            state, character, after, 1 + first.length + second.length, depth, missing | first.missing | second.missing
+        )
 
     def _offer(self, way: Way) -> None:
-        cost = way.missing.bit_count() if self._by_missing else way.length
-        heappush(self._heap, (cost, way.state, way))
+        heappush(self._heap, (self._cost(way), way.state, way))
+
+
+def _length(way: Way) -> int:
+    return way.length
+
+
+def _missing(way: Way) -> int:
+    return way.missing.bit_count()
