@@ -85,6 +85,7 @@ def create_application(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:  # noqa: ARG001
         engine.start(asyncio.get_running_loop())
+        registry.start(asyncio.get_running_loop())
         try:
             yield
         finally:

@@ -229,7 +229,13 @@ def _run(settings: Settings, announce: Callable[[Application, str], None]) -> No
         management = listeners[-1].getsockname()[1]
         logger.info("Health and metrics are also told on port %d, to connections of its own.", management)
     gate.when_open(lambda _: keys.reload() if hung_up else None)
-    server = make_server(gate, settings, keys.reload, management)
+
+    def hang_up() -> None:
+        keys.reload()
+        if gate.loaded is not None:
+            gate.loaded.registry.look_now()
+
+    server = make_server(gate, settings, hang_up, management)
     if settings.watchdog_seconds:
         server.watchdog = Watchdog(settings.watchdog_seconds, server.lost)
         server.watchdog.start()

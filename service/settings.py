@@ -122,6 +122,22 @@ class Settings:
     default_model: str | None = setting(
         None, "Model of requests that name none. [default: the first one named, or the first of the folder]", MODEL
     )
+    pinned_models: str | None = setting(None, "Models that stay in memory, separated by commas.", MODEL)
+    max_loaded_models: int = setting(
+        0,
+        "Most models in memory at once; others are loaded when asked for, in place of the least recently used. 0: any "
+        "number.",
+        MODEL,
+        least=0,
+        most=100_000,
+    )
+    model_memory: int | None = setting(
+        None,
+        "Memory for all models together, in bytes; they are loaded when they are asked for. [default: no limit]",
+        MODEL,
+        least=1 << 20,
+        most=1 << 44,
+    )
     alias: str | None = setting(
         None, "Other names of models, as gpt-3.5-turbo-instruct=shakespeare, separated by commas.", MODEL
     )

@@ -51,6 +51,12 @@ class Decoder:
         """The quantization and what it runs on, in words."""
         return f"{self.quantization} on {self.processor}"
 
+    @property
+    def nbytes(self) -> int:
+        """Memory of its weights."""
+        step = self._numpy_step if self._kernel_weights is None else self._kernel_weights
+        return step.nbytes
+
     def rows(self, slots: int) -> Rows:
         """Slots for the rows of a running batch, all in the initial state; for one thread at a time."""
         state = np.zeros((slots, self.config.state_layout().floats), np.float32)

@@ -95,6 +95,11 @@ class KernelWeights:
             skip=weights.skip,
         )
 
+    @property
+    def nbytes(self) -> int:
+        """Memory of the arrays."""
+        return sum(array.nbytes for array in self._kept)
+
     def _layer(self, layer: Layer, state: list[int], hidden: int) -> LayerStruct:
         """state: where each part of the layer's state begins."""
         below = ProductStruct() if layer.input is None else self._product(layer.input, hidden)

@@ -35,6 +35,14 @@ class NumpyStep:
         self._every = weights.every, _transposed(weights.every)
         self._skip = weights.skip
 
+    @property
+    def nbytes(self) -> int:
+        """Memory of the weights, as they are and transposed."""
+        pairs = [(layer.input, below) for layer, below, _ in self._layers]
+        pairs += [(layer.recurrent, own) for layer, _, own in self._layers] + [self._out, self._every]
+        matrices = [matrix for product, other in pairs if product is not None for matrix in (product.matrix, other)]
+        return self._table.nbytes + sum(matrix.nbytes for matrix in matrices if matrix is not None)
+
     def advance(self, ids: NDArray[np.integer[Any]], state: Array) -> None:
         """Read one id (B,) per row into the state (B, floats), in place."""
         below = np.zeros((0, 0), np.float32)

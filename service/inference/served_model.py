@@ -35,7 +35,8 @@ class ModelFacts:
     """What is known of a version of a model without having it in memory.
 
     created: when its files were written, seconds since 1970. parameters: how many the network has. vocabulary: ids.
-    digests: of the model, its weights and its tokenizer. loading_bytes: the most memory that loading it takes.
+    digests: of the model, its weights and its tokenizer. loading_bytes: the most memory that loading it takes;
+    beside_bytes: what it takes then beside its weights.
     """
 
     created: int
@@ -43,6 +44,7 @@ class ModelFacts:
     vocabulary: int
     digests: Digests
     loading_bytes: int
+    beside_bytes: int
 
     @property
     def digest(self) -> str:
@@ -59,14 +61,16 @@ class ModelFacts:
         stored = read(folder, limit)
         config, tokenizer = stored.checkpoint.config, stored.checkpoint.tokenizer
         with suppress(OSError):
+            takes = LoadingBytes.of(
+                *(config, stored.dtype, len(stored.checkpoint.seen()), (folder / TOKENIZER).stat().st_size, limit)
+            )
             facts = cls(
                 created=int((folder / CONFIG).stat().st_mtime),
                 parameters=config.parameters(),
                 vocabulary=tokenizer.size,
                 digests=stored.digests,
-                loading_bytes=LoadingBytes.of(
-                    *(config, stored.dtype, len(stored.checkpoint.seen()), (folder / TOKENIZER).stat().st_size, limit)
-                ).peak,
+                loading_bytes=takes.peak,
+                beside_bytes=takes.vocabulary + takes.rows,
             )
             return facts, stored
         raise CheckpointError(f"{folder} was taken away while it was read; load the checkpoint again.")
@@ -95,6 +99,12 @@ class ServedModel:
     def decoder(self) -> AnyDecoder:
         """What its texts are drawn with."""
         return self.engine_model.decoder
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that it takes; of one on a GPU, as much as loading it did."""
+        weights = getattr(self.decoder, "nbytes", self.facts.loading_bytes)
+        return int(weights) + self.facts.beside_bytes
 
     def knows(self, text: str) -> bool:
         """Whether every character of a text occurred in training."""

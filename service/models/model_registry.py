@@ -1,18 +1,36 @@
 """The models of a server by name: found for each request, in the version that is served, while others are replaced."""
 
+import asyncio
+import logging
+import math
 import time
+from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
 
 from model.decoding.decoder import Decoder
+from model.errors import CheckpointError, UnrollError
 from model.text.utf8_ids import BYTES
 from service.engine.counters import ModelCounts
 from service.engine.engine import Engine
-from service.errors import ModelUnavailable, SettingsError, UnknownModel, VersionGone
+from service.errors import SettingsError, UnknownModel, VersionGone
 from service.inference.constraints import ConstraintCache
-from service.inference.served_model import ServedModel
+from service.inference.served_model import ModelFacts, ServedModel
+from service.models.collector import Collector
+from service.models.folder_watch import Change, Signature, signature_of
 from service.models.model_entry import ModelEntry
 from service.models.naming import Place, aliases_of, named_places, without_digest
-from service.settings import Settings, flag_of
+from service.models.residents import Residents, Room, Standing
+from service.models.watcher import Watcher
+from service.process.background import stand_back
+from service.settings import Settings, flag_of, listed
+
+logger = logging.getLogger(__name__)
+
+LOADERS = 4  # threads that read models
+MOST_PROBLEMS = 256  # checkpoints that are refused and told of
 
 Allowed = frozenset[str] | None
 """Names of the models that a key may use; None for all."""
@@ -32,33 +50,175 @@ class ModelRegistry:
         self._settings, self._engine, self._decoder = settings, engine, decoder
         self.constraints = ConstraintCache(settings.constraint_cache_bytes)
         """What was compiled of the constraints of all models."""
+        self.problems: dict[str, str] = {}
+        """Why a checkpoint is not served, or not in its newest version, in a sentence by its name."""
+        self.refusals: Counter[str] = Counter()
+        """How often a checkpoint was refused, by its name."""
         self._entries: dict[str, ModelEntry] = {}
         self._aliases = aliases_of(settings)
-        for place in named_places(settings):
-            self._add(place)
-        self._default = settings.default_model or next(iter(self._entries), None)
+        self._threads = ThreadPoolExecutor(LOADERS, "models", stand_back)
+        room = Room(settings.max_loaded_models or None, settings.model_memory)
+        self._residents = Residents(room, self._load, self._retire, self._threads)
+        self._collector = Collector(self._threads)
+        self._watcher = None if settings.models is None else Watcher(settings.models, self._changed)
+        self._closing: set[asyncio.Task[None]] = set()
+        self._newest: dict[str, Change] = {}  # changes that are not looked at yet
+        self._working: dict[str, asyncio.Task[None]] = {}
+        self._named_places = named_places(settings)
+        self._default = settings.default_model
+        self._pinned = frozenset(listed(settings.pinned_models or ""))
+        self._read_named()
+        if self._watcher is not None:
+            self._read_folder(self._watcher.look())
         self._check()
 
-    def _add(self, place: Place) -> None:
-        counts = ModelCounts()
-        model = ServedModel.load(
-            *(self._settings, self._decoder),
-            name=place.name,
-            folder=place.checkpoint,
-            counts=counts,
-            constraints=self.constraints,
-        )
-        entry = self._entries[place.name] = ModelEntry(place, model.facts, counts)
-        entry.served = model
+    def _read_named(self) -> None:
+        """Read the models that the settings name. Raises CheckpointError where one of them cannot be served."""
+        names = [place.name for place in self._named_places]
+        default = self._settings.default_model or next(iter(names), None)
+        for place in self._named_places:
+            signature = signature_of(place)
+            at_once = not self._residents.room.bounded or place.name in {default, *self._pinned}
+            self._adopt(place, self._read(place, at_once), signature)
+
+    def _read_folder(self, changes: list[Change]) -> None:
+        """Read the models of the folder at the start; those that cannot be served are looked at again."""
+        for change in changes:
+            name = change.place.name
+            if name not in self._entries:
+                at_once = not self._residents.room.bounded or name in {self._settings.default_model, *self._pinned}
+                with suppress(CheckpointError):
+                    self._adopt(change.place, self._read(change.place, at_once), change.signature)
 
     def _check(self) -> None:
         """Check what the settings say of names."""
         for name in (self._settings.default_model, *self._aliases.values()):
-            if name is not None and name not in self._entries and name not in self._aliases:
+            known = name is None or name in self._entries or name in self._aliases
+            if not known and self._watcher is None:
                 raise SettingsError(f"There is no model {name!r} to stand for; {self._named(None)}.")
         for other in self._aliases:
             if other in self._entries:
                 raise SettingsError(f"{flag_of('alias')} gives the name {other!r}, which a model has already.")
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Begin to watch the folder of models, and to load in `loop`."""
+        self._residents.loop = loop
+        if self._watcher is not None:
+            self._watcher.start(loop)
+
+    def look_now(self) -> None:
+        """Look at all checkpoints at once, also those that the settings name; in any thread."""
+        if self._watcher is not None:
+            self._watcher.look_now()
+        if (loop := self._residents.loop) is not None:
+            changes = [Change(place, signature_of(place), True) for place in self._named_places]
+            loop.call_soon_threadsafe(self._changed, [one for one in changes if one.signature is not None])
+
+    def _read(self, place: Place, whole: bool) -> "ServedModel | ModelFacts":
+        """Read and check a checkpoint, and make a model of it where it is wanted whole; in any thread."""
+        if not whole:
+            return ModelFacts.read(place.checkpoint, self._settings)[0]
+        entry = self._entries.get(place.name)
+        return ServedModel.load(
+            *(self._settings, self._decoder),
+            name=place.name,
+            folder=place.checkpoint,
+            counts=None if entry is None else entry.counts,
+            constraints=self.constraints,
+        )
+
+    def _load(self, entry: ModelEntry) -> ServedModel:
+        model = self._read(entry.place, whole=True)
+        assert isinstance(model, ServedModel)
+        self._collector.trim()
+        return model
+
+    def _changed(self, changes: list[Change]) -> None:
+        """Take in what a watcher saw; of each name one change at a time is looked at, and then the newest."""
+        for change in changes:
+            name = change.place.name
+            self._newest[name] = change
+            if name not in self._working:
+                task = self._working[name] = asyncio.get_running_loop().create_task(self._look_at(name))
+                task.add_done_callback(partial(self._worked, name))
+
+    def _worked(self, name: str, task: "asyncio.Task[None]") -> None:
+        del self._working[name]
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("Taking in the model %s failed.", name, exc_info=error)
+
+    async def _look_at(self, name: str) -> None:
+        while (change := self._newest.pop(name, None)) is not None:
+            entry = self._entries.get(name)
+            named = next((place for place in self._named_places if place.name == name), None)
+            if named is not None and named.folder != change.place.folder:
+                self._refuse(name, "a model that was named at the start has its name", change.final)
+            elif change.signature is None:
+                self._remove(name)
+            elif entry is None or entry.signature != change.signature:
+                whole = not self._residents.room.bounded
+                try:
+                    found = await asyncio.get_running_loop().run_in_executor(
+                        self._threads, self._read, change.place, whole
+                    )
+                except (UnrollError, MemoryError) as error:
+                    self._refuse(name, str(error) or "there is no memory for it", change.final)
+                except Exception as error:
+                    logger.error("Reading the model %s failed.", name, exc_info=error)
+                    self._refuse(name, "reading it failed, as the log says", change.final)
+                else:
+                    self._adopt(change.place, found, change.signature)
+
+    def _refuse(self, name: str, why: str, final: bool) -> None:
+        """A checkpoint cannot be served; said once it is sure that no copy is under way."""
+        if final and len(self.problems) < MOST_PROBLEMS:
+            served = " The version before is served on." if name in self._entries else ""
+            self.problems[name] = f"The checkpoint of {name!r} is refused: {why.rstrip('.')}.{served}"
+            self.refusals[name] += 1
+            logger.error("%s", self.problems[name])
+
+    def _adopt(self, place: Place, found: "ServedModel | ModelFacts", signature: Signature | None) -> None:
+        """Serve what was read under its name from now on."""
+        model, facts = (found, found.facts) if isinstance(found, ServedModel) else (None, found)
+        self.problems.pop(place.name, None)
+        entry = self._entries.get(place.name)
+        if entry is None:
+            counts = ModelCounts() if model is None else model.engine_model.counts
+            entry = self._entries[place.name] = ModelEntry(place, facts, counts)
+            entry.pinned = place.name in self._pinned
+            self._default = self._default or place.name
+            logger.info("The model %s is served, version %s.", place.name, facts.digest)
+        elif entry.facts.digest == facts.digest:
+            entry.signature = signature
+            return
+        else:
+            entry.swaps += 1
+            logger.info("The model %s is served in another version, %s.", place.name, facts.digest)
+        entry.facts, entry.signature, entry.failed = facts, signature, -math.inf
+        was_loaded = entry.served is not None
+        self._residents.take_out(entry, Standing.REPLACED)
+        if model is not None:
+            self._residents.put(entry, model)
+        elif was_loaded or (entry.pinned and self._residents.loop is not None):
+            self._residents.want(entry)
+
+    def _remove(self, name: str) -> None:
+        """Serve a model no more; its texts go on."""
+        self.problems.pop(name, None)
+        entry = self._entries.pop(name, None)
+        if entry is not None:
+            logger.info("The model %s is gone; its texts go on, and new requests for it are refused.", name)
+            self._residents.forget(entry, UnknownModel(f"There is no model {name!r} any more; {self._named(None)}."))
+
+    def _retire(self, model: ServedModel) -> None:
+        """Let go of a model that is served no more, as soon as its texts have ended."""
+        self._engine.retire(model.engine_model)
+        self.constraints.forget(model.engine_model.owner)
+        self._collector.collect(model.engine_model)
+        if (loop := self._residents.loop) is not None and not loop.is_closed():
+            task = loop.create_task(model.constraints.close())
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
 
     def __iter__(self) -> Iterator[ModelEntry]:
         return iter(self._entries.values())
@@ -72,9 +232,12 @@ class ModelRegistry:
         return [other for other, name in self._aliases.items() if self._aliases.get(name, name) == entry.name]
 
     def default(self, allowed: Allowed = None) -> ModelEntry | None:
-        """The model of requests that name none; of a key that may not use it, the first one that it may use."""
-        entry = self._entries.get(self._aliases.get(self._default or "", self._default or ""))
-        if entry is not None and self._may_use(entry, allowed):
+        """The model of requests that name none; of a key that may not use it, the first one that it may use.
+
+        It is the one of the settings, or else the first that was served, also while that one is gone.
+        """
+        entry = self._named_entry(self._default or "")
+        if allowed is None or (entry is not None and self._may_use(entry, allowed)):
             return entry
         return next(iter(self.seen_by(allowed)), None)
 
@@ -101,7 +264,7 @@ class ModelRegistry:
                 name, digest = without_digest(asked)
                 entry = self._named_entry(name) if digest is not None else None
         if entry is None or not self._may_use(entry, allowed):
-            subject = f"There is no model {asked[:LONGEST]!r}" if asked else "There is no model yet"
+            subject = f"There is no model {asked[:LONGEST]!r}" if asked else "The default model is not there"
             raise UnknownModel(f"{subject}; {self._named(allowed)}.")
         if not entry.is_version(digest):
             raise VersionGone(
@@ -124,9 +287,17 @@ class ModelRegistry:
 
         arrived: when the request came, by `time.monotonic`. Raises ModelUnavailable and DeadlineExceeded besides.
         """
-        model = self.loaded(asked, allowed)
-        if model is None:
-            raise ModelUnavailable(f"The model cannot be loaded since {arrived}.")
+        if (model := self.loaded(asked, allowed)) is not None:
+            return model
+        entry, digest = self.find(asked, allowed)
+        deadline = self._engine.deadline(time.monotonic() if arrived is None else arrived)
+        try:
+            async with asyncio.timeout_at(None if deadline == math.inf else deadline):
+                model = await asyncio.shield(self._residents.want(entry))
+        except TimeoutError:
+            raise self._engine.late from None
+        if digest is not None and not model.facts.digest.startswith(digest):
+            self.find(asked, allowed)
         return model
 
     def name_of_version(self, digest: str, allowed: Allowed = None) -> str:
@@ -140,8 +311,19 @@ class ModelRegistry:
         gone = f"The model with the digest {digest[:LONGEST]} is not served any more"
         raise VersionGone(f"{gone}; {self._named(allowed)}.")
 
+    @property
+    def memory_bytes(self) -> int:
+        """Memory of all models, also of those that are served no more and whose texts go on."""
+        return self._residents.bytes
+
     async def close(self) -> None:
         """End what belongs to the models."""
+        if self._watcher is not None:
+            self._watcher.stop()
+        for task in self._working.values():
+            task.cancel()
+        self._collector.stop()
+        self._threads.shutdown(wait=False, cancel_futures=True)
         for entry in self:
             if entry.served is not None:
                 await entry.served.constraints.close()

@@ -40,6 +40,17 @@ class MemoryCounts(BaseModel):
     refused: int = Field(ge=0, description="Charges that were refused since the server started.")
 
 
+class ModelCounts(BaseModel):
+    """The models."""
+
+    served: int = Field(ge=0, description="Models that can be asked for.")
+    loaded: int = Field(ge=0, description="Of them, those in memory.")
+    bytes: int = Field(ge=0, description="Memory of all models, also of those whose last texts are being written.")
+    problems: dict[str, str] = Field(
+        description="Why a checkpoint is not served, or not in its newest version, by its name."
+    )
+
+
 class State(BaseModel):
     """The condition of the server, in a word."""
 
@@ -58,6 +69,9 @@ class Health(State):
     failures: int = Field(ge=0, description="Calls of the model that failed since the server started.")
     prefix_cache: PrefixCacheCounts | None = Field(
         default=None, description="Only with a key if the server needs one, as it tells about prompts of others."
+    )
+    models: ModelCounts | None = Field(
+        default=None, description="Only with a key for all models if the server needs one, as it tells of files."
     )
     memory: MemoryCounts | None = Field(
         default=None, description="Only with a key if the server needs one, as it tells about requests of others."
@@ -132,8 +146,17 @@ class Reports:
         if self._open or request_context(request.scope).holder is not None:
             ledger = self._ledger
             health.prefix_cache = PrefixCacheCounts(**engine.cache.statistics._asdict())
+            if request_context(request.scope).models is None:
+                health.models = self._models()
             health.memory = MemoryCounts(budget_bytes=ledger.budget, held_bytes=ledger.held, refused=ledger.refused)
         return _answer(health, condition.ready)
+
+    def _models(self) -> ModelCounts:
+        entries, registry = list(self._registry), self._registry
+        loaded = sum(entry.served is not None for entry in entries)
+        return ModelCounts(
+            served=len(entries), loaded=loaded, bytes=registry.memory_bytes, problems=dict(registry.problems)
+        )
 
 
 def _answer(body: State, well: bool) -> JSONResponse:

@@ -34,6 +34,27 @@ def of_models(registry: ModelRegistry) -> Iterator[Metric]:
             family.add_metric((entry.name,), getattr(entry.counts, field))
         yield family
 
+    yield from _of_memory(registry, entries)
+
+
+def _of_memory(registry: ModelRegistry, entries: list[ModelEntry]) -> Iterator[Metric]:
+    """How models came into memory, were replaced and were refused."""
+    for name, about, field in (
+        ("loads", "How often the model was loaded.", "loads"),
+        ("swaps", "How often it was replaced by another version.", "swaps"),
+    ):
+        family = CounterMetricFamily(f"unroll_model_{name}", about, labels=("model",))
+        for entry in entries:
+            family.add_metric((entry.name,), getattr(entry, field))
+        yield family
+    about = "How often a checkpoint was refused, by its name; /health says why."
+    refused = CounterMetricFamily("unroll_model_refusals", about, labels=("model",))
+    for name, count in registry.refusals.most_common(MOST_MODELS):
+        refused.add_metric((name,), count)
+    yield refused
+    about = "Bytes of all models, also of those that are served no more and whose texts go on."
+    yield GaugeMetricFamily("unroll_models_memory_bytes", about, registry.memory_bytes)
+
 
 def _facts(entry: ModelEntry) -> dict[str, str]:
     facts = {
