@@ -5,6 +5,7 @@ import os
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
+from functools import cached_property, lru_cache
 from numbers import Integral
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,9 +26,13 @@ from model.generate import generate, search
 from model.held_out_surprise import HeldOutSurprise
 from model.memory import DEFAULT_MOST_BYTES, FEWEST_BYTES, LoadLimit
 from model.sampling.parameters import SamplingParameters
+from model.sampling.transitions import AnyConstraint
 
 BLOCK = 1000  # lines that one thread scores at a time
 MAX_TOKENS = 500
+KEPT = 64  # compiled constraints of a model
+MATCHING = ("regex", "choice", "json_schema", "json_object", "grammar", "allowed_token_ids", "bad_words")
+"""Options that say what a text must match; see `model.constraints.fields`, which needs llguidance loaded."""
 MOST_SHOWN = 60  # characters of a wrong value that an error shows
 SEED_BITS = 53  # of a seed nobody chose: JSON carries it whole
 
@@ -76,6 +81,7 @@ class LanguageModel:
         self.threads = None if threads is None else _whole("threads", threads, 1)
         self.name, self.digest = name, digest
         self._decoder = Decoder(checkpoint, quantization)
+        self._compiled = lru_cache(KEPT)(self._compile)
         self._held_out = HeldOutSurprise.of(checkpoint.training)
 
     def __repr__(self) -> str:
@@ -93,20 +99,24 @@ class LanguageModel:
         seed: int | None = None,
         stop: str | Sequence[str] = (),
         label: str | None = None,
-        **sampling: Any,
+        **options: Any,
     ) -> list[str]:
         """`n` continuations of a prompt, without it; text j is choice j of a request to a server with the same seed.
 
         max_tokens: characters of a text at most. seed: None for another each time. stop: ends a text, not shown.
         label: of a model of items that have labels: of which the items are.
-        sampling: temperature and the others of `SamplingParameters`.
+        options: temperature and the others of `SamplingParameters`; and what each text must match, one of `regex`,
+            `choice` (a list of texts), `json_schema` (a dictionary, or its text), `json_object` (True), `grammar`,
+            `allowed_token_ids` and `bad_words`.
         Raises ParameterError on a parameter outside its range, TokenizerError on a prompt that is not Unicode.
         """
+        constraint, sampling = self._matching(options)
         request = ItemRequest(
             prompt=self._labelled(prompt, label),
             parameters=_parameters(seed, sampling),
             max_tokens=_whole("max_tokens", max_tokens, 0),
             stop=_strings(stop),
+            constraint=constraint,
         )
         end = _whole("n", n, 1)
         with drawn_items(self._decoder, self.checkpoint.tokenizer, request, end=end, threads=self.threads) as items:
@@ -149,9 +159,10 @@ class LanguageModel:
         seed: int | None = None,
         stop: str | Sequence[str] = (),
         label: str | None = None,
-        **sampling: Any,
+        **options: Any,
     ) -> Iterator[str]:
         """One continuation in pieces, as its characters are drawn; joined they are the first text of `generate`."""
+        constraint, sampling = self._matching(options)
         pieces = generate(
             self._decoder,
             self.checkpoint.tokenizer,
@@ -159,8 +170,31 @@ class LanguageModel:
             max_tokens=_whole("max_tokens", max_tokens, 0),
             parameters=_parameters(seed, sampling),
             stop=_strings(stop),
+            constraint=constraint,
         )
         return (piece.text for piece in pieces if piece.text)
+
+    def _matching(self, options: dict[str, Any]) -> tuple[AnyConstraint | None, dict[str, Any]]:
+        """What texts must match, ready to be followed, and the options that say nothing of it."""
+        asked = {name: value for name, value in options.items() if name in MATCHING}
+        sampling = {name: value for name, value in options.items() if name not in MATCHING}
+        if not asked:
+            return None, sampling
+        from model.constraints.fields import constraint_of
+
+        constraint = constraint_of(asked)
+        return None if constraint is None else self._compiled(constraint), sampling
+
+    def _compile(self, constraint: Any) -> AnyConstraint:
+        from model.constraints.compiling import compiled
+
+        return compiled(constraint, self._vocabulary)
+
+    @cached_property
+    def _vocabulary(self) -> Any:
+        from model.constraints.vocabulary import Vocabulary
+
+        return Vocabulary(self.checkpoint.tokenizer, self._decoder.ids)
 
     def _labelled(self, prompt: Any, label: Any) -> str:
         before = self.checkpoint.tokenizer.frame.labelled(None if label is None else _text("label", label))
@@ -220,7 +254,7 @@ def load(
 
 
 def _parameters(seed: Any, sampling: dict[str, Any]) -> SamplingParameters:
-    known = sorted({one.name for one in fields(SamplingParameters)} - {"seed"})
+    known = sorted({one.name for one in fields(SamplingParameters)} - {"seed"} | set(MATCHING))
     for name in sampling:
         if name not in known:
             [nearest] = difflib.get_close_matches(name, known, n=1) or [""]

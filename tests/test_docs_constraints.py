@@ -1,6 +1,8 @@
 """The page on text that must match: its commands print what it shows, or what its patterns demand."""
 
+import ast
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -14,7 +16,8 @@ from model.checkpoint import save
 from tests.model.constraints.written import CHECKPOINT
 from tests.service.serving import program, serving_process
 
-PAGE = (Path(__file__).parents[1] / "docs" / "constraints.md").read_text("utf-8")
+ROOT = Path(__file__).parents[1]
+PAGE = (ROOT / "docs" / "constraints.md").read_text("utf-8")
 SHOWN = re.findall(r"^\$ unroll (.*)\n((?:(?!```).*\n)+)", PAGE, re.M)
 FILES = dict(re.findall(r"^`([\w]+\.\w+)`:\n\n```\w+\n(.*?)```", PAGE, re.M | re.S))
 WANTED = {
@@ -67,8 +70,29 @@ def test_every_kind_has_an_example() -> None:
     assert len(SHOWN) == 3
 
 
+def test_the_programs_in_python_print_what_they_ask_for(folder: Path) -> None:
+    code, _ = re.findall(r"```python\n(.*?)```", PAGE, re.S)
+    done = subprocess.run(
+        [sys.executable, "-c", code.replace('"MODEL"', repr(str(folder / "MODEL")))],
+        capture_output=True,
+        timeout=60,
+        check=True,
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    born, answers, person, anything, nested, digits, said = done.stdout.decode().split("\n", 6)
+    assert re.fullmatch(r"(19|20)\d\d-\d\d-\d\d", born)
+    assert set(ast.literal_eval(answers)) <= {"yes", "no", "not sure"}
+    assert is_person(person)
+    assert isinstance(json.loads(anything), dict)
+    assert re.match(WANTED["list.gbnf"], nested)
+    assert re.fullmatch(r"\d{9}", digits)
+    assert len(said) == 41
+    assert not any(word in said for word in ("e", "qu", "!"))
+
+
 def test_the_program_in_python_prints_an_age(folder: Path) -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", PAGE, re.S)
+    _, code = re.findall(r"```python\n(.*?)```", PAGE, re.S)
     with serving_process(str(folder / "MODEL"), "--port", "0") as (_, url):
         code = code.replace("http://127.0.0.1:8000", url)
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60, check=True, cwd=folder)

@@ -55,6 +55,35 @@ def test_the_likeliest_texts_are_the_server_s(server: Running, checkpoint_folder
         model.beam_search(beams=0)
 
 
+MATCHES: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    ({"regex": "[a-h]{3,9}"}, {"guided_regex": "[a-h]{3,9}"}),
+    ({"choice": ["the cat", "a hat"]}, {"guided_choice": ["the cat", "a hat"]}),
+    ({"grammar": 'start: "a" start? "b"'}, {"guided_grammar": 'start: "a" start? "b"'}),
+    ({"json_schema": {"const": 11}, "regex": None}, {"guided_json": '{"const":11}'}),
+    ({"allowed_token_ids": np.array([300, 301])}, {"allowed_token_ids": [300, 301]}),
+    ({"bad_words": ["a", "th"]}, {"bad_words": ["a", "th"]}),
+    ({"json_object": False}, {}),
+]
+
+
+@pytest.mark.parametrize(("ours", "theirs"), MATCHES, ids=str)
+def test_texts_that_must_match_are_the_server_s(
+    server: Running, checkpoint_folder: Path, ours: dict[str, Any], theirs: dict[str, Any]
+) -> None:
+    body = {"prompt": "the ", "n": 3, "seed": 5, "max_tokens": 40, **theirs}
+    answer = server.client.post("/v1/completions", json=body)
+    model = unroll.load(checkpoint_folder)
+    if answer.status_code != 200:
+        with pytest.raises(ParameterError) as error:
+            model.generate("the ", n=3, seed=5, max_tokens=40, **ours)
+        reason = str(error.value).partition(" ")[2]
+        assert reason == answer.json()["error"]["message"].partition(" ")[2]
+        return
+    texts = model.generate("the ", n=3, seed=5, max_tokens=40, **ours)
+    assert texts == [choice["text"] for choice in answer.json()["choices"]]
+    assert "".join(model.stream("the ", seed=5, max_tokens=40, **ours)) == texts[0]
+
+
 def test_scores_are_the_server_s(server: Running, checkpoint_folder: Path) -> None:
     lines = ["the cat", "", "Ωé😀", "a" * 500]
     body = {"texts": lines, "context": "once\n"}
@@ -79,6 +108,16 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"logit_bias": {"zz": 3}}, "^logit_bias names 'zz'; name ids"),
     ({"logit_bias": {300: "much"}}, "^logit_bias of id 300 is 'much'; choose"),
     ({"logit_bias": 3}, "^logit_bias gives a number to each id"),
+    ({"regex": "a("}, "^regex is no regular expression at character 2: unclosed group"),
+    ({"regex": 5}, "^regex is no text; give one string"),
+    ({"choice": "yes"}, "^choice is no list; give a list"),
+    ({"choice": 5}, "^choice is no list of plain values"),
+    ({"json_schema": [1]}, "^json_schema is neither a dictionary nor the text of one"),
+    ({"json_schema": {"const": np.zeros(2)}}, "^json_schema is no JSON .*; give plain JSON values"),
+    ({"json_object": 1}, "^json_object is neither True nor False"),
+    ({"regex": "a", "choice": ["b"]}, "^choice and regex both say what a text must match; give one of them"),
+    ({"regx": "a"}, r"^There is no parameter regx; did you mean regex\?$"),
+    ({"regex": "[ab]{9}", "max_tokens": 8}, "^max_tokens is 8; the shortest text that matches has 9"),
     ({"temprature": 1}, r"^There is no parameter temprature; did you mean temperature\?$"),
     ({"zzz": 1}, "^There is no parameter zzz; there are: .*temperature"),
 ]
