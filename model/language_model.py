@@ -21,6 +21,7 @@ from model.checkpoint import read as read_checkpoint
 from model.decoding.beams import BeamOptions, EarlyStopping
 from model.decoding.decoder import Decoder
 from model.decoding.step_weights import Quantization
+from model.embedding import Embedder, EmbeddingOptions, Part, Pooling
 from model.errors import ParameterError, UnrollError
 from model.generate import generate, search
 from model.held_out_surprise import HeldOutSurprise
@@ -199,6 +200,26 @@ class LanguageModel:
     def _labelled(self, prompt: Any, label: Any) -> str:
         before = self.checkpoint.tokenizer.frame.labelled(None if label is None else _text("label", label))
         return before + _text("prompt", prompt)
+
+    def embed(
+        self,
+        texts: str | Sequence[str],
+        *,
+        pooling: Pooling = "last",
+        layer: int | None = -1,
+        part: Part = "hidden",
+        normalised: bool = True,
+    ) -> NDArray[np.float32]:
+        """A text as a vector (D,), or texts as one each (n, D): the state after it, or the mean; see EmbeddingOptions.
+
+        Raises ParameterError on what the network lacks, TokenizerError on text that is not Unicode.
+        """
+        options = EmbeddingOptions(pooling=pooling, layer=layer, part=part, normalised=normalised)
+        embedder = Embedder(self._decoder, self.checkpoint.tokenizer, options)
+        if isinstance(texts, str):
+            vector: NDArray[np.float32] = embedder.embed([texts])[0]
+            return vector
+        return embedder.embed([_text("text", text) for text in texts])
 
     def score(self, lines: Iterable[str], context: str = "") -> Scores:
         """How much each line surprises, by itself, as /v1/score says.

@@ -164,6 +164,17 @@ def test_numbers_of_numpy_are_numbers(checkpoint_folder: Path) -> None:
     )
 
 
+def test_scores_become_a_table_where_pandas_is(checkpoint_folder: Path) -> None:
+    pandas = pytest.importorskip("pandas", reason="pandas is not installed, and nothing here needs it")
+    scores = unroll.load(checkpoint_folder).score(["the cat", "", "Ωé😀"])
+    frame = scores.frame()
+    assert isinstance(frame, pandas.DataFrame)
+    assert list(frame.columns) == ["characters", "bits", "bits_per_character", "percentile"]
+    assert frame["bits"].tolist() == scores.bits.tolist()
+    assert frame["bits_per_character"].isna().tolist() == [False, True, False]
+    assert frame["characters"].tolist() == [7, 0, 3]
+
+
 def test_a_table_needs_pandas(checkpoint_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scores = unroll.load(checkpoint_folder).score(["the cat"])
     monkeypatch.setitem(sys.modules, "pandas", None)
