@@ -1,9 +1,16 @@
-"""A command that reads items, one a line, and writes those that are valid."""
+"""What share of a list is valid: by a command that reads items and writes the valid ones, or by their constraint."""
 
 import subprocess
 from contextlib import suppress
 from threading import Thread
 
+import numpy as np
+from numpy.typing import NDArray
+
+from model.sampling.transitions import AnyConstraint
+from model.text.tokenizer import Tokenizer
+
+MOST_WALKED = 1_000  # items that are held against the constraint again: each takes some hundred steps of Python
 NONE_FOUND = 1  # grep's exit code where no line is valid
 
 
@@ -43,3 +50,26 @@ class Check:
         assert self._process.stdout is not None
         for _ in self._process.stdout:
             self._valid += 1
+
+
+class ConstraintCheck:
+    """Holds items against the constraint they were drawn with, the first ones of a list; ids: of the columns (S,)."""
+
+    def __init__(self, constraint: AnyConstraint, tokenizer: Tokenizer, ids: NDArray[np.int64]) -> None:
+        self._constraint, self._tokenizer = constraint, tokenizer
+        self._column = {int(token): column for column, token in enumerate(ids)}
+        self._walked = self._valid = 0
+
+    def send(self, text: str) -> None:
+        """Judge an item, without what stands before it."""
+        if self._walked == MOST_WALKED:
+            return
+        self._walked += 1
+        columns = [self._column[token] for token in self._tokenizer.encode(text).tolist()]
+        walk = self._constraint.walk(len(columns) + MOST_WALKED)
+        self._valid += all(walk.take(column) for column in columns) and walk.free
+
+    def report(self) -> str:
+        """What share matches."""
+        which = f" of the first {MOST_WALKED:,}" if self._walked == MOST_WALKED else ""
+        return f"{100 * self._valid / max(1, self._walked):.1f} %{which} match the constraint"

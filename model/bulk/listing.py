@@ -14,7 +14,7 @@ from typing import IO, Any
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from model.bulk.checking import Check
+from model.bulk.checking import Check, ConstraintCheck
 from model.bulk.drawing import Item, ItemRequest
 from model.bulk.formats import Format, as_line, header, written
 from model.bulk.generate import check_request, drawn_items
@@ -112,6 +112,9 @@ class ListWriter:
         if asked.out is not None:
             self._file = ListFile(asked.out, asked.form, self._settings(identity), asked.resume)
         self._check = None if asked.check is None else Check(asked.check)
+        self._match = None
+        if items.constraint is not None:
+            self._match = ConstraintCheck(items.constraint, tokenizer, decoder.ids)
         if self._file is not None and self._file.counts is not None:
             self._selection.resume(self._file.counts, self._before())
 
@@ -157,7 +160,7 @@ class ListWriter:
             if interrupted():
                 raise KeyboardInterrupt
             item = next(items)
-            item = item._replace(text=lead + item.text)
+            drawn, item = item.text, item._replace(text=lead + item.text)
             line = as_line(item.text)
             if self._selection.keep(line, item.finish_reason == "length"):
                 entry = written(item, form)
@@ -167,6 +170,8 @@ class ListWriter:
                     stdout.write(for_terminal(entry.decode()).encode() if terminal else entry)
                 if self._check is not None:
                     self._check.send(line)
+                if self._match is not None:
+                    self._match.send(drawn)
             elif self._selection.given_up:
                 raise GaveUp
             if time.monotonic() - shown >= SHOWN_EVERY:
@@ -193,6 +198,8 @@ class ListWriter:
         said += self._selection.report()
         if self._check is not None:
             said.append(self._check.report())
+        if self._match is not None:
+            said.append(self._match.report())
         self._console.say("; ".join(said) + ".")
 
     @property

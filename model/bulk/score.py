@@ -45,6 +45,8 @@ class LineScorer:
     """Scores lines on all cores.
 
     context: what every line follows; without one, a line begins as a text does. surprises: also of each character.
+    ends: the end of each line is scored, too, as one more character that `text` does not show: a line that is cut short
+        surprises by that.
     threads: as many as there are processors by default. Use as a context manager: it ends the threads.
     """
 
@@ -56,6 +58,7 @@ class LineScorer:
         *,
         context: str = "",
         surprises: bool = False,
+        ends: bool = False,
         threads: int | None = None,
     ) -> None:
         self._decoder, self._tokenizer, self._held_out = decoder, tokenizer, held_out
@@ -63,6 +66,7 @@ class LineScorer:
         self._prefix = context or line_begins
         tokenizer.encode(self._prefix)  # text that is not Unicode is refused here
         self._surprises = surprises
+        self._end = (tokenizer.frame.separator or "\n") if ends else ""
         self._scales: dict[int, list[float]] = {}
         self._threads = threads or available_cores()
         self._pool = ThreadPoolExecutor(self._threads, "score")
@@ -96,18 +100,18 @@ class LineScorer:
         rows = getattr(self._own, "rows", None)
         if rows is None:
             rows = self._own.rows = LineRows(self._decoder, self._tokenizer, self._prefix)
-        scored = rows.score(lines)
+        scored = rows.score([f"{line}{self._end}" for line in lines] if self._end else lines)
         return [
             self._line(
                 line,
                 nats_of(scored.of_line(number)),
-                scored.of_characters(number) * -BITS if self._surprises else None,
+                scored.of_characters(number)[: len(line)] * -BITS if self._surprises else None,
             )
             for number, line in enumerate(lines)
         ]
 
     def _line(self, line: str, nats: float, surprises: NDArray[np.float64] | None) -> LineScore:
-        characters, bits = len(line), nats * BITS
+        characters, bits = len(line) + len(self._end), nats * BITS
         if not characters:
             return LineScore(line, 0, bits, None, None, surprises)
         per_character = bits / characters

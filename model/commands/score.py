@@ -51,6 +51,9 @@ class ScoreOptions:
     )
     form: Literal["tsv", "jsonl"] = option("tsv", "Of a line of the output.", flag="--format")
     before: str = option("", "Text that every line follows; escapes such as \\n are read.", flag="--context")
+    ends: bool = option(
+        False, "Score the end of each line as one more character, so that a line cut short is odd.", flag="--ends"
+    )
     show: bool = option(False, "Colour the characters that surprised.", flag="--show")
     arithmetic: Literal["int8", "fp32"] = option("int8", "Products in 8-bit integers, or in 32-bit floats.")
     threads: int | None = option(None, "Threads.", shown="one a core", typer={"min": 1})
@@ -143,6 +146,7 @@ class FileScorer:
         self._settings: dict[str, Any] = {
             "context": unescaped(options.before),
             "surprises": options.show,
+            "ends": options.ends,
             "threads": options.threads,
         }
 

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 from tests.benchmarks import (
+    anomalies,
     bulk,
     busy,
     constraints,
@@ -51,6 +52,7 @@ BENCHMARKS = {
 
 
 BY_NAME = {
+    "anomalies": anomalies.measure,
     "busy": busy.measure,
     "levers": levers.measure,
     "lists": lists.measure,

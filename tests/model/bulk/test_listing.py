@@ -210,3 +210,13 @@ def test_a_list_is_resumed_only_with_what_it_was_begun_with(checkpoint_folder: P
 def test_what_does_not_go_together_is_refused(options: list[str], sentence: str, checkpoint_folder: Path) -> None:
     with pytest.raises(ParameterError, match=sentence):
         run(checkpoint_folder, *options)
+
+
+def test_the_report_says_what_share_matches_the_constraint(checkpoint_folder: Path) -> None:
+    """Of items that a stop string cuts off, some do not; each is held against the pattern anew."""
+    whole = run(checkpoint_folder, "--count", "30", "--regex", "[abc]{2,4}d?")
+    assert "; 100.0 % match the constraint." in whole.stderr
+    cut = run(checkpoint_folder, "--count", "30", "--regex", "[abc]{2}[abcd]{1,2}", "--stop", "d")
+    matching = sum(bool(re.fullmatch("[abc]{2}[abcd]{1,2}", line)) for line in cut.stdout.splitlines())
+    assert 0 < matching < 30
+    assert f"; {100 * matching / 30:.1f} % match the constraint." in cut.stderr

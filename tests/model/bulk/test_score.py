@@ -173,3 +173,16 @@ def test_a_line_too_long_to_be_held_is_refused(monkeypatch: pytest.MonkeyPatch, 
     path.write_bytes(b"a" * (1 << 21))
     with path.open("rb") as file, pytest.raises(ParameterError, match="break it first"):
         list(LineReader(file.fileno(), "long").blocks())
+
+
+def test_the_end_of_a_line_may_count(folder: Path, server: Running, tmp_path: Path) -> None:
+    """It is scored as a line break in a text is, and not shown."""
+    every = some_lines(20)
+    found = objects(folder, write_lines(tmp_path / "lines", every), "--ends", "--show")
+    body = {"texts": [f"{line}\n" for line in every]}
+    results = server.client.post("/v1/score", json=body).raise_for_status().json()["results"]
+    assert [one["bits"] for one in found] == [one["bits"] for one in results]
+    assert [one["percentile"] for one in found] == [one["anomaly"]["percentile"] for one in results]
+    assert [one["text"] for one in found] == every
+    assert [one["characters"] for one in found] == [len(line) + 1 for line in every]
+    assert [len(one["surprises"]) for one in found] == [len(line) for line in every]
