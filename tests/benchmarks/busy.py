@@ -24,6 +24,7 @@ ROUNDS = 7
 SECONDS = 0.8  # of each side in each round, at least
 OTHERS = (0, 1, 2)  # busy processes
 TARGETS = {1: 0.5, 2: 0.35}  # of the speed on a quiet machine that must be left
+LARGER = (320, 512)  # units of networks that are measured on a quiet machine alone
 VOCABULARY, BATCH_SIZE, SEQUENCE_LENGTH = 320, 32, 64
 EVALUATED = (64, 128)  # sequences and ids of a window
 CPU = torch.device("cpu")
@@ -87,6 +88,12 @@ def reading_steps(config: TrainingConfig) -> tuple[Step, Step]:
     return evaluate, evaluate_formerly
 
 
+def make_config(hidden: int) -> TrainingConfig:
+    """Two layers, as plans have them."""
+    network = NetworkConfig(layers=2, hidden=hidden, embedding=64, vocabulary=VOCABULARY, skip=True)
+    return TrainingConfig(network=network, precision=faster_precision(CPU), threads=len(CORES), epochs=1)
+
+
 @contextmanager
 def busy_process() -> Iterator[None]:
     """A process that wants a core all the time."""
@@ -101,8 +108,7 @@ def busy_process() -> Iterator[None]:
 def measure() -> list[Figure]:
     """A 2 × 192 LSTM, as half a minute on a list of names plans it; every round quiet, beside one and beside two."""
     keep_buffers()
-    network = NetworkConfig(layers=2, hidden=192, embedding=64, vocabulary=VOCABULARY, skip=True)
-    config = TrainingConfig(network=network, precision=faster_precision(CPU), threads=len(CORES), epochs=1)
+    config = make_config(192)
     figures = []
     for name, (shared, former) in {"training": learning_steps(config), "evaluation": reading_steps(config)}.items():
         found: dict[tuple[int, str], list[float]] = {(n, side): [] for n in OTHERS for side in ("shared", "former")}
@@ -114,6 +120,11 @@ def measure() -> list[Figure]:
                     found[others, "shared"].append(speed(shared))
                     found[others, "former"].append(speed(former))
         figures += _figures(name, found)
+    for hidden in LARGER:
+        steps = learning_steps(make_config(hidden))
+        quiet, formerly = zip(*([speed(step) for step in steps] for _ in range(ROUNDS)), strict=True)
+        name = f"training, quiet, 2 × {hidden}: threads that share rows / OpenMP's"
+        figures.append(Figure(name, ratio(quiet, formerly), "×", 1.0))
     return figures
 
 
