@@ -11,9 +11,11 @@ MOST_LISTED = 10_000  # ids, words or choices
 
 OBJECT = {"type": "object"}
 TEXT = {"type": "string"}
-TEXTS = {"type": "array", "items": TEXT, "minItems": 1, "maxItems": MOST_LISTED}
+LIST = {"type": "array", "items": {**TEXT, "minLength": 1}, "maxItems": MOST_LISTED}  # an empty one asks for nothing
+TEXTS = {**LIST, "minItems": 1}
 FORMAT = {
     "anyOf": [
+        {"type": "object", "maxProperties": 0},  # asks for nothing
         {"type": "object", "properties": {"type": {"enum": ["text", "json_object"]}}, "required": ["type"]},
         {
             "type": "object",
@@ -34,8 +36,8 @@ STRUCTURED = {
         "json_object": {"const": True},
         "grammar": TEXT,
     },
-    "minProperties": 1,
-    "maxProperties": 1,
+    "additionalProperties": False,
+    "maxProperties": 1,  # with none it asks for nothing
 }
 MATCHED = "The whole text matches it. Only one field may say what a text must match."
 
@@ -52,7 +54,7 @@ class Constrained(Nullable):
         default=None, description=f"One of regex, choice, json (a schema), json_object and grammar. {MATCHED}"
     )
     guided_regex: str | None = Field(default=None, description=f"A regular expression. {MATCHED}")
-    guided_choice: Annotated[list[Any], WithJsonSchema(TEXTS)] | None = Field(
+    guided_choice: Annotated[list[Any], WithJsonSchema(LIST)] | None = Field(
         default=None, max_length=MOST_LISTED, description="Texts: the answer is one of them."
     )
     guided_json: Annotated[dict[str, Any] | str, WithJsonSchema({"anyOf": [OBJECT, TEXT]})] | None = Field(
@@ -66,7 +68,7 @@ class Constrained(Nullable):
     allowed_token_ids: (
         Annotated[list[int], WithJsonSchema({"type": "array", "items": {"type": "integer"}, "minItems": 1})] | None
     ) = Field(default=None, max_length=MOST_LISTED, description="Only these ids are drawn.")
-    bad_words: Annotated[list[Any], WithJsonSchema(TEXTS)] | None = Field(
+    bad_words: Annotated[list[Any], WithJsonSchema(LIST)] | None = Field(
         default=None, max_length=MOST_LISTED, description="Words that the text does not have, not as parts either."
     )
 

@@ -41,10 +41,24 @@ Never = Annotated[bool, only(False, UNSUPPORTED), WithJsonSchema({"const": False
 OneText = Annotated[int, only(1, NOT_STREAMED), WithJsonSchema({"const": 1})]
 NoPrefill = Annotated[bool, only(False, NOT_STREAMED), WithJsonSchema({"const": False})]
 
+
+def _grammar(kind: str, value: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": {"type": {"const": kind}, "value": value},
+        "required": ["type", "value"],
+    }
+
+
+TEXT = {"type": "string"}
+SCHEMA = {"anyOf": [{"type": "object"}, TEXT]}
 GRAMMAR = {
-    "type": "object",
-    "properties": {"type": {"enum": ["regex", "json", "json_schema"]}, "value": {}},
-    "required": ["type", "value"],
+    "anyOf": [
+        {"type": "object", "maxProperties": 0},  # asks for nothing
+        _grammar("regex", TEXT),
+        _grammar("json", SCHEMA),
+        _grammar("json_schema", {"type": "object", "properties": {"schema": SCHEMA}, "required": ["schema"]}),
+    ]
 }
 
 

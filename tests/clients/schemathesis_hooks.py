@@ -6,6 +6,21 @@ from typing import Any
 LARGEST_N = 16
 LARGEST_MAX_TOKENS = 100_000
 LARGEST_LOGPROBS = 100
+READABLE: dict[str, tuple[Any, Any]] = {
+    "regex": (str, "a*"),
+    "grammar": (str, 'root ::= "a"'),
+    "json": (dict | str, {"type": "null"}),
+}
+GUIDED = ("guided_regex", "guided_grammar", "guided_json")
+DRAWN = 300  # an id that it draws
+GOOD: dict[str, Any] = {
+    "allowed_token_ids": [DRAWN],
+    "guided_choice": ["a"],
+    **{f"guided_{name}": value for name, (_, value) in READABLE.items()},
+}
+"""Fields as they are after they were made readable; of several fields that say what matches, these are left out."""
+MATCHED = (*GOOD, "bad_words", "structured_outputs", "response_format", "json_schema", "grammar")
+MOST_LISTED, SOME_LISTED = 10_000, 50
 VOCABULARY = 321  # ids of the bundled model
 MOST_WORK = 2_000_000  # characters times reported likeliest ones: keeps an answer to some seconds, and below max_work
 WITH_A_SEARCH = {
@@ -22,6 +37,21 @@ def number(fields: dict[str, Any], name: str, default: int, most: int) -> int | 
     return int(value) if whole and 0 <= value <= most else None
 
 
+def texts_of(value: Any) -> bool:
+    """Whether it is a list of texts as a choice takes it."""
+    return (
+        isinstance(value, list) and 0 < len(value) <= MOST_LISTED and all(isinstance(one, str) and one for one in value)
+    )
+
+
+def readable(fields: dict[str, Any]) -> dict[str, Any]:
+    """The same with patterns and schemas that can be read in place of any text or object."""
+    return {
+        name: READABLE[name][1] if name in READABLE and isinstance(value, READABLE[name][0]) else value
+        for name, value in fields.items()
+    }
+
+
 def agree(body: dict[str, Any]) -> dict[str, Any]:
     """The same completion request with fields that are good on their own brought into agreement."""
     body = dict(body)
@@ -30,6 +60,29 @@ def agree(body: dict[str, Any]) -> dict[str, Any]:
         body["best_of"] = n
     if body.get("use_beam_search") is True:
         body = {name: value for name, value in body.items() if name in WITH_A_SEARCH}
+    if isinstance(body.get("label"), str):  # the bundled model's texts have none
+        del body["label"]
+    if isinstance(words := body.get("bad_words"), list) and len(words) <= MOST_LISTED:
+        body["bad_words"] = words[:SOME_LISTED]  # how many there may be depends on their letters
+    if texts_of(body.get("guided_choice")):
+        body["guided_choice"] = ["a"]  # the model draws only characters that it has seen
+    if isinstance(structured := body.get("structured_outputs"), dict):
+        choice = {"choice": ["a"]} if texts_of(structured.get("choice")) else {}
+        body["structured_outputs"] = {**readable(structured), **choice}
+        if structured == {"json_object": True}:  # the bundled model has no braces
+            del body["structured_outputs"]
+    if isinstance(form := body.get("response_format"), dict) and form.get("type") == "json_object":
+        body["response_format"] = {"type": "text"}
+    guided = readable({name.removeprefix("guided_"): body.get(name) for name in GUIDED})
+    body |= {f"guided_{name}": value for name, value in guided.items() if value is not None}
+    ids = body.get("allowed_token_ids")
+    if isinstance(ids, list) and 0 < len(ids) <= MOST_LISTED and all(type(one) is int for one in ids):
+        body["allowed_token_ids"] = [DRAWN]
+    good = [name for name, value in GOOD.items() if body.get(name) == value]
+    good += ["bad_words"] if texts_of(body.get("bad_words")) else []
+    for name in good:
+        if sum(body.get(one) not in (None, "", [], {}) for one in MATCHED) > 1:
+            del body[name]
     biases = body.get("logit_bias")
     if isinstance(biases, dict) and all(key.isascii() and key.isdigit() and len(key) < 10 for key in biases):
         body["logit_bias"] = {
@@ -43,10 +96,29 @@ def agree(body: dict[str, Any]) -> dict[str, Any]:
     return body
 
 
+def with_json(parameters: dict[str, Any]) -> dict[str, Any]:
+    """The same parameters with JSON in a text that has to hold a schema, and a pattern that is one."""
+    grammar = parameters.get("grammar")
+    if not isinstance(grammar, dict):
+        return parameters
+    kind, value = grammar.get("type"), grammar.get("value")
+    if kind == "regex" and isinstance(value, str):
+        grammar = {**grammar, "value": "a*"}
+    elif kind == "json" and isinstance(value, dict | str):
+        grammar = {**grammar, "value": "{}"}
+    elif kind == "json_schema" and isinstance(value, dict) and isinstance(value.get("schema"), dict | str):
+        grammar = {**grammar, "value": {"schema": "{}"}}
+    return {**parameters, "grammar": grammar}
+
+
 def before_call(context: Any, case: Any, kwargs: Any) -> None:  # noqa: ARG001
     """Called with every request before it is sent."""
-    if case.operation.path == "/v1/completions" and isinstance(case.body, dict):
+    if not isinstance(case.body, dict):
+        return
+    if case.operation.path == "/v1/completions":
         case.body = agree(case.body)
+    elif isinstance(parameters := case.body.get("parameters"), dict):
+        case.body = {**case.body, "parameters": with_json(parameters)}
 
 
 import_module("schemathesis").hook(before_call)

@@ -30,6 +30,8 @@ def test_p10_every_answer_is_as_described(served: Served, tmp_path: Path) -> Non
             *(sys.executable, "-m", "schemathesis.cli", "run", f"{served.url}/openapi.json"),
             *("--phases", "examples,coverage,fuzzing,stateful", "--mode", "all", "--checks", "all"),
             *("--max-examples", str(EXAMPLES), "--generation-allow-x00", "true", "--generation-deterministic"),
+            # A model may be named x/info, so that POST /models/x/info is a route, which no list of paths can say.
+            *("--exclude-path-regex", "^/models/.model./info$"),
             *("--request-timeout", str(SECONDS), "--continue-on-failure", "--no-color"),
             *("--report", "json", "--report-json-path", str(report)),
         ],
