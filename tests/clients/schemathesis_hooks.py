@@ -13,13 +13,15 @@ READABLE: dict[str, tuple[Any, Any]] = {
 }
 GUIDED = ("guided_regex", "guided_grammar", "guided_json")
 DRAWN = 300  # an id that it draws
+UNGUIDED: dict[str, tuple[Any, Any]] = {"grammar": READABLE["grammar"], "json_schema": (dict, {"type": "null"})}
 GOOD: dict[str, Any] = {
+    **{name: value for name, (_, value) in UNGUIDED.items()},
     "allowed_token_ids": [DRAWN],
     "guided_choice": ["a"],
     **{f"guided_{name}": value for name, (_, value) in READABLE.items()},
 }
 """Fields as they are after they were made readable; of several fields that say what matches, these are left out."""
-MATCHED = (*GOOD, "bad_words", "structured_outputs", "response_format", "json_schema", "grammar")
+MATCHED = (*GOOD, "bad_words", "structured_outputs", "response_format")
 MOST_LISTED, SOME_LISTED = 10_000, 50
 VOCABULARY = 321  # ids of the bundled model
 MOST_WORK = 2_000_000  # characters times reported likeliest ones: keeps an answer to some seconds, and below max_work
@@ -78,6 +80,7 @@ def agree(body: dict[str, Any]) -> dict[str, Any]:
     ids = body.get("allowed_token_ids")
     if isinstance(ids, list) and 0 < len(ids) <= MOST_LISTED and all(type(one) is int for one in ids):
         body["allowed_token_ids"] = [DRAWN]
+    body |= {name: value for name, (kind, value) in UNGUIDED.items() if isinstance(body.get(name), kind) and body[name]}
     good = [name for name, value in GOOD.items() if body.get(name) == value]
     good += ["bad_words"] if texts_of(body.get("bad_words")) else []
     for name in good:
