@@ -20,7 +20,7 @@ from model.errors import ParameterError
 from model.text.tokenizer import Tokenizer
 from service.inference.messages import message, read_message
 
-NICENESS = 10  # text is generated first
+NICENESS = 15  # text is generated first: the threads for it are at 10
 GROWTH_KILOBYTES = 128 << 10  # after which the process ends, and the next constraint starts another
 
 

@@ -21,11 +21,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.load", description=__doc__)
     parser.add_argument("name", choices=[*FIGURES, "chaos"])
     parser.add_argument("--markdown", type=Path, help="also write the table of chaos to this file")
-    parser.add_argument("--only", help="of chaos, only what has this in its name")
+    parser.add_argument("--only", help="of hostile and chaos, only what has this in its name")
     chosen = parser.parse_args()
     if chosen.name == "chaos":
         sys.exit(0 if chaos.show(chosen.markdown, chosen.only) else "A bystander saw something.")
-    figures = FIGURES[chosen.name]()
+    figures = hostile.measure(chosen.only) if chosen.name == "hostile" else FIGURES[chosen.name]()
     Path("build").mkdir(exist_ok=True)
     show(figures, Path(f"build/load-{chosen.name}.json"))
     if missed := [figure.name for figure in figures if figure.holds is False]:

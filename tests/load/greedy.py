@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import count
 from typing import Any
 
 from tests.load.wire import request
@@ -72,6 +73,20 @@ def unread(data: bytes, count: int, rate: int | None = None) -> Attack:
     return attack
 
 
+def patterns(port: int, until: float) -> None:
+    """Schemas that take long to compile, each another, more at once than the queue holds."""
+    numbers = count()
+
+    def one() -> None:
+        while time.monotonic() < until:
+            schema = {"enum": [f"{next(numbers):05}-{at:05}" for at in range(2_000)]}
+            with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1) as client:
+                client.sendall(sent({"prompt": "a", "max_tokens": 20, "guided_json": schema}))
+                client.recv(65_536)
+
+    together(one, 80)
+
+
 ATTACKS: dict[str, Attack] = {
     "2,048 texts with long stop strings, given up": given_up(sent({**MANY, "n": 16})),
     "1,152 texts with long stop strings, given up": given_up(sent({**MANY, "n": 9})),
@@ -82,5 +97,6 @@ ATTACKS: dict[str, Attack] = {
     "128 streams by the character": unread(sent({"prompt": "a", "max_tokens": 50_000, **STREAM}), 128),
     "answers of 211 MB to 4 MB, read slowly": unread(sent(EMOJI, "/tokenize"), 8, 100_000),
     "an answer of 410 MB": unread(sent(ECHO), 2),
+    "80 clients with slow schemas": patterns,
     "an event of 410 MB": unread(sent({**ECHO, "stream": True}), 2),
 }

@@ -1,20 +1,38 @@
 """What strangers and greedy clients do to a server at its default settings, and what it and others keep meanwhile."""
 
 import json
+import os
+import resource
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from pathlib import Path
 
 from tests.benchmarks.figures import Figure
-from tests.benchmarks.timing import CLIENT_CORE, on_core, percentile
-from tests.load import greedy
+from tests.benchmarks.timing import CLIENT_CORE, SERVER_CORE, on_core, percentile
+from tests.load import greedy, honest
 from tests.load.greedy import KEY, together
 from tests.load.process import Running, unroll_serve
-from tests.load.wire import Talk, request
+from tests.load.wire import Answer, HungUpError, Talk, request
 
-LONGEST = 10.0  # seconds of each attack
+LONGEST = float(os.environ.get("LOAD_SECONDS", "10"))  # of each attack
+STARTING = 1.5  # seconds in which the process that attacks starts
+ALONE = 3.0  # seconds of the honest stream before
+PATTERN_SECONDS = 0.5  # between two patterns of an honest client
+PACE, PINNED_PACE = 0.8, 0.4  # of the honest stream, of what it had before
+SPARE = 64 << 20  # bytes a server may map beyond what it has, where that is limited
+RECOVERS = 30.0  # seconds until it takes work again, or has ended
+LIMITED = (
+    "100 unfinished bodies of 8 MB",
+    "prompts of a megabyte, given up",
+    "1,152 texts with long stop strings, given up",
+    "128 streams by the character",
+)
 PAUSE = 0.01  # seconds between two probes
 P99, WORST = 20.0, 100.0  # milliseconds of /health/live
 ABOVE = 256e6 + 100e6  # bytes above the memory before: the ledger and what is not charged
@@ -96,45 +114,144 @@ ATTACKS: dict[str, Callable[[int, float], None]] = {
 }
 
 
+def attack(name: str, port: int, until: float) -> None:
+    """Attack a port until a time; in a process of its own, which stands back."""
+    os.nice(19)
+    ATTACKS[name](port, until)
+
+
 @contextmanager
-def under(attack: Callable[[int, float], None], port: int) -> Iterator[float]:
+def under(name: str, port: int) -> Iterator[float]:
     """An attack beside a `with` block; until when it lasts."""
     until = time.monotonic() + LONGEST
-    thread = threading.Thread(target=attack, args=(port, until))
-    thread.start()
+    process = get_context("spawn").Process(target=attack, args=(name, port, until), daemon=True)
+    process.start()
     try:
         yield until
     finally:
-        thread.join()
+        process.join(LONGEST)
+        process.kill()
+        process.join()
 
 
-def probed(server: Running, until: float) -> tuple[list[float], float]:
-    """Milliseconds of probes of life, each on a connection of its own, and the most memory seen meanwhile."""
-    taken, most = [], 0.0
+@dataclass
+class Seen:
+    """What was seen of a server for a while.
+
+    milliseconds: of each probe of life. megabytes: the most memory. patterns: statuses of an honest client's patterns.
+    """
+
+    milliseconds: list[float] = field(default_factory=list)
+    megabytes: float = 0.0
+    patterns: Counter[int] = field(default_factory=Counter)
+
+
+def looked(server: Running, until: float) -> Seen:
+    """Probes of life, each on a connection of its own, and beside them now and then an honest client's pattern."""
+    seen = Seen()
+    patterns = threading.Thread(target=patterned, args=(server.port, until, seen.patterns))
+    patterns.start()
     while time.monotonic() < until:
         began = time.perf_counter()
-        talk = Talk(server.port)
-        answer = talk.ask(request("/health/live"))
-        talk.close()
+        answer = asked_once(server.port, request("/health/live"))
         if answer.status != 200:
             raise RuntimeError(f"/health/live says {answer.status}")
-        taken.append(1e3 * (time.perf_counter() - began))
-        most = max(most, server.resident_megabytes)
+        seen.milliseconds.append(1e3 * (time.perf_counter() - began))
+        seen.megabytes = max(seen.megabytes, server.resident_megabytes)
         time.sleep(PAUSE)
-    return taken, most
+    patterns.join()
+    return seen
 
 
-def measure() -> list[Figure]:
-    """Each attack for some seconds against a server of its own on one core; clients and probes on the other."""
+def patterned(port: int, until: float, statuses: Counter[int]) -> None:
+    """Ask for a new pattern now and then."""
+    number = 0
+    while time.monotonic() < until:
+        number += 1
+        statuses[pattern(port, number)] += 1
+        time.sleep(PATTERN_SECONDS)
+
+
+def pattern(port: int, number: int) -> int:
+    """The status of an honest client's request with a new pattern."""
+    fields = {"prompt": "a", "max_tokens": 20, "guided_regex": "[a-z]{%d}( [a-z]+)*" % (number + 1)}
+    return asked_once(port, request("/v1/completions", fields, key=honest.KEY)).status
+
+
+def asked_once(port: int, data: bytes) -> Answer:
+    """An answer on a connection of its own."""
+    talk = Talk(port)
+    try:
+        return talk.ask(data)
+    finally:
+        talk.close()
+
+
+def attacked(name: str, core: int | None) -> list[Figure]:
+    """An attack against a server of its own, on one core or on all."""
+    place, least = ("two cores", PACE) if core is None else ("one core", PINNED_PACE)
+    with unroll_serve(key=f"{KEY},{honest.KEY}", core=core) as server:
+        stream = honest.Honest(server.port)
+        stream.start()
+        time.sleep(1)
+        pattern(server.port, 0)  # starts the process that compiles
+        base, began = server.resident_megabytes, time.monotonic()
+        time.sleep(ALONE)
+        alone = stream.pace(began, time.monotonic())
+        with under(name, server.port) as until:
+            time.sleep(STARTING)  # of the process that attacks
+            began = time.monotonic()
+            seen = looked(server, until)
+            pace = stream.pace(began, time.monotonic())
+        stream.stop()
+    label, refused = f"{name}, {place}", sum(count for status, count in seen.patterns.items() if status != 200)
+    figures = [
+        Figure(f"{label}: memory above before", seen.megabytes - base, "MB", ABOVE / 1e6, "most"),
+        Figure(f"{label}: honest stream, of {alone:,.0f} characters/s alone", pace / alone, "x", least),
+        Figure(f"{label}: honest streams cut off", len(stream.failed), "", 0, "most"),
+        Figure(f"{label}: honest patterns refused, of {dict(seen.patterns)}", refused, "", 0, "most"),
+    ]
+    if core is not None:
+        figures += [
+            Figure(
+                f"{label}: /health/live, median of {len(seen.milliseconds)}", percentile(seen.milliseconds, 50), "ms"
+            ),
+            Figure(f"{label}: /health/live, p99", percentile(seen.milliseconds, 99), "ms", P99, "most"),
+            Figure(f"{label}: /health/live, most", max(seen.milliseconds), "ms", WORST, "most"),
+        ]
+    return figures
+
+
+def limited(name: str) -> list[Figure]:
+    """An attack against a server that may map little more than it has (`ulimit -v`): it recovers, or ends."""
+    with unroll_serve(key=KEY) as server:
+        status = Path(f"/proc/{server.pid}/status").read_text("ascii")
+        size = int(status.partition("VmSize:")[2].split()[0]) << 10
+        server.limit(resource.RLIMIT_AS, size + SPARE)
+        with under(name, server.port) as until:
+            time.sleep(max(0.0, until - time.monotonic()))
+        began, short = time.monotonic(), request("/v1/completions", {"prompt": "a", "max_tokens": 3}, key=KEY)
+        answered = False
+        while not answered and time.monotonic() < began + RECOVERS and server.process.poll() is None:
+            with suppress(OSError, HungUpError):
+                answered = asked_once(server.port, short).status == 200
+            time.sleep(0.05)
+        ended = bool(server.process.poll())
+        seconds = time.monotonic() - began
+    what = "ends with a status" if ended else "takes work again"
+    figure = f"{name}, ulimit -v with {SPARE >> 20} MB to spare: {what} after"
+    return [Figure(figure, seconds if answered or ended else float("inf"), "s", RECOVERS, "most")]
+
+
+def measure(only: str | None = None) -> list[Figure]:
+    """Each attack for some seconds against servers of its own; clients and probes on the other core than the pinned."""
     figures = []
-    for name, attack in ATTACKS.items():
-        with on_core(CLIENT_CORE), unroll_serve(key=KEY) as server:
-            base = server.resident_megabytes
-            with under(attack, server.port) as until:
-                taken, most = probed(server, until)
-            figures += [
-                Figure(f"{name}: /health/live, p99 of {len(taken)}", percentile(taken, 99), "ms", P99, "most"),
-                Figure(f"{name}: /health/live, most", max(taken), "ms", WORST, "most"),
-                Figure(f"{name}: memory above before", most - base, "MB", ABOVE / 1e6, "most"),
-            ]
+    for name in ATTACKS:
+        if only is None or only in name:
+            figures += attacked(name, None)
+            with on_core(CLIENT_CORE):
+                figures += attacked(name, SERVER_CORE)
+    for name in LIMITED:
+        if only is None or only in "ulimit":
+            figures += limited(name)
     return figures
