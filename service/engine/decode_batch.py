@@ -57,6 +57,8 @@ class DecodeBatch:
         self._reporting: list[tuple[int, Sequence]] = []  # rows that report log-probabilities
         self.recorded: list[tuple[int, Sequence, StateRecorder]] = []
         """Where rows are whose states are asked for, and what follows them."""
+        self.starved: list[Sequence] = []
+        """Rows for which there was no memory in the last `accept`; what they drew is lost, and of no other."""
 
     def begin(self, row: Sequence) -> None:
         """Take in a row that has drawn nothing."""
@@ -107,8 +109,12 @@ class DecodeBatch:
         self._filled[self._at] = filled + counts
         self._counts[self._at] += counts
         self.largest_left -= steps
+        self.starved = []
         for at, reporting in self._reporting:
-            _report(reporting, _logprobs(drawn, at, reporting))
+            try:
+                _report(reporting, _logprobs(drawn, at, reporting))
+            except MemoryError:
+                self.starved.append(reporting)
         hot = (self._counts >= self._limits) | (self._due <= now) | (self._filled > CAPACITY - MOST_STEPS)
         self._not_drawn = 0
         if drawn.ended is not None:
@@ -121,8 +127,14 @@ class DecodeBatch:
         events: list[Event] = []
         for slot in hot.nonzero()[0].tolist():
             row = self._by_slot[slot]
-            piece = self._piece(row, slot, now) if row is not None else None
-            if row is not None and piece is not None:
+            if row is None or row in self.starved:
+                continue
+            try:
+                piece = self._piece(row, slot, now)
+            except MemoryError:
+                self.starved.append(row)
+                continue
+            if piece is not None:
                 events.append(Event(row, piece))
         return events
 

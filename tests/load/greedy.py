@@ -13,6 +13,8 @@ from tests.load.wire import request
 
 KEY = "the-key-of-a-client-of-ours"
 """What opens the server."""
+ADDRESS = "127.0.0.2"
+"""Where they come from."""
 ROUTE = "/v1/completions"
 SILENCE = 4.0  # seconds in which a client reads nothing
 
@@ -26,6 +28,11 @@ EMOJI = json.dumps({"inputs": "\U0001f600" * 1_000_000}, ensure_ascii=False).enc
 
 Attack = Callable[[int, float], None]
 """Attacks a port until a time, by `time.monotonic`."""
+
+
+def connected(port: int, seconds: float) -> socket.socket:
+    """A connection from another address than that of honest clients and probes."""
+    return socket.create_connection(("127.0.0.1", port), seconds, (ADDRESS, 0))
 
 
 def sent(fields: dict[str, Any] | bytes, path: str = ROUTE) -> bytes:
@@ -48,7 +55,7 @@ def given_up(data: bytes, count: int = 40) -> Attack:
     def attack(port: int, until: float) -> None:
         while time.monotonic() < until:
             for _ in range(count):
-                with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=5) as client:
+                with suppress(OSError), connected(port, 5) as client:
                     client.sendall(data)
             time.sleep(0.2)
 
@@ -61,7 +68,7 @@ def unread(data: bytes, count: int, rate: int | None = None) -> Attack:
     def attack(port: int, until: float) -> None:
         def one() -> None:
             while time.monotonic() < until:
-                with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1) as client:
+                with suppress(OSError), connected(port, 1) as client:
                     client.sendall(data)
                     time.sleep(SILENCE)
                     while time.monotonic() < until and client.recv(65_536 if rate is None else rate // 20):
@@ -80,7 +87,7 @@ def patterns(port: int, until: float) -> None:
     def one() -> None:
         while time.monotonic() < until:
             schema = {"enum": [f"{next(numbers):05}-{at:05}" for at in range(2_000)]}
-            with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1) as client:
+            with suppress(OSError), connected(port, 1) as client:
                 client.sendall(sent({"prompt": "a", "max_tokens": 20, "guided_json": schema}))
                 client.recv(65_536)
 

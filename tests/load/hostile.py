@@ -3,7 +3,6 @@
 import json
 import os
 import resource
-import socket
 import threading
 import time
 from collections import Counter
@@ -16,7 +15,7 @@ from pathlib import Path
 from tests.benchmarks.figures import Figure
 from tests.benchmarks.timing import CLIENT_CORE, SERVER_CORE, on_core, percentile
 from tests.load import greedy, honest
-from tests.load.greedy import KEY, together
+from tests.load.greedy import KEY, connected, together
 from tests.load.process import Running, unroll_serve
 from tests.load.wire import Answer, HungUpError, Talk, request
 
@@ -52,7 +51,7 @@ def silent(port: int, until: float) -> None:
     with ExitStack() as stack:
         for _ in range(CROWD):
             with suppress(OSError):
-                stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=5))
+                stack.enter_context(connected(port, 5))
         time.sleep(max(0.0, until - time.monotonic()))
 
 
@@ -63,7 +62,7 @@ def in_chunks(key: str | None) -> Callable[[int, float], None]:
     def attack(port: int, until: float) -> None:
         def one() -> None:
             while time.monotonic() < until:
-                with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=5) as client:
+                with suppress(OSError), connected(port, 5) as client:
                     client.sendall(burst)
                     client.recv(65_536)
 
@@ -77,7 +76,7 @@ def unfinished(port: int, until: float) -> None:
     with ExitStack() as stack:
         for _ in range(BODIES):
             with suppress(OSError):
-                client = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=2))
+                client = stack.enter_context(connected(port, 2))
                 client.sendall(head(KEY, f"Content-Length: {BODY}") + b'{"prompt": "' + b"a" * (BODY - 1_000))
         time.sleep(max(0.0, until - time.monotonic()))
 
@@ -89,7 +88,7 @@ def repeated(body: bytes, path: str = "/v1/completions") -> Callable[[int, float
     def attack(port: int, until: float) -> None:
         def one() -> None:
             while time.monotonic() < until:
-                with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=5) as client:
+                with suppress(OSError), connected(port, 5) as client:
                     client.sendall(data)
                     client.recv(65_536)
 
@@ -174,7 +173,7 @@ def patterned(port: int, until: float, statuses: Counter[int]) -> None:
 
 def pattern(port: int, number: int) -> int:
     """The status of an honest client's request with a new pattern."""
-    fields = {"prompt": "a", "max_tokens": 20, "guided_regex": "[a-z]{%d}( [a-z]+)*" % (number + 1)}
+    fields = {"prompt": "a", "max_tokens": 20, "guided_regex": f"[a-z]{{{number + 1}}}( [a-z]+)*"}
     return asked_once(port, request("/v1/completions", fields, key=honest.KEY)).status
 
 

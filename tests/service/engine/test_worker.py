@@ -282,3 +282,26 @@ def assert_same(bench: Bench, reference: Reference, wish: Wish, cached: int) -> 
     bench.finish()
     assert group.cached == cached
     assert bench.texts(group) == expected(reference, wish)
+
+
+class Starving:
+    """A stream of text that there is no memory for."""
+
+    def feed(self, _: list[int]) -> str:
+        raise MemoryError
+
+
+def test_lack_of_memory_for_one_text_ends_its_request_and_no_other(reference: Reference) -> None:
+    wish = Wish(max_tokens=300, seed=1, logprobs=2, interval=0.0)
+    bench = Bench(reference.decoder, reference)
+    hungry, other = bench.submit(Wish(max_tokens=300, n=2, interval=0.0)), bench.submit(wish)
+    while not all(bench.pieces[hungry]):
+        bench.turn()
+    row: Any = hungry.sequences[1]
+    row.stream = Starving()
+    turn = bench.workers[0].turn(bench.scheduler.changes(0))
+    assert (turn.failed, turn.starved) == ([hungry], {hungry})
+    bench.pieces[other][0] += [event.piece for event in turn.events if event.row.group is other]
+    bench.scheduler.drop(hungry)
+    bench.finish()
+    assert bench.texts(other) == expected(reference, wish)
