@@ -9,10 +9,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import MemorySpent, TooCostly
 from service.process.ledger import Lease, Ledger
+from service.process.pass_budget import PassBudget
 from service.request_context import request_context
 from service.security.content_encoding import Decoded, coding_of
 from service.security.json_cost import MOST_DIGITS, MOST_PLAIN, MOST_VALUES, JsonCost
-from service.security.turnstile import Turnstile
 
 PARSED = 8_192  # bytes of bodies that are parsed in a pass of the event loop, in some milliseconds, or one larger body
 SLICE = 16_384  # bytes that are counted between two looks at the clock
@@ -41,7 +41,7 @@ class BodyLimit:
         self.max_bytes = max_bytes
         self.seconds = seconds
         self.ledger = ledger
-        self._parsing = Turnstile(PARSED)
+        self._parsing = PassBudget(PARSED)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the application with a `receive` that counts, and looks at the clock until the body is there."""
@@ -69,7 +69,7 @@ class Arriving:
     left: bytes it may still have; negative where it is too large already.
     """
 
-    def __init__(self, receive: Receive, most: int, seconds: float, lease: Lease, parsing: Turnstile) -> None:
+    def __init__(self, receive: Receive, most: int, seconds: float, lease: Lease, parsing: PassBudget) -> None:
         self.left = most
         self._receive = receive
         self._most = most

@@ -24,7 +24,7 @@ from service.security.auth import PUBLIC
 from service.settings import Settings
 from service.transport import shared_limits
 from service.transport.half_closed import HalfClosed
-from service.transport.parse_budget import HeldFlow, Parser
+from service.transport.parser import HeldFlow, Parser
 from service.transport.refusals import (
     CROWDED,
     CROWDED_ADDRESS,

@@ -2,10 +2,11 @@
 
 import asyncio
 
+from service.process.pass_budget import PassBudget
 from service.security.client_identity import among
 from service.settings import Settings
 from service.transport.connection_limit import ConnectionLimit
-from service.transport.parse_budget import ParseBudget
+from service.transport.parser import PASS_SECONDS
 from service.transport.sockets import fitting
 
 PROBE_CONNECTIONS = 32  # beyond the limit, for probes: more than the monitors of a server open at once
@@ -30,8 +31,8 @@ class SharedLimits:
         self.public = ConnectionLimit(most, each, beyond, lambda address: not address or proxies(address))
         self.management = ConnectionLimit(MANAGEMENT_CONNECTIONS - PROBE_CONNECTIONS, 0, PROBE_CONNECTIONS)
         self.management_port = management
-        self.parsing = ParseBudget()
-        self.management_parsing = ParseBudget()
+        self.parsing = PassBudget(PASS_SECONDS)
+        self.management_parsing = PassBudget(PASS_SECONDS)
 
     def is_management(self, transport: asyncio.BaseTransport) -> bool:
         """Whether a connection came by the management port."""

@@ -1,8 +1,7 @@
-"""How much of what clients send is parsed in one pass of the event loop, for all connections together."""
+"""Parses what clients send a little at a time, and reads no more from a client before that is done."""
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -11,47 +10,7 @@ from uvicorn.protocols.http.flow_control import FlowControl
 
 from service.transport.targets import origin_form
 
-PASS_SECONDS = 0.001  # of parsing in a pass, half of them for those who have not waited yet
-
-Parse = Callable[[float], bool]
-"""Parses for a number of seconds; returns whether there is more."""
-
-
-class ParseBudget:
-    """Shares the time for parsing among connections: some parse at once, the others queue for the next passes."""
-
-    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
-        self._clock = clock
-        self._spent = 0.0
-        self._queue: deque[Parse] = deque()
-        self._going = False  # whether a later pass is asked for
-
-    def take(self, parse: Parse) -> None:
-        """Let a connection parse now, if there is time in this pass, and the rest in later ones."""
-        if self._spent < PASS_SECONDS:
-            self._run(parse, PASS_SECONDS - self._spent)
-        else:
-            self._queue.append(parse)
-        if not self._going:  # asked for after parsing, so that a request begun there has its turn before its body
-            self._going = True
-            asyncio.get_running_loop().call_soon(self._next)
-
-    def _run(self, parse: Parse, seconds: float) -> None:
-        began = self._clock()
-        more = parse(seconds)
-        self._spent += self._clock() - began
-        if more:
-            self._queue.append(parse)
-
-    def _next(self) -> None:
-        self._spent = 0.0
-        waiting = len(self._queue)
-        while waiting and self._spent < PASS_SECONDS / 2:
-            waiting -= 1
-            self._run(self._queue.popleft(), PASS_SECONDS / 2 - self._spent)
-        self._going = bool(self._queue)
-        if self._going:
-            asyncio.get_running_loop().call_soon(self._next)
+PASS_SECONDS = 0.001  # of parsing in a pass of the event loop, for all connections together
 
 
 class Parser(h11.Connection):
