@@ -8,6 +8,8 @@ from collections.abc import Callable
 Parts = Callable[[float], bool]
 """Does some of its work for a number of seconds; returns whether there is more."""
 
+BURST_SECONDS = 0.05  # for which a queue is worked off without pauses
+
 _Work = Callable[[float], tuple[float, bool]]
 
 
@@ -15,8 +17,8 @@ class PassBudget:
     """Lets work be done at once while there is room in this pass of the event loop; what is left of it queues.
 
     room: in a pass, for those who come, and again for those in the queue: seconds for `take`, any unit for `enter`.
-    rest: how long the queue pauses after each of its passes, as a share of what that took. So threads that generate on
-    the same core, and requests that take no long, find the time they need however much waits here.
+    rest: how long a queue that lasts pauses after each of its passes, as a share of what that took. So threads that
+    generate on the same core, and requests that take no long, find the time they need however much waits here.
     """
 
     def __init__(self, room: float, clock: Callable[[], float] = time.perf_counter, rest: float = 1.0) -> None:
@@ -27,7 +29,7 @@ class PassBudget:
         self._passing = False  # whether the end of this pass is asked for
         self._queue: deque[_Work] = deque()
         self._draining = False  # whether a pass for the queue is asked for
-        self._began = 0.0
+        self._began = self._queued = 0.0  # the last pass for the queue; since when it has not been empty
 
     def take(self, parts: Parts) -> None:
         """Have some work done, now or in later passes, as long as it says that there is more."""
@@ -66,6 +68,7 @@ class PassBudget:
             loop.call_soon(self._pass)
         if self._queue and not self._draining:
             self._draining = True
+            self._queued = self._clock()
             loop.call_soon(self._drain)
 
     def _pass(self) -> None:
@@ -89,5 +92,10 @@ class PassBudget:
     def _paused(self) -> None:
         """Pause, where the queue is not empty."""
         self._draining = bool(self._queue)
-        if self._draining:
-            asyncio.get_running_loop().call_later((self._clock() - self._began) * self._rest, self._drain)
+        loop, now = asyncio.get_running_loop(), self._clock()
+        if not self._draining:
+            return
+        if self._rest and now - self._queued > BURST_SECONDS:
+            loop.call_later((now - self._began) * self._rest, self._drain)
+        else:
+            loop.call_soon(self._drain)

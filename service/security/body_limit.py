@@ -41,7 +41,7 @@ class BodyLimit:
         self.max_bytes = max_bytes
         self.seconds = seconds
         self.ledger = ledger
-        self._parsing = PassBudget(PARSED)
+        self._parsing = PassBudget(PARSED, rest=0)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the application with a `receive` that counts, and looks at the clock until the body is there."""

@@ -109,7 +109,7 @@ def test_small_ones_share_a_pass_in_the_order_they_came() -> None:
     assert [passes.count(one) for one in sorted(set(passes))] == [3, 2, 2]
 
 
-def test_the_queue_leaves_half_of_the_time_to_others() -> None:
+def test_a_queue_that_lasts_leaves_half_of_the_time_to_others() -> None:
     worked = [0.0]
 
     def spin(seconds: float) -> bool:
@@ -117,14 +117,14 @@ def test_the_queue_leaves_half_of_the_time_to_others() -> None:
         while time.perf_counter() < began + seconds:
             pass
         worked[0] += time.perf_counter() - began
-        return worked[0] < 0.05
+        return worked[0] < 0.15
 
     async def run() -> float:
         budget = PassBudget(PASS_SECONDS)
         began = time.perf_counter()
         budget.take(spin)
-        while worked[0] < 0.05:
+        while worked[0] < 0.15:
             await asyncio.sleep(0.001)
         return time.perf_counter() - began
 
-    assert asyncio.run(run()) > 1.9 * (0.05 - 2 * PASS_SECONDS)
+    assert asyncio.run(run()) > 0.2
