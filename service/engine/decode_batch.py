@@ -11,7 +11,7 @@ from model.decoding.state_recorder import StateRecorder
 from model.sampling.transitions import CODES
 from model.text.text_stream import FinishReason
 from service.engine.output import Logprobs, Piece, join_logprobs
-from service.engine.sequence import Sequence
+from service.engine.sequence import Sequence, SequenceGroup
 from service.engine.turn_budget import MOST_STEPS
 
 CAPACITY = 512  # ids of a row that wait to become text
@@ -57,8 +57,7 @@ class DecodeBatch:
         self._reporting: list[tuple[int, Sequence]] = []  # rows that report log-probabilities
         self.recorded: list[tuple[int, Sequence, StateRecorder]] = []
         """Where rows are whose states are asked for, and what follows them."""
-        self.starved: list[Sequence] = []
-        """Rows for which there was no memory in the last `accept`; what they drew is lost, and of no other."""
+        self._starved: list[Sequence] = []  # rows for which there was no memory in the last `accept`
 
     def begin(self, row: Sequence) -> None:
         """Take in a row that has drawn nothing."""
@@ -94,6 +93,13 @@ class DecodeBatch:
         left = (row.group.request.max_tokens - recorder.count for _, row, recorder in self.recorded)
         return min(MOST_STEPS, *left)
 
+    def end_starved(self) -> list[SequenceGroup]:
+        """Release the rows of requests for which there was no memory in the last `accept`; the others keep what they
+        drew."""
+        groups = list({row.group: None for row in self._starved})
+        self.end([row for row in self.rows if row.group in groups])
+        return groups
+
     def beyond(self, events: list[Event]) -> int:
         """Ids that the last call drew after the ends of texts, or left out there."""
         ended = ((row.slot, piece) for row, piece in events if piece.finish_reason is not None)
@@ -109,12 +115,12 @@ class DecodeBatch:
         self._filled[self._at] = filled + counts
         self._counts[self._at] += counts
         self.largest_left -= steps
-        self.starved = []
+        self._starved = []
         for at, reporting in self._reporting:
             try:
                 _report(reporting, _logprobs(drawn, at, reporting))
             except MemoryError:
-                self.starved.append(reporting)
+                self._starved.append(reporting)
         hot = (self._counts >= self._limits) | (self._due <= now) | (self._filled > CAPACITY - MOST_STEPS)
         self._not_drawn = 0
         if drawn.ended is not None:
@@ -127,12 +133,12 @@ class DecodeBatch:
         events: list[Event] = []
         for slot in hot.nonzero()[0].tolist():
             row = self._by_slot[slot]
-            if row is None or row in self.starved:
+            if row is None or row in self._starved:
                 continue
             try:
                 piece = self._piece(row, slot, now)
             except MemoryError:
-                self.starved.append(row)
+                self._starved.append(row)
                 continue
             if piece is not None:
                 events.append(Event(row, piece))

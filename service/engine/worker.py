@@ -196,8 +196,8 @@ class Worker:
             )
             self._decoded_at = now
             turn.events += events if not decoding.recorded else self._with_states(drawn, events)
-            if decoding.starved:
-                self._starve(decoding.starved, turn)
+            if starved := decoding.end_starved():
+                self._fail(starved, turn, MemoryError("to keep what it drew"))
         except Exception as error:
             self._fail(list({row.group: None for row in decoding.rows}), turn, error)
             decoding.end(decoding.rows)
@@ -263,12 +263,6 @@ class Worker:
         network = np.array(self._rows.state[group.sequences[0].slot])
         state = row.recorder.now(network, row.stream.held, row.stream.undecoded)
         return Piece("".join(row.pending), "length", state=state)
-
-    def _starve(self, rows: list[Sequence], turn: Turn) -> None:
-        """End the requests of rows for whose text or numbers there was no memory; the others keep what they drew."""
-        groups = list({row.group: None for row in rows})
-        self._fail(groups, turn, MemoryError("no memory for what was drawn"))
-        self._decoding.end([row for row in self._decoding.rows if row.group in turn.starved])
 
     def _end_prompt(self, group: SequenceGroup, turn: Turn) -> None:
         """The prompt of a group is read: its first text is decoded from now on, and the others may follow."""
