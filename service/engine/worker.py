@@ -196,8 +196,7 @@ class Worker:
             )
             self._decoded_at = now
             turn.events += events if not decoding.recorded else self._with_states(drawn, events)
-            if starved := decoding.end_starved():
-                self._fail(starved, turn, MemoryError("to keep what it drew"))
+            self._fail(decoding.end_starved(), turn, MemoryError("to keep what it drew"))
         except Exception as error:
             self._fail(list({row.group: None for row in decoding.rows}), turn, error)
             decoding.end(decoding.rows)
@@ -381,6 +380,8 @@ class Lanes:
 
 def fail(groups: list[SequenceGroup], turn: Turn, error: Exception, counters: WorkerCounters) -> None:
     """Log that a call raised an exception: the groups in it have failed, all others go on."""
+    if not groups:
+        return
     logger.error(
         "A call failed; the %d requests in it end with an error, the others go on.", len(groups), exc_info=error
     )
