@@ -190,10 +190,8 @@ class Worker:
             if drawn.ids.shape != (len(decoding.rows), steps):
                 raise RuntimeError(f"{len(decoding.rows)} rows drew {drawn.ids.shape} ids in {steps} steps")
             events = decoding.accept(drawn, now)
-            self._counters.decoded(
-                *(len(decoding.rows), steps, now - started, now, self._decoded_at, self._begun),
-                decoding.beyond(events),
-            )
+            rows, beyond = len(decoding.rows), decoding.beyond(events)
+            self._counters.decoded(rows, steps, now - started, now, self._decoded_at, self._begun, beyond)
             self._decoded_at = now
             turn.events += events if not decoding.recorded else self._with_states(drawn, events)
             self._fail(decoding.end_starved(), turn, MemoryError("to keep what it drew"))
