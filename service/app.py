@@ -20,6 +20,7 @@ from service.api.error_responses import ErrorResponses, Shape
 from service.api.openapi import described
 from service.api.routing import Methods, WithoutPrefix, WithPrefix
 from service.engine.engine import Engine
+from service.inference.state_tokens import StateTokens, secrets_of
 from service.models.model_registry import ModelRegistry
 from service.monitoring import health, metrics
 from service.monitoring.access_log import AccessLog, paths_of
@@ -105,7 +106,7 @@ def create_application(
     made = Application(
         asgi, registry, engine, ledger, Metrics(registry, engine, ledger, lambda: reports.condition.ready)
     )
-    _add_routes(made, reports, settings)
+    _add_routes(made, reports, StateTokens(secrets_of(settings), settings.state_seconds), settings)
     errors = ErrorResponses(ERROR_SHAPES)
     errors.install(asgi)
     _add_middleware(made, keys or ApiKeys(settings), errors, settings)
@@ -126,13 +127,13 @@ def _ledger(settings: Settings, engine: Engine) -> Ledger:
     return Ledger(settings.memory_budget_bytes or default_budget(memory), Headroom(memory, relieve=relieve))
 
 
-def _add_routes(made: Application, reports: Reports, settings: Settings) -> None:
+def _add_routes(made: Application, reports: Reports, states: StateTokens, settings: Settings) -> None:
     for routes in (
         front_page.router(made.registry.default_name),
-        openai_routes.router(made.registry, made.engine, settings),
+        openai_routes.router(made.registry, made.engine, settings, states),
         token_routes.router(made.registry, made.engine, settings),
-        tgi_routes.router(made.registry, made.engine, settings),
-        score_routes.router(made.registry, made.engine, settings),
+        tgi_routes.router(made.registry, made.engine, settings, states),
+        score_routes.router(made.registry, made.engine, settings, states),
         health.router(reports),
         metrics.router(made.metrics),
     ):

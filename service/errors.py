@@ -14,7 +14,6 @@ ServiceError (model/errors.py)
 ├── VersionGone       the request names a version of a model that is no longer served
 ├── ModelUnavailable  the model that the request names cannot be loaded now
 ├── StateOfAnother    a state was made for another API key
-├── StateOutdated     a state or a stream is of a model that is not served here
 └── Disconnected      the client is gone
 """
 
@@ -71,10 +70,6 @@ class ModelUnavailable(ServiceError):
 
 class StateOfAnother(ServiceError):
     """A state was made for another API key than the one it is sent with."""
-
-
-class StateOutdated(ServiceError):
-    """A state, or the stream to be gone on with, is of a model or arithmetic that is not served here."""
 
 
 class Disconnected(ServiceError):

@@ -1,9 +1,10 @@
 """The answer of /v1/score, made from scores that come while the texts are read."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import chain
 from typing import Any
 
+from model.decoding.state import RowState
 from model.sampling.parameters import SamplingParameters
 from model.surprise_sum import BITS
 from model.text.prompt import count_unseen
@@ -31,15 +32,25 @@ class ScoreAnswer:
 
     prefix: read before each text: the context, or a line break; nothing where texts are items. cached: ids of it that
     came from the prefix cache.
-    texts: set before the first score comes.
+    texts: set before the first score comes. beginning: the state that the texts come after, if any. sign: makes the
+    token of a state.
     """
 
-    def __init__(self, model: ServedModel, body: ScoreRequest) -> None:
-        self.model, self.body = model, body
+    def __init__(
+        self,
+        model: ServedModel,
+        body: ScoreRequest,
+        beginning: RowState | None = None,
+        sign: Callable[[RowState], str] | None = None,
+    ) -> None:
+        self.model, self.body, self.beginning = model, body, beginning
+        self._sign = sign
+        self._states: dict[int, RowState] = {}
         tokenizer = model.tokenizer
-        self.prefix = body.context or ("" if tokenizer.frame.items else tokenizer.piece(tokenizer.start_id))
+        nothing = tokenizer.frame.items or beginning is not None
+        self.prefix = body.context or ("" if nothing else tokenizer.piece(tokenizer.start_id))
         before = tokenizer.encode(self.prefix)
-        self.before, lead = len(before), len(tokenizer.opening(empty=False))
+        self.before, lead = len(before), len(tokenizer.opening(empty=False)) if beginning is None else 1
         self.skip = lead + self.before
         self.context_tokens = self.before if body.context else 0
         self.context_unseen = count_unseen(before, model.decoder.ids)
@@ -57,6 +68,8 @@ class ScoreAnswer:
             prompt_logprobs=self.top,
             on_scores=self.take,
             unscored=self.skip,
+            beginning=self.beginning,
+            return_state=self.body.return_state,
             **origin,
         )
 
@@ -73,8 +86,9 @@ class ScoreAnswer:
         """Take some scores of one text."""
         self.tallies[index].take(slice_)
 
-    def grown(self, grown: Grown) -> Iterator[StreamBytes]:  # noqa: ARG002
-        """Nothing: no text is generated, and the scores come through `take`."""
+    def grown(self, grown: Grown) -> Iterator[StreamBytes]:
+        """Nothing: no text is generated, and the scores come through `take`. The states are kept."""
+        self._states |= {index: piece.state for index, piece in grown if piece.state is not None}
         return iter(())
 
     def silence(self) -> bytes:
@@ -110,6 +124,8 @@ class ScoreAnswer:
             results.append(self._result(index))
             yield f'{opening}{ENCODE(results[-1])[:-1]},"details":'
             yield from self._details(index)
+            if self._sign is not None and index in self._states:
+                yield f',"state":"{self._sign(self._states[index])}"'
             yield "}"
             opening = ","
         yield f"],{ENCODE(self._about(results))[1:]}"
@@ -129,7 +145,7 @@ class ScoreAnswer:
                 "total": sorted(indices, key=lambda at: results[at]["bits"]),
                 "per_character": sorted(indices, key=lambda at: _last_if_null(results[at]["bits_per_character"])),
             },
-            "anomaly_note": note + (WARM if held_out is not None and self.body.context else ""),
+            "anomaly_note": note + (WARM if held_out is not None and (self.body.context or self.beginning) else ""),
             "usage": {
                 "prompt_tokens": tokens,
                 "completion_tokens": 0,

@@ -15,11 +15,12 @@ from service.analysis.score_lines import MEDIA_TYPE, WORTH_KEEPING, LineScores, 
 from service.analysis.score_schemas import MOST_DETAILS, ScoreRequest, Scores
 from service.api.openapi import errors, event_schema
 from service.api.pieces import json_answer
-from service.api.request_fields import asked_model, ignored_fields, origin_of
+from service.api.request_fields import asked_model, beginning_of, ignored_fields, origin_of
 from service.api.streaming import EventStream, attended, begin, prepare
 from service.engine.engine import Engine
 from service.engine.text_request import TextRequest
 from service.inference.cost import score_bytes, text_bytes
+from service.inference.state_tokens import StateTokens
 from service.inference.texts import INSTANT, prepared
 from service.models.model_registry import ModelRegistry
 from service.process.background import one_step
@@ -97,8 +98,8 @@ class LinesOrJson(APIRoute):
 class ScoreRoutes:
     """Answers /v1/score."""
 
-    def __init__(self, registry: ModelRegistry, engine: Engine, settings: Settings) -> None:
-        self.registry, self.engine = registry, engine
+    def __init__(self, registry: ModelRegistry, engine: Engine, settings: Settings, states: StateTokens) -> None:
+        self.registry, self.engine, self.states = registry, engine, states
         self.most_texts = settings.max_rows + settings.max_waiting
         self.most_work = settings.max_work
 
@@ -116,7 +117,9 @@ class ScoreRoutes:
         origin = origin_of(request)
         if origin["lease"] is not None:
             origin["lease"].grow(self._bytes(body))
-        make = one_step(partial(ScoreAnswer, model, body))
+        beginning = beginning_of(body.state, model, self.states, origin)
+        sign = partial(self.states.sign, model=model, holder=origin["namespace"])
+        make = one_step(partial(ScoreAnswer, model, body, beginning, sign))
         making = prepared(self.engine, make, size, origin["arrived"], origin["caller"])
         answer = await (making if size <= INSTANT else attended(request, making))
         if answer.context_tokens >= WORTH_KEEPING and self.engine.cache.capacity:
@@ -127,7 +130,7 @@ class ScoreRoutes:
         if body.stream:
             texts.submit()
             return EventStream(texts, answer, [], PROGRESS_SECONDS, headers)
-        await begin(texts, request)
+        answer.grown(await begin(texts, request))
         texts.release()
         return await json_answer(answer.parts(), not answer.slow, self.engine, request, headers)
 
@@ -163,6 +166,8 @@ class ScoreRoutes:
     def _check(self, body: ScoreRequest) -> None:
         """Check what depends on several fields together."""
         characters, context = sum(map(len, body.texts)), len(body.context or "")
+        if body.state is not None and body.context:
+            raise ParameterError("state", "The texts come after a state or after a context; leave out one of the two.")
         if len(body.texts) > self.most_texts:
             message = f"These are {len(body.texts)} texts; this server holds {self.most_texts} at once, send fewer."
             raise ParameterError("texts", message)
@@ -184,9 +189,9 @@ class ScoreRoutes:
             )
 
 
-def router(registry: ModelRegistry, engine: Engine, settings: Settings) -> APIRouter:
+def router(registry: ModelRegistry, engine: Engine, settings: Settings, states: StateTokens) -> APIRouter:
     """The route for scores."""
-    answers = ScoreRoutes(registry, engine, settings)
+    answers = ScoreRoutes(registry, engine, settings, states)
     routes = APIRouter(tags=["text"])
 
     class ScoreRoute(LinesOrJson):
@@ -203,7 +208,7 @@ def router(registry: ModelRegistry, engine: Engine, settings: Settings) -> APIRo
                 "description": "The scores, or a stream on the way to them.",
                 "content": {"text/event-stream": STREAM, MEDIA_TYPE: SCORED_LINES},
             },
-            **errors(400, 404, 409, 413, 415, 429, 500, 503, 504),
+            **errors(400, 403, 404, 409, 413, 415, 429, 500, 503, 504),
         },
         route_class_override=ScoreRoute,
         openapi_extra={"requestBody": {"content": {MEDIA_TYPE: LINES}}, "parameters": [LINES_MODEL]},

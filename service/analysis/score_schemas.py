@@ -4,7 +4,17 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, FailFast, Field, WithJsonSchema, field_validator
 
-from service.api.schemas import ErrorDetail, Name, Nullable, Text, Usage, null_is_absent
+from service.api.schemas import (
+    RETURNED_STATE,
+    STATE,
+    ErrorDetail,
+    Name,
+    Nullable,
+    StateToken,
+    Text,
+    Usage,
+    null_is_absent,
+)
 
 MOST_TEXTS = 512
 MOST_ALTERNATIVES = 20
@@ -39,6 +49,10 @@ class ScoreRequest(Nullable):
         description="Read before each of the texts and not scored. Absent or empty: a line break, so that "
         "the first character is scored as the first of a line.",
     )
+    state: StateToken | None = Field(
+        default=None, description=f"{STATE}each of the texts is scored as what comes next, in place of `context`."
+    )
+    return_state: bool = Field(default=False, description="Return the state after each text.")
     details: bool = Field(
         default=False,
         description="Also report how surprising every character was, for at most "
@@ -115,6 +129,7 @@ class TextScore(BaseModel):
     unseen_characters: int = Field(ge=0, description="Characters that never occurred in training.")
     anomaly: Anomaly | None = Field(description="Null for an empty text, and if the checkpoint has no passages.")
     details: list[CharacterScore] | None = Field(default=None, description="One for each character, if asked for.")
+    state: str | None = Field(default=None, description=RETURNED_STATE)
 
 
 class LineScore(BaseModel):

@@ -21,6 +21,7 @@ from service.errors import (
     ModelUnavailable,
     QueueFull,
     ReaderTooSlow,
+    StateOfAnother,
     StepFailed,
     TooCostly,
     UnknownModel,
@@ -40,6 +41,7 @@ INVALID = "invalid_request_error"
 KINDS: dict[type[ServiceError], tuple[int, str, str]] = {
     UnknownModel: (404, INVALID, "model_not_found"),
     VersionGone: (409, INVALID, "model_version_gone"),
+    StateOfAnother: (403, INVALID, "state_of_another"),
     TooCostly: (413, INVALID, "too_costly"),
     QueueFull: (429, "rate_limit_error", "queue_full"),
     Disconnected: (499, INVALID, "disconnected"),

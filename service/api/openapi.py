@@ -69,8 +69,10 @@ def event_schema(description: str, *kinds: str) -> dict[str, Any]:
 
 DESCRIPTIONS = {
     400: "A field is missing or outside its limits, or the body is not JSON; `param` names the field.",
+    403: "The state was made for another API key.",
     404: "There is no such model, or the key may not use it.",
-    409: "That version of the model is not served any more; the sentence says which one is.",
+    409: "That version of the model, or of the state or stream to go on with, is not served any more; the sentence "
+    "says which one is.",
     413: "The body is too large.",
     415: "The body is not announced as application/json, or is compressed by other than gzip or deflate.",
     429: "The queue is full; Retry-After says in how many seconds to try again.",

@@ -2,15 +2,17 @@
 
 import hashlib
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any
 from urllib.parse import quote
 
 from fastapi import Request
 
+from model.decoding.state import RowState
 from service.api.streaming import attended
 from service.inference.served_model import ServedModel
+from service.inference.state_tokens import StateTokens
 from service.models.model_registry import ModelRegistry
 from service.request_context import request_context
 
@@ -22,6 +24,11 @@ LONGEST_HEADER = 1000  # bytes of the header that names ignored fields
 def random_seed() -> int:
     """A seed for a request without one."""
     return secrets.randbits(SEED_BITS)
+
+
+def seed_of(beginning: RowState | None, prompts: Sequence[str | Sequence[int]]) -> int:
+    """The same for one that may go on from a state: where a text goes on, so do its draws."""
+    return random_seed() if beginning is None or all(map(len, prompts)) else beginning.seed
 
 
 async def asked_model(registry: ModelRegistry, name: str | None, request: Request) -> ServedModel:
@@ -55,6 +62,13 @@ def origin_of(request: Request, salt: str | None = None) -> dict[str, Any]:
         "caller": context.caller,
         "lease": context.lease,
     }
+
+
+def beginning_of(
+    token: str | None, model: ServedModel, tokens: StateTokens, origin: Mapping[str, Any]
+) -> RowState | None:
+    """The state that a request goes on from, if it sends one. Raises what `StateTokens.read` does."""
+    return None if token is None else tokens.read(token, model, origin["namespace"])
 
 
 def ignored_fields(names: Iterable[str]) -> dict[str, str]:

@@ -20,6 +20,7 @@ MOST_STOPS = 16
 LONGEST_NAME = 1024
 LONGEST_INTERVAL = 10_000  # milliseconds between two events of a stream
 MOST_PROMPTS = 128
+LONGEST_STATE = 8_000_000  # characters of a state; each model has a limit of its own
 LEAST_LOGPROB = -9999.0  # in answers: JSON has no -Infinity
 
 PLAIN = SamplingParameters()  # the defaults of requests are the sampler's
@@ -40,6 +41,13 @@ def whole_characters(text: str) -> str:
 Text = Annotated[str, AfterValidator(whole_characters)]
 Name = Annotated[str, Field(max_length=LONGEST_NAME), AfterValidator(whole_characters)]
 Stop = Annotated[str, Field(min_length=1, max_length=LARGEST_STOP), AfterValidator(whole_characters)]
+
+StateToken = Annotated[str, Field(min_length=1, max_length=LONGEST_STATE)]
+STATE = "A state that an earlier answer returned: "
+RETURNED_STATE = (
+    "What a later request may send as `state` to go on from here, for the same API key and model, until it expires. "
+    "Null unless `return_state` asks for it."
+)
 
 
 def as_whole(value: Any, depth: int = 2) -> Any:

@@ -9,6 +9,7 @@ import base64
 import binascii
 import hashlib
 import hmac
+import logging
 import re
 import secrets
 import struct
@@ -17,9 +18,11 @@ from collections.abc import Callable, Sequence
 
 from model.decoding.state import RowState, most_bytes
 from model.errors import ParameterError
-from service.errors import SettingsError, StateOfAnother, StateOutdated
+from service.errors import SettingsError, StateOfAnother, VersionGone
 from service.inference.served_model import ServedModel
-from service.settings import Settings
+from service.settings import Settings, listed
+
+logger = logging.getLogger(__name__)
 
 VERSION = 1
 HEAD = struct.Struct(">BQ32s8s8s")
@@ -34,13 +37,13 @@ def secrets_of(settings: Settings) -> list[bytes]:
 
     Raises SettingsError on a file that cannot be read, and on a secret that can be guessed.
     """
-    given = re.split(r"[,\s]+", settings.state_secret or "")
+    given = [*listed(settings.state_secret or "")]
     if settings.state_secret_file is not None:
         try:
-            given += settings.state_secret_file.read_text("utf-8").split()
+            given += settings.state_secret_file.read_text("utf-8").splitlines()
         except (OSError, ValueError) as error:
             raise SettingsError(f"The file of state_secret_file cannot be read: {error}.") from None
-    found = [one.encode() for one in given if one]
+    found = [one.strip().encode() for one in given if one.strip()]
     if any(len(one) < LEAST_SECRET for one in found):
         raise SettingsError(
             f"A secret of state_secret is shorter than {LEAST_SECRET} characters; make one with: openssl rand -hex 32"
@@ -59,11 +62,18 @@ class StateTokens:
         self, keys: Sequence[bytes] = (), seconds: float = 3600, clock: Callable[[], float] = time.time
     ) -> None:
         self._keys = [*keys] or [secrets.token_bytes(32)]
+        self._passing = not keys  # and not yet said in the log
         self._seconds = seconds
         self._clock = clock
 
     def sign(self, state: RowState, model: ServedModel, holder: bytes) -> str:
         """The token of a state. holder: of the key that may use it."""
+        if self._passing:
+            self._passing = False
+            logger.warning(
+                "States are signed with a secret of this process, and end with it; set UNROLL_STATE_SECRET or "
+                "UNROLL_STATE_SECRET_FILE to go on from them after a restart and on other servers."
+            )
         key, expires = self._keys[0], int(self._clock() + self._seconds)
         head = HEAD.pack(VERSION, expires, bytes.fromhex(model.facts.digest), _short(model.fingerprint), _tag(holder))
         content = head + state.to_bytes(model.decoder.config.state_layout())
@@ -73,7 +83,7 @@ class StateTokens:
         """The state of a token.
 
         Raises ParameterError on one that is forged, damaged or expired, StateOfAnother on one that was made for another
-        key, and StateOutdated on one of another model.
+        key, and VersionGone on one of another model.
         """
         layout, columns = model.decoder.config.state_layout(), len(model.decoder.ids)
         content = self._authentic(token, most_bytes(layout, columns))
@@ -83,12 +93,12 @@ class StateTokens:
         if tag != _tag(holder):
             raise StateOfAnother("The state was made for another API key; send it with that key.")
         if digest.hex() != model.facts.digest:
-            raise StateOutdated(
+            raise VersionGone(
                 f"The state is of another model or version, {digest.hex()[:12]}; this server has {model.name!r}, "
                 f"{model.facts.digest[:12]}. Begin with the text again."
             )
         if arithmetic != _short(model.fingerprint):
-            raise StateOutdated(
+            raise VersionGone(
                 "The state was computed in another arithmetic than this server's; begin with the text again."
             )
         return RowState.from_bytes(content[HEAD.size :], layout, columns)

@@ -68,10 +68,13 @@ class TextPrompt:
 
     text: as it was given, or decoded from its ids. ids: (tokens,), none for an empty prompt.
     unseen: how many of its characters never occurred in training.
+    held, undecoded: of a text that goes on: what its reader has not seen, see `RowState`.
     """
 
     def __init__(self, text: str, group: SequenceGroup) -> None:
         self.text = text
+        self.held = "" if group.goes_on is None else group.goes_on.held
+        self.undecoded = b"" if group.goes_on is None else group.goes_on.undecoded
         self.tokens, self.unseen = group.prompt_tokens, group.unseen
         self.ids: NDArray[np.int32] = group.prompt[group.lead :]
         self._group = group

@@ -1,10 +1,11 @@
 """OpenAI's completion bodies: our texts as one whole answer or as a stream of events."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
+from model.decoding.state import RowState
 from service.api.error_responses import Failure
 from service.api.pieces import ENTRIES, gathered, json_text
 from service.api.sse import DONE, ENCODE, ServerSentEvent
@@ -24,9 +25,17 @@ PARTS = 256  # of JSON, in some 30 events, that are written before others have t
 
 
 class Answer:
-    """The bodies of one completion's answer."""
+    """The bodies of one completion's answer. sign: makes the token of a state."""
 
-    def __init__(self, model: ServedModel, names: list[str], body: CompletionRequest, name: str, texts: Texts) -> None:
+    def __init__(
+        self,
+        model: ServedModel,
+        names: list[str],
+        body: CompletionRequest,
+        name: str,
+        texts: Texts,
+        sign: Callable[[RowState], str],
+    ) -> None:
         self._head: dict[str, Any] = {
             "id": f"cmpl-{name}",
             "object": "text_completion",
@@ -48,11 +57,12 @@ class Answer:
         self._model, self._names = model, names
         self._asked = body.logprobs is not None
         self._offsets = [
-            Offsets(model.tokenizer, len(prompt.text) if body.echo else 0)
+            Offsets(model.tokenizer, len(prompt.held) + (len(prompt.text) if body.echo else 0), prompt.undecoded)
             for prompt in texts.prompts
             for _ in range(body.n if self._asked else 0)
         ]
         self._prompt_usage = Usage(0, 0, 0, 0)
+        self._sign = sign
 
     @property
     def instant(self) -> bool:
@@ -148,7 +158,8 @@ class Answer:
         else:
             yield "null"
         found = ENCODE(self._stop_reason(piece.stop_reason))
-        yield f',"finish_reason":{ENCODE(piece.finish_reason)},"stop_reason":{found}}}'
+        state = "" if piece.state is None else f',"state":"{self._sign(piece.state)}"'
+        yield f',"finish_reason":{ENCODE(piece.finish_reason)},"stop_reason":{found}{state}}}'
 
     def _usage(self, written: int) -> dict[str, Any]:
         usage = self._prompt_usage

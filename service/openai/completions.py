@@ -2,23 +2,26 @@
 
 from collections.abc import Mapping
 from dataclasses import fields
+from functools import partial
 from typing import Any
 
 from fastapi import Request
 from starlette.responses import Response
 
+from model.decoding.state import RowState
 from model.errors import ParameterError
 from model.sampling.parameters import SamplingParameters
 from model.text.tokenizer import Tokenizer
 from service.api.constraint_fields import constraint_of
 from service.api.pieces import json_answer
 from service.api.promises import check_promises
-from service.api.request_fields import asked_model, ignored_fields, origin_of, random_seed
+from service.api.request_fields import asked_model, beginning_of, ignored_fields, origin_of, seed_of
 from service.api.streaming import EventStream, begin, prepare
 from service.engine.engine import Engine
 from service.engine.text_request import TextRequest
 from service.inference.cost import check_limits
 from service.inference.served_model import PerModel, ServedModel
+from service.inference.state_tokens import StateTokens
 from service.models.model_registry import ModelRegistry
 from service.openai.answer import Answer
 from service.openai.logprobs import token_names
@@ -33,10 +36,11 @@ SAMPLING = {field.name for field in fields(SamplingParameters)} - {"logit_bias"}
 class Completions:
     """Answers POST /v1/completions."""
 
-    def __init__(self, registry: ModelRegistry, engine: Engine, settings: Settings) -> None:
+    def __init__(self, registry: ModelRegistry, engine: Engine, settings: Settings, states: StateTokens) -> None:
         self.registry = registry
         self.engine = engine
         self.settings = settings
+        self.states = states
         self.names = PerModel(lambda model: token_names(model.tokenizer))
 
     async def create(self, body: CompletionRequest, request: Request) -> Response:
@@ -49,23 +53,27 @@ class Completions:
         model = await asked_model(self.registry, body.model, request)
         check_promises(body.model_extra)
         context = request_context(request.scope)
-        asked = self._translate(body, model, origin_of(request, body.cache_salt))
+        origin = origin_of(request, body.cache_salt)
+        asked = self._translate(body, model, beginning_of(body.state, model, self.states, origin), origin)
         check_limits(asked, self.settings, body.n if body.echo else 1)
         texts = await prepare(model, self.engine, asked, request)
         name = body.request_id or context.id
         headers = {"X-Request-Id": name, **ignored_fields(body.ignored)}
         first = await begin(texts, request)
-        answer = Answer(model, self.names(model), body, name, texts)
+        sign = partial(self.states.sign, model=model, holder=origin["namespace"])
+        answer = Answer(model, self.names(model), body, name, texts, sign)
         if body.stream:
             return EventStream(texts, answer, first, self.settings.keep_alive_seconds, headers)
         texts.release()
         return await json_answer(answer.whole(first), answer.instant, self.engine, request, headers)
 
-    def _translate(self, body: CompletionRequest, model: ServedModel, origin: Mapping[str, Any]) -> TextRequest:
+    def _translate(
+        self, body: CompletionRequest, model: ServedModel, beginning: RowState | None, origin: Mapping[str, Any]
+    ) -> TextRequest:
         interval = self.settings.stream_interval if body.stream_interval is None else body.stream_interval
         return TextRequest(
             prompts=_prompts(body, model.tokenizer),
-            parameters=self._parameters(body, model.tokenizer.size),
+            parameters=self._parameters(body, model.tokenizer.size, seed_of(beginning, body.prompt)),
             max_tokens=body.max_tokens,
             n=body.n,
             best_of=None if body.use_beam_search else body.best_of,
@@ -77,17 +85,19 @@ class Completions:
             logprobs=body.logprobs,
             prompt_logprobs=body.logprobs if body.echo else None,
             constraint=constraint_of(body.asked),
+            beginning=beginning,
+            return_state=body.return_state,
             interval=interval / 1000 if body.stream else None,
             **origin,
         )
 
-    def _parameters(self, body: CompletionRequest, vocabulary: int) -> SamplingParameters:
+    def _parameters(self, body: CompletionRequest, vocabulary: int, seed: int) -> SamplingParameters:
         given = body.model_dump(include=SAMPLING, exclude_none=True)
         biases = {int(token): bias for token, bias in body.logit_bias.items()}
         if biases and max(biases) >= vocabulary:
             message = f"logit_bias has the id {max(biases)}; this model's ids are 0 to {vocabulary - 1:,}."
             raise ParameterError("logit_bias", message)
-        return SamplingParameters(**{"seed": random_seed(), **given}, logit_bias=biases)
+        return SamplingParameters(**{"seed": seed, **given}, logit_bias=biases)
 
 
 def _prompts(body: CompletionRequest, tokenizer: Tokenizer) -> list[str | list[int]]:

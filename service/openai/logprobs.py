@@ -24,8 +24,10 @@ def token_names(tokenizer: Tokenizer) -> list[str]:
 class Offsets:
     """Where in a text its ids begin, in characters; all bytes of a character have the offset of the character."""
 
-    def __init__(self, tokenizer: Tokenizer, start: int) -> None:
+    def __init__(self, tokenizer: Tokenizer, start: int, undecoded: bytes = b"") -> None:
+        """start: characters before the first id. undecoded: bytes before it of a character that is not complete."""
         self._stream = TextStream(tokenizer)
+        self._stream.resume(0, "", undecoded)
         self._at = start
 
     def of(self, ids: Sequence[int]) -> list[int]:

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Path, Request
 from service.api.openapi import errors, event_schema
 from service.api.schemas import LARGEST_MAX_TOKENS
 from service.engine.engine import Engine
+from service.inference.state_tokens import StateTokens
 from service.models.model_entry import ModelEntry
 from service.models.model_registry import Allowed, ModelRegistry
 from service.openai.completions import Completions
@@ -73,9 +74,9 @@ class Information:
         )
 
 
-def router(registry: ModelRegistry, engine: Engine, settings: Settings) -> APIRouter:
+def router(registry: ModelRegistry, engine: Engine, settings: Settings, states: StateTokens) -> APIRouter:
     """The routes of this dialect."""
-    completions = Completions(registry, engine, settings)
+    completions = Completions(registry, engine, settings, states)
     information = Information(registry, settings)
     routes = APIRouter()
     routes.add_api_route(
@@ -87,7 +88,7 @@ def router(registry: ModelRegistry, engine: Engine, settings: Settings) -> APIRo
         response_model=Completion,
         responses={
             200: {"description": "The texts, or a stream of their pieces.", "content": {"text/event-stream": STREAM}},
-            **errors(400, 404, 409, 413, 415, 429, 500, 503, 504),
+            **errors(400, 403, 404, 409, 413, 415, 429, 500, 503, 504),
         },
     )
     routes.add_api_route(

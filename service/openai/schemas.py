@@ -31,8 +31,11 @@ from service.api.schemas import (
     MOST_PROMPTS,
     MOST_STOPS,
     PLAIN,
+    RETURNED_STATE,
+    STATE,
     Name,
     Nullable,
+    StateToken,
     Stop,
     Usage,
     null_is_absent,
@@ -285,6 +288,16 @@ class CompletionRequest(Searched):
         description="A name for the request: the answer's `id` is cmpl- and this, and X-Request-Id is this. Absent: "
         "the request's header X-Request-Id, or drawn at random.",
     )
+    state: StateToken | None = Field(
+        default=None,
+        description=f"{STATE}the prompts are read after it, and after an empty prompt the text itself goes on, as if "
+        "one request had written it all.",
+    )
+    return_state: bool = Field(
+        default=False,
+        description="Return the state after each text. What may begin a stop string at the text's end is then in the "
+        "state, and comes with the next text.",
+    )
     suffix: Annotated[str, AfterValidator(no_suffix), WithJsonSchema({"const": ""})] = Field(
         default="", description="Not supported: has to be empty."
     )
@@ -340,6 +353,7 @@ class Choice(BaseModel):
         description="stop: a stop string came, or the text is complete. length: `max_tokens` characters are written. "
         "null: the text goes on in the next events."
     )
+    state: str | None = Field(default=None, description=RETURNED_STATE)
     stop_reason: str | int | None = Field(
         default=None, description="The stop string that ended the text, or the id of `stop_token_ids`."
     )

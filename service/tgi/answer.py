@@ -1,8 +1,9 @@
 """The answers and events of text-generation-inference, made from the texts of a request."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from model.decoding.state import RowState
 from model.text.tokenizer import Tokenizer
 from service.api.error_responses import Failure
 from service.api.pieces import json_text, separated
@@ -23,12 +24,18 @@ class Answer:
     """The answer to one request that is not streamed.
 
     given: its parameters. before: what every text begins with. seed: of the draws, None if nothing was drawn.
+    sign: makes the token of a state.
     """
 
     tokenizer: Tokenizer
     given: Parameters
     before: str
     seed: int | None
+    sign: Callable[[RowState], str]
+
+    def state_json(self, piece: Piece) -> str:
+        """The state after a text, if it was asked for."""
+        return "" if piece.state is None else f',"state":"{self.sign(piece.state)}"'
 
     def json(self, ranked: Sequence[Piece], prompt: TextPrompt) -> Iterator[str]:
         """The body with all the texts, best first, in parts."""
@@ -36,7 +43,7 @@ class Answer:
         yield '{"generated_text":'
         yield from json_text(self.before + best.text)
         if not self.given.details and not self.given.decoder_input_details:
-            yield ',"details":null}'
+            yield f',"details":null{self.state_json(best)}}}'
             return
         yield ',"details":{'
         yield from self._about(best, prompt)
@@ -49,7 +56,7 @@ class Answer:
             yield from self._about(piece, prompt)
             yield "}"
             opening = ","
-        yield "]}}" if others else "null}}"
+        yield f"{']' if others else 'null'}}}{self.state_json(best)}}}"
 
     def _about(self, piece: Piece, prompt: TextPrompt) -> Iterator[str]:
         """The details of one text."""
@@ -57,10 +64,10 @@ class Answer:
         yield f'{ending_json(piece, self.seed)},"prefill":['
         yield from separated(prefill_json(self.tokenizer, prompt))
         yield '],"tokens":['
-        tokens = TokenWriter(self.tokenizer)
+        tokens = TokenWriter(self.tokenizer, prompt=prompt)
         blocks = list(parts(piece.logprobs, 1 + self.given.top_n_tokens))
         yield from separated(
-            ",".join(token for token, _ in tokens.tokens(block, piece.text if block is blocks[-1] else None))
+            ",".join(token for token, _ in tokens.tokens(block, shown(piece, piece.text, block is blocks[-1])))
             for block in blocks
         )
         if not self.given.top_n_tokens:
@@ -70,6 +77,11 @@ class Answer:
         tops = TokenWriter(self.tokenizer, self.given.top_n_tokens)
         yield from separated(",".join(tops.tops(block)) for block in blocks)
         yield "]"
+
+
+def shown(piece: Piece, whole: str, last: bool = True) -> str | None:
+    """The whole text, if these are its last tokens and end in it: what a state holds back does not."""
+    return None if not last or (piece.state is not None and piece.finish_reason == "length") else whole
 
 
 def ranked(pieces: Sequence[Piece]) -> list[Piece]:
@@ -87,10 +99,10 @@ def ending_json(piece: Piece, seed: int | None) -> str:
 class EventWriter:
     """Writes the events of one streamed text: one for each token, and with the last token the whole text."""
 
-    def __init__(self, answer: Answer, input_length: int) -> None:
+    def __init__(self, answer: Answer, prompt: TextPrompt) -> None:
         self._answer = answer
-        self._input_length = input_length
-        self._tokens = TokenWriter(answer.tokenizer, answer.given.top_n_tokens)
+        self._input_length = prompt.tokens
+        self._tokens = TokenWriter(answer.tokenizer, answer.given.top_n_tokens, prompt)
         self._text: list[str] = []
 
     def grown(self, grown: Grown) -> Iterator[StreamBytes]:
@@ -123,7 +135,8 @@ class EventWriter:
         details = "null"
         if self._answer.given.details:
             details = f'{{{ending_json(piece, self._answer.seed)},"input_length":{self._input_length}}}'
-        return f'"generated_text":{ENCODE(self._answer.before + whole)},"details":{details}'
+        state = self._answer.state_json(piece)
+        return f'"generated_text":{ENCODE(self._answer.before + whole)},"details":{details}{state}'
 
     def _complete(self, piece: Piece, whole: str) -> bytes:
         """The last event of a text whose end is known only after its last token has been sent."""
@@ -134,7 +147,7 @@ class EventWriter:
     def _block(self, logprobs: Logprobs, piece: Piece, whole: str | None) -> bytes:
         """The events of some tokens; the last has the `whole` text, if given."""
         first = self._tokens.written + 1
-        tokens = self._tokens.tokens(logprobs, whole)
+        tokens = self._tokens.tokens(logprobs, None if whole is None else shown(piece, whole))
         rests = ['"generated_text":null,"details":null'] * len(tokens)
         if whole is not None:
             rests[-1] = self._rest(piece, whole)

@@ -19,8 +19,10 @@ STATUSES: dict[int, tuple[int, str]] = {
 
 ERROR = {"application/json": {"schema": {"$ref": f"{REF}TgiError"}}}
 DESCRIPTIONS = {
+    403: "The state was made for another API key.",
     404: "There is no such model, or the key may not use it.",
-    409: "That version of the model is not served any more; the sentence says which one is.",
+    409: "That version of the model, or of the state or stream to go on with, is not served any more; the sentence "
+    "says which one is.",
     413: "The body is too large.",
     415: "The body is not announced as application/json, or is compressed by other than gzip or deflate.",
     422: "A field is missing, outside its limits or not supported, or the body is not JSON; the sentence says which.",

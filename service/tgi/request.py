@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
+from model.decoding.state import RowState
 from model.sampling.parameters import SamplingParameters
 from model.text.tokenizer import Tokenizer
 from service.api.constraint_fields import constraint_of
-from service.api.request_fields import random_seed
+from service.api.request_fields import seed_of
 from service.engine.text_request import TextRequest
 from service.tgi.schemas import Parameters
 
@@ -17,8 +18,8 @@ def draws(given: Parameters) -> bool:
     return given.do_sample or narrowed or given.temperature is not None or given.top_p is not None
 
 
-def sampling(given: Parameters) -> SamplingParameters:
-    """How the characters are drawn; a missing seed is made here."""
+def sampling(given: Parameters, seed: int) -> SamplingParameters:
+    """How the characters are drawn. seed: where there is none."""
     temperature = given.temperature or 1.0
     return SamplingParameters(
         temperature=temperature if draws(given) else 0.0,
@@ -27,7 +28,7 @@ def sampling(given: Parameters) -> SamplingParameters:
         typical_p=given.typical_p or 1.0,
         repetition_penalty=given.repetition_penalty,
         frequency_penalty=given.frequency_penalty,
-        seed=random_seed() if given.seed is None else given.seed,
+        seed=seed if given.seed is None else given.seed,
     )
 
 
@@ -36,17 +37,18 @@ def text_request(
     inputs: str,
     given: Parameters,
     *,
+    beginning: RowState | None,
     interval: float | None,
     origin: Mapping[str, Any],
 ) -> TextRequest:
     """The TextRequest for these fields; `interval` is None if the text is not streamed.
 
-    origin: the fields that `origin_of` makes.
+    beginning: the state that it goes on from. origin: the fields that `origin_of` makes.
     """
     reported = interval is not None or given.details or given.decoder_input_details or given.best_of > 1
     return TextRequest(
         prompts=[truncated(tokenizer, inputs, given.truncate)],
-        parameters=sampling(given),
+        parameters=sampling(given, seed_of(beginning, [inputs])),
         max_tokens=given.max_new_tokens,
         n=given.best_of,
         stop=given.stop,
@@ -54,6 +56,8 @@ def text_request(
         logprobs=given.top_n_tokens if reported else None,
         prompt_logprobs=0 if given.decoder_input_details else None,
         constraint=constraint_of({"grammar": given.grammar}, "parameters."),
+        beginning=beginning,
+        return_state=given.return_state,
         interval=interval,
         **origin,
     )

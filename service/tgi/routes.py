@@ -13,12 +13,13 @@ from starlette.responses import Response
 from model.errors import ParameterError
 from service.api.pieces import json_answer
 from service.api.promises import check_promises
-from service.api.request_fields import asked_model, ignored_fields, origin_of
+from service.api.request_fields import asked_model, beginning_of, ignored_fields, origin_of
 from service.api.schemas import LARGEST_MAX_TOKENS, LARGEST_N, MOST_PROMPTS, MOST_STOPS
 from service.api.streaming import EventStream, attended, begin, prepare
 from service.engine.engine import Engine
 from service.engine.text_request import TextRequest
 from service.inference.cost import check_length, check_limits
+from service.inference.state_tokens import StateTokens
 from service.inference.texts import INSTANT, Texts, prepared
 from service.models.model_registry import ModelRegistry
 from service.process.background import one_step
@@ -76,8 +77,8 @@ HEADERS = {
 class Generator:
     """Answers /, /generate, /generate_stream and /info."""
 
-    def __init__(self, registry: ModelRegistry, engine: Engine, settings: Settings) -> None:
-        self.registry, self.engine, self.settings = registry, engine, settings
+    def __init__(self, registry: ModelRegistry, engine: Engine, settings: Settings, states: StateTokens) -> None:
+        self.registry, self.engine, self.settings, self.states = registry, engine, settings, states
 
     async def generate(self, body: GenerateRequest, request: Request) -> Response:
         """Continue a text, and answer when it is done."""
@@ -143,7 +144,7 @@ class Generator:
         """The answer as events."""
         texts, answer = await self._prepare(body, request, self.settings.stream_interval / 1000)
         first = await begin(texts, request)
-        writer = EventWriter(answer, texts.prompts[0].tokens)
+        writer = EventWriter(answer, texts.prompts[0])
         return EventStream(texts, writer, first, self.settings.keep_alive_seconds, self._headers(body))
 
     async def _prepare(self, body: GenerateRequest, request: Request, interval: float | None) -> tuple[Texts, Answer]:
@@ -153,12 +154,16 @@ class Generator:
         check_promises(body.model_extra)
         check_promises(given.model_extra, "parameters.")
         origin = origin_of(request)
-        ask = partial(text_request, tokenizer, body.inputs, given, interval=interval, origin=origin)
+        beginning = beginning_of(given.state, model, self.states, origin)
+        ask = partial(
+            text_request, tokenizer, body.inputs, given, beginning=beginning, interval=interval, origin=origin
+        )
         asked = ask() if given.truncate is None else await self._truncate(ask, body, request, origin)
         check_limits(asked, self.settings)
         texts = await prepare(model, self.engine, asked, request)
         seed = asked.parameters.seed if draws(given) else None
-        return texts, Answer(tokenizer, given, body.inputs if given.return_full_text else "", seed)
+        sign = partial(self.states.sign, model=model, holder=origin["namespace"])
+        return texts, Answer(tokenizer, given, body.inputs if given.return_full_text else "", seed, sign)
 
     async def _truncate(
         self, ask: Callable[[], TextRequest], body: GenerateRequest, request: Request, origin: dict[str, Any]
@@ -191,9 +196,9 @@ def headers(*names: str) -> dict[str, Any]:
     return {name: {"description": HEADERS[name], "schema": {"type": "string"}} for name in names}
 
 
-def router(registry: ModelRegistry, engine: Engine, settings: Settings) -> APIRouter:
+def router(registry: ModelRegistry, engine: Engine, settings: Settings, states: StateTokens) -> APIRouter:
     """The routes of this dialect."""
-    generator = Generator(registry, engine, settings)
+    generator = Generator(registry, engine, settings, states)
     routes = APIRouter(tags=["text-generation-inference"])
     _add(routes, generator, "", "/")
     _add(routes, generator, "/models/{model:path}", "")
@@ -202,7 +207,7 @@ def router(registry: ModelRegistry, engine: Engine, settings: Settings) -> APIRo
 
 def _add(routes: APIRouter, generator: Generator, prefix: str, root: str) -> None:
     """Add the routes below a prefix that may name the model; root: of the route without a name of its own."""
-    faults = errors(404, 409, 413, 415, 422, 424, 429, 500, 503)
+    faults = errors(403, 404, 409, 413, 415, 422, 424, 429, 500, 503)
     named = [Depends(model_in_path)] if prefix else None
     add = partial(routes.add_api_route, dependencies=named)
     add(

@@ -11,8 +11,11 @@ from service.api.schemas import (
     LARGEST_MAX_TOKENS,
     LARGEST_N,
     MOST_STOPS,
+    RETURNED_STATE,
+    STATE,
     Name,
     Nullable,
+    StateToken,
     Stop,
     Text,
     null_is_absent,
@@ -101,6 +104,12 @@ class Parameters(Nullable):
         le=RANGES["repetition_penalty"][1],
         description="Makes characters of the inputs and of the text less likely. 1 = none.",
     )
+    state: StateToken | None = Field(
+        default=None,
+        description=f"{STATE}the inputs are read after it, and after empty ones the text itself goes on, as if one "
+        "request had written it all.",
+    )
+    return_state: bool = Field(default=False, description="Return the state after the text.")
     return_full_text: bool = Field(default=False, description="Begin `generated_text` with the inputs.")
     seed: Annotated[int | None, AfterValidator(off_is(-1, None))] = Field(
         default=None,
@@ -266,6 +275,7 @@ class Generated(BaseModel):
 
     generated_text: str = Field(description="The text, with the stop string that ended it.")
     details: Details | None = Field(default=None, description="If asked for.")
+    state: str | None = Field(default=None, description=RETURNED_STATE)
 
 
 class StreamDetails(BaseModel):
@@ -285,6 +295,7 @@ class StreamEvent(BaseModel):
     top_tokens: list[Token] | None = Field(default=None, description="The likeliest tokens there, if asked for.")
     generated_text: str | None = Field(default=None, description="The whole text, with its last token.")
     details: StreamDetails | None = Field(default=None, description="With the last token, if asked for.")
+    state: str | None = Field(default=None, description=f"With the last token. {RETURNED_STATE}")
 
 
 ErrorType = Literal["validation", "generation", "overloaded", "incomplete_generation", "healthcheck"]

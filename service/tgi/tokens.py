@@ -15,16 +15,19 @@ BLOCK = 512  # tokens of the inputs written at a time
 class TokenWriter:
     """Writes the tokens of one text as JSON; their texts joined are the text.
 
-    top: how many of the likeliest tokens are written beside each. written: tokens so far; length: characters of their
-    text.
+    prompt: what the text continues. top: how many of the likeliest tokens are written beside each. written: tokens so
+    far; length: characters of their text.
     """
 
-    def __init__(self, tokenizer: Tokenizer, top: int = 0) -> None:
+    def __init__(self, tokenizer: Tokenizer, top: int = 0, prompt: TextPrompt | None = None) -> None:
         self._tokenizer = tokenizer
         self._stream = TextStream(tokenizer)
         self._top = top
         self.written = 0
         self.length = 0
+        if prompt is not None:
+            self._stream.resume(0, "", prompt.undecoded)
+            self.length = len(prompt.held)
 
     def spell(self, ids: Sequence[int]) -> Iterator[tuple[int, str]]:
         """Each id with what it adds to the text: nothing while its character is not complete."""

@@ -109,6 +109,8 @@ WRONG: dict[str, list[Any]] = {
     "allowed_token_ids": [1, "a", {}, [1.5], ["a"], [True], [5], [-1], [10**30]],
     "bad_words": [1, "a", {}, [1], [""], ["\ud800"]],
     "cache_salt": [1, True, [], {}, "", MARK * 400, "\ud800"],
+    "state": [1, True, [], {}, "", "x", "é", "\ud800", "A" * 20_000, MARK * 400],
+    "return_state": [1, "true", [], 0.0],
     "request_id": [1, True, [], {}, "", "a b", "a\n", "é", "a" * 129, "\x00", "\ud800", MARK * 400],
 }
 TOGETHER: list[tuple[str, dict[str, Any]]] = [
@@ -116,6 +118,7 @@ TOGETHER: list[tuple[str, dict[str, Any]]] = [
     ("best_of", {"best_of": 2, "stream": True}),
     ("use_beam_search", {"use_beam_search": True, "stream": True}),
     ("best_of", {"use_beam_search": True, "n": 3, "best_of": 2}),
+    ("state", {"use_beam_search": True, "return_state": True}),
     ("max_tokens", {"use_beam_search": True, "best_of": 16, "max_tokens": 1_000_000, "logprobs": 9}),
     ("stream_options", {"stream": False, "stream_options": {"include_usage": True}}),
     ("max_tokens", {"max_tokens": 100_000, "n": 16, "logprobs": 20}),

@@ -59,6 +59,8 @@ WRONG: dict[str, list[str]] = {
     "max_new_tokens": [*NO_NUMBER, "0", "-1", "1.5", "100001"],
     "repetition_penalty": [*NO_NUMBER, "0", "-1", "11"],
     "return_full_text": NO_BOOL,
+    "return_state": NO_BOOL,
+    "state": ["1", "true", "[]", '""'],
     "seed": [*NO_NUMBER, "-2", "1.5", str(2**64)],
     "stop": [
         "1",
@@ -221,7 +223,7 @@ def document(server: Running) -> Any:
 def test_answers_are_documented(path: str, document: Any) -> None:
     operation = document["paths"][path]["post"]
     answers = operation["responses"]
-    assert set(answers) == {"200", "404", "409", "413", "415", "422", "424", "429", "500", "503", "default"}
+    assert set(answers) == {"200", "403", "404", "409", "413", "415", "422", "424", "429", "500", "503", "default"}
     for status, answer in answers.items():
         if status != "200":
             assert answer["content"]["application/json"]["schema"] == {"$ref": "#/components/schemas/TgiError"}
