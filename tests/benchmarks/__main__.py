@@ -25,6 +25,7 @@ from tests.benchmarks import (
     scoring,
     serving,
     soak,
+    tables,
     tokenizing,
     watching,
 )
@@ -53,6 +54,7 @@ BENCHMARKS = {
 
 BY_NAME = {
     "anomalies": anomalies.measure,
+    "tables": tables.measure,
     "busy": busy.measure,
     "levers": levers.measure,
     "lists": lists.measure,
