@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from asyncio.subprocess import Process
+from collections import OrderedDict
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -30,23 +31,66 @@ NOT_STARTED = MemorySpent(
 ANYTHING = b'{"kind": "choice", "source": "[]"}'  # to see that it answers
 
 
+MOST_PROCESSES = 2  # of all models, beside those that are compiling
+
+
+class Processes:
+    """The compiling processes of all models, of which few stay when they have nothing to do."""
+
+    def __init__(self) -> None:
+        self._running: OrderedDict[ConstraintProcess, None] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._running)
+
+    async def use(self, process: "ConstraintProcess") -> None:
+        """A process is about to be used: of others, those that were not for the longest time are ended."""
+        self._running[process] = None
+        self._running.move_to_end(process)
+        idle = [one for one in self._running if one is not process and not one.compiling]
+        for one in idle[: max(0, len(self._running) - MOST_PROCESSES)]:
+            await one.close()
+
+    async def close(self) -> None:
+        """End all of them."""
+        for process in list(self._running):
+            await process.close()
+
+    def ended(self, process: "ConstraintProcess") -> None:
+        """A process has been ended."""
+        self._running.pop(process, None)
+
+
 class ConstraintProcess:
     """Compiles constraints for one vocabulary in another process; for the event loop's thread.
 
     ids: of the columns of the logits. seconds: that one constraint may take. memory: bytes the process may have.
-    durations: seconds that each took, refused ones as well.
+    durations: seconds that each took, refused ones as well. processes: those of all models.
     """
 
     def __init__(
-        self, tokenizer: Tokenizer, ids: list[int], limits: Limits, seconds: float, memory: int, durations: Histogram
+        self,
+        tokenizer: Tokenizer,
+        ids: list[int],
+        limits: Limits,
+        seconds: float,
+        memory: int,
+        durations: Histogram,
+        processes: Processes,
     ) -> None:
         beginning = {"characters": tokenizer.characters, "ids": ids, "limits": asdict(limits), "memory": memory}
         self._beginning = message(json.dumps(beginning).encode())
         self._seconds = seconds
         self.durations = durations
+        self._processes = processes
         self._process: Process | None = None
         self._answered = True  # whether the process has said all it has to say
         self._turn: asyncio.Lock | None = None  # made in the loop that uses it
+
+    @property
+    def compiling(self) -> bool:
+        """Whether it has something to do."""
+        return self._turn is not None and self._turn.locked()
 
     async def compile(self, constraint: Constraint) -> Transitions | None:
         """The table of a constraint, or None if it has none and is to be followed step by step.
@@ -57,6 +101,7 @@ class ConstraintProcess:
         self._turn = self._turn or asyncio.Lock()
         content = json.dumps(asdict(constraint)).encode()
         async with self._turn:
+            await self._processes.use(self)
             start = time.perf_counter()
             try:
                 try:
@@ -78,6 +123,7 @@ class ConstraintProcess:
 
     async def close(self) -> None:
         """End the process; the next constraint starts another."""
+        self._processes.ended(self)
         process, self._process = self._process, None
         if process is not None and process.returncode is None:
             process.kill()

@@ -1,5 +1,6 @@
 """Constraints of requests, compiled once for all that ask alike: a cache by bytes before the compiling process."""
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass, replace
@@ -14,11 +15,12 @@ from model.constraints.vocabulary import Vocabulary
 from model.sampling.transitions import AnyConstraint
 from model.text.tokenizer import Tokenizer
 from service.engine.counters import LATENCIES, Histogram
-from service.inference.constraint_process import ConstraintProcess
+from service.inference.constraint_process import ConstraintProcess, Processes
 from service.inference.constraint_queue import ConstraintQueue
 from service.process.background import Background
 from service.settings import Settings
 
+RETIRE_SECONDS = 0.1  # between two looks whether somebody still waits for a constraint of a retired model
 ENTRY_BYTES = 1024  # of the cache, beside the table and the source
 
 
@@ -45,6 +47,8 @@ class ConstraintCache:
         self._most = most
         self._kept: OrderedDict[tuple[bytes, Constraint], tuple[AnyConstraint, int]] = OrderedDict()
         self.counts = ConstraintCounts(Histogram(LATENCIES))
+        self.processes = Processes()
+        """What compiles them."""
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -94,6 +98,7 @@ class Constraints:
         self._process = ConstraintProcess(
             *(tokenizer, ids.tolist(), self._limits, settings.constraint_seconds, settings.constraint_memory_bytes),
             self.counts.seconds,
+            self._cache.processes,
         )
         self._queue = ConstraintQueue(self._compile)
         self._background: Background | None = None
@@ -119,6 +124,13 @@ class Constraints:
             return kept
         self._background = background
         return await self._queue.get(constraint, caller)
+
+    async def retire(self) -> None:
+        """End the compiling process as soon as nobody waits for it, and keep nothing that it compiled."""
+        while len(self._queue):
+            await asyncio.sleep(RETIRE_SECONDS)
+        self._cache.forget(self._owner)
+        await self._process.close()
 
     async def close(self) -> None:
         """End the compiling process."""

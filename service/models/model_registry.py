@@ -213,10 +213,9 @@ class ModelRegistry:
     def _retire(self, model: ServedModel) -> None:
         """Let go of a model that is served no more, as soon as its texts have ended."""
         self._engine.retire(model.engine_model)
-        self.constraints.forget(model.engine_model.owner)
         self._collector.collect(model.engine_model)
         if (loop := self._residents.loop) is not None and not loop.is_closed():
-            task = loop.create_task(model.constraints.close())
+            task = loop.create_task(model.constraints.retire())
             self._closing.add(task)
             task.add_done_callback(self._closing.discard)
 
@@ -327,6 +326,9 @@ class ModelRegistry:
         for entry in self:
             if entry.served is not None:
                 await entry.served.constraints.close()
+        for task in self._closing:
+            task.cancel()
+        await self.constraints.processes.close()
 
     def _named_entry(self, name: str) -> ModelEntry | None:
         return self._entries.get(self._aliases.get(name, name))

@@ -1,11 +1,11 @@
-"""Run a load script: `python -m tests.load requests|saturation|cancel|drain|hostile|chaos`."""
+"""Run a load script: `python -m tests.load requests|saturation|cancel|drain|hostile|models|chaos`."""
 
 import argparse
 import sys
 from pathlib import Path
 
 from tests.benchmarks.figures import show
-from tests.load import cancelling, chaos, draining, hostile, mixed, saturation
+from tests.load import cancelling, chaos, draining, hostile, mixed, models, saturation
 
 FIGURES = {
     "requests": mixed.measure,
@@ -13,6 +13,7 @@ FIGURES = {
     "cancel": cancelling.measure,
     "drain": draining.measure,
     "hostile": hostile.measure,
+    "models": models.measure,
 }
 
 
