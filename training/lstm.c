@@ -173,20 +173,26 @@ static void step(int64_t rows, int64_t hidden, const float *sums, bf16 *gates, c
         }
 }
 
-/* Read a window. sums: (at_once·rows, 4·hidden), room to work in for so many characters. */
-void lstm_forward(int64_t length, int64_t rows, int64_t width, int64_t hidden, int64_t at_once, const bf16 *inputs,
-                  const bf16 *weights_ih, const bf16 *weights_hh, const float *bias, bf16 *hiddens, float *cells,
-                  bf16 *gates, float *sums) {
-    const int64_t states = rows * hidden;
+/* Read a window. counts: (length,) rows at each character, never more than at the one before: the first rows go on.
+   sums: (at_once·rows, 4·hidden), room to work in for so many characters. */
+void lstm_forward(int64_t length, int64_t width, int64_t hidden, int64_t at_once, const int64_t *counts,
+                  const bf16 *inputs, const bf16 *weights_ih, const bf16 *weights_hh, const float *bias, bf16 *hiddens,
+                  float *cells, bf16 *gates, float *sums) {
+    int64_t before = 0, after = counts[0]; /* the states of a character's rows, in rows of states */
     for (int64_t first = 0; first < length; first += at_once) {
-        const int64_t count = length - first < at_once ? length - first : at_once;
-        for (int64_t row = 0; row < count * rows; row++) memcpy(sums + row * 4 * hidden, bias, 16 * hidden);
-        multiply(count * rows, 4 * hidden, width, inputs + first * rows * width, weights_ih, sums);
-        for (int64_t t = first; t < first + count; t++) {
-            float *here = sums + (t - first) * 4 * states;
-            multiply(rows, 4 * hidden, hidden, hiddens + t * states, weights_hh, here);
-            step(rows, hidden, here, gates + t * 4 * states, cells + t * states, cells + (t + 1) * states,
-                 hiddens + (t + 1) * states);
+        const int64_t end = length - first < at_once ? length : first + at_once;
+        int64_t total = 0;
+        for (int64_t t = first; t < end; t++) total += counts[t];
+        for (int64_t row = 0; row < total; row++) memcpy(sums + row * 4 * hidden, bias, 16 * hidden);
+        multiply(total, 4 * hidden, width, inputs + (after - counts[0]) * width, weights_ih, sums);
+        float *here = sums;
+        for (int64_t t = first; t < end; t++) {
+            multiply(counts[t], 4 * hidden, hidden, hiddens + before * hidden, weights_hh, here);
+            step(counts[t], hidden, here, gates + (after - counts[0]) * 4 * hidden, cells + before * hidden,
+                 cells + after * hidden, hiddens + after * hidden);
+            here += counts[t] * 4 * hidden;
+            before = after;
+            after += counts[t];
         }
     }
 }
@@ -220,16 +226,19 @@ static void step_back(int64_t rows, int64_t hidden, bf16 *gates, const float *ce
         }
 }
 
-/* Go back over the window that was read. later, cell_gradient: (rows, hidden), the gradients of the state after it. */
-void lstm_backward(int64_t length, int64_t rows, int64_t hidden, const bf16 *weights_hh, const float *cells, bf16 *gates,
-                   const bf16 *above, float *later, float *cell_gradient, float *bias_gradient) {
-    const int64_t states = rows * hidden;
+/* Go back over the window that was read. later, cell_gradient: (rows, hidden), the gradients of each row's last state. */
+void lstm_backward(int64_t length, int64_t hidden, const int64_t *counts, const bf16 *weights_hh, const float *cells,
+                   bf16 *gates, const bf16 *above, float *later, float *cell_gradient, float *bias_gradient) {
+    int64_t begin = 0; /* of a character's rows in the window */
+    for (int64_t t = 0; t < length; t++) begin += counts[t];
     for (int64_t t = length - 1; t >= 0; t--) {
-        bf16 *here = gates + t * 4 * states;
-        step_back(rows, hidden, here, cells + t * states, cells + (t + 1) * states, above + t * states, later,
+        begin -= counts[t];
+        const int64_t after = counts[0] + begin, before = t ? after - counts[t - 1] : 0;
+        bf16 *here = gates + begin * 4 * hidden;
+        step_back(counts[t], hidden, here, cells + before * hidden, cells + after * hidden, above + begin * hidden, later,
                   cell_gradient, bias_gradient);
-        memset(later, 0, 4 * states);
-        multiply(rows, hidden, 4 * hidden, here, weights_hh, later);
+        memset(later, 0, 4 * counts[t] * hidden);
+        multiply(counts[t], hidden, 4 * hidden, here, weights_hh, later);
     }
 }
 END_TARGET

@@ -34,81 +34,129 @@ def _functions() -> dict[str, Any] | None:
     kinds: dict[str, list[Any]] = {
         "pack_rows": [array, number, number, array],
         "pack_columns": [array, number, number, array],
-        "lstm_forward": [number] * 5 + [array] * 8,
-        "lstm_backward": [number] * 3 + [array] * 7,
+        "lstm_forward": [number] * 4 + [array] * 9,
+        "lstm_backward": [number] * 2 + [array] * 8,
     }
     return {name: typed(getattr(library, name), *kind, result=None) for name, kind in kinds.items()}
 
 
-def read_to_learn(config: NetworkConfig, x: Tensor, weights: Sequence[Tensor], state: State) -> tuple[Tensor, State]:
+def read_to_learn(
+    config: NetworkConfig,
+    x: Tensor,
+    weights: Sequence[Tensor],
+    state: State,
+    counts: Sequence[int] | None = None,
+) -> tuple[Tensor, State]:
     """As `read_layer`, by the kernel that learns from it fastest: under autocast to bfloat16 that is lstm.c.
 
-    No gradient flows to the state before.
+    No gradient flows to the state before. counts: as of `lstm_window`, where `rows_may_end`.
     """
+    if counts is not None:
+        return lstm_window(x, weights, state, counts)
     return lstm_window(x, weights, state) if _suits(config, x) else read_layer(config, x, weights, state)
 
 
-def _suits(config: NetworkConfig, x: Tensor) -> bool:
+def rows_may_end(config: NetworkConfig, device: torch.device) -> bool:
+    """Whether lstm.c reads rows that end at different places, under autocast to bfloat16."""
     return (
         config.cell == "lstm"
         and config.hidden % BLOCK == 0
         and config.embedding % 2 == 0
-        and x.device.type == "cpu"
-        and torch.is_autocast_enabled("cpu")
-        and torch.get_autocast_dtype("cpu") == torch.bfloat16
+        and device.type == "cpu"
         and _functions() is not None
     )
 
 
-def lstm_window(x: Tensor, weights: Sequence[Tensor], state: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
+def _suits(config: NetworkConfig, x: Tensor) -> bool:
+    return (
+        rows_may_end(config, x.device)
+        and torch.is_autocast_enabled("cpu")
+        and torch.get_autocast_dtype("cpu") == torch.bfloat16
+    )
+
+
+def lstm_window(
+    x: Tensor, weights: Sequence[Tensor], state: Sequence[Tensor], counts: Sequence[int] | None = None
+) -> tuple[Tensor, list[Tensor]]:
     """One layer over a whole window.
 
     x: (T, B, E). weights: W_ih (4H, E), W_hh (4H, H), b_ih and b_hh (4H,) in fp32. state: h and c before (B, H), to
     which no gradient flows. Returns the hidden states (T, B, H) in bfloat16, and h and c after in fp32.
+    counts: of rows that end, how many there are at each character (T,), the first of those before. Then x is (N, E) and
+    the hidden states are (N, H), of the rows of one character after the other; a row's state after is that at its end.
     """
-    hiddens, *after = _LstmWindow.apply(x.to(torch.bfloat16), *weights, *state)  # type: ignore[no-untyped-call]
-    return hiddens, after
+    ragged = counts is not None
+    rows = [x.shape[1]] * x.shape[0] if counts is None else list(counts)
+    flat = x if ragged else x.flatten(0, 1)
+    hiddens, *after = _LstmWindow.apply(  # type: ignore[no-untyped-call]
+        flat.to(torch.bfloat16), *weights, *state, torch.tensor(rows), ragged
+    )
+    return hiddens if ragged else hiddens.view(*x.shape[:2], -1), after
 
 
 class _LstmWindow(torch.autograd.Function):
     @staticmethod
     def forward(
-        context: Any, x: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor, b_hh: Tensor, h: Tensor, c: Tensor
+        context: Any,
+        x: Tensor,
+        w_ih: Tensor,
+        w_hh: Tensor,
+        b_ih: Tensor,
+        b_hh: Tensor,
+        h: Tensor,
+        c: Tensor,
+        counts: Tensor,
+        ragged: bool,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        (length, rows, width), hidden = x.shape, w_hh.shape[1]
+        (size, width), hidden, rows = x.shape, w_hh.shape[1], len(h)
         x = x.contiguous()
-        hiddens = torch.empty(length + 1, rows, hidden, dtype=torch.bfloat16)
-        cells = torch.empty(length + 1, rows, hidden)
-        hiddens[0], cells[0] = h, c
-        gates = torch.empty(length, rows, 4 * hidden, dtype=torch.bfloat16)
-        sums = torch.empty(min(AT_ONCE, length), rows, 4 * hidden)
+        hiddens = torch.empty(rows + size, hidden, dtype=torch.bfloat16)
+        cells = torch.empty(rows + size, hidden)
+        hiddens[:rows], cells[:rows] = h, c
+        gates = torch.empty(size, 4 * hidden, dtype=torch.bfloat16)
+        sums = torch.empty(min(AT_ONCE, len(counts)) * rows, 4 * hidden)
         packed = [_packed("pack_rows", weight) for weight in (w_ih, w_hh)]
-        arrays = x, *packed, b_ih + b_hh, hiddens, cells, gates, sums
-        _call("lstm_forward", length, rows, width, hidden, AT_ONCE, *arrays)
+        arrays = counts, x, *packed, b_ih + b_hh, hiddens, cells, gates, sums
+        _call("lstm_forward", len(counts), width, hidden, AT_ONCE, *arrays)
         context.set_materialize_grads(False)
-        context.save_for_backward(x, w_ih, w_hh, hiddens, cells)
-        context.gates = gates
-        return hiddens[1:], hiddens[-1].float(), cells[-1].clone()
+        context.save_for_backward(x, w_ih, w_hh, hiddens, cells, counts)
+        context.gates, context.ragged = gates, ragged
+        last = _last_places(counts, rows) if ragged else slice(size, size + rows)
+        return hiddens[rows:], hiddens[last].float(), cells[last].clone()
 
     @staticmethod
     @once_differentiable
     def backward(context: Any, above: Tensor | None, of_h: Tensor | None, of_c: Tensor | None) -> tuple[Any, ...]:
-        x, w_ih, w_hh, hiddens, cells = context.saved_tensors
-        length, rows, hidden = cells.shape[0] - 1, cells.shape[1], cells.shape[2]
+        x, w_ih, w_hh, hiddens, cells, counts = context.saved_tensors
+        size, hidden = len(x), cells.shape[1]
+        rows = len(cells) - size
         gates, context.gates = context.gates, None  # their gradients take their place
-        above = torch.zeros_like(hiddens[1:]) if above is None else above.to(torch.bfloat16).contiguous()
+        above = torch.zeros_like(hiddens[rows:]) if above is None else above.to(torch.bfloat16).contiguous()
         later, of_cell = (
             torch.zeros(rows, hidden) if of_state is None else of_state.float().clone() for of_state in (of_h, of_c)
         )
         bias = torch.zeros(4 * hidden)
-        arrays = _packed("pack_columns", w_hh), cells, gates, above, later, of_cell, bias
-        _call("lstm_backward", length, rows, hidden, *arrays)
-        of_gates = gates.view(length * rows, 4 * hidden)
-        of_x = (of_gates @ w_ih.to(torch.bfloat16)).view_as(x) if context.needs_input_grad[0] else None
-        of_w_ih, of_w_hh = (
-            (of_gates.t() @ factors.reshape(length * rows, -1)).float() for factors in (x, hiddens[:-1])
-        )
-        return of_x, of_w_ih, of_w_hh, bias, bias.clone(), None, None
+        arrays = counts, _packed("pack_columns", w_hh), cells, gates, above, later, of_cell, bias
+        _call("lstm_backward", len(counts), hidden, *arrays)
+        of_x = gates @ w_ih.to(torch.bfloat16) if context.needs_input_grad[0] else None
+        before = hiddens[_places_before(counts, rows)] if context.ragged else hiddens[:size]
+        of_w_ih, of_w_hh = ((gates.t() @ factors).float() for factors in (x, before))
+        return of_x, of_w_ih, of_w_hh, bias, bias.clone(), None, None, None, None
+
+
+def _last_places(counts: Tensor, rows: int) -> Tensor:
+    """Where the last state of each row is among all states, the first of which are those before the window."""
+    lengths = (counts[None, :] > torch.arange(rows)[:, None]).sum(1)  # characters of each row
+    begins = rows + counts.cumsum(0) - counts
+    return torch.where(lengths > 0, begins[(lengths - 1).clamp(min=0)], 0) + torch.arange(rows)
+
+
+def _places_before(counts: Tensor, rows: int) -> Tensor:
+    """Where the state before each character of a row is among all states."""
+    begins = rows + counts.cumsum(0) - counts  # of the states after each character
+    before = torch.cat([torch.zeros(1, dtype=torch.int64), begins[:-1]])
+    shift = before - (begins - rows)
+    return torch.arange(int(counts.sum())) + shift.repeat_interleave(counts)
 
 
 def _packed(how: str, weight: Tensor) -> Tensor:

@@ -146,3 +146,30 @@ def test_learning_gives_the_same_bytes_again_and_nearly_the_same_with_other_thre
     assert learnt(3)[1] == pytest.approx(losses, rel=1e-3)
     monkeypatch.setattr(training.lstm_window, "_functions", lambda: None)
     assert learnt(2)[1] == pytest.approx(losses, rel=1e-3)
+
+
+def test_rows_that_end_are_read_to_the_same_bits_and_gradients_as_alone() -> None:
+    lengths = [9, 9, 5, 4, 1]
+    x, weights, state = a_layer(9, len(lengths), 24, 48)
+    counts = [sum(length > at for length in lengths) for at in range(9)]
+    there = torch.tensor([[length > at for length in lengths] for at in range(9)])
+    packed, (h, c) = lstm_window(x[there], weights, state, counts)
+    factors = torch.randn(len(packed), 48)
+    (packed.float() * factors).sum().backward()  # type: ignore[no-untyped-call]
+    together = [one.grad for one in (x, *weights)]
+    alone = [torch.zeros_like(one) for one in (x, *weights)]
+    for row, length in enumerate(lengths):
+        for one in (x, *weights):
+            one.grad = None
+        own, (own_h, own_c) = lstm_window(x[:length, row : row + 1], weights, [one[row : row + 1] for one in state])
+        places = there.nonzero()[:, 1] == row
+        assert torch.equal(own[:, 0], packed[places])
+        assert torch.equal(own_h[0], h[row])
+        assert torch.equal(own_c[0], c[row])
+        (own[:, 0].float() * factors[places]).sum().backward()  # type: ignore[no-untyped-call]
+        for total, one in zip(alone, (x, *weights), strict=True):
+            assert one.grad is not None
+            total += one.grad
+    for gradient, expected in zip(together, alone, strict=True):
+        assert gradient is not None
+        assert far(gradient, expected) < CLOSE

@@ -13,6 +13,7 @@ from training.data.prepared_corpus import release
 
 POOL = 128  # steps' worth of long items that are sorted by length together
 WHOLE = 2  # windows long an item may be and is still read at once
+FULL_ROWS = 16  # of short items in a batch, and multiples
 PADDING = -100  # a target that does not count, as PyTorch's cross_entropy has it
 
 
@@ -118,7 +119,10 @@ class ItemBatches:
         lengths = np.sort(lengths[lengths <= self._short])[::-1]
         if not len(lengths):
             return lengths
-        rows = max(1, min(len(lengths), round(self.batch_size * self.sequence_length / float(lengths.mean()))))
+        rows = round(self.batch_size * self.sequence_length / float(lengths.mean()))
+        if rows >= FULL_ROWS:  # a few rows more than kernels read together cost as much as that many more
+            rows = round(rows / FULL_ROWS) * FULL_ROWS
+        rows = max(1, min(len(lengths), rows))
         return lengths[(np.arange(rows) * 2 + 1) * len(lengths) // (2 * rows)]
 
     def _lengths(self, items: NDArray[np.int64]) -> NDArray[np.int64]:

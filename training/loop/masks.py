@@ -31,6 +31,10 @@ class Mask:
         factors = None if self.factors is None else self.factors[:, part]
         return replace(self, factors=factors, seeds=None if self.seeds is None else self.seeds[part])
 
+    def of_rows(self, x: Tensor, rows: Tensor) -> Tensor:
+        """x (N, W) with what is left out at zero. rows: of the batch, to which each of the N characters belongs."""
+        return x if self.factors is None else x * self.factors[0].to(x.dtype)[rows]
+
     def __call__(self, x: Tensor) -> Tensor:
         """x (T, B, W) with what is left out at zero."""
         if not self.share:
@@ -61,6 +65,11 @@ class Masks:
     between: list[Mask] = field(default_factory=list)
     output: Mask = Mask()
     weights: list[Tensor] = field(default_factory=list)
+
+    @property
+    def locked(self) -> bool:
+        """Whether all characters of a row have one mask, or there is none."""
+        return all(not mask.share or mask.factors is not None for mask in (self.input, *self.between, self.output))
 
     def rows(self, part: slice) -> "Masks":
         """Those of some rows of the batch."""

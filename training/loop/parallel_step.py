@@ -1,6 +1,6 @@
 """Loss and gradient of a window whose rows are shared by threads, summed in a fixed order."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from functools import partial
 
@@ -12,8 +12,9 @@ from torch import Tensor
 
 from model.network import Network, State, detach
 from training.items.row_blocks import id_parts, like_length, within
-from training.loop.masked_forward import read_window
+from training.loop.masked_forward import read_ended_rows, read_window
 from training.loop.masks import Masks
+from training.lstm_window import rows_may_end
 from training.planning.train_options import Precision
 from training.row_threads import row_parts, side_by_side
 
@@ -53,16 +54,56 @@ class ParallelStep:
         for replica in replicas[1:]:  # the weights may have been put elsewhere, as their average is
             for own, shared in zip(replica.parameters(), self.network.parameters(), strict=True):
                 own.data = shared.data
+        if counts is not None and self._rows_may_end(inputs.device, masks):
+            read = [
+                partial(
+                    self._read_ended, replica, inputs[share], targets[share], _of(state, share), masks, counts, share
+                )
+                for replica, share in zip(replicas, shares, strict=True)
+            ]
+            return self._together(read, replicas)
         blocks = [slice(0, len(inputs))] if usual is None else like_length(usual)
         read = [
             partial(self._read_blocks, replica, inputs, targets, state, masks, counts, within(blocks, share))
             for replica, share in zip(replicas, shares, strict=True)
         ]
+        return self._together(read, replicas)
+
+    def _together(
+        self, read: Sequence[Callable[[], tuple[Tensor, State]]], replicas: Sequence[Network]
+    ) -> tuple[Tensor, State]:
+        """What all threads read, their gradients added up in the first's network."""
         losses, states = zip(*(side_by_side(read) if len(read) > 1 else [read[0]()]), strict=True)
         gradients = [[_gradient(weight) for weight in replica.parameters()] for replica in replicas]
         for others in gradients[1:]:
             torch._foreach_add_(gradients[0], others)
         return sum(losses[1:], losses[0]), _joined(states)
+
+    def _rows_may_end(self, device: torch.device, masks: Masks) -> bool:
+        return self.precision == "bf16" and masks.locked and rows_may_end(self.network.config, device)
+
+    def _read_ended(
+        self,
+        network: Network,
+        inputs: Tensor,
+        targets: Tensor,
+        state: State | None,
+        masks: Masks,
+        counts: NDArray[np.int64],
+        share: slice,
+    ) -> tuple[Tensor, State]:
+        """Forward and back over the rows of a share, each to its end."""
+        own = counts[share]
+        there = torch.from_numpy(np.arange(int(own[0]))[:, None] < own)  # (T, B)
+        rows = there.nonzero()[:, 1]
+        width = len(there)
+        with torch.autocast(inputs.device.type, dtype=torch.bfloat16, cache_enabled=False):
+            logits, after = read_ended_rows(
+                network, inputs[:, :width].t()[there], state, masks.rows(share), rows, there.sum(1).tolist()
+            )
+        loss = F.cross_entropy(logits.float(), targets[:, :width].t()[there]) * float(own.sum() / counts.sum())
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss.detach(), detach(after)
 
     def _read_blocks(
         self,
@@ -84,7 +125,7 @@ class ParallelStep:
                 network,
                 inputs[rows, :width],
                 targets[rows, :width],
-                None if state is None else [one[rows] for one in state],
+                _of(state, rows),
                 masks if whole else masks.rows(rows),
                 some,
             )
@@ -105,6 +146,10 @@ class ParallelStep:
         loss = loss if share == 1 else loss * share
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach(), detach(state)
+
+
+def _of(state: State | None, rows: slice) -> State | None:
+    return None if state is None else [one[rows] for one in state]
 
 
 def _joined(states: Sequence[State]) -> State:

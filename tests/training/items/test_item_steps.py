@@ -10,9 +10,13 @@ import torch
 from model.config import NetworkConfig
 from model.text.frame import TextFrame
 from model.text.tokenizer import Tokenizer
+from training.items.batches import ItemBatches
 from training.items.row_blocks import id_parts, like_length, within
 from training.items.split import split_items
+from training.loop.learner import Learner
+from training.loop.parallel_step import ParallelStep
 from training.loop.trainer import Trainer
+from training.lstm_window import rows_may_end
 from training.planning.config import TrainingConfig
 from training.planning.regularisation import Regularisation
 
@@ -67,3 +71,29 @@ def test_blocks_and_parts_hold_every_row_once(rows: int, threads: int) -> None:
     assert counts.sum() <= padded <= rows * int(counts[0])
     if rows == 300:
         assert counts.sum() / padded > 0.8
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("layers", [1, 2])
+def test_rows_read_to_their_ends_learn_what_padded_ones_do(
+    layers: int, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = NetworkConfig(layers=layers, hidden=32, embedding=8, vocabulary=TOKENIZER.size, skip=layers > 1)
+    dropped = Regularisation(input_dropout=0.1, layer_dropout=0.2, output_dropout=0.2, drop_state=0.1, weight_drop=0.1)
+    if not rows_may_end(network, torch.device("cpu")):
+        pytest.skip("no kernel, or a processor without AVX512_BF16")
+    parts = split_items(TOKENIZER.encode(TEXT), "90/5/5", TOKENIZER)
+    found: list[list[torch.Tensor]] = []
+    for ended in (True, False):
+        if not ended:
+            monkeypatch.setattr(ParallelStep, "_rows_may_end", lambda *_: False)
+        torch.manual_seed(1)
+        config = TrainingConfig(
+            network=network, batch_size=6, precision="bf16", epochs=1.0, regularisation=dropped, threads=threads
+        )
+        learner, batches = Learner(config, torch.device("cpu")), ItemBatches(parts.train, parts.separator, 6, 4, 1)
+        losses = [learner.learn(batches.next(), 0.0)[0] for _ in range(12)]
+        gradients = [weight.grad for weight in learner.network.parameters() if weight.grad is not None]
+        found.append([torch.stack(losses), *gradients])
+    for one, other in zip(*found, strict=True):
+        assert float((one - other).norm() / other.norm()) < 0.02
