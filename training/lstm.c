@@ -175,7 +175,7 @@ static void step(int64_t rows, int64_t hidden, const float *sums, bf16 *gates, c
 
 /* Read a window. counts: (length,) rows at each character, never more than at the one before: the first rows go on.
    sums: (at_once·rows, 4·hidden), room to work in for so many characters. */
-void lstm_forward(int64_t length, int64_t width, int64_t hidden, int64_t at_once, const int64_t *counts,
+void lstm_read(int64_t length, int64_t width, int64_t hidden, int64_t at_once, const int64_t *counts,
                   const bf16 *inputs, const bf16 *weights_ih, const bf16 *weights_hh, const float *bias, bf16 *hiddens,
                   float *cells, bf16 *gates, float *sums) {
     int64_t before = 0, after = counts[0]; /* the states of a character's rows, in rows of states */
@@ -227,7 +227,7 @@ static void step_back(int64_t rows, int64_t hidden, bf16 *gates, const float *ce
 }
 
 /* Go back over the window that was read. later, cell_gradient: (rows, hidden), the gradients of each row's last state. */
-void lstm_backward(int64_t length, int64_t hidden, const int64_t *counts, const bf16 *weights_hh, const float *cells,
+void lstm_go_back(int64_t length, int64_t hidden, const int64_t *counts, const bf16 *weights_hh, const float *cells,
                    bf16 *gates, const bf16 *above, float *later, float *cell_gradient, float *bias_gradient) {
     int64_t begin = 0; /* of a character's rows in the window */
     for (int64_t t = 0; t < length; t++) begin += counts[t];

@@ -26,7 +26,7 @@ AT_ONCE = 8  # characters whose products with the input are done together: their
 
 @cache
 def _functions() -> dict[str, Any] | None:
-    """The functions of lstm.c; None where it was not compiled, or this processor cannot run it."""
+    """The functions of lstm.c; None where it was not compiled as it is now, or this processor cannot run it."""
     library = load_library(Path(__file__).parent, "_lstm")
     if library is None or not library.supported_lstm():
         return None
@@ -34,9 +34,11 @@ def _functions() -> dict[str, Any] | None:
     kinds: dict[str, list[Any]] = {
         "pack_rows": [array, number, number, array],
         "pack_columns": [array, number, number, array],
-        "lstm_forward": [number] * 4 + [array] * 9,
-        "lstm_backward": [number] * 2 + [array] * 8,
+        "lstm_read": [number] * 4 + [array] * 9,
+        "lstm_go_back": [number] * 2 + [array] * 8,
     }
+    if not all(hasattr(library, name) for name in kinds):
+        return None
     return {name: typed(getattr(library, name), *kind, result=None) for name, kind in kinds.items()}
 
 
@@ -117,7 +119,7 @@ class _LstmWindow(torch.autograd.Function):
         sums = torch.empty(min(AT_ONCE, len(counts)) * rows, 4 * hidden)
         packed = [_packed("pack_rows", weight) for weight in (w_ih, w_hh)]
         arrays = counts, x, *packed, b_ih + b_hh, hiddens, cells, gates, sums
-        _call("lstm_forward", len(counts), width, hidden, AT_ONCE, *arrays)
+        _call("lstm_read", len(counts), width, hidden, AT_ONCE, *arrays)
         context.set_materialize_grads(False)
         context.save_for_backward(x, w_ih, w_hh, hiddens, cells, counts)
         context.gates, context.ragged = gates, ragged
@@ -137,7 +139,7 @@ class _LstmWindow(torch.autograd.Function):
         )
         bias = torch.zeros(4 * hidden)
         arrays = counts, _packed("pack_columns", w_hh), cells, gates, above, later, of_cell, bias
-        _call("lstm_backward", len(counts), hidden, *arrays)
+        _call("lstm_go_back", len(counts), hidden, *arrays)
         of_x = gates @ w_ih.to(torch.bfloat16) if context.needs_input_grad[0] else None
         before = hiddens[_places_before(counts, rows)] if context.ragged else hiddens[:size]
         of_w_ih, of_w_hh = ((gates.t() @ factors).float() for factors in (x, before))
