@@ -86,7 +86,7 @@ class FolderWatch:
         self._folder = folder
         self._clock = clock
         self._seen: dict[str, _Seen] = {}
-        self._unreadable = False
+        self._unreadable = self._too_many = False
         self.took = 0.0
         """Seconds that the last look took."""
 
@@ -134,4 +134,7 @@ class FolderWatch:
             self._unreadable = True
             return None
         self._unreadable = False
+        if len(names) > MOST_MODELS and not self._too_many:
+            logger.warning("%s has %d folders; the first %d by name are served.", self._folder, len(names), MOST_MODELS)
+        self._too_many = len(names) > MOST_MODELS
         return [Place(name, self._folder / name) for name in names[:MOST_MODELS]]

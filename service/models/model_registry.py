@@ -6,7 +6,6 @@ import math
 import time
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 
@@ -22,9 +21,9 @@ from service.models.collector import Collector
 from service.models.folder_watch import Change, Signature, signature_of
 from service.models.model_entry import ModelEntry
 from service.models.naming import Place, aliases_of, named_places, without_digest
+from service.models.reading_threads import ReadingThreads
 from service.models.residents import Residents, Room, Standing
 from service.models.watcher import Watcher
-from service.process.background import stand_back
 from service.settings import Settings, flag_of, listed
 
 logger = logging.getLogger(__name__)
@@ -56,7 +55,7 @@ class ModelRegistry:
         """How often a checkpoint was refused, by its name."""
         self._entries: dict[str, ModelEntry] = {}
         self._aliases = aliases_of(settings)
-        self._threads = ThreadPoolExecutor(LOADERS, "models", stand_back)
+        self._threads = ReadingThreads(LOADERS)
         room = Room(settings.max_loaded_models or None, settings.model_memory)
         self._residents = Residents(room, self._load, self._retire, self._threads)
         self._collector = Collector(self._threads)
@@ -322,7 +321,7 @@ class ModelRegistry:
         for task in self._working.values():
             task.cancel()
         self._collector.stop()
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._threads.shutdown()
         for entry in self:
             if entry.served is not None:
                 await entry.served.constraints.close()

@@ -145,7 +145,7 @@ class Residents:
             del self._waiting[entry]
             self._loading[entry] = entry.facts.loading_bytes
             loading = asyncio.get_running_loop().run_in_executor(self._threads, self._load, entry)
-            loading.add_done_callback(partial(self._loaded, entry))
+            loading.add_done_callback(partial(self._loaded, entry, entry.swaps))
 
     def _fits(self, entry: ModelEntry, soon: bool = False) -> bool:
         """Whether there is a place. soon: count what is leaving as gone."""
@@ -169,10 +169,13 @@ class Residents:
         idle = not entry.served.engine_model.groups and now - entry.used >= IDLE_SECONDS
         return idle or now - self._since[entry] >= TURN_SECONDS
 
-    def _loaded(self, entry: ModelEntry, future: "asyncio.Future[ServedModel]") -> None:
+    def _loaded(self, entry: ModelEntry, swaps: int, future: "asyncio.Future[ServedModel]") -> None:
+        """Serve what was read. swaps: how often the entry was replaced when the reading began."""
         del self._loading[entry]
         error = ModelUnavailable("The server is stopping.") if future.cancelled() else future.exception()
-        if error is not None:
+        if entry.swaps != swaps and entry.waiting is not None:  # the version before was read
+            self._waiting[entry] = None
+        elif error is not None:
             entry.failed = time.monotonic()
             known = isinstance(error, UnrollError | MemoryError)
             logger.error("The model %s cannot be loaded: %s", entry.name, error, exc_info=None if known else error)

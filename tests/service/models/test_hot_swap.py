@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -9,13 +10,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from model.checkpoint import CONFIG, TOKENIZER, WEIGHTS, Checkpoint, save
 from service.models import folder_watch
 from service.settings import Settings
 from tests.model.small import small_checkpoint
-from tests.service.serving import Reference, Running, SlowDecoder, eventually, serving
+from tests.service.serving import Reference, Running, SlowDecoder, eventually, serving, serving_process
 
 FIELDS: dict[str, Any] = {"prompt": "abc", "max_tokens": 40, "seed": 5}
 LONG: dict[str, Any] = {"prompt": "abc", "max_tokens": 600, "seed": 6}
@@ -234,6 +236,20 @@ def test_look_now_reads_also_what_was_named_at_the_start(models: Path, tmp_path:
         assert digest(server, "named") == before
         server.registry.look_now()
         assert swapped(server, before, "named")
+
+
+def test_a_signal_reads_what_was_named_at_the_start(tmp_path: Path) -> None:
+    save(checkpoint(1), tmp_path / "named")
+    with (
+        serving_process(str(tmp_path / "named"), "--port", "0") as (process, url),
+        httpx.Client(base_url=url) as client,
+    ):
+        before = client.get("/v1/models/named").json()["digest"]
+        save(checkpoint(2), tmp_path / "named")
+        process.send_signal(signal.SIGHUP)
+        assert eventually(lambda: client.get("/v1/models/named").json()["digest"] != before, seconds=20)
+        answer = client.post("/v1/completions", json=FIELDS).json()
+        assert answer["choices"][0]["text"] == Reference(tmp_path / "named").write(**FIELDS).text
 
 
 def test_the_same_version_again_is_no_swap(server: Running, models: Path) -> None:

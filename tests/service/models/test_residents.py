@@ -154,6 +154,22 @@ def test_llama_cpp_router_a_model_that_loads_is_not_killed(models: Path, tmp_pat
         assert [one.result() for one in others] == [Reference(models / name).write(**FIELDS).text for name in "bc"]
 
 
+def test_a_version_that_is_replaced_while_it_loads_is_not_served(tmp_path: Path) -> None:
+    save(small_checkpoint(seed=1), tmp_path / "a")
+    save(small_checkpoint(seed=9, hidden=HELD), tmp_path / "held")
+    HeldDecoder.may_load.clear()
+    HeldDecoder.loading.clear()
+    with server_of(tmp_path, HeldDecoder, max_loaded_models=2) as server, ThreadPoolExecutor() as pool:
+        before = server.client.get("/v1/models/held").json()["digest"]
+        waiting = pool.submit(text, server, "held")
+        assert HeldDecoder.loading.wait(20)
+        save(small_checkpoint(seed=10, hidden=HELD), tmp_path / "held")
+        assert eventually(lambda: server.client.get("/v1/models/held").json()["digest"] != before, seconds=20)
+        HeldDecoder.may_load.set()
+        expected = Reference(tmp_path / "held").write(**FIELDS).text
+        assert waiting.result() == expected == text(server, "held")
+
+
 def test_a_busy_model_gives_way_once_its_texts_have_ended(models: Path, written: dict[str, str]) -> None:
     """Not before: its texts are whole, and what waits for its place is not refused."""
     long = Reference(models / "a").write(**{**FIELDS, "max_tokens": 1000}).text
