@@ -33,7 +33,7 @@ class ServeOptions:
 
 
 def _serve(context: typer.Context, options: ServeOptions) -> None:
-    """Serve a model over HTTP, in the dialect of OpenAI's completions.
+    """Serve a model over HTTP, or several, in the dialect of OpenAI's completions.
 
     Every flag can be given as an environment variable instead; the flag wins.
 
@@ -42,6 +42,10 @@ def _serve(context: typer.Context, options: ServeOptions) -> None:
       unroll serve
 
       unroll serve runs/book/best --port 9000
+
+      unroll serve shakespeare names=runs/names/best
+
+      unroll serve --models runs
 
       UNROLL_PORT=9000 unroll serve runs/book/best
     """

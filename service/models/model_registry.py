@@ -186,7 +186,8 @@ class ModelRegistry:
             entry = self._entries[place.name] = ModelEntry(place, facts, counts)
             entry.pinned = place.name in self._pinned
             self._default = self._default or place.name
-            logger.info("The model %s is served, version %s.", place.name, facts.digest)
+            if self._residents.loop is not None:
+                logger.info("The model %s is served, version %s.", place.name, facts.digest)
         elif entry.facts.digest == facts.digest:
             entry.signature = signature
             return

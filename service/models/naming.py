@@ -31,8 +31,10 @@ class Place(NamedTuple):
 def named_places(settings: Settings) -> list[Place]:
     """The models that the settings name, without those of a folder of models; the bundled one where they name none.
 
-    Raises SettingsError on a name that is none, or that two of them have.
+    Raises SettingsError on a name that is none, or that two of them have, and on a folder of models that is not there.
     """
+    if settings.models is not None and not settings.models.is_dir():
+        raise SettingsError(f"There is no folder {settings.models}; make it, or name another with {flag_of('models')}.")
     given = [*([str(settings.checkpoint)] if settings.checkpoint is not None else []), *settings.others]
     if not given and settings.models is None:
         return [Place(settings.model_name, named_checkpoint(None))]

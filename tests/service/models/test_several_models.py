@@ -214,6 +214,11 @@ def test_a_line_of_keys_that_is_wrong_is_named(line: str, words: str, folders: d
         create_application(Settings(checkpoint=folders["one"], api_keys_file=keys))
 
 
+def test_a_folder_of_models_that_is_not_there_is_refused_at_the_start(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="There is no folder .*nothing; make it, or name another with --models"):
+        create_application(Settings(models=tmp_path / "nothing"))
+
+
 def test_places_are_named_by_folder_or_by_hand(folders: dict[str, Path], tmp_path: Path) -> None:
     (tmp_path / "a=b").mkdir()
     given = (f"x={folders['two']}", str(tmp_path / "a=b"), "shakespeare")
