@@ -8,7 +8,7 @@ import signal
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import pairwise
@@ -16,7 +16,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from model.checkpoint import BUNDLED, Checkpoint, load, save
+from model.checkpoint import BUNDLED, CONFIG, TOKENIZER, WEIGHTS, Checkpoint, load, save
 from tests.benchmarks.client import Client
 from tests.benchmarks.figures import Figure
 from tests.benchmarks.server_process import ServerProcess, served
@@ -150,6 +150,52 @@ def swapping(prepared: list[Path]) -> list[Figure]:
     ]
 
 
+def linked(folder: Path) -> None:
+    """Weights that are a link out of the folder."""
+    (folder / WEIGHTS).unlink()
+    (folder / WEIGHTS).symlink_to("/proc/self/mem")
+
+
+def damaged(folder: Path) -> None:
+    """A bit of the weights is another."""
+    content = bytearray((folder / WEIGHTS).read_bytes())
+    content[-100] ^= 1
+    (folder / WEIGHTS).write_bytes(content)
+
+
+SPOILT: list[Callable[[Path], object]] = [
+    lambda folder: os.truncate(folder / WEIGHTS, 1_000_000),
+    lambda folder: (folder / CONFIG).write_text('{"architectures": ["LlamaForCausalLM"]}'),
+    lambda folder: (folder / TOKENIZER).write_text("[" * 100_000),
+    linked,
+    damaged,
+]
+
+
+def refusing(prepared: Path) -> list[Figure]:
+    """Replacements that fail their checks, under streams."""
+    with folder_of({"one": load(BUNDLED)}) as folder, served("--models", str(folder)) as server:
+        expected = dict([texts_of(server)])
+        said: list[str] = []
+        with Streams(server.port, expected) as streams:
+            for spoil in SPOILT:
+                shutil.copytree(prepared, folder / ".next")
+                spoil(folder / ".next")
+                (folder / "one").rename(folder / ".aside")
+                (folder / ".next").rename(folder / "one")
+                deadline = time.monotonic() + LONGEST_WAIT
+                while (problem := ask(server, "/health")["models"]["problems"].get("one", "")) in ["", *said]:
+                    time.sleep(0.01)
+                    if time.monotonic() > deadline:
+                        raise TimeoutError("a replacement was not refused")
+                said.append(problem)
+                shutil.rmtree(folder / ".aside")
+    return [
+        Figure(f"texts of {STREAMS} streams during {len(said)} replacements that are refused", streams.whole, "texts"),
+        Figure("of them failed or with other bytes", streams.failed + streams.changed, "texts", 0, "most"),
+    ]
+
+
 def many() -> list[Figure]:
     """Many models in memory, each asked once; then few places for them."""
     names = [f"m{at}" for at in range(MODELS)]
@@ -210,4 +256,4 @@ def measure() -> list[Figure]:
         for at, checkpoint in enumerate(versions(3)[1:]):
             save(checkpoint, Path(made) / str(at))
             prepared.append(Path(made) / str(at))
-        return [*beside_a_crowd(), *many(), *swapping(prepared)]
+        return [*beside_a_crowd(), *many(), *refusing(prepared[0]), *swapping(prepared)]

@@ -215,7 +215,7 @@ def test_a_line_of_keys_that_is_wrong_is_named(line: str, words: str, folders: d
 
 
 def test_a_folder_of_models_that_is_not_there_is_refused_at_the_start(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="There is no folder .*nothing; make it, or name another with --models"):
+    with pytest.raises(SettingsError, match=r"There is no folder .*nothing; make it, or name another with --models"):
         create_application(Settings(models=tmp_path / "nothing"))
 
 
