@@ -76,18 +76,32 @@ class ModelRegistry:
         names = [place.name for place in self._named_places]
         default = self._settings.default_model or next(iter(names), None)
         for place in self._named_places:
-            signature = signature_of(place)
-            at_once = not self._residents.room.bounded or place.name in {default, *self._pinned}
-            self._adopt(place, self._read(place, at_once), signature)
+            self._begin_with(place, signature_of(place), {default, *self._pinned})
 
     def _read_folder(self, changes: list[Change]) -> None:
         """Read the models of the folder at the start; those that cannot be served are looked at again."""
         for change in changes:
             name = change.place.name
             if name not in self._entries:
-                at_once = not self._residents.room.bounded or name in {self._settings.default_model, *self._pinned}
                 with suppress(CheckpointError):
-                    self._adopt(change.place, self._read(change.place, at_once), change.signature)
+                    self._begin_with(change.place, change.signature, {self._settings.default_model, *self._pinned})
+
+    def _begin_with(self, place: Place, signature: Signature | None, at_once: set[str | None]) -> None:
+        """Read a model at the start: into memory without a limit, and within one where it is among those `at_once`.
+
+        Raises CheckpointError, and SettingsError where a model that is pinned does not fit.
+        """
+        bounded = self._residents.room.bounded
+        self._adopt(place, self._read(place, whole=not bounded), signature)
+        if bounded and place.name in at_once:
+            entry = self._entries[place.name]
+            if self._residents.fits(entry):
+                self._residents.put(entry, self._load(entry))
+            elif entry.pinned:
+                raise SettingsError(
+                    f"There is no room for the model {place.name!r} that is to stay in memory; allow more with "
+                    f"{flag_of('model_memory')} or {flag_of('max_loaded_models')}, or pin fewer."
+                )
 
     def _check(self) -> None:
         """Check what the settings say of names."""
@@ -145,13 +159,17 @@ class ModelRegistry:
         del self._working[name]
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error("Taking in the model %s failed.", name, exc_info=error)
+        if not task.cancelled() and (change := self._newest.pop(name, None)) is not None:  # seen as the task ended
+            self._changed([change])
 
     async def _look_at(self, name: str) -> None:
         while (change := self._newest.pop(name, None)) is not None:
             entry = self._entries.get(name)
-            named = next((place for place in self._named_places if place.name == name), None)
-            if named is not None and named.folder != change.place.folder:
-                self._refuse(name, "a model that was named at the start has its name", change.final)
+            if conflict := self._conflict(change.place):
+                if change.signature is None:
+                    self.problems.pop(name, None)
+                else:
+                    self._refuse(name, conflict, change.final)
             elif change.signature is None:
                 self._remove(name)
             elif entry is None or entry.signature != change.signature:
@@ -168,13 +186,22 @@ class ModelRegistry:
                 else:
                     self._adopt(change.place, found, change.signature)
 
+    def _conflict(self, place: Place) -> str:
+        """Who else has the name of a checkpoint, in words; nothing where nobody has."""
+        if place.name in self._aliases:
+            return f"{flag_of('alias')} gives its name to another"
+        named = any(one.name == place.name and one.folder != place.folder for one in self._named_places)
+        return "a model that was named at the start has its name" if named else ""
+
     def _refuse(self, name: str, why: str, final: bool) -> None:
         """A checkpoint cannot be served; said once it is sure that no copy is under way."""
-        if final and len(self.problems) < MOST_PROBLEMS:
+        if final:
             served = " The version before is served on." if name in self._entries else ""
-            self.problems[name] = f"The checkpoint of {name!r} is refused: {why.rstrip('.')}.{served}"
+            problem = f"The checkpoint of {name!r} is refused: {why.rstrip('.')}.{served}"
+            logger.error("%s", problem)
             self.refusals[name] += 1
-            logger.error("%s", self.problems[name])
+            if len(self.problems) < MOST_PROBLEMS or name in self.problems:
+                self.problems[name] = problem
 
     def _adopt(self, place: Place, found: "ServedModel | ModelFacts", signature: Signature | None) -> None:
         """Serve what was read under its name from now on."""

@@ -137,9 +137,9 @@ class Residents:
             self._again.cancel()
             self._again = None
         for entry in list(self._waiting):
-            if not self._fits(entry):
+            if not self.fits(entry):
                 self._make_room(entry)
-                if not self._fits(entry):
+                if not self.fits(entry):
                     self._again = asyncio.get_running_loop().call_later(AGAIN_SECONDS, self._pump)
                     return
             del self._waiting[entry]
@@ -147,7 +147,7 @@ class Residents:
             loading = asyncio.get_running_loop().run_in_executor(self._threads, self._load, entry)
             loading.add_done_callback(partial(self._loaded, entry, entry.swaps))
 
-    def _fits(self, entry: ModelEntry, soon: bool = False) -> bool:
+    def fits(self, entry: ModelEntry, soon: bool = False) -> bool:
         """Whether there is a place. soon: count what is leaving as gone."""
         gone = [one.bytes for one in self._held.values() if soon and one.standing is Standing.LEAVING]
         counted = sum(one.standing is not Standing.REPLACED for one in self._held.values()) - len(gone)
@@ -158,7 +158,7 @@ class Residents:
     def _make_room(self, entry: ModelEntry) -> None:
         """Take out what may give way, as far as it has to."""
         now = time.monotonic()
-        while not self._fits(entry, soon=True):
+        while not self.fits(entry, soon=True):
             free = [one for one in self._since if not one.pinned and self._may_go(one, now)]
             if not free:
                 return

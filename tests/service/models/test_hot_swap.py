@@ -268,6 +268,8 @@ def test_a_server_starts_with_an_empty_folder(tmp_path: Path) -> None:
         assert refused.status_code == 404
         assert refused.json()["error"]["message"] == "The default model is not there; this server has none."
         assert "model" not in server.client.get("/health").json()
+        save(checkpoint(2), tmp_path / "models" / "gpt")
+        assert eventually(lambda: "gpt" in server.client.get("/health").json()["models"]["problems"], seconds=20)
         save(checkpoint(1), tmp_path / "models" / "later")
         assert swapped(server, None, "later")
         for asked in (None, "gpt", "later"):

@@ -13,6 +13,8 @@ import pytest
 from model.checkpoint import WEIGHTS, save
 from model.decoding.decoder import Decoder
 from model.decoding.rows import Rows
+from service.app import create_application
+from service.errors import SettingsError
 from service.settings import Settings
 from tests.model.small import small_checkpoint
 from tests.service.serving import Reference, Running, SlowRows, eventually, serving
@@ -115,6 +117,13 @@ def test_memory_is_counted_before_a_model_is_loaded(models: Path, written: dict[
         refused = server.client.post("/v1/completions", json={**FIELDS, "model": "b"})
         assert refused.status_code == 503
         assert refused.json()["error"]["message"] == "The model 'b' is larger than this server may load."
+
+
+def test_what_is_pinned_has_to_fit(models: Path) -> None:
+    with pytest.raises(
+        SettingsError, match=r"There is no room for the model 'c' that is to stay in memory; allow more"
+    ):
+        create_application(Settings(models=models, max_loaded_models=2, pinned_models="a,b,c"))
 
 
 def test_no_request_waits_for_another_model_s_loading(models: Path, tmp_path: Path, written: dict[str, str]) -> None:
