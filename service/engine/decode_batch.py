@@ -1,6 +1,8 @@
 """The rows being decoded: their drawn ids in arrays until they become text, and which rows are due."""
 
 import math
+from collections import Counter
+from collections.abc import Hashable, Set
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,6 +15,7 @@ from model.text.text_stream import FinishReason
 from service.engine.output import Logprobs, Piece, join_logprobs
 from service.engine.sequence import Sequence, SequenceGroup
 from service.engine.turn_budget import MOST_STEPS
+from service.process.time_shares import EVERYBODY
 
 CAPACITY = 512  # ids of a row that wait to become text
 MOST_PARTS = 64  # arrays of log-probabilities of a row that wait, of one call each, until they are joined
@@ -32,12 +35,22 @@ class DecodeBatch:
     A row is due when its text ends, when its interval is over, and when its ids could begin a stop string. Then its
     ids are decoded to text; text that may not be handed over yet stays pending in the row.
 
+    The rows that draw in the next call are all, but for those of callers who wait (`choose`).
+
     slots: how many there are; vocabulary: how many ids.
     """
 
     def __init__(self, slots: int, vocabulary: int) -> None:
         self.rows: list[Sequence] = []
-        self.slots: NDArray[np.int32] = np.zeros(0, np.int32)  # of the rows, (B,)
+        self.drawing: list[Sequence] = []  # those of them that draw in the next call
+        self.slots: NDArray[np.int32] = np.zeros(0, np.int32)  # of the rows that draw, (B,)
+        self.drawn_at = 0.0
+        """When the rows that draw did so last, by the worker's clock; of rows that waited in turns of their own, the
+        mean."""
+        self._waiting: Set[Hashable] = EVERYBODY  # callers whose rows wait
+        self._callers: Counter[Hashable] | None = None
+        self._drawing: NDArray[np.bool_] | None = None  # which slots do; None for all
+        self._drew_at = np.zeros(slots)  # when rows that wait did so last
         self.largest_left = 0  # ids to go for the row that has the most left
         self._at: NDArray[np.intp] = np.zeros(0, np.intp)  # the same in the type numpy indexes with
         self._by_slot: list[Sequence | None] = [None] * slots
@@ -69,8 +82,25 @@ class DecodeBatch:
         self._holding[slot] = row.stream.holding or row.stream.stopped is not None
         if stop_starts is not None:
             self._starts[slot] = stop_starts
+        self._drew_at[slot] = self.drawn_at
         self.rows.append(row)
         self._arrange()
+
+    def choose(self, waiting: Set[Hashable]) -> None:
+        """Let the rows of some callers wait, and all others draw."""
+        if waiting != self._waiting:
+            self._waiting = waiting
+            self._drew_at[self._at] = self.drawn_at
+            self._arrange()
+            if self.drawing:
+                self.drawn_at = float(self._drew_at[self._at].mean())
+
+    @property
+    def callers(self) -> Counter[Hashable]:
+        """How many of the rows that draw are each caller's."""
+        if self._callers is None:
+            self._callers = Counter(row.caller for row in self.drawing)
+        return self._callers
 
     def end(self, rows: list[Sequence]) -> None:
         """Release rows; rows that are not in the batch are ignored."""
@@ -106,7 +136,7 @@ class DecodeBatch:
         return self._not_drawn + sum(int(self._counts[slot]) - piece.tokens for slot, piece in ended)
 
     def accept(self, drawn: Drawn, now: float) -> list[Event]:
-        """Take what all rows have drawn; returns the pieces that are due. One with a finish reason is a row's last."""
+        """Take what rows have drawn; returns the pieces that are due. One with a finish reason is a row's last."""
         steps = drawn.ids.shape[1]
         filled = self._filled[self._at]
         begins = self._begins[self._at] + filled
@@ -130,6 +160,8 @@ class DecodeBatch:
         if len(self._watched):
             begun = self._starts[self._watched_slots[:, None], drawn.ids[self._watched]].any(axis=1)
             hot[self._watched_slots] |= begun | self._holding[self._watched_slots]
+        if self._drawing is not None:
+            hot &= self._drawing
         events: list[Event] = []
         for slot in hot.nonzero()[0].tolist():
             row = self._by_slot[slot]
@@ -176,15 +208,21 @@ class DecodeBatch:
         return Piece(text, reason, count, stop, logprobs)
 
     def _arrange(self) -> None:
-        """Update what depends on which rows there are."""
-        self.slots = np.array([row.slot for row in self.rows], np.int32)
+        """Update what depends on which rows there are, and which of them draw."""
+        self.drawing, self._drawing, self._callers = self.rows, None, None
+        if self._waiting:
+            self.drawing = [row for row in self.rows if row.caller not in self._waiting]
+        self.slots = np.array([row.slot for row in self.drawing], np.int32)
         self._at = self.slots.astype(np.intp)
         left = self._limits[self._at] - self._counts[self._at]
         self.largest_left = int(left.max()) if len(left) else 0
-        self._watched = np.flatnonzero([row.group.tables.stop_starts is not None for row in self.rows])
+        if len(self.drawing) < len(self.rows):
+            self._drawing = np.zeros(len(self._by_slot), np.bool_)
+            self._drawing[self._at] = True
+        self._watched = np.flatnonzero([row.group.tables.stop_starts is not None for row in self.drawing])
         self._watched_slots = self._at[self._watched]
-        self.recorded = [(at, row, row.recorder) for at, row in enumerate(self.rows) if row.recorder is not None]
-        self._reporting = [(at, row) for at, row in enumerate(self.rows) if row.sampling.logprobs is not None]
+        self.recorded = [(at, row, row.recorder) for at, row in enumerate(self.drawing) if row.recorder is not None]
+        self._reporting = [(at, row) for at, row in enumerate(self.drawing) if row.sampling.logprobs is not None]
 
 
 def _report(row: Sequence, part: Logprobs) -> None:

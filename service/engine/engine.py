@@ -11,14 +11,14 @@ from typing import Literal
 from model.errors import ServiceError
 from service.engine.counters import Counters, Refusal, WorkerCounters
 from service.engine.decode_batch import Event
-from service.engine.delivery import Delivery
+from service.engine.lanes import Lanes
 from service.engine.output import Piece
 from service.engine.prefix_cache import PrefixCache
 from service.engine.prompt_scores import Slice
 from service.engine.scheduler import SHARE, Changes, Scheduler
 from service.engine.sequence import EngineModel, Sequence, SequenceGroup
 from service.engine.text_request import TextRequest
-from service.engine.worker import Lanes, Turn
+from service.engine.worker import Turn
 from service.errors import (
     DeadlineExceeded,
     Draining,
@@ -29,6 +29,7 @@ from service.errors import (
     StepFailed,
 )
 from service.process.background import Background, stand_back
+from service.process.delivery import Delivery
 from service.settings import Settings
 
 logger = logging.getLogger(__name__)

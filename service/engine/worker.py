@@ -1,7 +1,8 @@
-"""One thread's share of the work: rows in slots, the turns that prefill and decode them, and whose turn it is."""
+"""The rows of one model on one thread, and the turns that prefill and decode them."""
 
 import logging
-from collections.abc import Callable, Set
+from collections import Counter
+from collections.abc import Callable, Hashable, Set
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,8 +14,7 @@ from service.engine.decode_batch import DecodeBatch, Event
 from service.engine.output import Piece, found_piece
 from service.engine.prefix_cache import PrefixCache
 from service.engine.prompt_scores import Slice, most_wanted, scores_at
-from service.engine.scheduler import Changes
-from service.engine.sequence import EngineModel, Sequence, SequenceGroup
+from service.engine.sequence import Sequence, SequenceGroup
 from service.engine.turn_budget import (
     DECODE_SECONDS,
     MOST_PREFILLED,
@@ -24,10 +24,9 @@ from service.engine.turn_budget import (
     prefill_chunk,
     prefill_seconds,
 )
+from service.process.time_shares import EVERYBODY, TimeShares
 
 logger = logging.getLogger(__name__)
-
-MOST_IDLE = 4  # workers without rows that a thread keeps for the next rows of their models
 
 
 @dataclass(slots=True)
@@ -50,7 +49,7 @@ class Turn:
 class Worker:
     """Prefills prompts and decodes texts of one model in its own `slots` slots; for one thread.
 
-    clock: seconds that never go back. counters: what it counts in.
+    clock: seconds that never go back. counters: what it counts in. shares: of its thread's time; None for its own.
     """
 
     def __init__(
@@ -60,22 +59,23 @@ class Worker:
         cache: PrefixCache,
         clock: Callable[[], float],
         counters: WorkerCounters | None = None,
+        shares: TimeShares | None = None,
     ) -> None:
         self._decoder = decoder
         self._slots = slots
         self._cache = cache
         self._clock = clock
         self._counters = counters or WorkerCounters()
+        self._shares = shares or TimeShares()
         self._rows = decoder.rows(slots)
         self._prefilling: list[SequenceGroup] = []
         self._scoring: list[SequenceGroup] = []  # those whose prompt is read and scored
         self._searching: list[SequenceGroup] = []  # those that search for their likeliest texts
         self._decoding = DecodeBatch(slots, decoder.config.vocabulary)
-        self._begun: list[float] = []  # when the requests arrived whose rows draw for the first time
+        self._begun: list[Sequence] = []  # rows that draw for the first time
         self._prefill_cost = Cost()
         self._score_cost = Cost()
         self._decode_cost = Cost()
-        self._decoded_at = 0.0
 
     @property
     def busy(self) -> bool:
@@ -86,6 +86,9 @@ class Worker:
         """Release the slots of some rows; rows of other workers are ignored."""
         self._forget({row.group for row in rows if row.choice == 0})
         self._decoding.end(rows)
+        if self._begun:
+            gone = set(rows)
+            self._begun = [row for row in self._begun if row not in gone]
 
     def join(self, row: Sequence, turn: Turn) -> None:
         """Take in a row."""
@@ -94,14 +97,24 @@ class Worker:
         except Exception as error:
             self._fail([row.group], turn, error)
 
+    def callers(self) -> set[Hashable]:
+        """For whom there is something to do in a turn."""
+        reading = (group.sequences[0].caller for group in (*self._prefilling, *self._scoring, *self._searching))
+        return {*reading, *(row.caller for row in self._decoding.rows)}
+
     def work(self, turn: Turn) -> None:
-        """Read a slice of the prompts, and draw some ids for every row whose prompt is read."""
+        """Read a slice of the prompts, and draw some ids for every row whose prompt is read: but of callers who are
+        ahead nothing, as long as there are others."""
+        waiting = self._shares.waiting
+        if waiting and waiting >= self.callers():
+            waiting = EVERYBODY
+        self._decoding.choose(waiting)
         if self._prefilling or self._scoring:
-            self._prefill(turn)
-        if self._decoding.rows:
+            self._prefill(turn, waiting)
+        if self._decoding.drawing:
             self._decode(turn)
         if self._searching:
-            self._search(turn)
+            self._search(turn, waiting)
 
     def _join(self, row: Sequence, turn: Turn) -> None:
         """Put a row in its slot: with the state after its prompt if another row has read it, else to read it."""
@@ -123,19 +136,20 @@ class Worker:
         else:
             self._end_prompt(group, turn)
 
-    def _prefill(self, turn: Turn) -> None:
+    def _prefill(self, turn: Turn, waiting: Set[Hashable]) -> None:
         """Read a slice of the prompts; rows whose prompt is read to its end are decoded from now on."""
-        rows, left = len(self._decoding.rows), self._decoding.largest_left
+        prefilling, scoring = _of_others(self._prefilling, waiting), _of_others(self._scoring, waiting)
+        rows, left = len(self._decoding.drawing), self._decoding.largest_left
         seconds = prefill_seconds(rows, left, self._decode_cost)
-        if self._prefilling and self._scoring:
+        if prefilling and scoring:
             seconds /= 2
-        if self._prefilling:
-            chosen, count = prefill_chunk(self._prefilling, seconds, self._prefill_cost)
+        if prefilling:
+            chosen, count = prefill_chunk(prefilling, seconds, self._prefill_cost)
             self._advance(chosen, count, turn)
-        if self._scoring:
+        if scoring:
             alone = not rows and not self._prefilling
             most = MOST_SCORED if alone else MOST_PREFILLED
-            chosen, count = prefill_chunk(self._scoring, seconds, self._score_cost, most)
+            chosen, count = prefill_chunk(scoring, seconds, self._score_cost, most)
             self._advance(chosen, count, turn)
 
     def _advance(self, chosen: list[SequenceGroup], count: int, turn: Turn) -> None:
@@ -144,7 +158,7 @@ class Worker:
             if chosen[0].scoring is None:
                 started = self._clock()
                 self._rows.read(_slots_of(chosen), _ids(chosen, 0, count))
-                self._prefill_cost.record(len(chosen), count, self._clock() - started)
+                self._record(self._prefill_cost, chosen, count, started)
             else:
                 self._score(chosen, count, turn)
             for group in chosen:
@@ -164,7 +178,7 @@ class Worker:
         started = self._clock()
         wanted = most_wanted([group.scoring.top for group in chosen if group.scoring is not None])
         scored = self._rows.score(_slots_of(chosen), _ids(chosen, 0, count), _ids(chosen, 1, count), wanted)
-        self._score_cost.record(len(chosen), count, self._clock() - started)
+        self._record(self._score_cost, chosen, count, started)
         for at, group in enumerate(chosen):
             scoring = group.scoring
             assert scoring is not None
@@ -174,10 +188,17 @@ class Worker:
             else:
                 turn.scored.append((group, part))
 
+    def _record(self, cost: Cost, groups: list[SequenceGroup], steps: int, started: float) -> None:
+        """Note how long a call took that read ids of some prompts, and whose time that was."""
+        cost.record(len(groups), steps, self._clock() - started)
+        if self._shares.shared:
+            callers = Counter(group.sequences[0].caller for group in groups)
+            self._shares.charge(callers, steps * cost.per_step(len(groups)))
+
     def _decode(self, turn: Turn) -> None:
-        """Draw some ids for every row whose prompt is read."""
+        """Draw some ids for every row whose prompt is read and whose caller does not wait."""
         decoding = self._decoding
-        steps = decode_steps(len(decoding.rows), decoding.largest_left, self._decode_cost)
+        steps = decode_steps(len(decoding.drawing), decoding.largest_left, self._decode_cost)
         if decoding.recorded:
             steps = min(steps, decoding.most_steps)
         try:
@@ -185,27 +206,38 @@ class Worker:
                 recorder.before_call(self._rows, row.slot)
             started = self._clock()
             drawn = self._rows.draw(decoding.slots, steps)
-            now = self._clock()
-            self._decode_cost.record(len(decoding.rows), steps, now - started)
-            if drawn.ids.shape != (len(decoding.rows), steps):
-                raise RuntimeError(f"{len(decoding.rows)} rows drew {drawn.ids.shape} ids in {steps} steps")
-            events = decoding.accept(drawn, now)
-            rows, beyond = len(decoding.rows), decoding.beyond(events)
-            self._counters.decoded(rows, steps, now - started, now, self._decoded_at, self._begun, beyond)
-            self._decoded_at = now
+            now, rows = self._clock(), len(decoding.drawing)
+            self._decode_cost.record(rows, steps, now - started)
+            if self._shares.shared:
+                self._shares.charge(decoding.callers, steps * self._decode_cost.per_step(rows))
+            if drawn.ids.shape != (rows, steps):
+                raise RuntimeError(f"{rows} rows drew {drawn.ids.shape} ids in {steps} steps")
+            events, begun = decoding.accept(drawn, now), self._begun_of(decoding)
+            beyond = decoding.beyond(events)
+            self._counters.decoded(rows, steps, now - started, now, decoding.drawn_at, begun, beyond)
+            decoding.drawn_at = now
             turn.events += events if not decoding.recorded else self._with_states(drawn, events)
             self._fail(decoding.end_starved(), turn, MemoryError("to keep what it drew"))
         except Exception as error:
-            self._fail(list({row.group: None for row in decoding.rows}), turn, error)
-            decoding.end(decoding.rows)
-            self._clean()
-        self._begun = []
+            self._fail(list({row.group: None for row in decoding.drawing}), turn, error)
+            decoding.end(decoding.drawing)
+            if not decoding.rows:  # those that waited go on where they are, which a call of others does not touch
+                self._clean()
 
-    def _search(self, turn: Turn) -> None:
+    def _begun_of(self, decoding: DecodeBatch) -> list[float]:
+        """When the requests came whose rows have just drawn for the first time."""
+        begun, drawing = self._begun, decoding.drawing
+        self._begun = []
+        if len(drawing) < len(decoding.rows):
+            first = set(begun).intersection(drawing)
+            self._begun = [row for row in begun if row not in first]
+            begun = list(first)
+        return [row.group.request.arrived for row in begun]
+
+    def _search(self, turn: Turn, waiting: Set[Hashable]) -> None:
         """Take some steps with all beam searches, until their share of the turn is over."""
         until = self._clock() + DECODE_SECONDS
-        while self._searching:
-            searching = list(self._searching)
+        while searching := _of_others(self._searching, waiting):
             try:
                 self._step(searching, turn)
             except Exception as error:
@@ -233,6 +265,11 @@ class Worker:
                 turn.events += map(Event, group.sequences, pieces)
                 self._searching.remove(group)
         now = self._clock()
+        if self._shares.shared:
+            callers = Counter[Hashable]()
+            for group, count in zip(groups, live, strict=True):
+                callers[group.sequences[0].caller] += count
+            self._shares.charge(callers, now - started)
         begun = [group.request.arrived for group, search in zip(groups, searches, strict=True) if search.steps == 1]
         self._counters.searched(len(slots), now - started, [now - arrived for arrived in begun])
 
@@ -288,7 +325,7 @@ class Worker:
         row.begin()
         self._rows.set(row.slot, row.sampling, int(row.group.prompt[-1]))
         self._decoding.begin(row)
-        self._begun.append(row.group.request.arrived)
+        self._begun.append(row)
 
     def _fail(self, groups: list[SequenceGroup], turn: Turn, error: Exception) -> None:
         fail(groups, turn, error, self._counters)
@@ -308,74 +345,6 @@ class Worker:
         self._rows = rows
 
 
-class Lanes:
-    """The workers of one thread, one for each model that it has rows of; those that have work take turns.
-
-    So a text waits for one turn of each other model, and never for all the texts that another model has to write.
-    A worker without rows stays for the next rows of its model, but no more than MOST_IDLE do, and none of a retired
-    model. slots: of each; a row has its slot for itself, of whichever model it is.
-    """
-
-    def __init__(
-        self, slots: int, cache: PrefixCache, clock: Callable[[], float], counters: WorkerCounters | None = None
-    ) -> None:
-        self._slots, self._cache, self._clock = slots, cache, clock
-        self._counters = counters or WorkerCounters()
-        self._workers: dict[EngineModel, Worker] = {}  # in the order of their turns
-        self.tidied = 0
-        """How many models were retired when `tidy` was called last; for the caller."""
-
-    def __len__(self) -> int:
-        """How many models it has rows of."""
-        return len(self._workers)
-
-    @property
-    def busy(self) -> bool:
-        """Whether there is anything to do in a turn."""
-        return any(worker.busy for worker in self._workers.values())
-
-    def turn(self, changes: Changes[Sequence]) -> Turn:
-        """Apply changes, and let the worker work whose turn it is."""
-        turn = Turn()
-        if changes.leaving:
-            for worker in self._workers.values():
-                worker.leave(changes.leaving)
-            for model in [one for one, worker in self._workers.items() if one.retired and not worker.busy]:
-                del self._workers[model]
-        for row in changes.joining:
-            self._join(row, turn)
-        if len(self._workers) == 1:
-            [worker] = self._workers.values()
-            if worker.busy:
-                worker.work(turn)
-            return turn
-        for model, worker in self._workers.items():
-            if worker.busy:
-                self._workers[model] = self._workers.pop(model)  # others come first
-                worker.work(turn)
-                break
-        return turn
-
-    def tidy(self) -> None:
-        """Drop workers that have no work and will have none soon."""
-        idle = [model for model, worker in self._workers.items() if not worker.busy]
-        for model in [one for one in idle if one.retired] + [one for one in idle if not one.retired][:-MOST_IDLE]:
-            del self._workers[model]
-
-    def _join(self, row: Sequence, turn: Turn) -> None:
-        model = row.group.model
-        worker = self._workers.get(model)
-        if worker is None:
-            try:
-                worker = Worker(model.decoder, self._slots, self._cache, self._clock, self._counters)
-            except Exception as error:
-                fail([row.group], turn, error, self._counters)
-                return
-            self.tidy()
-            self._workers[model] = worker
-        worker.join(row, turn)
-
-
 def fail(groups: list[SequenceGroup], turn: Turn, error: Exception, counters: WorkerCounters) -> None:
     """Log that a call raised an exception: the groups in it have failed, all others go on."""
     if not groups:
@@ -387,6 +356,13 @@ def fail(groups: list[SequenceGroup], turn: Turn, error: Exception, counters: Wo
     turn.failed += groups
     if isinstance(error, MemoryError):
         turn.starved.update(groups)
+
+
+def _of_others(groups: list[SequenceGroup], waiting: Set[Hashable]) -> list[SequenceGroup]:
+    """Those of callers who do not wait."""
+    if not waiting:
+        return list(groups)
+    return [group for group in groups if group.sequences[0].caller not in waiting]
 
 
 def _slots_of(groups: list[SequenceGroup]) -> list[int]:

@@ -11,11 +11,11 @@ from model.decoding.rows import Rows
 from model.generate import generate
 from model.sampling.parameters import SamplingParameters
 from model.text.tokenizer import Tokenizer
+from service.engine.lanes import MOST_IDLE, Lanes
 from service.engine.prefix_cache import PrefixCache
 from service.engine.scheduler import Scheduler
 from service.engine.sequence import EngineModel, Sequence, SequenceGroup
 from service.engine.text_request import TextRequest
-from service.engine.worker import MOST_IDLE, Lanes
 from tests.model.small import small_checkpoint
 
 

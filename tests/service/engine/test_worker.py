@@ -10,16 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model.decoding.decoder import Decoder
-from model.decoding.rows import Rows
+from model.decoding.rows import Rows, Scored
 from model.generate import Piece as PlainPiece
 from model.generate import generate
 from model.sampling.parameters import SamplingParameters
+from service.engine.lanes import Lanes
 from service.engine.output import Logprobs, Piece, join_logprobs
 from service.engine.prefix_cache import PrefixCache
 from service.engine.scheduler import Scheduler
 from service.engine.sequence import EngineModel, SequenceGroup
 from service.engine.text_request import TextRequest
-from service.engine.worker import Lanes
 from tests.service.serving import Reference
 
 
@@ -35,6 +35,7 @@ class Wish:
     logprobs: int | None = None
     interval: float | None = None
     repetition_penalty: float = 1.0
+    caller: str = ""
 
     @property
     def parameters(self) -> SamplingParameters:
@@ -71,7 +72,7 @@ class Bench:
             cache=self.cache,
         )
         self.pieces[group] = [[] for _ in group.sequences]
-        self.scheduler.add({group: group.sequences}, self.now)
+        self.scheduler.add({group: group.sequences}, caller=wish.caller)
         return group
 
     def turn(self) -> None:
@@ -128,6 +129,7 @@ WISHES = st.builds(
     logprobs=st.sampled_from([None, None, 0, 2]),
     interval=st.sampled_from([None, 0.0, 0.001, 1e9]),
     repetition_penalty=st.sampled_from([1.0, 1.25]),
+    caller=st.sampled_from("abc"),
 )
 
 
@@ -282,6 +284,93 @@ def assert_same(bench: Bench, reference: Reference, wish: Wish, cached: int) -> 
     bench.finish()
     assert group.cached == cached
     assert bench.texts(group) == expected(reference, wish)
+
+
+class PricedRows:
+    """Rows that take so long, by a bench's clock: a part for each step, and one for each row in it."""
+
+    def __init__(self, rows: Rows, bench: "Bench") -> None:
+        self._rows, self._bench = rows, bench
+        self.set = rows.set
+
+    @property
+    def state(self) -> Any:
+        return self._rows.state
+
+    def read(self, slots: Any, ids: Any) -> None:
+        self._take(*ids.shape)
+        self._rows.read(slots, ids)
+
+    def draw(self, slots: Any, steps: int) -> Any:
+        self._take(len(slots), steps)
+        return self._rows.draw(slots, steps)
+
+    def score(self, *_: Any) -> Scored:
+        raise NotImplementedError
+
+    def _take(self, rows: int, steps: int) -> None:
+        self._bench.now += steps * (2e-5 + 1.4e-5 * rows)
+
+
+class PricedBench(Bench):
+    """A bench whose clock goes as long as calls of a real model take."""
+
+    def __init__(self, reference: Reference, slots: int) -> None:
+        super().__init__(reference.decoder, reference, [slots])
+        self.tick = 1e-6
+        rows = reference.decoder.rows
+        decoder = Decoder(reference.checkpoint)
+        decoder.rows = lambda slots: PricedRows(rows(slots), self)  # type: ignore[method-assign]
+        self.model = EngineModel(decoder, reference.checkpoint.tokenizer)
+
+
+@pytest.mark.parametrize(
+    "greedy",
+    [Wish(max_tokens=300, n=64, interval=0.0, caller="greedy"), Wish("ab" * 90_000, caller="greedy", seed=1)],
+    ids=["many texts", "long prompts"],
+)
+def test_one_text_keeps_most_of_its_pace_beside_a_greedy_caller(greedy: Wish, reference: Reference) -> None:
+    """And what it takes from the others they have afterwards: all texts are the reference's."""
+    wish = Wish("the", 3000, seed=2, interval=0.01, caller="honest")
+    seconds = []
+    for crowd in (0, 16 if greedy.n == 1 else 1):
+        bench = PricedBench(reference, 80)
+        crowded = [bench.submit(greedy) for _ in range(crowd)]
+        for _ in range(5 if crowd else 0):
+            bench.turn()
+        began = bench.now
+        single = bench.submit(wish)
+        while not (pieces := bench.pieces[single][0]) or pieces[-1].finish_reason is None:
+            bench.turn()
+        seconds.append(bench.now - began)
+        assert bench.texts(single) == expected(reference, wish)
+        if greedy.n > 1 and crowd:
+            assert all(pieces for pieces in bench.pieces[crowded[0]])
+            bench.finish()
+            assert bench.texts(crowded[0]) == expected(reference, greedy)
+    alone, beside = seconds
+    assert alone / beside > 0.6
+
+
+def test_a_text_that_waits_lives_through_a_failed_call_of_another(reference: Reference) -> None:
+    bench = PricedBench(reference, 80)
+    greedy = Wish(max_tokens=600, n=32, caller="greedy")
+    waiting = bench.submit(greedy)
+    failing = bench.submit(Wish(max_tokens=5000, caller="honest"))
+    worker: Any = bench.workers[0]
+    for _ in range(20):
+        bench.turn()
+    while "greedy" not in worker._shares.waiting:
+        bench.turn()
+    rows = next(iter(worker._workers.values()))._rows
+    draw = rows.draw
+    rows.draw = lambda *_: 1 / 0
+    turn = worker.turn(bench.scheduler.changes(0))
+    rows.draw = draw
+    assert turn.failed == [failing]
+    bench.scheduler.drop(failing)
+    bench.finish()
+    assert bench.texts(waiting) == expected(reference, greedy)
 
 
 class Starving:
