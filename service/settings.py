@@ -100,6 +100,13 @@ class Settings:
     keep_alive_seconds: float = setting(
         15.0, "Seconds of silence before a stream sends a comment, so that it is not cut off.", least=0.01, most=86_400
     )
+    first_comment_seconds: float = setting(
+        1.0,
+        "Seconds from a request to the first bytes of its stream, where it waits or its prompt is read: a comment. An "
+        "error before that has a status of its own, later it is an event.",
+        least=0,
+        most=86_400,
+    )
     stall_seconds: float = setting(
         10.0, "Seconds without a step, while there is work, after which the server is not ready.",
         least=0.1, most=86_400,

@@ -37,7 +37,7 @@ def curl_body() -> str:
 def test_the_curl_example_streams_what_is_shown(url: str) -> None:
     with httpx.stream("POST", f"{url}/v1/completions", json=json.loads(curl_body()), timeout=30) as response:
         assert response.headers["content-type"].startswith("text/event-stream")
-        events = [line.removeprefix("data: ") for line in response.iter_lines() if line]
+        events = [line.removeprefix("data: ") for line in response.iter_lines() if line.startswith("data: ")]
     assert events[-1] == "[DONE]"
     text = "".join(json.loads(event)["choices"][0]["text"] for event in events[:-1])
     assert len(text) == json.loads(curl_body())["max_tokens"]

@@ -10,10 +10,9 @@ from model.surprise_sum import BITS
 from model.text.prompt import count_unseen
 from service.analysis.score_schemas import ScoreRequest
 from service.analysis.score_tally import Tally, details
-from service.api.error_responses import Failure
 from service.api.pieces import gathered, separated
-from service.api.sse import DONE, ENCODE, ServerSentEvent
-from service.api.streaming import StreamBytes, openai_error
+from service.api.sse import ENCODE, EventIds, ServerSentEvent, done_event
+from service.api.streaming import KEEP_ALIVE, StreamBytes
 from service.engine.output import Grown
 from service.engine.prompt_scores import PromptScores, Slice
 from service.engine.text_request import TextRequest
@@ -46,6 +45,7 @@ class ScoreAnswer:
         self.model, self.body, self.beginning = model, body, beginning
         self._sign = sign
         self._states: dict[int, RowState] = {}
+        self.ids = EventIds("", 1)
         tokenizer = model.tokenizer
         nothing = tokenizer.frame.items or beginning is not None
         self.prefix = body.context or ("" if nothing else tokenizer.piece(tokenizer.start_id))
@@ -92,23 +92,26 @@ class ScoreAnswer:
         return iter(())
 
     def silence(self) -> bytes:
-        """How many tokens have been read."""
+        """How many tokens have been read; a comment where the scores were sent before."""
+        if self.ids.ended:
+            return KEEP_ALIVE
         progress = {
             "object": "score.progress",
             "tokens": sum(tally.read for tally in self.tallies),
             "total_tokens": sum(prompt.tokens for prompt in self.texts.prompts),
         }
-        return ServerSentEvent.of_json(progress).encode()
-
-    def error(self, failure: Failure) -> Iterator[bytes]:
-        """The error as an event, and the end."""
-        return openai_error(failure)
+        return ServerSentEvent.of_json(progress, self.ids.line()).encode()
 
     def end(self) -> Iterator[StreamBytes]:
         """The scores, and the end."""
-        event = chain(["data: "], self.parts(), ["\n\n"])
-        yield gathered(event) if self.slow else "".join(event).encode()
-        yield DONE.encode()
+        if not self.ids.ended:
+            event = chain(["data: "], self.parts(), ["\n"], self._written())
+            yield gathered(event) if self.slow else "".join(event).encode()
+        yield done_event(self.ids.end("done"))
+
+    def _written(self) -> Iterator[str]:
+        """The end of the event of the scores."""
+        yield f"{self.ids.end('usage')}\n"
 
     @property
     def slow(self) -> bool:

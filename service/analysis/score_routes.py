@@ -16,12 +16,14 @@ from service.analysis.score_schemas import MOST_DETAILS, ScoreRequest, Scores
 from service.api.openapi import errors, event_schema
 from service.api.pieces import json_answer
 from service.api.request_fields import asked_model, beginning_of, ignored_fields, origin_of
-from service.api.streaming import EventStream, attended, begin, prepare
+from service.api.sse import EventIds, event_ids, resume_point
+from service.api.streaming import Opened, Pace, attended, begin, open_stream, openai_error, prepare
 from service.engine.engine import Engine
 from service.engine.text_request import TextRequest
 from service.inference.cost import score_bytes, text_bytes
+from service.inference.served_model import ServedModel
 from service.inference.state_tokens import StateTokens
-from service.inference.texts import INSTANT, prepared
+from service.inference.texts import INSTANT, Texts, prepared
 from service.models.model_registry import ModelRegistry
 from service.process.background import one_step
 from service.request_context import request_context
@@ -31,13 +33,16 @@ PROGRESS_SECONDS = 0.5  # between two events of a stream while texts are read
 
 STREAM_EXAMPLE = """\
 data: {"object":"score.progress","tokens":0,"total_tokens":7}
+id: AAAAAAAAAAE93Xz4mVq0PZJ8sRk.0
 
 data: {"object":"score","model":"shakespeare","results":[{"index":0,"characters":6,"tokens":6,"bits":9.5,\
 "bits_per_character":1.583,"nats_per_character":1.097,"bits_per_byte":1.583,"unseen_characters":0,"anomaly":null,\
 "details":null}],"ranking":{"total":[0],"per_character":[0]},"anomaly_note":"The checkpoint has no held-out passages.",\
 "usage":{"prompt_tokens":6,"completion_tokens":0,"total_tokens":6,"prompt_tokens_details":{"cached_tokens":0,\
 "unseen_characters":0}}}
+id: AAAAAAAAAAE93Xz4mVq0PZJ8sRk.usage
 
+id: AAAAAAAAAAE93Xz4mVq0PZJ8sRk.done
 data: [DONE]
 
 """
@@ -102,6 +107,7 @@ class ScoreRoutes:
         self.registry, self.engine, self.states = registry, engine, states
         self.most_texts = settings.max_rows + settings.max_waiting
         self.most_work = settings.max_work
+        self.pace = Pace(settings.first_comment_seconds, PROGRESS_SECONDS)
 
     async def score(self, body: ScoreRequest, request: Request) -> Response:
         """Score how likely texts are: bits per character, which is the likeliest, and how unusual each is.
@@ -113,8 +119,28 @@ class ScoreRoutes:
         """
         model = await asked_model(self.registry, body.model, request)
         self._check(body)
-        size = sum(map(len, body.texts)) + len(body.context or "")
-        origin = origin_of(request)
+        headers = ignored_fields(body.model_extra or ())
+        if body.stream:
+            ids = await event_ids(request, model, 0, resume_point(request))
+            if ids.complete:
+                return Response(status_code=204)
+            opening, instant = self._open(model, body, request, ids), _size(body) <= WORTH_KEEPING
+            return await open_stream(opening, instant, request, self.pace, partial(openai_error, ids), headers)
+        answer, texts = await self._prepare(model, body, request)
+        answer.grown(await begin(texts, request))
+        texts.release()
+        return await json_answer(answer.parts(), not answer.slow, self.engine, request, headers)
+
+    async def _open(self, model: ServedModel, body: ScoreRequest, request: Request, ids: EventIds) -> Opened:
+        """Begin to read the texts of a stream."""
+        answer, texts = await self._prepare(model, body, request)
+        answer.ids = ids
+        texts.submit()
+        return Opened(texts, answer, [])
+
+    async def _prepare(self, model: ServedModel, body: ScoreRequest, request: Request) -> tuple[ScoreAnswer, Texts]:
+        """The texts of a request, ready to be submitted, and what takes their scores."""
+        size, origin = _size(body), origin_of(request)
         if origin["lease"] is not None:
             origin["lease"].grow(self._bytes(body))
         beginning = beginning_of(body.state, model, self.states, origin)
@@ -126,13 +152,7 @@ class ScoreRoutes:
             await self._read_context(answer, request)
         texts = await prepare(model, self.engine, answer.request(origin), request)
         answer.expect(texts)
-        headers = ignored_fields(body.model_extra or ())
-        if body.stream:
-            texts.submit()
-            return EventStream(texts, answer, [], PROGRESS_SECONDS, headers)
-        answer.grown(await begin(texts, request))
-        texts.release()
-        return await json_answer(answer.parts(), not answer.slow, self.engine, request, headers)
+        return answer, texts
 
     async def lines(self, request: Request) -> Response:
         """Score texts that come one a line, in any number, by the model that the query names."""
@@ -187,6 +207,11 @@ class ScoreRoutes:
                 f"This would read {work:,} characters, the context with every text; this server's max_work is "
                 f"{self.most_work:,}: send fewer texts at a time, or a shorter context.",
             )
+
+
+def _size(body: ScoreRequest) -> int:
+    """Characters to be read, each text and the context once."""
+    return sum(map(len, body.texts)) + len(body.context or "")
 
 
 def router(registry: ModelRegistry, engine: Engine, settings: Settings, states: StateTokens) -> APIRouter:

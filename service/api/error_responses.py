@@ -1,5 +1,6 @@
 """Every error as one HTTP answer in the shape of its route's dialect: a status, a sentence, and no traceback."""
 
+import logging
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -28,6 +29,8 @@ from service.errors import (
     VersionGone,
 )
 from service.request_context import request_context
+
+logger = logging.getLogger(__name__)
 
 LONGEST_MESSAGE = 500  # characters; even at six bytes each, as for \u0000, the body stays under 4 KiB
 
@@ -131,7 +134,7 @@ class ErrorResponses:
         return handle
 
 
-def of_parameter_error(_: Request, error: Any) -> Failure:
+def of_parameter_error(_: Request | None, error: Any) -> Failure:
     """A parameter that only the model could check."""
     param = error.parameter if isinstance(error, ParameterError) else "prompt"
     return Failure(400, str(error), INVALID, "invalid_value", param)
@@ -191,6 +194,18 @@ def _route_path(scope: Scope) -> str:
 def of_memory_error(*_: object) -> Failure:
     """A request for which there is no memory; the others go on."""
     return of_service_error(MemorySpent(NO_MEMORY))
+
+
+def of_exception(error: Exception) -> Failure:
+    """What any exception means that comes too late for a status; a fault of the server is logged."""
+    if isinstance(error, ServiceError):
+        return of_service_error(error)
+    if isinstance(error, ParameterError | TokenizerError):
+        return of_parameter_error(None, error)
+    if isinstance(error, MemoryError):
+        return of_memory_error()
+    logger.error("A stream failed.", exc_info=error)
+    return FAULT
 
 
 FAILURES: dict[type[Exception], Callable[[Request, Any], Failure]] = {

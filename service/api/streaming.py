@@ -1,35 +1,42 @@
 """Streams an answer over HTTP: begins its texts, notices a client that leaves, and sends events until the end."""
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
-from typing import Any, Protocol
+import math
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
 
 from fastapi import Request
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from model.errors import ServiceError
-from service.api.error_responses import Failure, of_service_error, openai_shape
-from service.api.sse import DONE, ServerSentEvent
-from service.engine.engine import SPENT, Engine
+from service.api.error_responses import Failure, of_exception, openai_shape
+from service.api.sse import EventIds, ServerSentEvent, done_event
+from service.engine.engine import Engine
 from service.engine.output import Grown
 from service.engine.text_request import TextRequest
 from service.errors import Disconnected
 from service.inference.served_model import ServedModel
 from service.inference.texts import INSTANT, Texts
 from service.process.background import Result
+from service.request_context import request_context
 
 BROKEN = b"\n\n"
 """The end of an event that was cut off."""
-KEEP_ALIVE = b": keep-alive\n\n"
-"""A comment, which clients skip: it shows proxies on the way that the stream is alive."""
+KEEP_ALIVE = b": keep-alive\n"
+"""A comment, which clients skip: it shows proxies on the way that the stream is alive. No empty line follows it, which
+OpenAI's Python package would take for an event without data once an event had an id."""
 
 
 GIVEN_UP = "The request was given up."
 
 
-async def begin(texts: Texts, request: Request) -> Grown:
+async def begin(texts: Texts, request: Request, until: float = math.inf) -> Grown:
     """Submit the texts and wait for the first pieces; an error until here still has a status of its own.
+
+    until: by `time.monotonic`; then it returns nothing if there is nothing yet.
 
     The texts have to be released later, but not where this raises. It does as `Texts.submit` and `Texts.take` do, and
     raises Disconnected when the client leaves meanwhile.
@@ -37,7 +44,7 @@ async def begin(texts: Texts, request: Request) -> Grown:
     texts.submit()
     listener = asyncio.create_task(_listen(request, texts))
     try:
-        return await texts.take()
+        return await texts.take(None if until == math.inf else max(0.0, until - time.monotonic()))
     except BaseException:
         texts.release()
         raise
@@ -64,8 +71,12 @@ async def attended(request: Request, work: Coroutine[Any, Any, Result]) -> Resul
 async def prepare(model: ServedModel, engine: Engine, asked: TextRequest, request: Request) -> Texts:
     """The texts of a request, as `Texts.prepare` has them; raises Disconnected where the client leaves meanwhile."""
     preparing = Texts.prepare(model, engine, asked)
-    instant = asked.effort <= INSTANT and asked.constraint is None
-    return await (preparing if instant else attended(request, preparing))
+    return await (preparing if is_instant(asked) else attended(request, preparing))
+
+
+def is_instant(asked: TextRequest) -> bool:
+    """Whether the texts of a request are prepared in about a millisecond."""
+    return asked.effort <= INSTANT and asked.constraint is None
 
 
 async def _left(request: Request) -> None:
@@ -91,40 +102,95 @@ class StreamWriter(Protocol):
     def silence(self) -> bytes:
         """The bytes that are sent when no text has grown for a while."""
 
-    def error(self, failure: Failure) -> Iterator[bytes]:
-        """The last events of a stream that cannot go on."""
-
     def end(self) -> Iterator[StreamBytes]:
         """The last events of a stream whose texts have all ended."""
 
 
-def openai_error(failure: Failure) -> Iterator[bytes]:
-    """The last events of a stream in OpenAI's dialect that cannot go on."""
-    _, body = openai_shape(failure)
-    yield ServerSentEvent.of_json(body).encode()
-    yield DONE.encode()
+Errors = Callable[[Failure], Iterator[bytes]]
+"""Makes the last events of a stream that cannot go on, in a dialect."""
 
 
-async def events(texts: Texts, writer: StreamWriter, grown: Grown, silence_seconds: float) -> AsyncIterator[bytes]:
+def openai_error(ids: EventIds, failure: Failure) -> Iterator[bytes]:
+    """The last events of a stream in OpenAI's dialect that cannot go on; they have the id of the last one before."""
+    (_, body), line = openai_shape(failure), ids.line()
+    yield ServerSentEvent.of_json(body, line).encode()
+    yield done_event(line)
+
+
+class Opened(NamedTuple):
+    """A stream that can be written: its texts, what writes them, and their first pieces, if there are any yet."""
+
+    texts: Texts
+    writer: StreamWriter
+    grown: Grown
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """When a stream shows that it is alive.
+
+    first: seconds from the request to the first bytes of its answer. silence: seconds between two signs of life.
+    """
+
+    first: float
+    silence: float
+
+    def until(self, request: Request) -> float:
+        """When a stream is to begin, by `time.monotonic`."""
+        return request_context(request.scope).arrived + self.first
+
+
+async def open_stream(
+    opening: Coroutine[Any, Any, Opened],
+    instant: bool,
+    request: Request,
+    pace: Pace,
+    errors: Errors,
+    headers: Mapping[str, str] | None = None,
+) -> "EventStream":
+    """The stream that something opens; an error until `pace.first` is raised, and later it is an event.
+
+    opening: waits for first pieces until `pace.until` at most. instant: whether it takes no longer than a moment.
+    """
+    if instant:
+        return EventStream(await opening, pace, errors, headers)
+    task = asyncio.create_task(opening)
+    try:
+        await asyncio.wait((task,), timeout=max(0.0, pace.until(request) - time.monotonic()))
+    except BaseException:
+        task.cancel()
+        raise
+    return EventStream(task.result() if task.done() else task, pace, errors, headers)
+
+
+async def events(coming: "Opened | asyncio.Task[Opened]", pace: Pace, errors: Errors) -> AsyncIterator[bytes]:
     """The bytes of a stream; an error in its middle becomes its last event.
 
-    grown: the first pieces; without any the stream begins with `writer.silence`, which is also sent after every
-    `silence_seconds` in which no text grows.
+    Without first pieces it begins with a sign of life, and has one after every `pace.silence` seconds without an event.
     """
     try:
+        if not isinstance(coming, Opened):
+            yield KEEP_ALIVE
+            while not (await asyncio.wait((coming,), timeout=pace.silence))[0]:
+                yield KEEP_ALIVE
+            coming = coming.result()
+        texts, writer, grown = coming
+        written = -math.inf  # when the last bytes were
         while True:
-            if not grown:
-                yield writer.silence()
             async for piece in _written(texts, writer.grown(grown)):
+                written = time.monotonic()
                 yield piece
             if texts.ended:
                 break
-            grown = await texts.take(silence_seconds)
+            if not grown or time.monotonic() - written > pace.silence:
+                written = time.monotonic()
+                yield writer.silence()
+            grown = await texts.take(pace.silence)
         texts.release()
         async for piece in _written(texts, writer.end()):
             yield piece
-    except (ServiceError, MemoryError) as error:
-        for event in writer.error(of_service_error(error if isinstance(error, ServiceError) else SPENT)):
+    except Exception as error:
+        for event in errors(of_exception(error)):
             yield event
 
 
@@ -155,21 +221,29 @@ class EventStream(StreamingResponse):
 
     def __init__(
         self,
-        texts: Texts,
-        writer: StreamWriter,
-        first: Grown,
-        silence_seconds: float,
+        coming: "Opened | asyncio.Task[Opened]",
+        pace: Pace,
+        errors: Errors,
         headers: Mapping[str, str] | None = None,
         status_code: int = 200,  # which FastAPI reads from here to document the route
     ) -> None:
         own = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-        content = events(texts, writer, first, silence_seconds)
-        super().__init__(content, status_code, headers={**own, **(headers or {})})
-        self._texts = texts
+        super().__init__(events(coming, pace, errors), status_code, headers={**own, **(headers or {})})
+        self._coming = coming
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the stream until it ends or the client leaves."""
         try:
             await super().__call__(scope, receive, send)
         finally:
-            self._texts.release()
+            self._release()
+
+    def _release(self) -> None:
+        """Release the texts, or give up what makes them."""
+        coming = self._coming
+        if isinstance(coming, Opened):
+            coming.texts.release()
+        elif not coming.done():
+            coming.cancel()
+        elif not coming.cancelled() and coming.exception() is None:
+            coming.result().texts.release()

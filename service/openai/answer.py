@@ -6,10 +6,9 @@ from functools import partial
 from typing import Any
 
 from model.decoding.state import RowState
-from service.api.error_responses import Failure
 from service.api.pieces import ENTRIES, gathered, json_text
-from service.api.sse import DONE, ENCODE, ServerSentEvent
-from service.api.streaming import KEEP_ALIVE, StreamBytes, openai_error
+from service.api.sse import ENCODE, EventIds, ServerSentEvent, done_event
+from service.api.streaming import KEEP_ALIVE, StreamBytes
 from service.engine.output import Grown, Logprobs, Piece
 from service.inference.served_model import ServedModel
 from service.inference.texts import Texts, Usage
@@ -25,7 +24,7 @@ PARTS = 256  # of JSON, in some 30 events, that are written before others have t
 
 
 class Answer:
-    """The bodies of one completion's answer. sign: makes the token of a state."""
+    """The bodies of one completion's answer. sign: makes the token of a state. ids: of a stream's events."""
 
     def __init__(
         self,
@@ -35,6 +34,7 @@ class Answer:
         name: str,
         texts: Texts,
         sign: Callable[[RowState], str],
+        ids: EventIds | None = None,
     ) -> None:
         self._head: dict[str, Any] = {
             "id": f"cmpl-{name}",
@@ -63,6 +63,8 @@ class Answer:
         ]
         self._prompt_usage = Usage(0, 0, 0, 0)
         self._sign = sign
+        self._ids = ids or EventIds("", len(self._tokens))
+        self._unechoed -= self._ids.echoed
 
     @property
     def instant(self) -> bool:
@@ -85,6 +87,8 @@ class Answer:
     def grown(self, grown: Grown) -> Iterator[StreamBytes]:
         """The events of prompts to be echoed, and then those of the texts, some at a time."""
         self._prompt_usage = self._texts.usage() if self._options.continuous_usage_stats else self._prompt_usage
+        if self._ids.resumed:
+            grown = [(index, piece) for index, grew in grown if (piece := self._unsent(index, grew)) is not None]
         if self._unechoed:
             for index in [index for index, _ in grown if index in self._unechoed]:
                 self._unechoed.remove(index)
@@ -111,17 +115,25 @@ class Answer:
         """A comment that keeps the stream alive."""
         return KEEP_ALIVE
 
-    def error(self, failure: Failure) -> Iterator[bytes]:
-        """The error as an event, and the end."""
-        return openai_error(failure)
+    def _unsent(self, index: int, grew: Piece) -> Piece | None:
+        """What of a piece was not sent before this stream went on."""
+        piece = self._ids.unsent(index, grew)
+        if grew.logprobs is not None:
+            kept = 0 if piece is None or piece.logprobs is None else len(piece.logprobs.ids)
+            self._offsets[index].of(grew.logprobs.ids[: len(grew.logprobs.ids) - kept].tolist())
+        if piece is None:
+            self._written += grew.tokens - self._tokens[index]
+            self._tokens[index] = grew.tokens
+        return piece
 
     def end(self) -> Iterator[StreamBytes]:
         """The usage, if asked for, and the end."""
-        if self._options.include_usage:
+        if self._options.include_usage and not self._ids.ended:
             self._prompt_usage = self._texts.usage()
             usage = self._usage(self._prompt_usage.completion_tokens)
-            yield ServerSentEvent.of_json({**self._head, "choices": [], "usage": usage}).encode()
-        yield DONE.encode()
+            event = {**self._head, "choices": [], "usage": usage}
+            yield ServerSentEvent.of_json(event, self._ids.end("usage")).encode()
+        yield done_event(self._ids.end("done"))
 
     def _large(self, tokens: int, text: str) -> bool:
         """Whether an event of that number of tokens takes more than about a millisecond."""
@@ -142,7 +154,8 @@ class Answer:
             self._tokens[index] = piece.tokens
         if self._options.continuous_usage_stats:
             usage = ENCODE(self._usage(self._written))
-        yield f'],"usage":{usage}}}\n\n'
+        line = self._ids.echo(index) if echo else self._ids.sent(index, piece)
+        yield f'],"usage":{usage}}}\n{line}\n'
 
     def _choice(self, index: int, piece: Piece, echo: bool = False) -> Iterator[str]:
         """A text, or some of it, as JSON; with its prompt before it or not."""

@@ -1,6 +1,6 @@
 """POST /v1/completions: translates OpenAI's request into a TextRequest and answers it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from functools import partial
 from typing import Any
@@ -16,7 +16,8 @@ from service.api.constraint_fields import constraint_of
 from service.api.pieces import json_answer
 from service.api.promises import check_promises
 from service.api.request_fields import asked_model, beginning_of, ignored_fields, origin_of, seed_of
-from service.api.streaming import EventStream, begin, prepare
+from service.api.sse import event_ids, resume_point
+from service.api.streaming import Opened, Pace, begin, is_instant, open_stream, openai_error, prepare
 from service.engine.engine import Engine
 from service.engine.text_request import TextRequest
 from service.inference.cost import check_limits
@@ -41,6 +42,7 @@ class Completions:
         self.engine = engine
         self.settings = settings
         self.states = states
+        self.pace = Pace(settings.first_comment_seconds, settings.keep_alive_seconds)
         self.names = PerModel(lambda model: token_names(model.tokenizer))
 
     async def create(self, body: CompletionRequest, request: Request) -> Response:
@@ -54,26 +56,48 @@ class Completions:
         check_promises(body.model_extra)
         context = request_context(request.scope)
         origin = origin_of(request, body.cache_salt)
-        asked = self._translate(body, model, beginning_of(body.state, model, self.states, origin), origin)
+        beginning = beginning_of(body.state, model, self.states, origin)
+        last = resume_point(request) if body.stream else None
+        seed = seed_of(beginning, body.prompt) if last is None else last.seed
+        asked = self._translate(body, model, beginning, seed, origin)
         check_limits(asked, self.settings, body.n if body.echo else 1)
-        texts = await prepare(model, self.engine, asked, request)
         name = body.request_id or context.id
         headers = {"X-Request-Id": name, **ignored_fields(body.ignored)}
-        first = await begin(texts, request)
         sign = partial(self.states.sign, model=model, holder=origin["namespace"])
-        answer = Answer(model, self.names(model), body, name, texts, sign)
+        make = partial(Answer, model, self.names(model), body, name, sign=sign)
         if body.stream:
-            return EventStream(texts, answer, first, self.settings.keep_alive_seconds, headers)
+            ids = await event_ids(request, model, asked.parameters.seed, last, len(body.prompt) * body.n, body.echo)
+            if ids.complete:
+                return Response(status_code=204)
+            opening = self._open(model, asked, request, partial(make, ids=ids))
+            errors = partial(openai_error, ids)
+            return await open_stream(opening, is_instant(asked), request, self.pace, errors, headers)
+        texts = await prepare(model, self.engine, asked, request)
+        first = await begin(texts, request)
         texts.release()
+        answer = make(texts=texts)
         return await json_answer(answer.whole(first), answer.instant, self.engine, request, headers)
 
+    async def _open(
+        self, model: ServedModel, asked: TextRequest, request: Request, make: Callable[..., Answer]
+    ) -> Opened:
+        """Begin the texts of a stream."""
+        texts = await prepare(model, self.engine, asked, request)
+        first = await begin(texts, request, self.pace.until(request))
+        return Opened(texts, make(texts=texts), first)
+
     def _translate(
-        self, body: CompletionRequest, model: ServedModel, beginning: RowState | None, origin: Mapping[str, Any]
+        self,
+        body: CompletionRequest,
+        model: ServedModel,
+        beginning: RowState | None,
+        seed: int,
+        origin: Mapping[str, Any],
     ) -> TextRequest:
         interval = self.settings.stream_interval if body.stream_interval is None else body.stream_interval
         return TextRequest(
             prompts=_prompts(body, model.tokenizer),
-            parameters=self._parameters(body, model.tokenizer.size, seed_of(beginning, body.prompt)),
+            parameters=self._parameters(body, model.tokenizer.size, seed),
             max_tokens=body.max_tokens,
             n=body.n,
             best_of=None if body.use_beam_search else body.best_of,

@@ -19,10 +19,13 @@ from service.settings import Settings
 STREAM_EXAMPLE = """\
 data: {"id":"cmpl-1","object":"text_completion","created":1,"model":"shakespeare","seed":1,"choices":[{"index":0,\
 "text":" there","logprobs":null,"finish_reason":null,"stop_reason":null}],"usage":null}
+id: AAAAAAAAAAE93Xz4mVq0PZJ8sRk.6
 
 data: {"id":"cmpl-1","object":"text_completion","created":1,"model":"shakespeare","seed":1,"choices":[{"index":0,\
 "text":" was","logprobs":null,"finish_reason":"length","stop_reason":null}],"usage":null}
+id: AAAAAAAAAAE93Xz4mVq0PZJ8sRk.10e
 
+id: AAAAAAAAAAE93Xz4mVq0PZJ8sRk.done
 data: [DONE]
 
 """

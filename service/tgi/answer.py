@@ -7,7 +7,7 @@ from model.decoding.state import RowState
 from model.text.tokenizer import Tokenizer
 from service.api.error_responses import Failure
 from service.api.pieces import json_text, separated
-from service.api.sse import ENCODE
+from service.api.sse import ENCODE, EventIds
 from service.api.streaming import KEEP_ALIVE, StreamBytes
 from service.engine.output import Grown, Logprobs, Piece
 from service.inference.best_of import mean_logprob
@@ -99,8 +99,10 @@ def ending_json(piece: Piece, seed: int | None) -> str:
 class EventWriter:
     """Writes the events of one streamed text: one for each token, and with the last token the whole text."""
 
-    def __init__(self, answer: Answer, prompt: TextPrompt) -> None:
+    def __init__(self, answer: Answer, prompt: TextPrompt, ids: EventIds) -> None:
         self._answer = answer
+        self._ids = ids
+        self._sent = ids.tokens
         self._input_length = prompt.tokens
         self._tokens = TokenWriter(answer.tokenizer, answer.given.top_n_tokens, prompt)
         self._text: list[str] = []
@@ -121,11 +123,6 @@ class EventWriter:
         """A comment that keeps the stream alive."""
         return KEEP_ALIVE
 
-    def error(self, failure: Failure) -> Iterator[bytes]:
-        """The error as the last event."""
-        _, body = tgi_shape(failure)
-        yield f"data:{ENCODE(body)}\n\n".encode()
-
     def end(self) -> Iterator[StreamBytes]:
         """Nothing, as the event of the last token has the whole text."""
         return iter(())
@@ -142,7 +139,8 @@ class EventWriter:
         """The last event of a text whose end is known only after its last token has been sent."""
         token = f'{{"id":{self._answer.tokenizer.size},"text":"","logprob":0.0,"special":true}}'
         index = self._tokens.written + 1
-        return f'data:{{"index":{index},"token":{token},"top_tokens":null,{self._rest(piece, whole)}}}\n\n'.encode()
+        rest, line = self._rest(piece, whole), self._ids.token(index, last=True)
+        return f'data:{{"index":{index},"token":{token},"top_tokens":null,{rest}}}\n{line}\n'.encode()
 
     def _block(self, logprobs: Logprobs, piece: Piece, whole: str | None) -> bytes:
         """The events of some tokens; the last has the `whole` text, if given."""
@@ -151,10 +149,18 @@ class EventWriter:
         rests = ['"generated_text":null,"details":null'] * len(tokens)
         if whole is not None:
             rests[-1] = self._rest(piece, whole)
+        last, line = first + len(tokens) - 1 if whole is not None else 0, self._ids.token
         return "".join(
-            f'data:{{"index":{index},"token":{token},"top_tokens":{top},{rest}}}\n\n'
+            f'data:{{"index":{index},"token":{token},"top_tokens":{top},{rest}}}\n{line(index, last=index == last)}\n'
             for index, ((token, top), rest) in enumerate(zip(tokens, rests, strict=True), first)
+            if index > self._sent
         ).encode()
+
+
+def tgi_error(ids: EventIds, failure: Failure) -> Iterator[bytes]:
+    """The error as the last event of a stream; it has the id of the last one before."""
+    _, body = tgi_shape(failure)
+    yield f"data:{ENCODE(body)}\n{ids.line()}\n".encode()
 
 
 def parts(logprobs: Logprobs, written: int) -> Iterator[Logprobs]:

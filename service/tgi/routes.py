@@ -13,18 +13,20 @@ from starlette.responses import Response
 from model.errors import ParameterError
 from service.api.pieces import json_answer
 from service.api.promises import check_promises
-from service.api.request_fields import asked_model, beginning_of, ignored_fields, origin_of
+from service.api.request_fields import asked_model, beginning_of, ignored_fields, origin_of, random_seed
 from service.api.schemas import LARGEST_MAX_TOKENS, LARGEST_N, MOST_PROMPTS, MOST_STOPS
-from service.api.streaming import EventStream, attended, begin, prepare
+from service.api.sse import EventIds, event_ids, resume_point
+from service.api.streaming import EventStream, Opened, Pace, attended, begin, open_stream, prepare
 from service.engine.engine import Engine
 from service.engine.text_request import TextRequest
 from service.inference.cost import check_length, check_limits
+from service.inference.served_model import ServedModel
 from service.inference.state_tokens import StateTokens
 from service.inference.texts import INSTANT, Texts, prepared
 from service.models.model_registry import ModelRegistry
 from service.process.background import one_step
 from service.settings import Settings
-from service.tgi.answer import Answer, EventWriter, ranked
+from service.tgi.answer import Answer, EventWriter, ranked, tgi_error
 from service.tgi.errors import REF, errors
 from service.tgi.request import draws, text_request
 from service.tgi.schemas import (
@@ -40,9 +42,11 @@ from service.tgi.schemas import (
 STREAM_EXAMPLE = """\
 data:{"index":1,"token":{"id":287,"text":",","logprob":-0.9,"special":false},"top_tokens":null,"generated_text":null,\
 "details":null}
+id: AAAAAAAAAAE93Xz4mVq0PZJ8sRk.1
 
 data:{"index":2,"token":{"id":257,"text":" ","logprob":-0.1,"special":false},"top_tokens":null,"generated_text":", ",\
 "details":null}
+id: AAAAAAAAAAE93Xz4mVq0PZJ8sRk.2e
 
 """
 STREAM = {
@@ -60,6 +64,7 @@ STREAM = {
     "example": STREAM_EXAMPLE,
 }
 TRUNCATED_BYTES = 160  # a character of inputs that are cut: up to four ids, each a number in a list
+SHORT = 10_000  # characters of inputs that are prepared in an instant
 INSTANT_ENTRIES = 500  # tokens that are written as JSON in an instant
 STREAMED = "an event for each token, whose data is a StreamEvent, or a TgiError if the text cannot go on."
 
@@ -79,6 +84,7 @@ class Generator:
 
     def __init__(self, registry: ModelRegistry, engine: Engine, settings: Settings, states: StateTokens) -> None:
         self.registry, self.engine, self.settings, self.states = registry, engine, settings, states
+        self.pace = Pace(settings.first_comment_seconds, settings.keep_alive_seconds)
 
     async def generate(self, body: GenerateRequest, request: Request) -> Response:
         """Continue a text, and answer when it is done."""
@@ -118,7 +124,8 @@ class Generator:
     async def _whole(self, body: GenerateRequest, request: Request, listed: bool = False) -> Response:
         """The answer that is not streamed, in a list of one if asked for."""
         began = time.perf_counter()
-        texts, answer = await self._prepare(body, request, None)
+        model = await asked_model(self.registry, body.model or name_in_path(request), request)
+        texts, answer = await self._prepare(model, body, request, None)
         queued = time.perf_counter()
         pieces = [piece for _, piece in await begin(texts, request)]
         texts.release()
@@ -142,14 +149,28 @@ class Generator:
 
     async def _stream(self, body: GenerateRequest, request: Request) -> Response:
         """The answer as events."""
-        texts, answer = await self._prepare(body, request, self.settings.stream_interval / 1000)
-        first = await begin(texts, request)
-        writer = EventWriter(answer, texts.prompts[0])
-        return EventStream(texts, writer, first, self.settings.keep_alive_seconds, self._headers(body))
-
-    async def _prepare(self, body: GenerateRequest, request: Request, interval: float | None) -> tuple[Texts, Answer]:
-        """The texts of a request, ready to be submitted, and the answer to write them with."""
         model = await asked_model(self.registry, body.model or name_in_path(request), request)
+        given, last = body.parameters, resume_point(request)
+        seed = given.seed if given.seed is not None else random_seed() if last is None else last.seed
+        ids = await event_ids(request, model, seed, last)
+        if ids.written:
+            return Response(status_code=204)
+        if given.state is None or body.inputs:  # elsewhere the seed is the state's, if none is given
+            given = given.model_copy(update={"seed": seed})
+        opening = self._open(model, body.model_copy(update={"parameters": given}), request, ids)
+        instant = given.truncate is None and given.grammar is None and len(body.inputs) <= SHORT
+        return await open_stream(opening, instant, request, self.pace, partial(tgi_error, ids), self._headers(body))
+
+    async def _open(self, model: ServedModel, body: GenerateRequest, request: Request, ids: EventIds) -> Opened:
+        """Begin the text of a stream."""
+        texts, answer = await self._prepare(model, body, request, self.settings.stream_interval / 1000)
+        first = await begin(texts, request, self.pace.until(request))
+        return Opened(texts, EventWriter(answer, texts.prompts[0], ids), first)
+
+    async def _prepare(
+        self, model: ServedModel, body: GenerateRequest, request: Request, interval: float | None
+    ) -> tuple[Texts, Answer]:
+        """The texts of a request, ready to be submitted, and the answer to write them with."""
         given, tokenizer = body.parameters, model.tokenizer
         check_promises(body.model_extra)
         check_promises(given.model_extra, "parameters.")

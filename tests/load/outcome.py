@@ -81,12 +81,12 @@ async def outcome(port: int, fields: Mapping[str, Any], begun: asyncio.Event | N
 
 def _read_events(seen: Outcome, body: bytes) -> None:
     *events, last = body.split(b"\n\n")
-    done = bool(events) and events[-1] == b"data: [DONE]" and not last
+    done = bool(events) and events[-1].endswith(b"data: [DONE]") and not last
     seen.whole = seen.whole and done
     for event in events[: len(events) - done]:
         if not event.startswith(b"data: "):
             continue
-        content = json.loads(event.removeprefix(b"data: "))
+        content = json.loads(event.removeprefix(b"data: ").partition(b"\n")[0])
         if "error" in content:
             seen.code = content["error"]["code"]
             continue

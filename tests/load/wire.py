@@ -48,8 +48,8 @@ class Answer(NamedTuple):
     @property
     def data(self) -> list[str]:
         """The data of each event of a stream."""
-        blocks = self.body.decode().split("\n\n")
-        return [block.removeprefix("data: ") for block in blocks if block.startswith("data: ")]
+        lines = self.body.decode().split("\n")
+        return [line.removeprefix("data: ") for line in lines if line.startswith("data: ")]
 
 
 class HungUpError(Exception):

@@ -10,12 +10,19 @@ from service.openai.schemas import Completion
 
 def events(body: bytes) -> list[str]:
     """The data of each event of a whole stream, which has to end with an event's end."""
+    return [data for data, _ in events_and_ids(body)]
+
+
+def events_and_ids(body: bytes) -> list[tuple[str, str]]:
+    """The data of each event and its id, which each has to have."""
     assert body.endswith(b"\n\n")
     found = []
     for block in body.decode().removesuffix("\n\n").split("\n\n"):
         lines = block.split("\n")
-        assert all(line.startswith("data: ") for line in lines)
-        found.append("\n".join(line.removeprefix("data: ") for line in lines))
+        (id_,) = [line.removeprefix("id: ") for line in lines if line.startswith("id: ")]
+        data = [line.removeprefix("data: ") for line in lines if line.startswith("data: ")]
+        assert len(data) == len(lines) - 1
+        found.append(("\n".join(data), id_))
     return found
 
 

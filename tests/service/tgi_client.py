@@ -19,9 +19,10 @@ def generate(server: Running, inputs: str, **parameters: Any) -> Any:
 def stream_events(body: bytes) -> list[Any]:
     """The data of each event of a whole stream, comments left out."""
     assert body.endswith(b"\n\n")
-    blocks = [block for block in body.decode().removesuffix("\n\n").split("\n\n") if not block.startswith(":")]
-    assert all(block.startswith("data:{") and "\n" not in block for block in blocks)
-    return [json.loads(block.removeprefix("data:")) for block in blocks]
+    blocks = body.decode().replace(": keep-alive\n", "").removesuffix("\n\n").split("\n\n")
+    lines = [block.split("\n") for block in blocks]
+    assert all(data.startswith("data:{") and id_.startswith("id: ") for data, id_ in lines)
+    return [json.loads(data.removeprefix("data:")) for data, _ in lines]
 
 
 def generate_stream(server: Running, inputs: str, **parameters: Any) -> list[Any]:

@@ -280,7 +280,7 @@ def test_null_is_absent_and_unknown_fields_are_named(scorer: Running) -> None:
 def test_the_description_is_complete_and_its_examples_are_answers(scorer: Running) -> None:
     document = scorer.client.get("/openapi.json").json()
     operation = document["paths"]["/v1/score"]["post"]
-    refused = ("400", "404", "409", "413", "415", "429")
+    refused = ("400", "403", "404", "409", "413", "415", "429")
     assert set(operation["responses"]) == {*("200", *refused, "500", "503", "504", "default")}
     for name, about in document["components"]["schemas"]["ScoreRequest"]["properties"].items():
         assert about["description"]

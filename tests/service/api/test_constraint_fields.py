@@ -103,8 +103,8 @@ def test_text_generation_inference_s_grammar(kind: str, value: Any, wanted: Any,
     assert re.fullmatch(wanted, text) if isinstance(wanted, str) else wanted(text)
     assert (details["finish_reason"], details["generated_tokens"]) == ("eos_token", len(text))
     assert "".join(token["text"] for token in details["tokens"]) == text
-    lines = server.client.post("/generate_stream", json=body).text.split("\n\n")
-    events = [json.loads(line.removeprefix("data:")) for line in lines if line]
+    lines = server.client.post("/generate_stream", json=body).text.split("\n")
+    events = [json.loads(line.removeprefix("data:")) for line in lines if line.startswith("data:")]
     assert "".join(event["token"]["text"] for event in events) == text == events[-1]["generated_text"]
     assert events[-1]["details"]["finish_reason"] == "eos_token"
     assert [event["index"] for event in events] == list(range(1, len(events) + 1))
@@ -118,7 +118,7 @@ def test_a_streamed_text_may_be_complete_after_its_last_token_was_sent(server: R
     for seed in range(12):
         body = {"inputs": "a", "parameters": {**parameters, "seed": seed}}
         with server.client.stream("POST", "/generate_stream", json=body) as response:
-            events = [json.loads(line.removeprefix("data:")) for line in response.iter_lines() if line]
+            events = [json.loads(line.removeprefix("data:")) for line in response.iter_lines() if line[:5] == "data:"]
         text = "".join(event["token"]["text"] for event in events)
         assert events[-1]["generated_text"] == text
         assert text == write(constraint("regex", "[^e]+"), max_tokens=100, seed=seed).text

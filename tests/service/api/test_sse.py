@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from service.api.sse import DONE, ServerSentEvent
+from service.api.sse import ServerSentEvent, done_event
 
 
 @pytest.mark.parametrize(
@@ -30,4 +30,4 @@ def test_json_is_one_line_of_ascii() -> None:
 
 
 def test_done_is_what_clients_wait_for() -> None:
-    assert DONE.encode() == b"data: [DONE]\n\n"
+    assert done_event("id: a\n") == b"id: a\ndata: [DONE]\n\n"

@@ -26,7 +26,9 @@ def slow(checkpoint_folder: Path) -> Iterator[Running]:
 @pytest.fixture(scope="module")
 def hurried(checkpoint_folder: Path) -> Iterator[Running]:
     """The same with a second for each request."""
-    settings = Settings(checkpoint=checkpoint_folder, stream_interval=10_000, deadline_seconds=1, max_rows=2)
+    settings = Settings(
+        checkpoint=checkpoint_folder, stream_interval=10_000, deadline_seconds=1, max_rows=2, first_comment_seconds=5
+    )
     with serving(settings, SlowDecoder) as running:
         yield running
 
@@ -80,10 +82,9 @@ def test_a_silent_stream_says_that_it_lives(checkpoint_folder: Path, reference: 
     fields: dict[str, Any] = {"max_tokens": 200, "seed": 1}
     with serving(settings, SlowDecoder) as server:
         response = server.client.post("/v1/completions", json={"prompt": "a", "stream": True, **fields})
-        blocks = response.content.split(b"\n\n")
-        assert 2 < blocks.count(b": keep-alive") < 190  # of 200 characters
-        assert blocks[0].startswith(b"data: ")
-        parts = chunks(b"\n\n".join(block for block in blocks if block != b": keep-alive"))
+        assert 2 < response.content.count(b"\n: keep-alive\n") < 190  # of 200 characters
+        assert response.content.startswith(b"data: ")
+        parts = chunks(response.content.replace(b": keep-alive\n", b""))
         right = reference.write("a", **fields).text
         assert texts(parts) == [right]
         client = openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0)

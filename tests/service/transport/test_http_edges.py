@@ -123,9 +123,9 @@ def test_http_1_0_is_answered_and_closed(half_close: bool, server: Running) -> N
     assert json.loads(whole.body)["choices"][0]["text"] == text
     stream = split(alone(server, old("/v1/completions", prompt="abc", seed=1, max_tokens=30, stream=True), half_close))
     assert "transfer-encoding" not in stream.headers
-    events = stream.body.decode().split("\n\n")
-    assert events[-2:] == ["data: [DONE]", ""]
-    assert "".join(json.loads(event[6:])["choices"][0]["text"] for event in events[:-2]) == text
+    data = [line[6:] for line in stream.body.decode().split("\n") if line.startswith("data: ")]
+    assert data[-1] == "[DONE]"
+    assert "".join(json.loads(one)["choices"][0]["text"] for one in data[:-1]) == text
 
 
 def test_a_client_that_sends_no_more_gets_its_answers(server: Running) -> None:
