@@ -16,9 +16,9 @@ WINDOW = 3.0  # seconds
 LONG_PROMPT = 1_000_000
 
 
-def first_character(client: Client, stream: Stream, prompt: str) -> float:
+def first_character(client: Client, stream: Stream, prompt: str, **fields: str) -> float:
     """Seconds from sending a request on an open connection to its first characters; waits for its end."""
-    client.ask(stream, prompt=prompt, max_tokens=8, seed=random.getrandbits(53), stream=True)
+    client.ask(stream, prompt=prompt, max_tokens=8, seed=random.getrandbits(53), stream=True, **fields)
     client.wait(lambda: stream.ended is not None)
     assert stream.first is not None
     return stream.first - stream.sent
@@ -46,6 +46,27 @@ def idle(client: Client) -> list[Figure]:
     return [
         Figure("first character, idle, cold prompt of 64, p50", 1e3 * median(seconds), "ms", 12, "most"),
         Figure("first character, idle, cold prompt of 64, p99", 1e3 * percentile(seconds, 99), "ms", 25, "most"),
+    ]
+
+
+def after_a_history(client: Client) -> list[Figure]:
+    """From the state after 1,000,000 characters, and from nothing, in turn."""
+    stream = client.open()
+    stream.keep = True
+    client.ask(stream, prompt=random_prompt(LONG_PROMPT), max_tokens=1, stream=True, return_state=True)
+    client.wait(lambda: stream.ended is not None)
+    state = b"".join(stream.kept).partition(b'"state":"')[2].partition(b'"')[0].decode()
+    stream.keep = False
+    fresh, gone_on = list[float](), list[float]()
+    for _ in range(PROBES):
+        client.run_for(random.uniform(0, 0.01))
+        fresh.append(first_character(client, stream, random_prompt(8)))
+        gone_on.append(first_character(client, stream, random_prompt(8), state=state))
+    client.close(stream)
+    name = "first character after the state of 1,000,000 characters"
+    return [
+        Figure(f"{name}, p50", 1e3 * median(gone_on[10:]), "ms"),
+        Figure(f"{name}, against an empty history", median(gone_on[10:]) / median(fresh[10:]), "×", 1.5, "most"),
     ]
 
 
@@ -138,4 +159,10 @@ def cached_prompt(client: Client) -> list[Figure]:
 def measure() -> list[Figure]:
     """A server with its defaults on one core, the client on the other."""
     with on_core(CLIENT_CORE), served() as server, Client(server.port) as client:
-        return [*idle(client), *crowded(client), *beside_a_long_prompt(client), *cached_prompt(client)]
+        return [
+            *idle(client),
+            *after_a_history(client),
+            *crowded(client),
+            *beside_a_long_prompt(client),
+            *cached_prompt(client),
+        ]

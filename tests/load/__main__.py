@@ -1,11 +1,11 @@
-"""Run a load script: `python -m tests.load requests|saturation|cancel|drain|hostile|models|chaos`."""
+"""Run a load script: `python -m tests.load requests|saturation|cancel|drain|hostile|models|states|kills|chaos`."""
 
 import argparse
 import sys
 from pathlib import Path
 
 from tests.benchmarks.figures import show
-from tests.load import cancelling, chaos, draining, hostile, mixed, models, saturation
+from tests.load import cancelling, chaos, draining, hostile, kills, mixed, models, saturation, states
 
 FIGURES = {
     "requests": mixed.measure,
@@ -14,6 +14,8 @@ FIGURES = {
     "drain": draining.measure,
     "hostile": hostile.measure,
     "models": models.measure,
+    "states": states.measure,
+    "kills": kills.measure,
 }
 
 
