@@ -12,7 +12,7 @@ one_path = $(if $(shell test -e $(quoted) && echo there),$(quoted),$(1))
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 SBOM_TOOL := 'cyclonedx-bom>=7,<8'
 
-.PHONY: help serve train test large clients lint benchmark image image-proof sbom licences constraints clean
+.PHONY: help serve train test large clients browser screenshots lint benchmark image image-proof sbom licences constraints clean
 .DELETE_ON_ERROR:
 
 # List what there is to make.
@@ -45,6 +45,19 @@ large: .venv/development
 # against a real server.
 clients: .venv/clients
 	@$(BIN)/python -m pytest -m clients tests/clients
+
+# Try the page in a real browser; needs Chromium, Node and npm
+# (Debian: apt-get install chromium nodejs npm).
+browser: .venv/development tests/browser/node_modules
+	@$(BIN)/python -m pytest -m browser tests/browser $(FLAGS)
+
+# Take the pictures in docs/ of the page anew; needs the same.
+screenshots: .venv/development tests/browser/node_modules
+	@$(BIN)/python -m tests.browser.screenshots
+
+tests/browser/node_modules: tests/browser/package.json tests/browser/package-lock.json
+	npm --prefix tests/browser ci --ignore-scripts --no-audit --no-fund
+	@touch $@
 
 # Check style and types.
 lint: .venv/development

@@ -1,5 +1,6 @@
 """Lists what serving installs with version and licence; LICENCES.md is what it prints."""
 
+import json
 import re
 import sys
 from importlib.metadata import Distribution, distributions
@@ -15,6 +16,16 @@ the image (docker/left-out.txt).
 | package | version | licence | in the image |
 | --- | --- | --- | --- |
 """
+VENDORED_HEAD = """
+## Files of others in the page
+
+They are part of Unroll's own package, as their authors published them on npm.
+
+| name | version | licence | sha256 |
+| --- | --- | --- | --- |
+"""
+VENDORED = Path(__file__).parents[1] / "service" / "playground" / "vendored.json"
+
 # What people write for the same licence, as SPDX calls it.
 SPDX = {
     "MIT License": "MIT",
@@ -63,8 +74,15 @@ def table(packages: dict[str, Distribution], absent: set[str]) -> str:
     return HEAD + "\n".join(lines) + "\n"
 
 
+def vendored() -> str:
+    """A line for each file of the page that others wrote."""
+    files = json.loads(VENDORED.read_text("utf-8"))
+    lines = [f"| {one['name']} | {one['version']} | {one['licence']} | {one['sha256']} |" for one in files]
+    return VENDORED_HEAD + "\n".join(lines) + "\n"
+
+
 if __name__ == "__main__":
     # The environment to list is that of the Python that runs this, which has nothing but what serving installs.
     installed = {normal(one.metadata["Name"]): one for one in distributions()}
     installed.pop("unroll", None)
-    sys.stdout.write(table(installed, left_out(Path(__file__).with_name("left-out.txt"))))
+    sys.stdout.write(table(installed, left_out(Path(__file__).with_name("left-out.txt"))) + vendored())

@@ -27,6 +27,8 @@ from service.monitoring.access_log import AccessLog, paths_of
 from service.monitoring.health import Reports
 from service.monitoring.metrics import Metrics
 from service.openai import routes as openai_routes
+from service.playground import routes as page_routes
+from service.playground import static_files
 from service.process import allocator
 from service.process.ledger import Ledger
 from service.process.memory import Headroom, Memory, default_budget
@@ -129,7 +131,7 @@ def _ledger(settings: Settings, engine: Engine) -> Ledger:
 
 def _add_routes(made: Application, reports: Reports, states: StateTokens, settings: Settings) -> None:
     for routes in (
-        front_page.router(made.registry.default_name),
+        front_page.router(made.registry.default_name, page_routes.front_page if settings.page else None),
         openai_routes.router(made.registry, made.engine, settings, states),
         token_routes.router(made.registry, made.engine, settings),
         tgi_routes.router(made.registry, made.engine, settings, states),
@@ -138,6 +140,8 @@ def _add_routes(made: Application, reports: Reports, states: StateTokens, settin
         metrics.router(made.metrics),
     ):
         made.asgi.include_router(routes)
+    if settings.page:
+        made.asgi.include_router(page_routes.router())
     front_page.add_documentation(made.asgi)
     made.asgi.state.paths = paths_of(made.asgi)
 
@@ -149,8 +153,9 @@ def _add_middleware(made: Application, keys: ApiKeys, errors: ErrorResponses, se
     app.add_middleware(Methods, routes=lambda: app.routes)
     most, seconds = settings.max_body_bytes, settings.body_seconds
     app.add_middleware(BodyLimit, max_bytes=most, seconds=seconds, ledger=made.ledger)
-    app.add_middleware(RateLimit, limiter=_limiter(settings), errors=errors)
-    app.add_middleware(Auth, keys=keys, hosts=settings.hosts, errors=errors)
+    page = frozenset(static_files.files()) if settings.page else frozenset()
+    app.add_middleware(RateLimit, limiter=_limiter(settings), errors=errors, page=page)
+    app.add_middleware(Auth, keys=keys, hosts=settings.hosts, errors=errors, page=page)
     stack = app.build_middleware_stack
 
     def observed() -> ASGIApp:

@@ -21,13 +21,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class ServeOptions:
-    """Every option of `unroll serve`: the settings, and whether to show them only."""
+    """Every option of `unroll serve`: the settings, whether to show them only, and whether to open the page."""
 
     settings: Settings
     print_config: bool = option(
         False,
         "Show the settings in effect and where each comes from, and end.",
         flag="--print-config",
+        typer={"envvar": None},
+    )
+    open: bool = option(
+        False,
+        "Open the page in a browser, once the server answers.",
+        flag="--open",
         typer={"envvar": None},
     )
 
@@ -58,7 +64,7 @@ def _serve(context: typer.Context, options: ServeOptions) -> None:
 
     settings = options.settings
     keys = settings.api_keys is not None or settings.api_keys_file is not None
-    run(settings, partial(_announce, keys=keys))
+    run(settings, partial(_announce, keys=keys, page=settings.page, opened=options.open))
 
 
 serve = command_of(ServeOptions, _serve, ENVIRONMENT)
@@ -85,8 +91,11 @@ HERE = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # where a server of all addres
 ANY_ADDRESS = re.compile(r"(?<=://)(0\.0\.0\.0|\[::\])(?=:)")
 
 
-def _announce(application: "Application", url: str, keys: bool) -> None:
-    """Tell a person what is served and what to try. keys: whether requests need one."""
+def _announce(application: "Application", url: str, keys: bool, page: bool, opened: bool) -> None:
+    """Tell a person what is served and what to try.
+
+    keys: whether requests need one. page: whether there is one for people. opened: whether to open it.
+    """
     models = [entry.served for entry in application.registry if entry.served is not None]
     path = url.removeprefix("unix:")
     here = ANY_ADDRESS.sub(lambda match: HERE[match[0]], url)
@@ -96,7 +105,9 @@ def _announce(application: "Application", url: str, keys: bool) -> None:
     _write(
         (
             f"Serving {_served(application, models)}, at {url}",
-            f"Read about it at {here}/docs, or try it:" if path == url else "Try it:",
+            f"{f'Open {here} in a browser, read' if page else 'Read'} about it at {here}/docs, or try it:"
+            if path == url
+            else "Try it:",
             "",
             f"  {curl}/v1/completions {key}-H 'Content-Type: application/json' "
             f'-d \'{{"prompt": "{prompt}", "max_tokens": 400, "stream": true}}\'',
@@ -104,6 +115,10 @@ def _announce(application: "Application", url: str, keys: bool) -> None:
             "Press Ctrl+C to stop.",
         )
     )
+    if opened:
+        from service.playground.browser import open_page
+
+        open_page(here)
 
 
 MOST_NAMED = 8  # models that are named

@@ -181,6 +181,7 @@ class Settings:
         "Addresses of proxies whose X-Forwarded-For header is believed, separated by commas. [default: none]",
         ACCESS,
     )
+    page: bool = setting(True, "Show browsers at / the page for people, which needs no key; its data do.", ACCESS)
     root_path: str = setting(
         "", "Prefix under which a proxy has this server, such as /llm; whether it cuts it off or not.", ACCESS
     )

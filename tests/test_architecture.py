@@ -18,7 +18,10 @@ LONGEST = 400  # lines of a file
 HTTP = {"fastapi", "fastapi_offline", "h11", "starlette", "uvicorn"}
 SPEAKS_HTTP = tuple(
     f"service/{name}"
-    for name in ("analysis", "api", "monitoring", "openai", "security", "tgi", "transport", "app.py", "server.py")
+    for name in (
+        *("analysis", "api", "monitoring", "openai", "playground", "security", "tgi", "transport"),
+        *("app.py", "server.py"),
+    )
 )
 TORCH = {"model/network.py", "model/cells/torch_cells.py", "model/decoding/cuda_decoder.py"}  # beside all of training
 ONNX = {"onnx", "onnxruntime"}
@@ -49,6 +52,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "service/tgi": {"api", "models", "inference", "engine", "process", "settings", "request_context"},
     "service/analysis": {"api", "models", "inference", "engine", "process", "settings", "errors", "request_context"},
     "service/monitoring": {"api", "models", "inference", "engine", "process", "settings", "request_context"},
+    "service/playground": {"api"},
     "service/security": {"api", "process", "settings", "errors", "request_context"},
     "service/transport": {"security", "api", "process", "settings", "errors"},
     "training/data": set(),

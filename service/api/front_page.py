@@ -9,6 +9,7 @@ from fastapi import APIRouter, FastAPI, Request
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel, Field
+from starlette.datastructures import Headers
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from service.api.openapi import errors
@@ -72,23 +73,33 @@ def add_documentation(app: FastAPI) -> None:
     app.add_api_route("/docs", docs, methods=["GET"], include_in_schema=False)
 
 
-def router(model: Callable[[], str | None]) -> APIRouter:
-    """The route of the address alone. model: the name of the default, if there is one."""
+def asks_for_page(headers: Headers) -> bool:
+    """Whether it is a browser that asks, which shows pages to a person."""
+    return "text/html" in headers.get("accept", "")
+
+
+def router(model: Callable[[], str | None], page: Callable[[Request], Response] | None) -> APIRouter:
+    """The route of the address alone.
+
+    model: the name of the default, if there is one. page: what a browser is shown; None sends it to the documentation.
+    """
     routes = APIRouter(tags=["operation"])
 
     async def front_page(request: Request) -> Response:
-        """Tell a program what this is; a browser is sent to the documentation."""
+        """Tell a program what this is; a browser is shown the page for people."""
         root = request.scope.get("root_path", "")
-        if "text/html" in request.headers.get("accept", ""):
+        if asks_for_page(request.headers):
+            if page is not None:
+                return page(request)
             return RedirectResponse(f"{root}/docs", 307, {"Vary": "Accept"})
-        page = FrontPage(
+        about = FrontPage(
             version=version("unroll"),
             model=model(),
             documentation=f"{root}/docs",
             openapi=f"{root}/openapi.json",
             health=f"{root}/health",
         )
-        return Response(page.model_dump_json(), media_type="application/json", headers={"Vary": "Accept"})
+        return Response(about.model_dump_json(), media_type="application/json", headers={"Vary": "Accept"})
 
     routes.add_api_route(
         "/",
@@ -96,6 +107,13 @@ def router(model: Callable[[], str | None]) -> APIRouter:
         methods=["GET"],
         summary="Say what this is",
         response_model=FrontPage,
-        responses={307: {"description": "To a browser: go to the documentation."}, **errors()},
+        responses={
+            200: {
+                "description": "What this is; to a browser, the page for people.",
+                "content": {"text/html": {"schema": {"type": "string"}}},
+            },
+            307: {"description": "To a browser of a server without that page: go to the documentation."},
+            **errors(),
+        },
     )
     return routes

@@ -4,6 +4,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api.error_responses import INVALID, ErrorResponses, Failure
+from service.api.front_page import asks_for_page
 from service.request_context import request_context
 from service.security.api_keys import ApiKey, ApiKeys
 from service.security.client_identity import caller_of
@@ -25,13 +26,18 @@ class Auth:
     """Passes on requests that name the server in their Host header and have a key if one is needed.
 
     keys: the valid ones; without any, every route is open. hosts: names to answer to, in lower case; None = any.
+    page: paths of the files of the page for people; they need no key, and none of them has data of the server. Without
+    any, `/` needs a key from browsers, too.
     The label and the digest of a request's key go into its RequestContext, also where none is needed, as do the models
     it may use, and who is charged for the request.
     """
 
-    def __init__(self, app: ASGIApp, keys: ApiKeys, hosts: tuple[str, ...] | None, errors: ErrorResponses) -> None:
+    def __init__(
+        self, app: ASGIApp, keys: ApiKeys, hosts: tuple[str, ...] | None, errors: ErrorResponses, page: frozenset[str]
+    ) -> None:
         self.app = app
         self.errors = errors
+        self.page = page
         self.keys = keys
         self.hosts = hosts
 
@@ -57,9 +63,15 @@ class Auth:
         if self.hosts is not None and host is not None and host_name(host) not in self.hosts:
             message = "The server does not answer to this name; --allowed-hosts lists those that it answers to."
             return Failure(421, message, INVALID, "unknown_host"), {}
-        if self.keys.needed and key is None:
+        if self.keys.needed and key is None and not self._of_the_page(scope, headers):
             return KEY_NEEDED, CHALLENGE
         return None, {}
+
+    def _of_the_page(self, scope: Scope, headers: Headers) -> bool:
+        """Whether only the page is asked for: one of its files, or `/` by a browser."""
+        if not self.page or scope["method"] not in ("GET", "HEAD"):
+            return False
+        return scope["path"] in self.page or (scope["path"] == "/" and asks_for_page(headers))
 
     def _key(self, headers: Headers) -> ApiKey | None:
         scheme, _, text = headers.get("authorization", "").partition(" ")

@@ -68,16 +68,20 @@ LIMITED = "rate_limit_error"
 
 
 class RateLimit:
-    """Passes on the requests that `limiter` allows; it stands behind Auth, which says who calls."""
+    """Passes on the requests that `limiter` allows; it stands behind Auth, which says who calls.
 
-    def __init__(self, app: ASGIApp, limiter: RateLimiter, errors: ErrorResponses) -> None:
+    page: paths of the files of the page for people, which are not counted.
+    """
+
+    def __init__(self, app: ASGIApp, limiter: RateLimiter, errors: ErrorResponses, page: frozenset[str]) -> None:
         self.app = app
+        self.free = PUBLIC | page
         self.errors = errors
         self.limiter = limiter
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the application, or answer in its place."""
-        if scope["type"] != "http" or scope["path"] in PUBLIC:
+        if scope["type"] != "http" or scope["path"] in self.free:
             await self.app(scope, receive, send)
             return
         caller = request_context(scope).caller

@@ -18,7 +18,17 @@ DOCUMENTED = {
         "img-src 'self' data:; frame-ancestors 'none'"
     ),
 }
-DOCUMENTATION = "/docs"
+# The page for people: its own files and its own server, no script or style within it, and no text that becomes markup
+# but the templates of lit-html, which are part of its file.
+PAGE = {
+    **HEADERS,
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data: blob:; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+        "require-trusted-types-for 'script'; trusted-types lit-html"
+    ),
+}
+BY_PATH = {"/": PAGE, "/docs": DOCUMENTED}
 ONLY_TLS = {"Strict-Transport-Security": "max-age=31536000"}  # a year
 
 
@@ -37,7 +47,7 @@ class SecurityHeaders:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        own = DOCUMENTED if scope["path"] == DOCUMENTATION else HEADERS
+        own = BY_PATH.get(scope["path"], HEADERS)
 
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":

@@ -122,13 +122,6 @@ def test_the_address_alone_tells_a_program_what_this_is(server: Running) -> None
     assert server.client.options("/").headers["allow"] == "GET, HEAD, OPTIONS, POST"
 
 
-def test_the_address_alone_leads_a_browser_to_the_documentation(server: Running) -> None:
-    accept = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
-    answer = server.client.get("/", headers=accept)
-    assert (answer.status_code, answer.headers["location"]) == (307, "/docs")
-    assert "swagger-ui" in server.client.get("/", headers=accept, follow_redirects=True).text
-
-
 def test_a_model_says_how_long_its_texts_may_be(server: Running) -> None:
     (card,) = server.client.get("/v1/models").json()["data"]
     assert card["max_model_len"] == 20_000 + 100_000 == server.client.get("/info").json()["max_total_tokens"]

@@ -1,0 +1,298 @@
+/** What people do with the page, one function each: of a browser and the address of a server. */
+
+import assert from "node:assert/strict";
+import { close, complete, launch, open, PHONE, set, settled, text, write } from "./harness.mjs";
+import { passing } from "./proxy.mjs";
+
+const ROMEO = { temperature: 0.8, seed: 4, length: 200 };
+const KEY = process.env.KEY;
+const SAMPLING = { temperature: 0.8, top_p: 1, top_k: 0, min_p: 0 };
+
+export async function writes_and_goes_on(browser, url) {
+  const page = await open(browser, url, { options: { permissions: ["clipboard-read", "clipboard-write"] } });
+  await write(page, "ROMEO:\n", ROMEO);
+  const first = "ROMEO:\n" + await complete(url, { prompt: "ROMEO:\n", max_tokens: 200, seed: 4, ...SAMPLING });
+  assert.equal(await text(page), first);
+  assert.deepEqual(await page.evaluate(() => window.shifts), []);
+  await page.click("#copy");
+  assert.equal(await page.evaluate(() => navigator.clipboard.readText()), first);
+  await page.click("#more");
+  await settled(page);
+  assert.equal(await text(page), first + await complete(url, { prompt: first, max_tokens: 200, seed: 5, ...SAMPLING }));
+  await page.click("#undo");
+  assert.equal((await text(page)), first);
+  await set(page, { stop: "\\n", length: 300 });
+  await page.fill("#prompt", "JULIET:\n");
+  await page.press("#prompt", "Control+Enter");
+  await settled(page);
+  const stopped = await complete(url, { prompt: "JULIET:\n", max_tokens: 300, seed: 4, stop: ["\n"], ...SAMPLING });
+  assert.equal(await text(page), `JULIET:\n${stopped}`);
+  await close(page);
+}
+
+export async function keeps_to_a_constraint(browser, url) {
+  const page = await open(browser, url);
+  await page.selectOption("#set-kind", "regex");
+  await set(page, { pattern: "[A-Z]{4} [0-9]{3}" });
+  await write(page, "", { length: 50, seed: 1 });
+  assert.match(await text(page), /^[A-Z]{4} [0-9]{3}$/);
+  await page.selectOption("#set-kind", "json");
+  await set(page, { pattern: "{" });
+  await page.click("#go");
+  await page.waitForSelector("#notice:not([hidden])");
+  assert.match(await page.textContent("#notice"), /The schema is not JSON; .*\./);
+  await close(page);
+}
+
+export async function branches_at_an_alternative(browser, url) {
+  const page = await open(browser, url);
+  await write(page, "ROMEO:\n", ROMEO);
+  const first = await text(page);
+  await page.focus("#paper");
+  await page.keyboard.press("Home");
+  for (let step = 0; step < 30; step++) await page.keyboard.press("ArrowRight");
+  assert.equal(await page.textContent(".spot .glyph"), { " ": "␣", "\n": "↵" }[first[30]] ?? first[30]);
+  const button = page.locator(".choices button:not(:disabled)").first();
+  const sign = await button.locator(".glyph").textContent();
+  const char = { "␣": " ", "↵": "\n" }[sign] ?? sign;
+  await button.click();
+  await settled(page);
+  const begun = first.slice(0, 30) + char;
+  assert.equal(await text(page), begun + await complete(url, { prompt: begun, max_tokens: 200, seed: 4, ...SAMPLING }));
+  assert.equal(await page.locator(".tree button").count(), 2);
+  await page.locator(".tree button").first().click();
+  assert.equal(await text(page), first);
+  await page.focus("#paper");
+  await page.keyboard.press("End");
+  await page.keyboard.press("ArrowUp");
+  await page.keyboard.press("2"); // the second likeliest, by its key
+  await settled(page);
+  assert.ok(await page.locator(".tree button").count() >= 2);
+  await close(page);
+}
+
+export async function colours_are_those_of_the_score(browser, url) {
+  const page = await open(browser, url);
+  await write(page, "ROMEO:\nÄ", ROMEO);
+  const shown = await page.evaluate(() => [...document.querySelectorAll("#paper .line > span")].flatMap(
+    (run) => Array.from(run.textContent, (char) => [char, Number(/l(\d)/.exec(run.className)[1])]),
+  ));
+  const answer = await fetch(new URL("v1/score", url), {
+    method: "POST", headers: { "Content-Type": "application/json" },
+    body: JSON.stringify({ texts: [shown.map(([char]) => char).join("")], details: true }),
+  });
+  const { details } = (await answer.json()).results[0];
+  const level = (bits) => [0.5, 1, 2, 3, 4.5, 6].filter((step) => bits >= step).length;
+  assert.deepEqual(shown, details.map((one) => [one.character, level(one.bits)]));
+  assert.ok(new Set(shown.map(([, one]) => one)).size > 5);
+  assert.match(await page.textContent("#facts"), new RegExp(`${(details.reduce((sum, one) => sum + one.bits, 0) / details.length).toFixed(2)} bits per character`));
+  await close(page);
+}
+
+export async function a_link_shows_the_same_elsewhere(browser, url) {
+  const page = await open(browser, url);
+  await write(page, "ROMEO:\n", ROMEO);
+  await page.focus("#paper");
+  await page.keyboard.press("Home");
+  for (let step = 0; step < 60; step++) await page.keyboard.press("ArrowRight");
+  await page.locator(".choices button:not(:disabled)").nth(1).click();
+  await settled(page);
+  await page.click("#more");
+  await settled(page);
+  const shown = await text(page), link = page.url();
+  assert.equal(Array.from(shown).length, 61 + 200 + 200);
+  const another = await launch();
+  const other = await open(another, link);
+  await settled(other);
+  assert.equal(await text(other), shown);
+  assert.equal(await other.inputValue("#prompt"), "ROMEO:\n");
+  assert.equal(await other.locator("#paper .line").count(), await page.locator("#paper .line").count());
+  await close(other);
+  const damaged = await open(another, `${link.slice(0, -9)}`);
+  await damaged.waitForSelector("#notice:not([hidden])");
+  assert.match(await damaged.textContent("#notice"), /This link is damaged/);
+  await close(damaged);
+  await another.close();
+  await close(page);
+}
+
+export async function a_key_is_asked_for_once(browser, url) {
+  const page = await open(browser, url, { models: false });
+  await page.waitForSelector("#ask[open]");
+  assert.equal(await page.textContent("#ask-why"), "This server needs a key.");
+  await page.fill("#key", "wrong");
+  await page.press("#key", "Enter");
+  await page.waitForFunction(() => document.getElementById("ask").open
+    && document.getElementById("ask-why").textContent.includes("does not know"));
+  await page.fill("#key", KEY);
+  await page.press("#key", "Enter");
+  await page.waitForFunction(() => document.getElementById("model").length);
+  await write(page, "a", ROMEO);
+  assert.equal((await text(page)).length, 201);
+  await page.reload();
+  await page.waitForFunction(() => document.getElementById("model").length);
+  await settled(page);
+  assert.equal(await page.locator("#ask[open]").count(), 0);
+  assert.ok(!page.url().includes(KEY));
+  assert.ok(!await page.evaluate((key) => JSON.stringify({ ...localStorage }).includes(key), KEY));
+  const other = await open(browser, url, { models: false });
+  await other.waitForSelector("#ask[open]");
+  await other.click("#ask button[value=no]");
+  await other.waitForSelector("#notice:not([hidden])");
+  assert.match(await other.textContent("#notice"), /needs a key/);
+  await close(other);
+  await close(page);
+}
+
+export async function an_error_in_the_middle_is_a_sentence(browser, url) {
+  const page = await open(browser, url);
+  await set(page, { length: 5_000 });
+  await page.click("#go");
+  await page.waitForSelector("#notice:not([hidden])");
+  assert.match(await page.textContent("#notice"), /^[A-Z].+\. Go on takes it up where it broke off\.$/);
+  await page.waitForFunction(() => document.getElementById("facts").textContent.includes("broken off"));
+  assert.ok((await text(page)).length > 20);
+  assert.ok(await page.isEnabled("#more"));
+  await close(page);
+}
+
+export async function stop_keeps_what_came(browser, url) {
+  const page = await open(browser, url);
+  await set(page, { length: 5_000, seed: 4 });
+  await page.click("#go");
+  await page.waitForFunction(() => document.querySelector("#paper .text").textContent.length > 50);
+  await page.keyboard.press("Escape");
+  await settled(page);
+  const kept = await text(page);
+  assert.ok(kept.length > 50 && kept.length < 5_000);
+  const whole = await complete(url, { prompt: "", max_tokens: Array.from(kept).length, seed: 4, ...SAMPLING });
+  assert.equal(kept, whole);
+  const other = await open(browser, page.url());
+  await settled(other);
+  assert.equal(await text(other), kept);
+  await close(other);
+  await close(page);
+}
+
+export async function the_connection_breaks_and_comes_back(browser, url) {
+  const proxy = await passing(url);
+  const page = await open(browser, proxy.url);
+  await set(page, { length: 600, seed: 4 });
+  await page.click("#go");
+  await page.waitForFunction(() => document.querySelector("#paper .text").textContent.length > 50);
+  await page.context().setOffline(true);
+  proxy.cut();
+  await page.waitForFunction(() => /The connection .*\./.test(document.getElementById("notice").textContent)
+    && document.getElementById("stop").disabled);
+  const kept = await text(page);
+  assert.ok(kept.length >= 50 && kept.length < 600);
+  await page.context().setOffline(false); // and the page goes on by itself
+  await page.waitForFunction(() => document.querySelector("#paper .text").textContent.length >= 600, null, { timeout: 60_000 });
+  await settled(page);
+  assert.equal(await text(page), await complete(url, { prompt: "", max_tokens: 600, seed: 4, ...SAMPLING }));
+  assert.ok((await text(page)).startsWith(kept));
+  await close(page);
+  proxy.close();
+}
+
+export async function text_never_becomes_markup(browser, url) {
+  const page = await open(browser, url);
+  const evil = "<img src=x onerror=alert(1)><script>alert(2)</script>&amp;\u202e";
+  page.on("dialog", () => page.wrong.push("a dialog opened"));
+  await write(page, evil, { ...ROMEO, length: 20 });
+  assert.ok((await text(page)).startsWith(evil));
+  assert.equal(await page.locator("#paper img, #paper script, #tree img").count(), 0);
+  for (const kind of ["html", "svg", "png"]) {
+    await page.click(".menu summary");
+    const [download] = await Promise.all([page.waitForEvent("download"), page.click(`#as-${kind}`)]);
+    const path = await download.path();
+    if (kind === "png") continue;
+    const alone = await browser.newPage();
+    alone.on("dialog", () => page.wrong.push("a dialog opened"));
+    const { copyFileSync, rmSync } = await import("node:fs");
+    copyFileSync(path, `${path}.${kind}`);
+    await alone.goto(`file://${path}.${kind}`);
+    assert.equal(await alone.locator("img, script").count(), 0);
+    const shown = await alone.evaluate(() => document.documentElement.textContent.replace(/\s/g, ""));
+    assert.ok(shown.includes(evil.replace(/\s/g, "")), kind);
+    await alone.close();
+    rmSync(`${path}.${kind}`);
+  }
+  await close(page);
+}
+
+export async function compares_and_scores(browser, url) {
+  const page = await open(browser, url);
+  await page.click("#tab-compare");
+  await page.waitForSelector("#prompt-0");
+  for (const side of [0, 1]) await page.fill(`#prompt-${side}`, "ROMEO:\n");
+  await page.fill("#both-seed", "4");
+  await page.press("#both-seed", "Tab");
+  await page.click("#compare button.main");
+  await page.waitForFunction(() => [0, 1].every((side) => /^307 characters/.test(document.getElementById(`facts-${side}`).textContent)));
+  await page.waitForFunction(() => [...document.querySelectorAll("#compare .text")].every((one) => one.textContent.length === 307));
+  for (const [side, temperature] of [[0, 0.5], [1, 1]]) {
+    const wanted = await complete(url, { prompt: "ROMEO:\n", max_tokens: 300, seed: 4, ...SAMPLING, temperature });
+    assert.equal(await page.locator("#compare .text").nth(side).evaluate((one) => one.textContent), `ROMEO:\n${wanted}`);
+  }
+  await page.click("#tab-score");
+  await page.waitForSelector("#pasted");
+  await page.fill("#pasted", "The king is dead, my lord.\n2026-11-22 06:25:14 ERROR eth0: timeout\n");
+  await page.click("#score button.main");
+  await page.waitForSelector("#score table");
+  assert.match(await page.textContent("#score tbody tr:first-child .words"), /ERROR eth0/);
+  assert.match(await page.textContent("#score .figures"), /bits per character/);
+  await page.click("#tab-card");
+  await page.waitForSelector("#card dl");
+  assert.match(await page.textContent("#card"), /Parameters\s*3,596,657/);
+  await close(page);
+}
+
+export async function everyone_can_use_it(browser, url) {
+  for (const colorScheme of ["light", "dark"]) {
+    for (const viewport of [{ width: 1280, height: 800 }, PHONE]) {
+      const page = await open(browser, url, { axe: true, options: { colorScheme, viewport } });
+      const check = async (state) => {
+        const { violations } = await page.evaluate(() => window.axe.run(document, {
+          runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"],
+        }));
+        const found = violations.map((one) => `${one.id}: ${one.nodes.slice(0, 2).map((node) => node.html.slice(0, 120)).join(" | ")}`);
+        assert.deepEqual(found, [], `${state}, ${colorScheme}, ${viewport.width}`);
+        const wide = await page.evaluate(() => document.documentElement.scrollWidth);
+        assert.ok(wide <= viewport.width, `${state} is ${wide} wide`);
+      };
+      await check("empty");
+      await write(page, "ROMEO:\n", ROMEO);
+      await page.focus("#paper");
+      await page.keyboard.press("End");
+      await page.waitForSelector(".choices");
+      await page.waitForFunction(() => document.getElementById("said").textContent.includes("bits"));
+      await check("written");
+      for (const [tab, there] of [["compare", "#prompt-0"], ["score", "#pasted"], ["card", "#card dl"]]) {
+        await page.click(`#tab-${tab}`);
+        await page.waitForSelector(there);
+        await check(tab);
+      }
+      await close(page);
+    }
+  }
+}
+
+export async function twenty_thousand_characters_do_not_move(browser, url) {
+  const page = await open(browser, url);
+  await write(page, "ROMEO:\n", { ...ROMEO, length: 20_000 });
+  const shown = await text(page);
+  assert.equal(shown, "ROMEO:\n" + await complete(url, { prompt: "ROMEO:\n", max_tokens: 20_000, seed: 4, ...SAMPLING }));
+  assert.deepEqual(await page.evaluate(() => window.shifts), []);
+  const [runs, longest] = await page.evaluate(() => [
+    document.querySelectorAll("#paper .line > span").length,
+    Math.max(...[...document.querySelectorAll("#paper .line")].map((line) => line.textContent.length)),
+  ]);
+  assert.ok(runs > 5_000 && runs < 20_000, runs);
+  assert.ok(longest <= 2_000);
+  await page.focus("#paper");
+  await page.keyboard.press("Home");
+  await page.keyboard.press("End");
+  await page.waitForSelector(".spot");
+  await close(page);
+}

@@ -1,0 +1,1 @@
+"""Tests of the page as it is served; those in a browser are in tests/browser."""
