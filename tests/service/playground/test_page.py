@@ -31,7 +31,7 @@ def prefixed(checkpoint_folder: Path) -> Iterator[Running]:
 
 def links(page: str) -> list[str]:
     """Addresses of files that the page names."""
-    return re.findall(r'(?:src|href)="(/[^"]*/page/[^"]+|/page/[^"]+)"', page)
+    return re.findall(r'(?:src|href)="((?:/llm)?/page/\w+/[^"/]+)"', page)
 
 
 def test_a_browser_gets_the_page_and_a_program_an_object(server: Running) -> None:
