@@ -54,7 +54,7 @@ def after_a_history(client: Client) -> list[Figure]:
     stream = client.open()
     stream.keep = True
     client.ask(stream, prompt=random_prompt(LONG_PROMPT), max_tokens=1, stream=True, return_state=True)
-    client.wait(lambda: stream.ended is not None)
+    client.wait(lambda: stream.ended is not None, 300)
     state = b"".join(stream.kept).partition(b'"state":"')[2].partition(b'"')[0].decode()
     stream.keep = False
     fresh, gone_on = list[float](), list[float]()
