@@ -1,1 +1,1 @@
-"""Serves a checkpoint over HTTP; imports the model, never the training."""
+"""Serves checkpoints over HTTP; imports the model, never the training."""
