@@ -76,6 +76,9 @@ class ScoredStruct(Structure):
         ("top_ids", c_void_p),
         ("top_logprobs", c_void_p),
         ("top", c_int32),
+        ("states", c_void_p),
+        ("columns", c_void_p),
+        ("traced", c_int32),
     )
 
 
@@ -217,28 +220,38 @@ class KernelRows:
         return drawn
 
     def score(
-        self, slots: Slots, ids: NDArray[np.int32], following: NDArray[np.int32], top: int | None = None
+        self,
+        slots: Slots,
+        ids: NDArray[np.int32],
+        following: NDArray[np.int32],
+        top: int | None = None,
+        columns: NDArray[np.int32] | None = None,
     ) -> Scored:
         """See `Rows.score`."""
         at = self._checked(slots)
         if ids.ndim != 2 or len(ids) != len(at) or ids.shape != following.shape:
             raise IndexError(f"{len(at)} slots cannot score ids of shape {following.shape} after {ids.shape}")
+        traced = None if columns is None else self._traced(columns)
         width = max(1, SLICE // max(1, len(at)))
         pieces = [
-            self._score(at, ids[:, start : start + width], following[:, start : start + width], top)
+            self._score(at, ids[:, start : start + width], following[:, start : start + width], top, traced)
             for start in range(0, ids.shape[1], width)
         ]
         if not pieces:
-            return empty_scored(len(at), 0, top, self._vocabulary)
+            return empty_scored(len(at), 0, top, self._vocabulary, None if traced is None else len(traced))
         return _joined(pieces)
 
     def _score(
-        self, at: NDArray[np.int32], ids: NDArray[np.int32], following: NDArray[np.int32], top: int | None
+        self,
+        at: NDArray[np.int32],
+        ids: NDArray[np.int32],
+        following: NDArray[np.int32],
+        top: int | None,
+        columns: NDArray[np.int32] | None,
     ) -> Scored:
         rows, steps = ids.shape
-        scored = empty_scored(rows, steps, top, self._vocabulary)
+        scored = empty_scored(rows, steps, top, self._vocabulary, None if columns is None else len(columns))
         ids, following = np.ascontiguousarray(ids, np.int32), np.ascontiguousarray(following, np.int32)
-        addresses = [None if part is None else part.ctypes.data for part in scored]
         wrong = self._judge(
             self._network,
             rows,
@@ -247,11 +260,18 @@ class KernelRows:
             following.ctypes.data,
             at.ctypes.data,
             self._address,
-            byref(ScoredStruct(*addresses, 0 if scored.top_ids is None else scored.top_ids.shape[2])),
+            byref(_room(scored, columns)),
             self._workspace.address(rows, steps, rows * steps),
         )
         refuse_unknown(wrong)
         return scored
+
+    def _traced(self, columns: NDArray[np.int32]) -> NDArray[np.int32]:
+        """The columns as the kernel takes them. Raises IndexError where they are not ascending columns of the state."""
+        columns = np.ascontiguousarray(columns, np.int32)
+        if len(columns) and (columns[0] < 0 or columns[-1] >= self.state.shape[1] or np.any(np.diff(columns) <= 0)):
+            raise IndexError(f"a state has {self.state.shape[1]} columns; trace some of them in ascending order")
+        return columns
 
     def _checked(self, slots: Slots) -> NDArray[np.int32]:
         """The slots as the kernel takes them. Raises IndexError where there is no such slot: C does not check."""
@@ -265,6 +285,15 @@ def _joined(pieces: list[Scored]) -> Scored:
     """The scores of one stretch of ids after the other."""
     parts: list[Any] = [None if part[0] is None else np.concatenate(part, axis=1) for part in zip(*pieces, strict=True)]
     return Scored(*parts)
+
+
+def _room(scored: Scored, columns: NDArray[np.int32] | None) -> ScoredStruct:
+    """Where the kernel writes scores, and the columns of states that it traces."""
+    *addresses, states = [None if part is None else part.ctypes.data for part in scored]
+    top = 0 if scored.top_ids is None else scored.top_ids.shape[2]
+    if columns is None:
+        return ScoredStruct(*addresses, top)
+    return ScoredStruct(*addresses, top, states, columns.ctypes.data, len(columns))
 
 
 def _addresses(drawn: Drawn) -> DrawnStruct:

@@ -49,7 +49,8 @@ class Scored(NamedTuple):
     """How likely given ids were, among all ids the network knows, in natural logarithms.
 
     logprobs: ln p of each, (B, T). ranks: how many ids were likelier, (B, T). entropies: of the distribution each came
-    from, (B, T), in nats. top_ids, top_logprobs: the likeliest ids instead, (B, T, N). None where not asked for.
+    from, (B, T), in nats. top_ids, top_logprobs: the likeliest ids instead, (B, T, N). states: numbers of the state
+    after each id was read, (B, T, U). None where not asked for.
     """
 
     logprobs: Array
@@ -57,6 +58,7 @@ class Scored(NamedTuple):
     entropies: Array | None = None
     top_ids: NDArray[np.int32] | None = None
     top_logprobs: Array | None = None
+    states: Array | None = None
 
 
 class Rows(Protocol):
@@ -80,11 +82,17 @@ class Rows(Protocol):
         """
 
     def score(
-        self, slots: Slots, ids: NDArray[np.int32], following: NDArray[np.int32], top: int | None = None
+        self,
+        slots: Slots,
+        ids: NDArray[np.int32],
+        following: NDArray[np.int32],
+        top: int | None = None,
+        columns: NDArray[np.int32] | None = None,
     ) -> Scored:
         """Read ids (B, T) as `read` does, and say how likely those `following` each of them (B, T) were.
 
         top: also report ranks, entropies and this many of the likeliest ids; None reports log-probabilities alone.
+        columns: also report these columns (U,) of the rows' states after each id, ascending; None reports none.
         """
 
 
@@ -129,11 +137,15 @@ def empty_drawn(rows: Sequence[RowSampling], steps: int) -> Drawn:
     return Drawn(ids, logprobs, top_ids, np.empty(top, np.float32), counts, ended)
 
 
-def empty_scored(rows: int, steps: int, top: int | None, vocabulary: int) -> Scored:
-    """Room for the scores of `rows` rows in `steps` steps, with up to `top` likeliest ids of `vocabulary` each."""
+def empty_scored(rows: int, steps: int, top: int | None, vocabulary: int, traced: int | None = None) -> Scored:
+    """Room for the scores of `rows` rows in `steps` steps, with up to `top` likeliest ids of `vocabulary` each.
+
+    traced: numbers of the state after each step; None has no room for any.
+    """
     logprobs = np.empty((rows, steps), np.float32)
+    states = None if traced is None else np.empty((rows, steps, traced), np.float32)
     if top is None:
-        return Scored(logprobs)
+        return Scored(logprobs, states=states)
     shape = (rows, steps, min(top, vocabulary))
     ranks, entropies = np.empty((rows, steps), np.int32), np.empty((rows, steps), np.float32)
-    return Scored(logprobs, ranks, entropies, np.empty(shape, np.int32), np.empty(shape, np.float32))
+    return Scored(logprobs, ranks, entropies, np.empty(shape, np.int32), np.empty(shape, np.float32), states)

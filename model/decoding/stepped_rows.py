@@ -71,18 +71,25 @@ class SteppedRows:
         return at, going[[row.walk is None or row.walk.ended is None for row in rows]]
 
     def score(
-        self, slots: Slots, ids: NDArray[np.int32], following: NDArray[np.int32], top: int | None = None
+        self,
+        slots: Slots,
+        ids: NDArray[np.int32],
+        following: NDArray[np.int32],
+        top: int | None = None,
+        columns: NDArray[np.int32] | None = None,
     ) -> Scored:
         """See `Rows.score`."""
         state = self.state[slots]
-        scored = None
+        scored, traced = None, None if columns is None else len(columns)
         for at in range(ids.shape[1]):
             self._step.advance(ids[:, at], state)
             logits = self._step.every_logits(state)
-            scored = scored or empty_scored(len(ids), ids.shape[1], top, logits.shape[1])
+            scored = scored or empty_scored(len(ids), ids.shape[1], top, logits.shape[1], traced)
             _judge(scored, at, logits, following[:, at])
+            if scored.states is not None:
+                scored.states[:, at] = np.array(state)[:, columns]
         self.state[slots] = state
-        return scored or empty_scored(len(ids), 0, top, 0)
+        return scored or empty_scored(len(ids), 0, top, 0, traced)
 
     def _report(self, drawn: Drawn, at: int, rows: NDArray[np.intp], logits: Array, columns: NDArray[np.intp]) -> None:
         assert drawn.logprobs is not None

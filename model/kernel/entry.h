@@ -17,6 +17,7 @@ static int64_t cut(const network *net, int rows, int steps, int judged, char *me
     int64_t hidden = (net->hidden + 3) / 4 * 4, at = 0;
     s->row_bytes = hidden * (net->whole ? 1 : 4);
     s->heard_bytes = s->row_bytes * (net->skip ? net->layers : 1);
+    s->traced = 0;
     s->width = (CELLS[net->cell].gates * (int64_t)net->hidden + 15) / 16 * 16;
     int64_t both = (int64_t)rows * steps, columns = judged ? net->every.outputs : net->out.outputs;
 #define CUT(name, bytes) name = (void *)(memory + at), at += padded(bytes)
@@ -104,8 +105,8 @@ int ENTRY(draw)(const network *net, int rows, int steps, const int32_t *slots, s
     return 0;
 }
 
-/* Read ids (B, T) into the states of `slots`, and judge how likely the ids `next` (B, T) were after each of them.
-   0, or -1 for an id the network does not know, with nothing changed. */
+/* Read ids (B, T) into the states of `slots`, judge how likely the ids `next` (B, T) were after each of them,
+   and trace the states. 0, or -1 for an id the network does not know, with nothing changed. */
 int ENTRY(score)(const network *net, int rows, int steps, const int32_t *ids, const int32_t *next,
                  const int32_t *slots, float *state, const scored *to, char *memory) {
     scratch s;
@@ -113,6 +114,7 @@ int ENTRY(score)(const network *net, int rows, int steps, const int32_t *ids, co
     float *logits;
     cut(net, rows, steps, rows * steps, memory, &s, &logits, &d);
     if (!known(net, ids, (int64_t)rows * steps) || !known(net, next, (int64_t)rows * steps)) return -1;
+    s.traced = to->states ? to : 0;
     advance(net, rows, steps, ids, slots, state, &s);
     logits_of(net, &net->every, 0, rows * steps, logits, &s);
     for (int t = 0; t < steps; t++)

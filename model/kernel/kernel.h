@@ -87,6 +87,9 @@ typedef struct {
     int32_t *top_ids;
     float *top_logprobs;
     int32_t top;
+    float *states; /* (B, T, traced) numbers of the state after each id; null where not asked for */
+    const int32_t *columns; /* (traced,) where in a slot's state they stand, ascending */
+    int32_t traced;
 } scored;
 
 #endif

@@ -133,6 +133,7 @@ typedef struct {
     char *heard, *own;
     float *past, *input;
     int64_t row_bytes, heard_bytes, width;
+    const scored *traced; /* where numbers of the states go after each step; null for nowhere */
 } scratch;
 
 /* Where the levels of a layer begin in `heard`. */
@@ -142,6 +143,15 @@ static char *heard_of(const network *net, int at, const scratch *s) {
 
 static float *slot_state(const network *net, float *state, int32_t slot) {
     return state + (int64_t)slot * net->floats;
+}
+
+/* Copy the numbers that are traced in one layer from a slot's state, as step `at` of B·T left it. */
+static void trace(const network *net, const layer *l, int parts, const float *state, const scored *to, int64_t at) {
+    float *values = to->states + at * to->traced;
+    for (int p = 0, u = 0; p < parts; p++) {
+        while (u < to->traced && to->columns[u] < l->state[p]) u++;
+        for (; u < to->traced && to->columns[u] < l->state[p] + net->hidden; u++) values[u] = state[to->columns[u]];
+    }
 }
 
 /* One layer over `steps` steps of `rows` rows, its input half for all steps at once where there are several. */
@@ -171,6 +181,7 @@ static void layer_steps(const network *net, int at, int rows, int steps, const i
             const float *x = at == 0 ? net->table + (int64_t)ids[r * steps + t] * kind->gates * net->hidden
                              : l->joined ? 0 : s->input + (t * rows + r) * s->width;
             kind->step(net->hidden, past + r * s->width, x, own_state);
+            if (s->traced) trace(net, l, kind->parts, slot_state(net, state, slots[r]), s->traced, (int64_t)r * steps + t);
             keep_levels(net, s->own + r * s->row_bytes, own_state[0]);
             memcpy(heard_of(net, at, s) + (t * rows + r) * s->heard_bytes, s->own + r * s->row_bytes, s->row_bytes);
         }

@@ -60,9 +60,14 @@ class FaultyRows:
         return self.rows.draw(slots, steps)
 
     def score(
-        self, slots: Slots, ids: NDArray[np.int32], following: NDArray[np.int32], top: int | None = None
+        self,
+        slots: Slots,
+        ids: NDArray[np.int32],
+        following: NDArray[np.int32],
+        top: int | None = None,
+        columns: NDArray[np.int32] | None = None,
     ) -> Scored:
-        return self.rows.score(slots, ids, following, top)
+        return self.rows.score(slots, ids, following, top, columns)
 
 
 def main() -> None:

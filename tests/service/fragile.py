@@ -37,10 +37,15 @@ class FragileRows(SlowRows):
         return super().draw(slots, steps)
 
     def score(
-        self, slots: Slots, ids: NDArray[np.int32], following: NDArray[np.int32], top: int | None = None
+        self,
+        slots: Slots,
+        ids: NDArray[np.int32],
+        following: NDArray[np.int32],
+        top: int | None = None,
+        columns: NDArray[np.int32] | None = None,
     ) -> Scored:
         self.refuse(ids.ravel().tolist())
-        return super().score(slots, ids, following, top)
+        return super().score(slots, ids, following, top, columns)
 
     def refuse(self, ids: list[int]) -> None:
         if FATAL in ids:

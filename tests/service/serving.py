@@ -59,10 +59,15 @@ class SlowRows:
         return self.rows.draw(slots, steps)
 
     def score(
-        self, slots: Slots, ids: NDArray[np.int32], following: NDArray[np.int32], top: int | None = None
+        self,
+        slots: Slots,
+        ids: NDArray[np.int32],
+        following: NDArray[np.int32],
+        top: int | None = None,
+        columns: NDArray[np.int32] | None = None,
     ) -> Scored:
         time.sleep(0.002 * ids.shape[1])
-        return self.rows.score(slots, ids, following, top)
+        return self.rows.score(slots, ids, following, top, columns)
 
 
 class SlowDecoder(Decoder):

@@ -43,7 +43,8 @@ def start(rows: Rows, decoder: Decoder, parameters: list[SamplingParameters], lo
 def assert_same_scores(ours: Rows, theirs: Rows, ids: NDArray[np.int32]) -> None:
     """All rows read ids (B, T) to the same states, and to the same log-probabilities of all ids."""
     slots, every = range(len(ids)), 10_000
-    found, expected = ours.score(slots, ids, ids, every), theirs.score(slots, ids, ids, every)
+    columns = np.arange(0, ours.state.shape[1], 3, dtype=np.int32)
+    found, expected = (rows.score(slots, ids, ids, every, columns) for rows in (ours, theirs))
     for one, other in zip(found, expected, strict=True):
         assert one is not None
         assert other is not None
@@ -180,6 +181,41 @@ def test_scores_are_the_same_in_any_slices(
         assert (whole is None) == (parts[0] is None)
         assert whole is None or np.concatenate(parts, axis=1).tobytes() == whole.tobytes()
     assert ours.state.tobytes() == theirs.state.tobytes()
+
+
+@pytest.mark.parametrize("processor", COMPILED)
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize("cell", CELLS)
+def test_traced_states_are_those_that_reading_leaves(cell: Cell, options: dict[str, Any], processor: str) -> None:
+    """In one call or many, beside others or alone, and the scores are those without a trace."""
+    compiled, _ = pair(processor, cell, 3, hidden=35, **options)
+    ids = random_ids(compiled, 3, 81)
+    whole, stepped, untraced = (compiled.rows(SLOTS) for _ in range(3))
+    every = np.arange(whole.state.shape[1], dtype=np.int32)
+    traced = whole.score([5, 0, 2], ids[:, :-1], ids[:, 1:], 4, every)
+    some = every[[0, 34, 35, 36, 70, 104]]
+    for at in range(80):
+        part = stepped.score([1], ids[2:, at : at + 1], ids[2:, at + 1 : at + 2], None, some)
+        assert traced.states is not None
+        assert part.states is not None
+        assert traced.states[2, at].tobytes() == stepped.state[1].tobytes()
+        assert part.states[0, 0].tobytes() == stepped.state[1, some].tobytes()
+    plain = untraced.score([5, 0, 2], ids[:, :-1], ids[:, 1:], 4)
+    for one, other in zip(traced[:-1], plain[:-1], strict=True):
+        assert one is not None
+        assert other is not None
+        assert one.tobytes() == other.tobytes()
+    assert plain.states is None
+    assert whole.state.tobytes() == untraced.state.tobytes()
+
+
+@pytest.mark.parametrize("columns", [[-1], [0, 0], [3, 2], [10_000]])
+def test_only_columns_of_the_state_can_be_traced(columns: list[int]) -> None:
+    rows = Decoder(small_checkpoint()).rows(1)
+    ids = np.ones((1, 4), np.int32)
+    with pytest.raises(IndexError, match="in ascending order"):
+        rows.score([0], ids, ids, None, np.array(columns, np.int32))
+    assert not rows.state.any()
 
 
 @pytest.mark.parametrize("processor", COMPILED)
