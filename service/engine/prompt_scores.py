@@ -1,9 +1,15 @@
 """How likely the ids of a prompt are: their scores on the way from the thread that reads it to the client."""
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
+from model.arithmetic import Array
 from model.decoding.rows import Scored, empty_scored
+
+MANY = 64  # likeliest ids of a step: those of a whole vocabulary take about as long as the step
 
 
 class Slice(NamedTuple):
@@ -20,18 +26,44 @@ OnScores = Callable[[int, Slice], None]
 """Takes the scores of the prompt with this index as they come, in order, in the event loop's thread."""
 
 
+class StateWatch(Protocol):
+    """Looks at the state after each id of a prompt while it is read.
+
+    columns: which numbers of the state it looks at (U,), ascending.
+    """
+
+    columns: NDArray[np.int32]
+
+    def take(self, start: int, states: Array) -> None:
+        """Take the numbers (T, U) after the ids from number `start` on, in order; in the thread that reads.
+
+        It is part of the thread's turn, so it takes no longer than reading them does, and keeps no view of them.
+        """
+
+
 class PromptScores:
     """Which scores of a prompt are wanted, and those that are kept.
 
     top: report ranks, entropies and this many of the likeliest ids; None reports log-probabilities alone.
     on_scores: takes the scores, which are not kept here then, so that scoring a prompt of any length needs no memory
         besides its ids.
+    watch: looks at the states. apart: whether the prompt is read apart from those that are merely scored, as a step of
+        it takes longer and more memory.
     kept: the scores of all ids but the first, (n - 1,) and (n - 1, N), whole once the prompt is read.
     """
 
-    def __init__(self, length: int, vocabulary: int, top: int | None, on_scores: OnScores | None) -> None:
+    def __init__(
+        self,
+        length: int,
+        vocabulary: int,
+        top: int | None,
+        on_scores: OnScores | None,
+        watch: StateWatch | None = None,
+    ) -> None:
         self.top = top
         self.on_scores = on_scores
+        self.watch = watch
+        self.apart = watch is not None or (top or 0) > MANY
         self.kept = None if on_scores else scores_at(empty_scored(1, length - 1, top, vocabulary), 0, top)
 
     def keep(self, slice_: Slice) -> None:
@@ -59,6 +91,12 @@ def scored_from(scored: Scored, start: int) -> Scored:
     """The scores of one prompt without those of its first ids."""
     parts: list[Any] = [part if part is None else part[start:] for part in scored]
     return Scored(*parts)
+
+
+def watched(watches: Sequence[StateWatch | None]) -> NDArray[np.int32] | None:
+    """The columns that any of the rows scored together wants to see, ascending; None where none does."""
+    columns = [watch.columns for watch in watches if watch is not None]
+    return np.unique(np.concatenate(columns)) if columns else None
 
 
 def most_wanted(tops: list[int | None]) -> int | None:

@@ -203,7 +203,8 @@ class SequenceGroup:
         self.prefixes: Prefixes | None = None
         scored = request.scored
         if scored:
-            self.scoring = PromptScores(len(self.prompt), tokenizer.size, request.prompt_logprobs, request.on_scores)
+            wanted = request.prompt_logprobs, request.on_scores, request.watch
+            self.scoring = PromptScores(len(self.prompt), tokenizer.size, *wanted)
         from_cache = len(self.prompt) - 1 if not scored else max(0, request.unscored - 1)
         if cache is not None and from_cache and beginning is None:
             self.prefixes = cache.prefixes(request.namespace, self.prompt[:from_cache], model.owner)

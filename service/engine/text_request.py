@@ -9,7 +9,7 @@ from model.decoding.beams import BeamOptions
 from model.decoding.state import RowState
 from model.errors import ParameterError
 from model.sampling.parameters import SamplingParameters
-from service.engine.prompt_scores import OnScores
+from service.engine.prompt_scores import OnScores, StateWatch
 from service.process.ledger import Lease
 
 # Characters that take as long to prepare as a prompt, as each of its texts, and as a character of a stop string.
@@ -37,6 +37,7 @@ class TextRequest:
     prompt_logprobs: also score the prompts' ids, all but the first, among all ids: with rank, entropy and this many of
         the likeliest ids. None scores nothing, or with `on_scores` reports log-probabilities alone.
     on_scores: takes the scores as they come, which are not kept then; see `service.engine.prompt_scores`.
+    watch: looks at the states while the only prompt is read, which is scored; see `service.engine.prompt_scores`.
     constraint: what each text must match from its first character to its last; None for any text.
     beginning: a state that the prompts go on from; after an empty one the text itself goes on, whose seed is here.
     return_state: each text's last piece has the state after it. What may begin a stop string at its end is then part of
@@ -63,6 +64,7 @@ class TextRequest:
     logprobs: int | None = None
     prompt_logprobs: int | None = None
     on_scores: OnScores | None = None
+    watch: StateWatch | None = None
     unscored: int = 0
     constraint: Constraint | None = None
     beginning: RowState | None = None

@@ -1,7 +1,7 @@
 """How much one turn prefills and decodes: calls of about a measured millisecond, so that no text waits long."""
 
-from collections.abc import Sequence
-from typing import Protocol, TypeVar
+from collections.abc import Sequence, Set
+from typing import Generic, Protocol, TypeVar
 
 DECODE_SECONDS = 0.001  # a decode call takes about this long, and new and cancelled requests wait no longer
 MOST_STEPS = 64  # of one decode call
@@ -9,6 +9,7 @@ PREFILL_SHARE = 0.5  # time for prefill beside a decode call, as a share of it: 
 PREFILL_ALONE_SECONDS = 0.004  # of a prefill call while nothing is decoded
 MOST_PREFILLED = 32  # prompts that advance side by side
 MOST_SCORED = 128  # the same for scored prompts while nothing is decoded: more rows are more efficient
+MOST_APART = 16  # the same for prompts of which more is reported than scores, which takes memory
 UNKNOWN_SECONDS = 0.001  # assumed for a step before any was measured
 WEIGHT = 0.25  # of the latest call in the running mean
 OUTLIER = 4.0  # a call that took longer than this many times the mean counts as this much: it was interrupted
@@ -78,3 +79,23 @@ def prefill_chunk(
         chosen = oldest + sorted(others, key=lambda prompt: prompt.unread)[: most - len(oldest)]
     affordable = int(seconds / max(cost.per_step(len(chosen)), 1e-9))
     return chosen, max(1, min(affordable, *(prompt.until_mark for prompt in chosen)))
+
+
+class UnreadPrompts(Generic[AnyPrompt]):
+    """Prompts that are read in calls of their own, in the order they came, and what a step of such a call costs.
+
+    most: how many advance side by side; alone: how many while the thread does nothing else.
+    """
+
+    def __init__(self, most: int = MOST_PREFILLED, alone: int = MOST_PREFILLED) -> None:
+        self.prompts: list[AnyPrompt] = []
+        self.cost = Cost()
+        self._most, self._most_alone = most, alone
+
+    def chunk(self, prompts: Sequence[AnyPrompt], seconds: float, alone: bool) -> tuple[list[AnyPrompt], int]:
+        """Which of some of them advance in the next call, and by how many ids; see `prefill_chunk`."""
+        return prefill_chunk(prompts, seconds, self.cost, self._most_alone if alone else self._most)
+
+    def forget(self, prompts: Set[AnyPrompt] = frozenset()) -> None:
+        """Take out some prompts, and those that are read."""
+        self.prompts = [prompt for prompt in self.prompts if prompt.unread and prompt not in prompts]

@@ -13,20 +13,22 @@ from service.engine.counters import WorkerCounters
 from service.engine.decode_batch import DecodeBatch, Event
 from service.engine.output import Piece, found_piece
 from service.engine.prefix_cache import PrefixCache
-from service.engine.prompt_scores import Slice, most_wanted, scores_at
+from service.engine.prompt_scores import Slice, most_wanted, scores_at, watched
 from service.engine.sequence import Sequence, SequenceGroup
 from service.engine.turn_budget import (
     DECODE_SECONDS,
-    MOST_PREFILLED,
+    MOST_APART,
     MOST_SCORED,
     Cost,
+    UnreadPrompts,
     decode_steps,
-    prefill_chunk,
     prefill_seconds,
 )
 from service.process.time_shares import EVERYBODY, TimeShares
 
 logger = logging.getLogger(__name__)
+
+Unread = UnreadPrompts[SequenceGroup]
 
 
 @dataclass(slots=True)
@@ -68,19 +70,19 @@ class Worker:
         self._counters = counters or WorkerCounters()
         self._shares = shares or TimeShares()
         self._rows = decoder.rows(slots)
-        self._prefilling: list[SequenceGroup] = []
-        self._scoring: list[SequenceGroup] = []  # those whose prompt is read and scored
+        self._prefilling = Unread()
+        self._scoring = Unread(alone=MOST_SCORED)  # those whose prompt is read and scored
+        self._apart = Unread(MOST_APART, MOST_APART)  # those of which more is reported
+        self._unread = self._prefilling, self._scoring, self._apart
         self._searching: list[SequenceGroup] = []  # those that search for their likeliest texts
         self._decoding = DecodeBatch(slots, decoder.config.vocabulary)
         self._begun: list[Sequence] = []  # rows that draw for the first time
-        self._prefill_cost = Cost()
-        self._score_cost = Cost()
         self._decode_cost = Cost()
 
     @property
     def busy(self) -> bool:
         """Whether there is anything to do in a turn."""
-        return bool(self._prefilling or self._scoring or self._searching or self._decoding.rows)
+        return bool(any(kind.prompts for kind in self._unread) or self._searching or self._decoding.rows)
 
     def leave(self, rows: list[Sequence]) -> None:
         """Release the slots of some rows; rows of other workers are ignored."""
@@ -99,8 +101,8 @@ class Worker:
 
     def callers(self) -> set[Hashable]:
         """For whom there is something to do in a turn."""
-        reading = (group.sequences[0].caller for group in (*self._prefilling, *self._scoring, *self._searching))
-        return {*reading, *(row.caller for row in self._decoding.rows)}
+        groups = (*self._reading(), *self._searching)
+        return {*(group.sequences[0].caller for group in groups), *(row.caller for row in self._decoding.rows)}
 
     def work(self, turn: Turn) -> None:
         """Read a slice of the prompts, and draw some ids for every row whose prompt is read: but of callers who are
@@ -109,7 +111,7 @@ class Worker:
         if waiting and waiting >= self.callers():
             waiting = EVERYBODY
         self._decoding.choose(waiting)
-        if self._prefilling or self._scoring:
+        if any(kind.prompts for kind in self._unread):
             self._prefill(turn, waiting)
         if self._decoding.drawing:
             self._decode(turn)
@@ -132,35 +134,39 @@ class Worker:
         if hit is not None:
             group.read = group.cached = hit.length
         if group.unread:
-            (self._prefilling if group.scoring is None else self._scoring).append(group)
+            self._kind_of(group).prompts.append(group)
         else:
             self._end_prompt(group, turn)
 
     def _prefill(self, turn: Turn, waiting: Set[Hashable]) -> None:
         """Read a slice of the prompts; rows whose prompt is read to its end are decoded from now on."""
-        prefilling, scoring = _of_others(self._prefilling, waiting), _of_others(self._scoring, waiting)
+        kinds = [(kind, _of_others(kind.prompts, waiting)) for kind in self._unread if kind.prompts]
+        working = [(kind, groups) for kind, groups in kinds if groups]
         rows, left = len(self._decoding.drawing), self._decoding.largest_left
-        seconds = prefill_seconds(rows, left, self._decode_cost)
-        if prefilling and scoring:
-            seconds /= 2
-        if prefilling:
-            chosen, count = prefill_chunk(prefilling, seconds, self._prefill_cost)
-            self._advance(chosen, count, turn)
-        if scoring:
-            alone = not rows and not self._prefilling
-            most = MOST_SCORED if alone else MOST_PREFILLED
-            chosen, count = prefill_chunk(scoring, seconds, self._score_cost, most)
-            self._advance(chosen, count, turn)
+        seconds = prefill_seconds(rows, left, self._decode_cost) / max(len(working), 1)
+        for kind, groups in working:
+            chosen, count = kind.chunk(groups, seconds, alone=not rows and len(kinds) == 1)
+            self._advance(kind, chosen, count, turn)
 
-    def _advance(self, chosen: list[SequenceGroup], count: int, turn: Turn) -> None:
-        """Read `count` ids of some prompts, of which all are scored or none."""
+    def _kind_of(self, group: SequenceGroup) -> Unread:
+        """With which others the prompt of a group is read."""
+        if group.scoring is None:
+            return self._prefilling
+        return self._apart if group.scoring.apart else self._scoring
+
+    def _reading(self) -> list[SequenceGroup]:
+        """The groups whose prompt is not read."""
+        return [group for kind in self._unread for group in kind.prompts]
+
+    def _advance(self, kind: Unread, chosen: list[SequenceGroup], count: int, turn: Turn) -> None:
+        """Read `count` ids of some prompts of a kind."""
         try:
+            started = self._clock()
             if chosen[0].scoring is None:
-                started = self._clock()
                 self._rows.read(_slots_of(chosen), _ids(chosen, 0, count))
-                self._record(self._prefill_cost, chosen, count, started)
             else:
                 self._score(chosen, count, turn)
+            self._record(kind.cost, chosen, count, started)
             for group in chosen:
                 group.read += count
                 if not group.unread:
@@ -170,18 +176,16 @@ class Worker:
         except Exception as error:
             self._fail(chosen, turn, error)
             self._forget(set(chosen))
-        self._prefilling = [group for group in self._prefilling if group.unread]
-        self._scoring = [group for group in self._scoring if group.unread]
+        kind.forget()
 
     def _score(self, chosen: list[SequenceGroup], count: int, turn: Turn) -> None:
         """Read ids of some prompts and score the ids after them."""
-        started = self._clock()
-        wanted = most_wanted([group.scoring.top for group in chosen if group.scoring is not None])
-        scored = self._rows.score(_slots_of(chosen), _ids(chosen, 0, count), _ids(chosen, 1, count), wanted)
-        self._record(self._score_cost, chosen, count, started)
-        for at, group in enumerate(chosen):
-            scoring = group.scoring
-            assert scoring is not None
+        wishes = [group.scoring for group in chosen if group.scoring is not None]
+        wanted, columns = most_wanted([wish.top for wish in wishes]), watched([wish.watch for wish in wishes])
+        scored = self._rows.score(_slots_of(chosen), _ids(chosen, 0, count), _ids(chosen, 1, count), wanted, columns)
+        for at, (group, scoring) in enumerate(zip(chosen, wishes, strict=True)):
+            if scoring.watch is not None and scored.states is not None and columns is not None:
+                scoring.watch.take(group.read, scored.states[at][:, np.searchsorted(columns, scoring.watch.columns)])
             part = Slice(group.read + 1, scores_at(scored, at, scoring.top))
             if scoring.on_scores is None:
                 scoring.keep(part)
@@ -333,14 +337,14 @@ class Worker:
     def _forget(self, groups: Set[SequenceGroup]) -> None:
         """Stop reading some prompts, and searching after them."""
         if groups:
-            self._prefilling = [group for group in self._prefilling if group not in groups]
-            self._scoring = [group for group in self._scoring if group not in groups]
+            for kind in self._unread:
+                kind.forget(groups)
             self._searching = [group for group in self._searching if group not in groups]
 
     def _clean(self) -> None:
         """Go on with new rows, which no failed call has touched, and the states of what is read and searched."""
         rows = self._decoder.rows(self._slots)
-        for group in [*self._prefilling, *self._scoring, *self._searching]:
+        for group in [*self._reading(), *self._searching]:
             rows.state[group.sequences[0].slots] = self._rows.state[group.sequences[0].slots]
         self._rows = rows
 
