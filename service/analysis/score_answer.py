@@ -7,9 +7,8 @@ from typing import Any
 from model.decoding.state import RowState
 from model.sampling.parameters import SamplingParameters
 from model.surprise_sum import BITS
-from model.text.prompt import count_unseen
 from service.analysis.score_schemas import ScoreRequest
-from service.analysis.score_tally import Tally, details
+from service.analysis.score_tally import Before, Tally, details
 from service.api.pieces import gathered, separated
 from service.api.sse import ENCODE, EventIds, ServerSentEvent, done_event
 from service.api.streaming import KEEP_ALIVE, StreamBytes
@@ -29,8 +28,7 @@ WARM = " The texts were read after a context, the passages after none."
 class ScoreAnswer:
     """The answer to one request, whole or as a stream, from the scores that come while its texts are read.
 
-    prefix: read before each text: the context, or a line break; nothing where texts are items. cached: ids of it that
-    came from the prefix cache.
+    before: what is read before each text. cached: ids of it that came from the prefix cache.
     texts: set before the first score comes. beginning: the state that the texts come after, if any. sign: makes the
     token of a state.
     """
@@ -46,14 +44,7 @@ class ScoreAnswer:
         self._sign = sign
         self._states: dict[int, RowState] = {}
         self.ids = EventIds("", 1)
-        tokenizer = model.tokenizer
-        nothing = tokenizer.frame.items or beginning is not None
-        self.prefix = body.context or ("" if nothing else tokenizer.piece(tokenizer.start_id))
-        before = tokenizer.encode(self.prefix)
-        self.before, lead = len(before), len(tokenizer.opening(empty=False)) if beginning is None else 1
-        self.skip = lead + self.before
-        self.context_tokens = self.before if body.context else 0
-        self.context_unseen = count_unseen(before, model.decoder.ids)
+        self.before = Before(model, body.context, beginning)
         self.top = body.top_logprobs if body.details or body.top_logprobs else None
         self.cached = 0
         self.tallies: list[Tally] = []
@@ -62,12 +53,12 @@ class ScoreAnswer:
     def request(self, origin: Mapping[str, Any]) -> TextRequest:
         """The request to the engine."""
         return TextRequest(
-            prompts=[self.prefix + text for text in self.body.texts],
+            prompts=[self.before.text + text for text in self.body.texts],
             parameters=SamplingParameters(),
             max_tokens=0,
             prompt_logprobs=self.top,
             on_scores=self.take,
-            unscored=self.skip,
+            unscored=self.before.skip,
             beginning=self.beginning,
             return_state=self.body.return_state,
             **origin,
@@ -78,9 +69,9 @@ class ScoreAnswer:
         self.texts = texts
         size = self.model.tokenizer.size
         for prompt in texts.prompts:
-            length = self.skip - self.before + prompt.tokens
+            length = self.before.skip - self.before.tokens + prompt.tokens
             scores = None if self.top is None else PromptScores(length, size, self.top, None)
-            self.tallies.append(Tally(self.skip, scores))
+            self.tallies.append(Tally(self.before.skip, scores))
 
     def take(self, index: int, slice_: Slice) -> None:
         """Take some scores of one text."""
@@ -140,7 +131,7 @@ class ScoreAnswer:
     def _about(self, results: list[dict[str, Any]]) -> dict[str, Any]:
         """What is said of all texts together."""
         indices = range(len(results))
-        held_out, tokens = self.model.held_out, self.context_tokens + sum(result["tokens"] for result in results)
+        held_out, tokens = self.model.held_out, self.before.context_tokens + sum(result["tokens"] for result in results)
         note = NO_HELD_OUT if held_out is None else f"Percentiles are among {held_out.protocol}."
         unseen = sum(result["unseen_characters"] for result in results)
         return {
@@ -155,7 +146,7 @@ class ScoreAnswer:
                 "total_tokens": tokens,
                 "prompt_tokens_details": {
                     "cached_tokens": self.cached,
-                    "unseen_characters": unseen + (self.context_unseen if self.body.context else 0),
+                    "unseen_characters": unseen + self.before.context_unseen,
                 },
             },
         }
@@ -166,7 +157,7 @@ class ScoreAnswer:
         if tally.scores is None or tally.scores.kept is None:
             yield "null"
             return
-        ids = self.texts.prompts[index].ids[self.before :]
+        ids = self.texts.prompts[index].ids[self.before.tokens :]
         rows = details(self.model.tokenizer, self.body.texts[index], ids, tally.scores.kept)
         yield "["
         yield from separated(ENCODE(block)[1:-1] for block in rows)
@@ -180,12 +171,12 @@ class ScoreAnswer:
         return {
             "index": index,
             "characters": characters,
-            "tokens": prompt.tokens - self.before,
+            "tokens": prompt.tokens - self.before.tokens,
             "bits": bits,
             "bits_per_character": per_character,
             "nats_per_character": tally.nats / characters if characters else None,
             "bits_per_byte": bits / len(text.encode()) if characters else None,
-            "unseen_characters": prompt.unseen - self.context_unseen,
+            "unseen_characters": prompt.unseen - self.before.unseen,
             "anomaly": None if per_character is None else self._anomaly(per_character, characters),
         }
 

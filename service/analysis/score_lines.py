@@ -273,8 +273,8 @@ class LineScores(Response):
         origin = {**origin_of(self._request), "arrived": time.monotonic()}
         if self._lease is not None:
             self._lease.grow(2 * text_bytes([*texts, *[block.context] * len(texts)]))
-        if answer.context_tokens >= WORTH_KEEPING and self._engine.cache.capacity:
-            asked = TextRequest(prompts=[answer.prefix], parameters=SamplingParameters(), max_tokens=1, **origin)
+        if answer.before.context_tokens >= WORTH_KEEPING and self._engine.cache.capacity:
+            asked = TextRequest(prompts=[answer.before.text], parameters=SamplingParameters(), max_tokens=1, **origin)
             await self._done(await Texts.prepare(self._model, self._engine, asked))
         prepared = await Texts.prepare(self._model, self._engine, answer.request(origin))
         answer.expect(prepared)

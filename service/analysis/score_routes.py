@@ -148,8 +148,8 @@ class ScoreRoutes:
         make = one_step(partial(ScoreAnswer, model, body, beginning, sign))
         making = prepared(self.engine, make, size, origin["arrived"], origin["caller"])
         answer = await (making if size <= INSTANT else attended(request, making))
-        if answer.context_tokens >= WORTH_KEEPING and self.engine.cache.capacity:
-            await self._read_context(answer, request)
+        if answer.before.context_tokens >= WORTH_KEEPING and self.engine.cache.capacity:
+            answer.cached = await read_before(model, self.engine, answer.before.text, request)
         texts = await prepare(model, self.engine, answer.request(origin), request)
         answer.expect(texts)
         return answer, texts
@@ -163,19 +163,6 @@ class ScoreRoutes:
         scores = LineScores(model, self.engine, request, self.most_work, self.most_texts)
         await scores.prepare()
         return scores
-
-    async def _read_context(self, answer: ScoreAnswer, request: Request) -> None:
-        """Read the context once; the texts then find the state after it in the prefix cache."""
-        wanted = TextRequest(
-            prompts=[answer.prefix],
-            parameters=SamplingParameters(),
-            max_tokens=1,
-            **origin_of(request),
-        )
-        context = await prepare(answer.model, self.engine, wanted, request)
-        await begin(context, request)
-        context.release()
-        answer.cached = context.usage().cached_tokens
 
     def _bytes(self, body: ScoreRequest) -> int:
         """Memory of what is made of the texts before they become prompts, and of scores that are kept."""
@@ -212,6 +199,18 @@ class ScoreRoutes:
 def _size(body: ScoreRequest) -> int:
     """Characters to be read, each text and the context once."""
     return sum(map(len, body.texts)) + len(body.context or "")
+
+
+async def read_before(model: ServedModel, engine: Engine, text: str, request: Request) -> int:
+    """Read what stands before texts once; they then find the state after it in the prefix cache.
+
+    Returns how many ids of it were found there already.
+    """
+    wanted = TextRequest(prompts=[text], parameters=SamplingParameters(), max_tokens=1, **origin_of(request))
+    context = await prepare(model, engine, wanted, request)
+    await begin(context, request)
+    context.release()
+    return context.usage().cached_tokens
 
 
 def router(registry: ModelRegistry, engine: Engine, settings: Settings, states: StateTokens) -> APIRouter:

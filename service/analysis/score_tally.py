@@ -6,11 +6,34 @@ from typing import Any
 import numpy as np
 
 from model.decoding.rows import Scored
+from model.decoding.state import RowState
 from model.surprise_sum import BITS, SurpriseSum
+from model.text.prompt import count_unseen
 from model.text.tokenizer import Tokenizer
 from model.text.utf8_ids import Ids, begins_character
 from service.api.pieces import ENTRIES
 from service.engine.prompt_scores import PromptScores, Slice
+from service.inference.served_model import ServedModel
+
+
+class Before:
+    """What is read before a text: the context, or a line break; nothing where texts are items or come after a state.
+
+    text: that. tokens: ids of it; unseen: characters of it that training never showed. skip: ids of the whole prompt
+        that stand before the text's own.
+    context_tokens, context_unseen: the same of a context; 0 without one.
+    """
+
+    def __init__(self, model: ServedModel, context: str | None, beginning: RowState | None = None) -> None:
+        tokenizer = model.tokenizer
+        nothing = tokenizer.frame.items or beginning is not None
+        self.text = context or ("" if nothing else tokenizer.piece(tokenizer.start_id))
+        ids = tokenizer.encode(self.text)
+        self.tokens = len(ids)
+        lead = len(tokenizer.opening(empty=False)) if beginning is None else 1  # the id that the state reads next
+        self.skip = lead + self.tokens
+        self.unseen = count_unseen(ids, model.decoder.ids)
+        self.context_tokens, self.context_unseen = (self.tokens, self.unseen) if context else (0, 0)
 
 
 class Tally:
