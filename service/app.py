@@ -13,7 +13,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
 from model.decoding.decoder import Decoder
-from service.analysis import score_routes, token_routes
+from service.analysis import inspect_routes, score_routes, token_routes
 from service.analysis.score_schemas import LineScore, Progress, ScoreLine
 from service.api import front_page
 from service.api.error_responses import ErrorResponses, Shape
@@ -136,6 +136,7 @@ def _add_routes(made: Application, reports: Reports, states: StateTokens, settin
         token_routes.router(made.registry, made.engine, settings),
         tgi_routes.router(made.registry, made.engine, settings, states),
         score_routes.router(made.registry, made.engine, settings, states),
+        inspect_routes.router(made.registry, made.engine, settings),
         health.router(reports),
         metrics.router(made.metrics),
     ):

@@ -75,6 +75,15 @@ def test_the_examples_of_scores_rank_and_notice(url: str) -> None:
     assert float(odd.split()[0]) > 99
 
 
+def test_the_example_of_inspection_looks_inside(url: str) -> None:
+    unit, *characters, felt = run(programs()[2], url).splitlines()
+    correlation = re.fullmatch(r"unit \d+ of layer \d \((?:hidden|cell)\) follows the line: ([+-]0\.\d\d)", unit)
+    assert correlation is not None, unit
+    assert abs(float(correlation[1])) > 0.5
+    assert [line.split()[0] for line in characters] == [repr(character) for character in "ROMEO:\nT"]
+    assert re.fullmatch(r"without 'T' the next character differs by (\d+\.\d\d) bits", felt)
+
+
 @pytest.mark.parametrize("command", re.findall(r"^curl .*\$URL.*$", API, re.M))
 def test_every_example_of_the_api_is_answered(command: str, url: str) -> None:
     done = subprocess.run(["bash", "-c", command], env={"URL": url, "PATH": os.environ["PATH"]}, capture_output=True)
