@@ -19,6 +19,8 @@ from service.api import front_page
 from service.api.error_responses import ErrorResponses, Shape
 from service.api.openapi import described
 from service.api.routing import Methods, WithoutPrefix, WithPrefix
+from service.chat import routes as chat_routes
+from service.chat.schemas import ChatCompletionChunk
 from service.engine.engine import Engine
 from service.inference.state_tokens import StateTokens, secrets_of
 from service.models.model_registry import ModelRegistry
@@ -27,6 +29,7 @@ from service.monitoring.access_log import AccessLog, paths_of
 from service.monitoring.health import Reports
 from service.monitoring.metrics import Metrics
 from service.openai import routes as openai_routes
+from service.openai.completions import Completions
 from service.playground import routes as page_routes
 from service.playground import static_files
 from service.process import allocator
@@ -112,8 +115,9 @@ def create_application(
     errors = ErrorResponses(ERROR_SHAPES)
     errors.install(asgi)
     _add_middleware(made, keys or ApiKeys(settings), errors, settings)
+    streamed = (Progress, ScoreLine, LineScore, *((ChatCompletionChunk,) if settings.chat else ()))
     asgi.openapi = described(  # type: ignore[method-assign]
-        asgi.openapi, lambda: registry.largest_vocabulary, only_in_streams=(Progress, ScoreLine, LineScore)
+        asgi.openapi, lambda: registry.largest_vocabulary, only_in_streams=streamed
     )
     return made
 
@@ -130,9 +134,11 @@ def _ledger(settings: Settings, engine: Engine) -> Ledger:
 
 
 def _add_routes(made: Application, reports: Reports, states: StateTokens, settings: Settings) -> None:
+    completions = Completions(made.registry, made.engine, settings, states)
     for routes in (
         front_page.router(made.registry.default_name, page_routes.front_page if settings.page else None),
-        openai_routes.router(made.registry, made.engine, settings, states),
+        openai_routes.router(made.registry, settings, completions),
+        chat_routes.router(made.registry, settings, completions),
         token_routes.router(made.registry, made.engine, settings),
         tgi_routes.router(made.registry, made.engine, settings, states),
         score_routes.router(made.registry, made.engine, settings, states),

@@ -111,7 +111,6 @@ class Settings:
         10.0, "Seconds without a step, while there is work, after which the server is not ready.",
         least=0.1, most=86_400,
     )  # fmt: skip
-
     watchdog_seconds: float = setting(
         60.0,
         "Seconds the event loop may make no pass before the process ends with status 70, to be started anew; 0 sets no "
@@ -147,6 +146,10 @@ class Settings:
     )
     alias: str | None = setting(
         None, "Other names of models, as gpt-3.5-turbo-instruct=shakespeare, separated by commas.", MODEL
+    )
+    chat: bool = setting(True, "Answer chats at /v1/chat/completions.", MODEL)
+    chat_format: Path | None = setting(
+        None, "File of JSON that says how a chat becomes a text. [default: that of the model, or a plain one]", MODEL
     )
     arithmetic: Arithmetic = setting("int8", "int8 is fast, fp32 rounds nothing.", MODEL, choices=get_args(Arithmetic))
     device: Device = setting("cpu", "cpu, or cuda for a GPU with PyTorch.", MODEL, choices=get_args(Device))

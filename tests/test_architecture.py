@@ -19,8 +19,8 @@ HTTP = {"fastapi", "fastapi_offline", "h11", "starlette", "uvicorn"}
 SPEAKS_HTTP = tuple(
     f"service/{name}"
     for name in (
-        *("analysis", "api", "monitoring", "openai", "playground", "security", "tgi", "transport"),
-        *("app.py", "server.py"),
+        *("analysis", "api", "chat", "embeddings", "monitoring", "openai", "playground"),
+        *("security", "tgi", "transport", "app.py", "server.py"),
     )
 )
 TORCH = {"model/network.py", "model/cells/torch_cells.py", "model/decoding/cuda_decoder.py"}  # beside all of training
@@ -49,6 +49,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "service/models": {"process", "inference", "engine", "settings", "errors"},
     "service/api": {"process", "models", "inference", "engine", "errors", "request_context"},
     "service/openai": {"api", "models", "inference", "engine", "process", "settings", "errors", "request_context"},
+    "service/chat": {"openai", "api", "models", "inference", "engine", "settings", "errors", "request_context"},
     "service/tgi": {"api", "models", "inference", "engine", "process", "settings", "request_context"},
     "service/analysis": {"api", "models", "inference", "engine", "process", "settings", "errors", "request_context"},
     "service/monitoring": {"api", "models", "inference", "engine", "process", "settings", "request_context"},

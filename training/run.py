@@ -18,6 +18,7 @@ from model.command_line.console import TerminalConsole
 from model.command_line.terminal import in_a_line, shell_word
 from model.errors import CorpusError, TrainingError
 from model.memory import UNLIMITED
+from model.text.chat_format import ChatFormat
 from model.text.frame import TextFrame
 from training.allocator import keep_buffers
 from training.data.named_corpus import open_corpus
@@ -67,6 +68,7 @@ def run(options: TrainOptions, console: TerminalConsole, started: float) -> Fini
     out, device = run_folder(options), choose_device(options.device)
     _calm_kernels(device)
     base = None if options.base is None else load(named_checkpoint(options.base), UNLIMITED)
+    chat = _chat(options, base)
     separator = options.separator or ("" if base is None else base.tokenizer.frame.separator)
     by_file = options.label == "file-name"
     corpus = open_corpus(options.corpus, options.encoding, options.on_decode_error, separator, by_file)
@@ -74,7 +76,7 @@ def run(options: TrainOptions, console: TerminalConsole, started: float) -> Fini
     prepared = prepare(corpus, out.parent / PREPARED, min_count=options.min_count, extending=extending)
     prepared = replace(prepared, tokenizer=prepared.tokenizer.framed(TextFrame(separator)))
     parts = _parts(prepared, options.split, base is not None)
-    frame = _frame(options, prepared, parts, base)
+    frame = replace(_frame(options, prepared, parts, base), chat=chat)
     prepared = replace(prepared, tokenizer=prepared.tokenizer.framed(frame))
     counts = count_ids(parts.train, prepared.tokenizer.size)
     grown = None if base is None else fits(base, prepared.tokenizer)
@@ -135,6 +137,13 @@ def _frame(options: TrainOptions, prepared: Prepared, parts: Split, base: Checkp
         return TextFrame(separator, labels=tuple(sorted(labels)))
     except ValueError as error:
         raise CorpusError(f"The list's labels and those of the checkpoint do not fit together: {error}.") from error
+
+
+def _chat(options: TrainOptions, base: Checkpoint | None) -> ChatFormat | None:
+    """How the model is to chat: as the options say, or as the base does."""
+    if options.chat_format is not None:
+        return ChatFormat.read(options.chat_format)
+    return None if base is None else base.tokenizer.frame.chat
 
 
 def _parts(prepared: Prepared, scheme: str, based: bool) -> Split:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.errors import ParameterError
+from model.text.chat_format import ChatFormat
 from model.text.utf8_ids import Ids
 
 START = 0xFF
@@ -31,12 +32,14 @@ class TextFrame:
     context: of one long text, characters that are read before an empty prompt, so that a new line begins as it does
         inside of a text. "" reads a line break.
     labels: with which items begin, each followed by "|", in ascending order; () where items have none.
+    chat: how the model has learnt to chat; None where nobody said.
     Raises ValueError where one of them is too long, they are too many, or there is a context of items.
     """
 
     separator: str = ""
     context: str = ""
     labels: tuple[str, ...] = ()
+    chat: ChatFormat | None = None
 
     def __post_init__(self) -> None:
         if len(self.separator) > LARGEST_SEPARATOR or len(self.context) > LARGEST_CONTEXT:
@@ -74,22 +77,25 @@ class TextFrame:
 
     def to_json(self) -> dict[str, Any]:
         """What is not empty, by name."""
-        values = {"separator": self.separator, "context": self.context, "labels": list(self.labels)}
+        values: dict[str, Any] = {"separator": self.separator, "context": self.context, "labels": list(self.labels)}
+        if self.chat is not None:
+            values["chat"] = self.chat.to_json()
         return {name: value for name, value in values.items() if value}
 
     @classmethod
     def from_json(cls, values: Any) -> "TextFrame":
         """Read what `to_json` wrote. Raises ValueError on anything else."""
-        names = {"separator", "context", "labels"}
+        names = {"separator", "context", "labels", "chat"}
         if not isinstance(values, dict) or not names.issuperset(values):
             raise ValueError(f"it is not a table of {' and '.join(sorted(names))}")
-        texts = {name: value for name, value in values.items() if name != "labels"}
+        texts = {name: value for name, value in values.items() if name not in ("labels", "chat")}
         labels = values.get("labels", [])
         if not all(type(value) is str and value for value in texts.values()):
             raise ValueError("a separator or context is not a text")
         if type(labels) is not list or not all(type(label) is str for label in labels):
             raise ValueError("the labels are not a list of texts")
-        return cls(**texts, labels=tuple(labels))
+        chat = ChatFormat.from_json(values["chat"]) if "chat" in values else None
+        return cls(**texts, labels=tuple(labels), chat=chat)
 
 
 PLAIN = TextFrame()

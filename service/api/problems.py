@@ -50,16 +50,23 @@ NOT_JSON = {
     "Extra data": "more comes after the end of the value",
 }
 
+CHATS = "/v1/chat/completions"
 NO_CHAT = "This server continues text and has no chat; send the text as a prompt to {v1}/completions."
-NO_EMBEDDINGS = "This server has no embeddings; {v1}/score tells how likely a text is."
+OTHER_CHAT = (
+    "This server has no chat in this shape; send messages to {v1}/chat/completions, or a prompt to {v1}/completions."
+)
+TO_EMBEDDINGS = "Send the texts to {v1}/embeddings."
 A_BASE = "This is a base URL; below it are {v1}/completions and {v1}/models."
+
+OF_CHATS = frozenset(
+    (CHATS, "/chat/completions", "/v1/responses", "/v1/messages", "/api/chat", "/v1/complete", "/apply-template")
+)
+"""Paths at which servers chat."""
 
 # A path that is a route of this server never comes here.
 ELSEWHERE = {
-    **dict.fromkeys(("/v1/chat/completions", "/chat/completions", "/v1/responses", "/v1/messages"), NO_CHAT),
-    **dict.fromkeys(("/api/chat", "/v1/complete", "/apply-template"), NO_CHAT),
     **dict.fromkeys(("/api/generate", "/completion", "/infill", "/predict"), "Send the text to {v1}/completions."),
-    **dict.fromkeys(("/v1/embeddings", "/embeddings", "/embedding", "/embed", "/api/embed"), NO_EMBEDDINGS),
+    **dict.fromkeys(("/embedding", "/embed", "/api/embed", "/api/embeddings"), TO_EMBEDDINGS),
     **dict.fromkeys(("/api/tags", "/api/show", "/v1/engines", "/props"), "{v1}/models lists the models."),
     **dict.fromkeys(("/ping", "/healthz", "/livez", "/v1/health"), "The server tells how it is at {root}/health."),
     **dict.fromkeys(("/readyz",), "The server tells whether it takes work at {root}/health/ready."),
@@ -106,6 +113,8 @@ def where_to_go(path: str, routes: Collection[str], root: str = "") -> str:
         sentence = "Send the text to {v1}/completions."
     elif trimmed in routes:
         sentence = f"This path has no slash at its end: {{root}}{trimmed}."
+    elif trimmed in OF_CHATS and f"/v1{trimmed}" not in routes:
+        sentence = OTHER_CHAT if CHATS in routes else NO_CHAT
     elif trimmed in ELSEWHERE:
         sentence = ELSEWHERE[trimmed]
     elif trimmed and f"/v1{trimmed}" in routes:

@@ -15,6 +15,7 @@ NO_BANS = "this server does not ban or force tokens by it; logit_bias of -100 ke
 NO_STOP = "this server does not stop by it; use stop"
 NO_REPORT = "this server does not report it; logprobs, with echo also for the prompt, reports how likely tokens are"
 NO_INPUT = "this server reads only the prompt, and all of it"
+NO_MEDIA = "this server reads and writes text alone"
 NO_LENGTH = "a text's length is max_tokens in /v1/completions and max_new_tokens in /generate"
 NO_SALT = "here only the keys keep prompts apart; /v1/completions has the field"
 ONE_MODEL = "this server has whole models and no adapters; `model` names one"
@@ -31,6 +32,7 @@ PROMISES: dict[str, str] = {
     **dict.fromkeys(("messages", "prompt_embeds", "input_embeds", "image_data", "truncate_prompt_tokens"), NO_INPUT),
     **dict.fromkeys(("max_tokens", "max_new_tokens", "max_completion_tokens", "max_output_tokens"), NO_LENGTH),
     **dict.fromkeys(("n_predict", "num_predict", "max_length"), NO_LENGTH),
+    **dict.fromkeys(("audio", "modalities"), NO_MEDIA),
     "cache_salt": NO_SALT,
     **dict.fromkeys(("lora", "lora_request", "lora_path", "adapter_id"), ONE_MODEL),
     **dict.fromkeys(("use_beam_search", "logits_processors"), "this server does not support it"),
@@ -41,6 +43,7 @@ OFF: dict[str, tuple[Any, ...]] = {
     "response_format": ({"type": "text"},),
     "tool_choice": ("none", "auto"),
     "function_call": ("none", "auto"),
+    "modalities": (["text"],),
     "truncate_prompt_tokens": (-1,),
 }
 NOTHING: tuple[Any, ...] = (None, False, "", [], {})

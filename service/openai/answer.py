@@ -13,8 +13,9 @@ from service.engine.output import Grown, Logprobs, Piece
 from service.inference.served_model import ServedModel
 from service.inference.texts import Texts, Usage
 from service.openai.logprobs import Entries, Offsets, together
-from service.openai.schemas import CompletionRequest, StreamOptions
+from service.openai.schemas import CompletionRequest
 from service.openai.stop_ids import stop_reason
+from service.openai.text_fields import StreamOptions
 
 MOST_CHARACTERS = 100_000  # of texts that are written as JSON in one go, in about a millisecond
 # Characters that come in an event each, of a text and of all texts together; what has waited for its reader for longer
@@ -25,6 +26,9 @@ PARTS = 256  # of JSON, in some 30 events, that are written before others have t
 
 class Answer:
     """The bodies of one completion's answer. sign: makes the token of a state. ids: of a stream's events."""
+
+    prefix = "cmpl"
+    """What the ids of answers begin with."""
 
     def __init__(
         self,
@@ -37,8 +41,8 @@ class Answer:
         ids: EventIds | None = None,
     ) -> None:
         self._head: dict[str, Any] = {
-            "id": f"cmpl-{name}",
-            "object": "text_completion",
+            "id": f"{self.prefix}-{name}",
+            "object": self.kind_of(body.stream),
             "created": int(time.time()),
             "model": model.name,
             "system_fingerprint": model.fingerprint,
@@ -65,6 +69,10 @@ class Answer:
         self._sign = sign
         self._ids = ids or EventIds("", len(self._tokens))
         self._unechoed -= self._ids.echoed
+
+    def kind_of(self, stream: bool) -> str:  # noqa: ARG002
+        """What an answer or an event is called."""
+        return "text_completion"
 
     @property
     def instant(self) -> bool:
@@ -170,6 +178,9 @@ class Answer:
             yield from together(*arrays)
         else:
             yield "null"
+        yield from self._end_of_choice(piece)
+
+    def _end_of_choice(self, piece: Piece) -> Iterator[str]:
         found = ENCODE(self._stop_reason(piece.stop_reason))
         state = "" if piece.state is None else f',"state":"{self._sign(piece.state)}"'
         yield f',"finish_reason":{ENCODE(piece.finish_reason)},"stop_reason":{found}{state}}}'

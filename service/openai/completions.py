@@ -1,6 +1,6 @@
 """POST /v1/completions: translates OpenAI's request into a TextRequest and answers it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
 from functools import partial
 from typing import Any
@@ -54,6 +54,17 @@ class Completions:
         """
         model = await asked_model(self.registry, body.model, request)
         check_promises(body.model_extra)
+        return await self.answer(body, model, request, body.ignored)
+
+    async def answer(
+        self,
+        body: CompletionRequest,
+        model: ServedModel,
+        request: Request,
+        ignored: Iterable[str],
+        answer: type[Answer] = Answer,
+    ) -> Response:
+        """The answer of a model. ignored: names of fields that change nothing. answer: writes the bodies."""
         context = request_context(request.scope)
         origin = origin_of(request, body.cache_salt)
         beginning = beginning_of(body.state, model, self.states, origin)
@@ -62,9 +73,9 @@ class Completions:
         asked = self._translate(body, model, beginning, seed, origin)
         check_limits(asked, self.settings, body.n if body.echo else 1)
         name = body.request_id or context.id
-        headers = {"X-Request-Id": name, **ignored_fields(body.ignored)}
+        headers = {"X-Request-Id": name, **ignored_fields(ignored)}
         sign = partial(self.states.sign, model=model, holder=origin["namespace"])
-        make = partial(Answer, model, self.names(model), body, name, sign=sign)
+        make = partial(answer, model, self.names(model), body, name, sign=sign)
         if body.stream:
             ids = await event_ids(request, model, asked.parameters.seed, last, len(body.prompt) * body.n, body.echo)
             if ids.complete:
@@ -75,8 +86,8 @@ class Completions:
         texts = await prepare(model, self.engine, asked, request)
         first = await begin(texts, request)
         texts.release()
-        answer = make(texts=texts)
-        return await json_answer(answer.whole(first), answer.instant, self.engine, request, headers)
+        writer = make(texts=texts)
+        return await json_answer(writer.whole(first), writer.instant, self.engine, request, headers)
 
     async def _open(
         self, model: ServedModel, asked: TextRequest, request: Request, make: Callable[..., Answer]

@@ -6,8 +6,6 @@ from fastapi import APIRouter, Path, Request
 
 from service.api.openapi import errors, event_schema
 from service.api.schemas import LARGEST_MAX_TOKENS
-from service.engine.engine import Engine
-from service.inference.state_tokens import StateTokens
 from service.models.model_entry import ModelEntry
 from service.models.model_registry import Allowed, ModelRegistry
 from service.openai.completions import Completions
@@ -77,9 +75,8 @@ class Information:
         )
 
 
-def router(registry: ModelRegistry, engine: Engine, settings: Settings, states: StateTokens) -> APIRouter:
+def router(registry: ModelRegistry, settings: Settings, completions: Completions) -> APIRouter:
     """The routes of this dialect."""
-    completions = Completions(registry, engine, settings, states)
     information = Information(registry, settings)
     routes = APIRouter()
     routes.add_api_route(

@@ -3,12 +3,12 @@
 from pydantic import Field
 
 from model.decoding.beams import LARGEST_PENALTY, BeamOptions, EarlyStopping
-from service.openai.constrained import Constrained
+from service.openai.text_fields import TextFields
 
 OF_A_SEARCH = {"length_penalty", "early_stopping"}  # fields that mean nothing without one
 
 
-class Searched(Constrained):
+class Searched(TextFields):
     """Whether the likeliest texts are searched for, and how."""
 
     use_beam_search: bool = Field(

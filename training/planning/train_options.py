@@ -228,6 +228,12 @@ class TrainOptions:
         "file-name, the name of the file they are in. Implies --items.",
         shown="none",
     )
+    chat_format: Path | None = option(
+        None,
+        "File of JSON that says how a chat is written in the corpus, for servers of the model; see docs/api.md.",
+        shown="that of --from, or none",
+        metavar="FILE",
+    )
     split: str = option(DEFAULT, IN_WORDS)
     dtype: WeightsDtype = option("float32", "Weights on disk; float16 halves the file.", flag="--weights")
     device: str = option("auto", "auto, cpu or cuda.")

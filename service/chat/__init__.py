@@ -1,0 +1,1 @@
+"""A chat in OpenAI's dialect, /v1/chat/completions: its messages become one prompt, and its answers are completions."""
