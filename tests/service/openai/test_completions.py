@@ -167,5 +167,6 @@ def test_health_tells_how_busy_the_server_is(server: Running) -> None:
     health = response.json()
     assert set(health.pop("prefix_cache")) == {"queries", "hits", "cached_tokens", "evictions", "entries", "bytes"}
     assert set(health.pop("memory")) == {"budget_bytes", "held_bytes", "refused"}
+    assert health.pop("models").keys() == {"served", "loaded", "bytes", "problems"}
     idle = {"running": 0, "waiting": 0, "still_seconds": 0, "failures": 0}
     assert health == {"status": "ok", "model": "small", **idle}
