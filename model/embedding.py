@@ -1,7 +1,7 @@
 """Texts as vectors: what the network carries after a text, or on average while it reads it."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -69,42 +69,71 @@ class EmbeddingOptions:
 class Embedder:
     """Reads texts side by side; for one thread at a time. A text's vector depends on the text and the options alone.
 
+    rows: texts that are read side by side. piece: ids of all of them that one step of `steps` reads, about.
     width: how many numbers a vector has. Raises ParameterError where the network lacks what the options name.
     """
 
-    def __init__(self, decoder: AnyDecoder, tokenizer: Tokenizer, options: EmbeddingOptions, rows: int = ROWS) -> None:
+    def __init__(
+        self,
+        decoder: AnyDecoder,
+        tokenizer: Tokenizer,
+        options: EmbeddingOptions,
+        rows: int = ROWS,
+        piece: int = ROWS * PIECE,
+    ) -> None:
         self._decoder, self._tokenizer, self._options, self._slots = decoder, tokenizer, options, rows
+        self._piece = piece
         self._columns = options.columns(decoder.config)
         self.width = len(self._columns)
+        self.tokens = 0
+        """Ids of the texts that were read."""
 
     def embed(self, texts: Sequence[str]) -> Array:
         """The vectors (n, D) of some texts. Raises TokenizerError on text that is not Unicode."""
+        steps = self.steps(texts)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                vectors: Array = end.value
+                return vectors
+
+    def steps(self, texts: Sequence[str | Sequence[int]]) -> Generator[None, None, Array]:
+        """The same, of texts or their ids, with a pause after each step."""
         vectors = np.zeros((len(texts), self.width), np.float32)
-        prompts = [Prompt(self._tokenizer, self._decoder.ids, text) for text in texts]
+        prompts = []
+        for text in texts:
+            prompts.append(Prompt(self._tokenizer, self._decoder.ids, text))
+            self.tokens += prompts[-1].tokens
+            yield
         order = sorted(range(len(texts)), key=lambda at: -len(prompts[at].ids))
         for start in range(0, len(order), self._slots):
             block = order[start : start + self._slots]
-            vectors[block] = self._block([prompts[at] for at in block])
+            vectors[block] = yield from self._block([prompts[at] for at in block])
         return vectors
 
-    def _block(self, prompts: list[Prompt]) -> Array:
+    def _block(self, prompts: list[Prompt]) -> Generator[None, None, Array]:
         """The vectors of some texts, the longest first."""
         rows = self._decoder.rows(len(prompts))
         mean = self._options.pooling == "mean"
         lengths = np.array([len(prompt.ids) for prompt in prompts])
-        own = np.array(
-            [prompt.lead if prompt.tokens else 0 for prompt in prompts]
-        )  # an empty text is what stands for it
+        # an empty text is what stands for it
+        own = np.array([prompt.lead if prompt.tokens else 0 for prompt in prompts])
         sums = np.zeros((len(prompts), self.width))
-        at, reading = 0, len(prompts)
+        at, reading, read = 0, len(prompts), 0
         while reading:
-            until = 1 if mean else min(PIECE, int(lengths[reading - 1]) - at)
+            most = max(1, min(PIECE, self._piece // reading))
+            until = 1 if mean else min(most, int(lengths[reading - 1]) - at)
             slots = np.arange(reading)
             rows.read(slots, np.stack([prompt.ids[at : at + until] for prompt in prompts[:reading]]))
             at += until
             if mean:
                 sums[:reading] += np.array(rows.state[slots])[:, self._columns] * (at > own[:reading])[:, None]
+            read += until * reading
             reading = int(np.count_nonzero(lengths > at))
+            if read >= self._piece:
+                read = 0
+                yield
         if mean:
             vectors = sums / (lengths - own)[:, None]
         else:

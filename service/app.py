@@ -21,6 +21,7 @@ from service.api.openapi import described
 from service.api.routing import Methods, WithoutPrefix, WithPrefix
 from service.chat import routes as chat_routes
 from service.chat.schemas import ChatCompletionChunk
+from service.embeddings import routes as embedding_routes
 from service.engine.engine import Engine
 from service.inference.state_tokens import StateTokens, secrets_of
 from service.models.model_registry import ModelRegistry
@@ -139,6 +140,7 @@ def _add_routes(made: Application, reports: Reports, states: StateTokens, settin
         front_page.router(made.registry.default_name, page_routes.front_page if settings.page else None),
         openai_routes.router(made.registry, settings, completions),
         chat_routes.router(made.registry, settings, completions),
+        embedding_routes.router(made.registry, made.engine, settings),
         token_routes.router(made.registry, made.engine, settings),
         tgi_routes.router(made.registry, made.engine, settings, states),
         score_routes.router(made.registry, made.engine, settings, states),

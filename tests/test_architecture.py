@@ -50,6 +50,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "service/api": {"process", "models", "inference", "engine", "errors", "request_context"},
     "service/openai": {"api", "models", "inference", "engine", "process", "settings", "errors", "request_context"},
     "service/chat": {"openai", "api", "models", "inference", "engine", "settings", "errors", "request_context"},
+    "service/embeddings": {"api", "models", "inference", "engine", "settings"},
     "service/tgi": {"api", "models", "inference", "engine", "process", "settings", "request_context"},
     "service/analysis": {"api", "models", "inference", "engine", "process", "settings", "errors", "request_context"},
     "service/monitoring": {"api", "models", "inference", "engine", "process", "settings", "request_context"},

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationInfo, WithJsonSchema, field_validator
 from pydantic_core import PydanticCustomError
 
-from model.text.chat_format import ChatFormat, Message
+from model.text.chat_format import ChatFormat
 from model.text.text_stream import FinishReason
 from service.api.schemas import LARGEST_MAX_TOKENS, RETURNED_STATE, Usage, null_is_absent
 from service.chat.messages import MESSAGES, MOST_MESSAGES, messages_of
@@ -49,7 +49,7 @@ class ChatRequest(TextFields):
 
     model_config = ConfigDict(extra="allow", json_schema_extra=chat_schema)
 
-    messages: Annotated[list[Message], PlainValidator(messages_of), WithJsonSchema(MESSAGES)] = Field(
+    messages: Annotated[list[Any], PlainValidator(messages_of), WithJsonSchema(MESSAGES)] = Field(
         description=f"What was said so far, up to {MOST_MESSAGES:,} messages of text: they become one prompt, in the "
         "format that the model, or the server, has for chats. `name` is who speaks, if the format shows it."
     )
@@ -115,23 +115,23 @@ class ChatLogprobs(BaseModel):
     Tokens whose text is held back or left out, as a stop string's is, are among them.
     """
 
-    content: list[TokenLogprob]
-    refusal: None = None
+    content: list[TokenLogprob] = Field(description="An entry for each token.")
+    refusal: None = Field(default=None, description="Always null here.")
 
 
 class ChatMessage(BaseModel):
     """An answer."""
 
     role: Literal["assistant"] = "assistant"
-    content: str
-    refusal: None = None
+    content: str = Field(description="The text.")
+    refusal: None = Field(default=None, description="Always null here.")
 
 
 class ChatDelta(BaseModel):
     """What an answer grew by."""
 
     role: Literal["assistant"] | None = Field(default=None, description="In the first event of an answer.")
-    content: str | None = None
+    content: str | None = Field(default=None, description="What is new of the text.")
 
 
 class ChatChoiceBase(BaseModel):
@@ -178,7 +178,7 @@ class ChatCompletion(ChatHead):
     """The answer to a chat."""
 
     object: Literal["chat.completion"] = "chat.completion"
-    choices: list[ChatChoice]
+    choices: list[ChatChoice] = Field(description="The answers in order.")
     usage: Usage
 
 

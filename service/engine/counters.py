@@ -99,12 +99,14 @@ class ModelCounts:
     """What was asked of a model, in the event loop's thread.
 
     submitted: texts that were taken. prompt_tokens: ids of their prompts. tokens: ids of the texts that ended by
-    themselves.
+    themselves. embedded: texts that became vectors, and embedded_tokens: their ids.
     """
 
     submitted: int = 0
     prompt_tokens: int = 0
     tokens: int = 0
+    embedded: int = 0
+    embedded_tokens: int = 0
 
 
 class Counters:

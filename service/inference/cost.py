@@ -53,7 +53,7 @@ def request_bytes(request: TextRequest, model: ServedModel) -> int:
     """Most bytes of memory that a request will hold at once, beside its body."""
     return sum(
         (
-            sum(map(_preparing, request.prompts)),
+            sum(map(preparing_bytes, request.prompts)),
             sum(min(_most_ids(prompt), SHORT) for prompt in request.prompts) * KEY_BYTES,
             len(request.prompts) * GROUP_BYTES,
             _openings(request, model),
@@ -86,10 +86,10 @@ def _openings(request: TextRequest, model: ServedModel) -> int:
 def kept_bytes(request: TextRequest, model: ServedModel, ids: int) -> int:
     """The same once the prompts are encoded, as so many ids."""
     decoded = sum(len(prompt) * WIDEST for prompt in request.prompts if not isinstance(prompt, str))
-    return request_bytes(request, model) - sum(map(_preparing, request.prompts)) + ids * ID_KEPT_BYTES + decoded
+    return request_bytes(request, model) - sum(map(preparing_bytes, request.prompts)) + ids * ID_KEPT_BYTES + decoded
 
 
-def _preparing(prompt: str | Sequence[int]) -> int:
+def preparing_bytes(prompt: str | Sequence[int]) -> int:
     """Bytes while a prompt is prepared: one of ids becomes text, too."""
     return _most_ids(prompt) * ID_BYTES + (0 if isinstance(prompt, str) else len(prompt) * DECODED_BYTES)
 

@@ -28,6 +28,8 @@ def of_models(registry: ModelRegistry) -> Iterator[Metric]:
         ("texts", "Texts of the model that were taken.", "submitted"),
         ("prompt_tokens", "Characters of their prompts.", "prompt_tokens"),
         ("generation_tokens", "Characters of its texts that ended by themselves.", "tokens"),
+        ("embeddings", "Texts of which the model made vectors.", "embedded"),
+        ("embedding_tokens", "Characters of those texts.", "embedded_tokens"),
     ):
         family = CounterMetricFamily(f"unroll_model_{name}", about, labels=("model",))
         for entry in entries:

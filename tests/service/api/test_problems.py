@@ -95,7 +95,7 @@ def test_a_path_of_another_server_leads_on(path: str, method: str, server: Runni
 @pytest.mark.parametrize(
     ("path", "part"),
     [
-        ("/v1/messages", "has no chat; send the text as a prompt to /v1/completions."),
+        ("/v1/messages", "send messages to /v1/chat/completions, or a prompt to /v1/completions."),
         ("/v1/completions/", "no slash at its end: /v1/completions."),
         ("/completions", "This route is /v1/completions; the base URL of clients ends with /v1."),
         ("/v1/v1/completions", "This route is /v1/completions."),
