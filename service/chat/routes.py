@@ -22,11 +22,14 @@ STREAM_EXAMPLE = """\
 data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1,"model":"shakespeare","seed":1,"choices":\
 [{"index":0,"delta":{"role":"assistant","content":"No"},"logprobs":null,"finish_reason":null,"stop_reason":null}],\
 "usage":null}
+id: AAAAAAAAAAE93Xz4mVq0PZJ8sRk.2
 
 data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1,"model":"shakespeare","seed":1,"choices":\
 [{"index":0,"delta":{"content":"ne."},"logprobs":null,"finish_reason":"stop","stop_reason":"\\n\\n"}],"usage":null}
+id: AAAAAAAAAAE93Xz4mVq0PZJ8sRk.5e
 
 data: [DONE]
+id: AAAAAAAAAAE93Xz4mVq0PZJ8sRk.done
 
 """
 STREAM = {

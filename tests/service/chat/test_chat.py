@@ -18,7 +18,7 @@ from service.settings import Settings
 from tests.model.small import small_checkpoint
 from tests.service.error_cases import check
 from tests.service.serving import Running, serving
-from tests.service.sse_client import events
+from tests.service.sse_client import events, events_and_ids
 
 CHATS = "/v1/chat/completions"
 LINES = ChatFormat({"user": RoleFormat("", "\n"), "assistant": RoleFormat("a", "\n")}, ("é", "\n"))
@@ -129,6 +129,21 @@ def test_p_a_stream_is_the_whole_answer_in_pieces(fields: dict[str, Any], server
         if choice["logprobs"] is not None:
             found = [entry for one in own if one["logprobs"] for entry in one["logprobs"]["content"]]
             assert found == choice["logprobs"]["content"]
+
+
+def test_a_stream_that_broke_goes_on_after_any_event(server: Running) -> None:
+    body = {"messages": TALK, "max_tokens": 12, "n": 2, "stream": True, "stream_interval": 0}
+    whole = events_and_ids(server.client.post(CHATS, json=body).content)
+    for at in range(0, len(whole) - 1, 3):
+        after = server.client.post(CHATS, json=body, headers={"Last-Event-ID": whole[at][1]}).content
+        texts = ["", ""]
+        for data, _ in [*whole[: at + 1], *events_and_ids(after)]:
+            for choice in json.loads(data)["choices"] if data != "[DONE]" else ():
+                texts[choice["index"]] += choice["delta"].get("content", "")
+        assert [len(text) for text in texts] == [12, 12]
+        assert json.loads(whole[0][0])["seed"] == json.loads(events(after)[0])["seed"]
+        same = chat(server, max_tokens=12, n=2, seed=json.loads(whole[0][0])["seed"])
+        assert texts == [choice["message"]["content"] for choice in same["choices"]]
 
 
 def test_a_state_takes_the_place_of_what_was_said(server: Running) -> None:
