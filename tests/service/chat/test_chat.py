@@ -140,7 +140,6 @@ def test_a_stream_that_broke_goes_on_after_any_event(server: Running) -> None:
         for data, _ in [*whole[: at + 1], *events_and_ids(after)]:
             for choice in json.loads(data)["choices"] if data != "[DONE]" else ():
                 texts[choice["index"]] += choice["delta"].get("content", "")
-        assert [len(text) for text in texts] == [12, 12]
         assert json.loads(whole[0][0])["seed"] == json.loads(events(after)[0])["seed"]
         same = chat(server, max_tokens=12, n=2, seed=json.loads(whole[0][0])["seed"])
         assert texts == [choice["message"]["content"] for choice in same["choices"]]
