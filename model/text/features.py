@@ -1,6 +1,7 @@
 """Features of a text at each of its characters, which units of a network may follow; found block by block."""
 
 import unicodedata
+from functools import cache
 from typing import Literal, get_args
 
 import numpy as np
@@ -60,11 +61,17 @@ def kind_of(character: str) -> int:
     return sum(flag for flag, is_it in flags if is_it)
 
 
+@cache
+def _table() -> NDArray[np.uint8]:
+    """What the characters before LAST_PLAIN are."""
+    return np.array([kind_of(chr(code)) for code in range(LAST_PLAIN)], np.uint8)
+
+
 class TextFeatures:
     """Follows a text from its beginning, in blocks of characters."""
 
     def __init__(self) -> None:
-        self._table = np.array([kind_of(chr(code)) for code in range(LAST_PLAIN)], np.uint8)
+        self._table = _table()
         self._closes = ""  # what closes the quotation that is open; empty where none is
         self._open = 0
         self._in_line = self._in_word = 0  # characters so far

@@ -21,6 +21,7 @@ from service.inference.served_model import ServedModel
 from service.inference.texts import Texts
 
 BLOCK = 64  # characters whose products are added up at once, wherever the text was cut, so that sums always round alike
+STRIPE = 256  # units multiplied at once: so small a product stays on the thread that reads, others keep their cores
 STILL = 1e-9  # a variance of a unit, beside 1 + its mean squared, below which it does not respond to anything
 UNIT_BYTES = 2_000  # for each unit of the network: sums, a block in two widths, and its products
 
@@ -39,7 +40,6 @@ class UnitSums:
         self._features = TextFeatures()
         self._text, self._ids = "", np.zeros(0, np.int32)
         self._states = np.zeros((BLOCK, floats), np.float32)
-        self._block = np.ones((BLOCK, 1 + len(features)))  # 1, then the features, of each character
         self._filled = 0
         self._products = np.zeros((1 + len(features), floats))
         self._squares = np.zeros(floats)
@@ -54,28 +54,26 @@ class UnitSums:
         first = max(self._skip - start, 0)
         at = start + first - self._skip
         count = max(min(len(states) - first, len(self._ids) - at), 0)
-        ends = np.flatnonzero(ends_character(self._ids[at : at + count + 1])[:count])
-        found = self._features.block(self._text[self.characters : self.characters + len(ends)])
-        features = np.stack([found[name] for name in self._names], axis=1)
-        self.characters += len(ends)
-        for begun in range(0, len(ends), BLOCK):
-            self._add(states[first + ends[begun : begun + BLOCK]], features[begun : begun + BLOCK])
-
-    def _add(self, states: Array, features: Numbers) -> None:
-        """Add up to a block of characters."""
-        at = 0
-        while at < len(states):
-            count = min(len(states) - at, BLOCK - self._filled)
-            room = slice(self._filled, self._filled + count)
-            self._states[room], self._block[room, 1:] = states[at : at + count], features[at : at + count]
-            self._filled += count
-            at += count
+        ends = first + np.flatnonzero(ends_character(self._ids[at : at + count + 1])[:count])
+        while len(ends):
+            some = ends[: BLOCK - self._filled]
+            self._states[self._filled : self._filled + len(some)] = states[some]
+            self._filled += len(some)
+            ends = ends[len(some) :]
             if self._filled == BLOCK:
                 self._sum()
 
     def _sum(self) -> None:
-        states, block = self._states[: self._filled].astype(np.float64), self._block[: self._filled]
-        self._products += block.T @ states
+        """Add up the products of the characters that wait, a block or what is left of the text."""
+        count = self._filled
+        found = self._features.block(self._text[self.characters : self.characters + count])
+        self.characters += count
+        states, block = self._states[:count].astype(np.float64), np.ones((count, 1 + len(self._names)))
+        for column, name in enumerate(self._names, 1):
+            block[:, column] = found[name]
+        for start in range(0, states.shape[1], STRIPE):
+            stripe = slice(start, start + STRIPE)
+            self._products[:, stripe] += block.T @ states[:, stripe]
         self._squares += np.einsum("ij,ij->j", states, states)
         self._own += block.T @ block
         self._filled = 0

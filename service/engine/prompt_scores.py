@@ -99,6 +99,11 @@ def watched(watches: Sequence[StateWatch | None]) -> NDArray[np.int32] | None:
     return np.unique(np.concatenate(columns)) if columns else None
 
 
+def columns_of(states: Array, columns: NDArray[np.int32], own: NDArray[np.int32]) -> Array:
+    """Some of the columns (T, U) that were traced; without a copy where they are all of them."""
+    return states if len(own) == len(columns) else states[:, np.searchsorted(columns, own)]
+
+
 def most_wanted(tops: list[int | None]) -> int | None:
     """What to report for rows that are scored together, so that each gets what it wants."""
     numbers = [top for top in tops if top is not None]

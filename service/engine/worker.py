@@ -13,7 +13,7 @@ from service.engine.counters import WorkerCounters
 from service.engine.decode_batch import DecodeBatch, Event
 from service.engine.output import Piece, found_piece
 from service.engine.prefix_cache import PrefixCache
-from service.engine.prompt_scores import Slice, most_wanted, scores_at, watched
+from service.engine.prompt_scores import Slice, columns_of, most_wanted, scores_at, watched
 from service.engine.sequence import Sequence, SequenceGroup
 from service.engine.turn_budget import (
     DECODE_SECONDS,
@@ -185,7 +185,7 @@ class Worker:
         scored = self._rows.score(_slots_of(chosen), _ids(chosen, 0, count), _ids(chosen, 1, count), wanted, columns)
         for at, (group, scoring) in enumerate(zip(chosen, wishes, strict=True)):
             if scoring.watch is not None and scored.states is not None and columns is not None:
-                scoring.watch.take(group.read, scored.states[at][:, np.searchsorted(columns, scoring.watch.columns)])
+                scoring.watch.take(group.read, columns_of(scored.states[at], columns, scoring.watch.columns))
             part = Slice(group.read + 1, scores_at(scored, at, scoring.top))
             if scoring.on_scores is None:
                 scoring.keep(part)
