@@ -89,6 +89,45 @@ export async function colours_are_those_of_the_score(browser, url) {
   await close(page);
 }
 
+export async function colours_by_a_unit_and_by_influence(browser, url) {
+  const page = await open(browser, url);
+  await write(page, "ROMEO:\n", ROMEO);
+  const post = async (path, body) => (await fetch(new URL(path, url), {
+    method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body),
+  })).json();
+  const classes = () => page.evaluate(() => [...document.querySelectorAll("#paper .line > span")].flatMap(
+    (run) => Array.from(run.textContent, () => run.className.split(" ")[0]),
+  ));
+  const shown = await text(page);
+  await page.selectOption("#lens-kind", "unit");
+  await page.waitForSelector("#lens[data-kind=unit] #unit");
+  const { features } = await post("v1/inspect/units", { text: shown, most: 2 });
+  const best = features.flatMap((one) => one.units).sort((a, b) => Math.abs(b.correlation) - Math.abs(a.correlation))[0];
+  assert.equal(Number(await page.inputValue("#unit")), best.unit);
+  assert.equal(Number(await page.inputValue("#layer")), best.layer);
+  const unit = { layer: best.layer, part: best.part, unit: best.unit };
+  const { details, units } = await post("v1/inspect", { text: shown, top_logprobs: 0, units: [unit] });
+  const greatest = Math.max(Math.abs(units[0].least), Math.abs(units[0].greatest));
+  await page.waitForTimeout(500); // colours change a few lines a frame
+  assert.deepEqual(await classes(), details.map(({ units: [value] }) => {
+    const size = [0.15, 0.45, 0.8].filter((share) => Math.abs(value) >= share * greatest).length;
+    return size ? `${value < 0 ? "minus" : "plus"}${size}` : "l0";
+  }));
+  await page.selectOption("#lens-kind", "influence");
+  await page.focus("#paper");
+  await page.keyboard.press("Home");
+  for (let step = 0; step < 20; step++) await page.keyboard.press("ArrowRight");
+  const { felt } = await post("v1/inspect/influence", { text: shown, position: 20, replacement: null, window: 1000 });
+  await page.waitForFunction((count) => document.getElementById("lens-words").textContent.includes(` ${count} characters`), felt);
+  await page.waitForTimeout(500);
+  assert.ok((await classes()).slice(0, 21).every((one) => one === "l0"));
+  assert.ok((await classes()).slice(21).some((one) => one !== "l0"));
+  await page.selectOption("#lens-kind", "surprise");
+  await page.waitForTimeout(500);
+  assert.ok(new Set((await classes()).slice(0, 21)).size > 2);
+  await close(page);
+}
+
 export async function a_link_shows_the_same_elsewhere(browser, url) {
   const page = await open(browser, url);
   await write(page, "ROMEO:\n", ROMEO);
@@ -268,6 +307,9 @@ export async function everyone_can_use_it(browser, url) {
       await page.waitForSelector(".choices");
       await page.waitForFunction(() => document.getElementById("said").textContent.includes("bits"));
       await check("written");
+      await page.selectOption("#lens-kind", "unit");
+      await page.waitForSelector("#lens[data-kind=unit] #unit");
+      await check("unit");
       for (const [tab, there] of [["compare", "#prompt-0"], ["score", "#pasted"], ["card", "#card dl"]]) {
         await page.click(`#tab-${tab}`);
         await page.waitForSelector(there);

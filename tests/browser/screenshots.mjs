@@ -32,6 +32,12 @@ await picture("dark", { colorScheme: "dark" }, async (page) => {
   await page.keyboard.press("Home");
   for (let step = 0; step < 64; step++) await page.keyboard.press("ArrowRight");
 });
+await picture("unit", { colorScheme: "light", viewport: { width: 1280, height: 720 } }, async (page) => {
+  await written(page, 87);
+  await page.selectOption("#lens-kind", "unit");
+  await page.waitForSelector("#lens[data-kind=unit]");
+  await page.waitForTimeout(600);
+});
 await picture("phone", { colorScheme: "light", viewport: PHONE }, async (page) => {
   await written(page, 30);
   await page.click("#options summary");

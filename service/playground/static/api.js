@@ -61,6 +61,11 @@ async function request(path, body, signal) {
   }
 }
 
+/** Whether the server has a route. */
+export async function exists(path) {
+  return (await send(path, { method: "OPTIONS" })).ok;
+}
+
 /** The answer of a route as JSON. */
 export async function json(path, body, signal) {
   const answer = await request(path, body, signal);

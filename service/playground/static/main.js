@@ -130,6 +130,7 @@ async function start() {
   document.documentElement.dataset.ready = "yes";
   try {
     await learnModels();
+    await write.lens.offer();
     await follow(write);
   } catch (error) {
     say(error.message);

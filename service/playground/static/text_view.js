@@ -6,7 +6,9 @@
  */
 
 const LONGEST = 1_000; // characters of a block
-const FRAME = 96; // characters that are added in a frame
+const TOGETHER = 24; // lines that the browser paints as one
+const FRAME = 72; // characters that are added in a frame
+const MARGIN = 28; // pixels of the text that are seen above and below a character
 const AT_ONCE = 1_500; // characters of a text that is there already
 const RECOLOURED = 12; // blocks that are coloured anew in a frame
 export const STEPS = [0.5, 1, 2, 3, 4.5, 6]; // bits at which the next colour begins
@@ -19,7 +21,8 @@ export function levelOf(bits) {
   return level;
 }
 
-const surprise = (doc, at) => `l${levelOf(doc.bits[at])}`;
+/** The class of a character by its surprise. */
+export const surprise = (doc, at) => `l${levelOf(doc.bits[at])}`;
 
 export class TextView {
   /** host: the element that scrolls. changed: called when the place looked at is another. */
@@ -102,7 +105,12 @@ export class TextView {
     if (!line || line.ended) {
       const block = document.createElement("div");
       block.className = "line";
-      this.body.append(block);
+      if (this.lines.length % TOGETHER === 0) {
+        this.group = document.createElement("div");
+        this.group.className = "group";
+        this.body.append(this.group);
+      }
+      this.group.append(block);
       line = { block, start: this.done, end: this.done, ended: false };
       block.unroll = line;
       const current = this.stale >= this.lines.length;
@@ -167,8 +175,8 @@ export class TextView {
     const rect = this.rect(at);
     if (!rect) return;
     const box = this.host.getBoundingClientRect();
-    if (rect.top < box.top + 8) this.host.scrollTop -= box.top + 8 - rect.top;
-    if (rect.bottom > box.bottom - 8) this.host.scrollTop += rect.bottom - box.bottom + 8;
+    if (rect.top < box.top + MARGIN) this.host.scrollTop -= box.top + MARGIN - rect.top;
+    if (rect.bottom > box.bottom - MARGIN) this.host.scrollTop += rect.bottom - box.bottom + MARGIN;
   }
 
   _mark() {

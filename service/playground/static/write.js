@@ -1,6 +1,7 @@
 /** The view that writes: begin, stop, go on, undo, branch, look at a character. */
 
 import { render } from "./lit-html.js";
+import { Lens } from "./lens.js";
 import { encode } from "./link.js";
 import { here, isCharacter, spoken, tree } from "./panels.js";
 import { Settings } from "./settings.js";
@@ -19,6 +20,7 @@ export class Write {
     this.settings = new Settings(by("settings"));
     this.view = new TextView(by("paper"), (at) => this._looked(at));
     this.strip = new Strip(by("strip"), (at) => this.view.look(at, true));
+    this.lens = new Lens(by("lens"), this.view, () => this.node, say);
     by("begin").addEventListener("submit", (event) => { event.preventDefault(); this.begin(); });
     by("stop").addEventListener("click", () => this.stop());
     by("more").addEventListener("click", () => this.more());
@@ -100,6 +102,7 @@ export class Write {
     this.strip.show(node);
     this.draw();
     this._link();
+    this.lens.changed();
   }
 
   async _run(node, part, resumed = null) {
@@ -142,6 +145,7 @@ export class Write {
     }
     this.scoring = false;
     this.draw();
+    if (this.node === node) await this.lens.changed();
   }
 
   _failed(error) {
@@ -219,8 +223,9 @@ export class Write {
   }
 
   _looked(at) {
-    if (!this.strip) return;
+    if (!this.lens) return;
     this.strip.look(at);
+    this.lens.looked(at);
     render(here(this.node, at, (place, char) => this.branch(place, char)), by("here"));
     clearTimeout(this.hearing);
     if (at >= 0 && document.activeElement === by("paper")) {
