@@ -75,7 +75,8 @@ def test_what_is_beyond_the_limit_is_refused_before_anything_is_made(tmp_path: P
                 CheckpointError,
                 match=r"model would take [\d,]+ bytes \(weights [\d,]+, decoder [\d,]+, slots [\d,]+, "
                 r"vocabulary [\d,]+, and [\d,]+ while that is read\) of memory, and may take 16,777,216; "
-                "allow it more with --max-model-bytes or UNROLL_MAX_MODEL_BYTES, or name a smaller model",
+                r"allow it more with --max-model-bytes or UNROLL_MAX_MODEL_BYTES \(from Python with max_model_bytes\), "
+                "or name a smaller model",
             ):
                 look(tmp_path / "model", limit)
             assert tracemalloc.get_traced_memory()[1] < 2 << 20
