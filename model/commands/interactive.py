@@ -28,7 +28,9 @@ class Conversation:
         self._used: set[int] = set()  # ids of the text so far
         self._choice = 0
         self.stopping = False
-        """Whether the text is to end now."""
+        """Whether the text is to end after its next character."""
+        self.asking = False
+        """Whether a prompt is waited for."""
 
     def continued(self, prompt: str) -> Iterator[str]:
         """Pieces of the text that follows a prompt, until it ends or `stopping` is set.
@@ -46,7 +48,6 @@ class Conversation:
         self._choice += 1
         self._rows.set(0, row, self._last)
         stream = TextStream(self._tokenizer, self._settings["stop"])
-        self.stopping = False
         for _ in range(self._settings["max_tokens"]):
             self._last = int(self._rows.draw([0], 1).ids[0, 0])
             self._used.add(self._last)
@@ -87,26 +88,37 @@ def converse(conversation: Conversation, first: str, raw: bool) -> None:
         import readline  # noqa: F401 -- input() then lets a line be edited
 
         note(HELP)
-    if first:
-        _answer(conversation, first)
-    while True:
-        try:
-            line = input(SIGN if terminal else "")
-        except EOFError:
-            write("\n" if terminal else "")
-            return
-        except KeyboardInterrupt:
-            write("\n")
-            continue
-        _answer(conversation, line if raw else unescaped(line))
+    with _interrupts(conversation):
+        if first:
+            _answer(conversation, first)
+        while True:
+            try:
+                line = _asked(conversation, SIGN if terminal else "")
+            except EOFError:
+                write("\n" if terminal else "")
+                return
+            except KeyboardInterrupt:
+                write("\n")
+                continue
+            _answer(conversation, line if raw else unescaped(line))
+
+
+def _asked(conversation: Conversation, sign: str) -> str:
+    """The next prompt. Raises EOFError at the end of the input and KeyboardInterrupt on Ctrl-C."""
+    conversation.asking = True
+    try:
+        line = input(sign)
+        conversation.stopping = False
+    finally:
+        conversation.asking = False
+    return line
 
 
 def _answer(conversation: Conversation, prompt: str) -> None:
     """Write what follows a prompt; Ctrl-C ends it."""
     try:
-        with _interrupts(conversation):
-            for piece in conversation.continued(prompt):
-                write(piece)
+        for piece in conversation.continued(prompt):
+            write(piece)
         write("\n")
     except UnrollError as error:
         note(str(error))
@@ -114,9 +126,14 @@ def _answer(conversation: Conversation, prompt: str) -> None:
 
 @contextmanager
 def _interrupts(conversation: Conversation) -> Iterator[None]:
-    """Let Ctrl-C end the text between two characters, for a `with` block; what has been read stays as it is."""
+    """Let Ctrl-C end a prompt, or a text between two characters, for a `with` block; what has been read stays.
+
+    One handler for both, so that there is no moment between them at which Ctrl-C would end the program.
+    """
 
     def stop(_number: int, _frame: FrameType | None) -> None:
+        if conversation.asking:
+            raise KeyboardInterrupt
         conversation.stopping = True
 
     before = signal.signal(signal.SIGINT, stop)
