@@ -196,7 +196,8 @@ def test_the_dashboard_asks_only_for_metrics_there_are(checkpoint_folder: Path) 
 
 def test_every_panel_has_a_unit_thresholds_and_says_what_it_shows() -> None:
     rows = [panel["title"] for panel in DASHBOARD["panels"] if panel["type"] == "row"]
-    assert rows == ["Is it up?", "Is it fast?", "Is it full?", "What is refused?", "How does memory do?"]
+    questions = ["Is it up?", "Is it fast?", "Is it full?", "What is refused?", "How does memory do?", "Which models?"]
+    assert rows == questions
     for panel in PANELS:
         assert panel["description"].endswith("."), panel["title"]
         if panel["type"] != "heatmap":

@@ -248,11 +248,11 @@ def test_a_former_flag_means_its_new_name(flag: str, former: str, flags_in_help:
     for name in (flag, former):
         refused = unroll("train", *QUICK, f"--{name}", "x")
         assert refused.returncode == 2
-        assert f"'--{flag}'" in " ".join(refused.stderr.decode().split())
+        assert f"'--{name}'" in " ".join(refused.stderr.decode().split())  # as it was typed
 
 
 @pytest.mark.parametrize("name", ["batch-size", "lanes"])
 def test_evaluate_knows_its_former_flag_too(name: str) -> None:
     refused = unroll("evaluate", "checkpoint", "text", f"--{name}", "0")
     assert refused.returncode == 2
-    assert "'--batch-size'" in " ".join(refused.stderr.decode().split())
+    assert f"'--{name}'" in " ".join(refused.stderr.decode().split())
