@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 import uvicorn
 
@@ -45,11 +45,13 @@ OPEN = (
 )
 ENGINE_FAILED_SECONDS = 1  # for probes to see that the engine has failed, before the server ends
 LAST_BODY_SECONDS = 0.5  # for bodies that are on their way when the server stops
-FLUSH_SECONDS = 2  # for slow clients to read what is written, once the grace is over
+FLUSH_SECONDS = 2  # for slow clients to read what is written, at the end of the grace: of it at most half
+LEAST_FLUSH_SECONDS = 0.1
 
 
 class DrainingServer(uvicorn.Server):
-    """Uvicorn, except that the first SIGTERM or SIGINT gives texts `grace_seconds` to end, and the second ends at once.
+    """Uvicorn, except that the first SIGTERM or SIGINT gives texts time to end, and the second ends at once. All is over
+    after `grace_seconds`: texts still running then end a moment before, for their clients to read that.
 
     Meanwhile the socket stays open, so that new requests are answered with 503 and not with silence. SIGQUIT is another
     SIGTERM, SIGHUP calls `hang_up`, SIGUSR1 and SIGUSR2 do nothing.
@@ -129,9 +131,10 @@ class DrainingServer(uvicorn.Server):
             await asyncio.sleep(ENGINE_FAILED_SECONDS)
             return
         engine.drain()
-        logger.info("Stopping: running texts have %g s to end; send the signal again to end now.", self._grace_seconds)
+        seconds = self._grace_seconds - min(FLUSH_SECONDS, self._grace_seconds / 2)
+        logger.info("Stopping: running texts have %g s to end; send the signal again to end now.", seconds)
         began = time.monotonic()
-        deadline = began + self._grace_seconds
+        deadline = began + seconds
         while self.server_state.tasks and not self.force_exit and time.monotonic() < deadline:
             if self.watchdog is not None:
                 self.watchdog.beat()
@@ -139,6 +142,8 @@ class DrainingServer(uvicorn.Server):
                 self._give_up_bodies()
             await asyncio.sleep(0.05)
         engine.abandon(Draining("The server stopped before this text had ended; ask again in a moment."))
+        left = max(LEAST_FLUSH_SECONDS, min(FLUSH_SECONDS, began + self._grace_seconds - time.monotonic()))
+        self.config.timeout_graceful_shutdown = cast("int", left)
         # Every stream now ends by itself, so the application can be shut down in order; a third signal still forces.
         self.force_exit = False
 

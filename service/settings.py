@@ -88,7 +88,7 @@ class Settings:
         typer={"parser": port_number},
     )
     grace_seconds: float = setting(
-        30.0, "Seconds that running texts have to end after the signal to stop.", least=0, most=86_400
+        30.0, "Seconds from the signal to stop until all is over; running texts have all but the last two of them, or half.", least=0, most=86_400
     )
     stream_interval: float = setting(
         20.0,

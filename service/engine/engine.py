@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 Status = Literal["ok", "draining", "failed"]
 
 LOOK_SECONDS = 0.25  # between two checks of deadlines outside the threads, which may hang
-STOP_SECONDS = 2.0  # for a turn to end; a turn that hangs must not keep the process alive
+STOP_SECONDS = 0.5  # for turns to end; one that hangs must not keep the process alive
 
 UNTAKEN = ReaderTooSlow(
     "You have not read what was written for so long that it is given up; read faster, or ask for less."
@@ -112,9 +112,10 @@ class Engine:
             self._work.notify_all()
         if self._looking is not None:
             self._looking.cancel()
+        until = time.monotonic() + STOP_SECONDS
         for thread in self._threads:
             if thread.is_alive():
-                thread.join(STOP_SECONDS)
+                thread.join(max(0.0, until - time.monotonic()))
 
     def deadline(self, arrived: float) -> float:
         """When the time of a request that came then is over, by `time.monotonic`; infinity where that is never."""

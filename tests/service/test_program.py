@@ -77,6 +77,18 @@ def test_a_second_signal_or_the_end_of_the_grace_ends_streams(
         assert b'"code":"draining"' in received
 
 
+def test_the_grace_is_all_that_a_client_who_reads_nothing_has(checkpoint_folder: Path) -> None:
+    with serving_process(str(checkpoint_folder), "--port", "0", "--grace-seconds", "0.4") as (process, url):
+        fields = {"prompt": ["a"] * 64, "n": 16, "max_tokens": 10_000, "stream_interval": 0, "stream": True}
+        with httpx.stream("POST", f"{url}/v1/completions", json=fields, timeout=30) as response:
+            assert response.status_code == 200
+            time.sleep(0.5)  # until more is written than sockets hold
+            started = time.monotonic()
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(10) == 0
+            assert time.monotonic() - started < 1.9  # two seconds beside the grace were too many
+
+
 @pytest.mark.parametrize(("letters", "prompt"), [("", ""), ("O", "Once upon a time")])
 def test_it_says_what_it_serves_and_what_to_try_in_the_models_own_letters(
     tmp_path: Path, letters: str, prompt: str
