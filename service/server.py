@@ -50,8 +50,8 @@ LEAST_FLUSH_SECONDS = 0.1
 
 
 class DrainingServer(uvicorn.Server):
-    """Uvicorn, except that the first SIGTERM or SIGINT gives texts time to end, and the second ends at once. All is over
-    after `grace_seconds`: texts still running then end a moment before, for their clients to read that.
+    """Uvicorn, except that the first SIGTERM or SIGINT gives texts time to end, and the second ends at once. All is
+    over after `grace_seconds`: texts still running end a moment before, for their clients to read that.
 
     Meanwhile the socket stays open, so that new requests are answered with 503 and not with silence. SIGQUIT is another
     SIGTERM, SIGHUP calls `hang_up`, SIGUSR1 and SIGUSR2 do nothing.

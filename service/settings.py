@@ -88,7 +88,10 @@ class Settings:
         typer={"parser": port_number},
     )
     grace_seconds: float = setting(
-        30.0, "Seconds from the signal to stop until all is over; running texts have all but the last two of them, or half.", least=0, most=86_400
+        30.0,
+        "Seconds from the signal to stop until all is over; texts have all but the last two, or half.",
+        least=0,
+        most=86_400,
     )
     stream_interval: float = setting(
         20.0,
@@ -234,6 +237,9 @@ class Settings:
         LIMITS,
         least=1,
         most=1_000_000_000_000,
+    )
+    max_answer_bytes: int = setting(
+        64 << 20, "Most bytes of an answer that is not streamed.", LIMITS, least=1_000, most=1 << 40
     )
     memory_budget_bytes: int | None = setting(
         None,

@@ -24,6 +24,9 @@ STEP_BYTES = 1_200  # arrays of one step of a beam search, without their numbers
 CANDIDATE_BYTES = 50  # a continuation among which a step of a beam search chooses
 STATE_COPIES = 4  # of a row's state at most: before a call, after it, as bytes and as text
 STATE_BYTES = 4_000  # of it besides its numbers
+ANSWER_BYTES = 400  # of what stands around the texts, and around each
+CHARACTER_BYTES = 6  # of an answer in JSON, for a character: one of control is \u0000
+ENTRY_BYTES = 80  # the same for a character with its log-probability, and for one of the likeliest beside it
 CALL_BYTES = 500  # arrays of what a reporting text drew in one call, until they are joined
 
 
@@ -34,19 +37,36 @@ def check_length(characters: int, settings: Settings) -> None:
         raise ParameterError("prompt", message)
 
 
-def check_limits(request: TextRequest, settings: Settings, echoes: int = 1) -> None:
+def check_limits(request: TextRequest, settings: Settings, echoes: int = 0) -> None:
     """Raise ParameterError if a request asks for more than the settings allow.
 
     echoes: how often the answer repeats each prompt.
     """
     check_length(max(map(len, request.prompts)), settings)
-    work = request.work(echoes)
+    work = request.work(max(1, echoes))
     if work > settings.max_work:
         message = (
             f"This may take {work:,} characters, counting prompts, texts and the likeliest ones reported for each; "
             f"this server's max_work is {settings.max_work:,}: ask for fewer prompts, texts, max_tokens or logprobs."
         )
         raise ParameterError("max_tokens" if len(request.prompts) == 1 else "prompt", message)
+    if request.interval is None and (size := answer_bytes(request, echoes)) > settings.max_answer_bytes:
+        remedy = "ask for less" if request.beams or request.drawn > request.n else "stream it, or ask for less"
+        message = (
+            f"The whole answer may take {size:,} bytes; this server's max_answer_bytes is "
+            f"{settings.max_answer_bytes:,}: {remedy}."
+        )
+        raise ParameterError("stream", message)
+
+
+def answer_bytes(request: TextRequest, echoes: int = 0) -> int:
+    """Most bytes of an answer that is not streamed, which repeats each prompt so many times; without states."""
+    prompts, drawn = sum(map(_most_ids, request.prompts)), request.texts * request.max_tokens
+    entries = 0 if request.logprobs is None else drawn * (1 + request.logprobs)
+    if request.prompt_logprobs is not None:
+        entries += prompts * max(1, echoes) * (1 + request.prompt_logprobs)
+    characters = prompts * echoes + drawn
+    return ANSWER_BYTES * (1 + request.texts) + characters * CHARACTER_BYTES + entries * ENTRY_BYTES
 
 
 def request_bytes(request: TextRequest, model: ServedModel) -> int:

@@ -71,7 +71,7 @@ class Completions:
         last = resume_point(request) if body.stream else None
         seed = seed_of(beginning, body.prompt) if last is None else last.seed
         asked = self._translate(body, model, beginning, seed, origin)
-        check_limits(asked, self.settings, body.n if body.echo else 1)
+        check_limits(asked, self.settings, body.n if body.echo else 0)
         name = body.request_id or context.id
         headers = {"X-Request-Id": name, **ignored_fields(ignored)}
         sign = partial(self.states.sign, model=model, holder=origin["namespace"])

@@ -180,7 +180,7 @@ class Generator:
             text_request, tokenizer, body.inputs, given, beginning=beginning, interval=interval, origin=origin
         )
         asked = ask() if given.truncate is None else await self._truncate(ask, body, request, origin)
-        check_limits(asked, self.settings)
+        check_limits(asked, self.settings, asked.drawn if given.return_full_text else 0)
         texts = await prepare(model, self.engine, asked, request)
         seed = asked.parameters.seed if draws(given) else None
         sign = partial(self.states.sign, model=model, holder=origin["namespace"])
