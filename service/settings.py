@@ -88,10 +88,7 @@ class Settings:
         typer={"parser": port_number},
     )
     grace_seconds: float = setting(
-        30.0,
-        "Seconds from the signal to stop until all is over; texts have all but the last two, or half.",
-        least=0,
-        most=86_400,
+        30.0, "Seconds from the signal to stop until all is over; texts have nearly all.", least=0, most=86_400
     )
     stream_interval: float = setting(
         20.0,
