@@ -39,6 +39,7 @@ from service.process.memory import Headroom, Memory, default_budget
 from service.security.api_keys import ApiKeys
 from service.security.auth import Auth
 from service.security.body_limit import BodyLimit
+from service.security.body_pace import BodyPace
 from service.security.rate_limit import RateLimit, RateLimiter
 from service.security.security_headers import SecurityHeaders
 from service.settings import Settings, listed
@@ -161,7 +162,8 @@ def _add_middleware(made: Application, keys: ApiKeys, errors: ErrorResponses, se
     app.add_middleware(WithPrefix, prefix=settings.prefix)
     app.add_middleware(Methods, routes=lambda: app.routes)
     most, seconds = settings.max_body_bytes, settings.body_seconds
-    app.add_middleware(BodyLimit, max_bytes=most, seconds=seconds, ledger=made.ledger)
+    pace = BodyPace(made.engine.has_others)
+    app.add_middleware(BodyLimit, max_bytes=most, seconds=seconds, ledger=made.ledger, pace=pace)
     page = frozenset(static_files.files()) if settings.page else frozenset()
     app.add_middleware(RateLimit, limiter=_limiter(settings), errors=errors, page=page)
     app.add_middleware(Auth, keys=keys, hosts=settings.hosts, errors=errors, page=page)

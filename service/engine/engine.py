@@ -5,6 +5,7 @@ import logging
 import math
 import threading
 import time
+from collections.abc import Hashable
 from functools import partial
 from typing import Literal
 
@@ -263,6 +264,10 @@ class Engine:
     def waiting(self) -> int:
         """Texts that wait for a slot, or for another text of their group to read the prompt."""
         return self._scheduler.waiting
+
+    def has_others(self, caller: Hashable) -> bool:
+        """Whether anybody but a caller has texts here."""
+        return self._scheduler.has_others(caller)
 
     def _run(self, index: int, slots: int) -> None:
         """One thread: turn after turn while there are rows, asleep while there are none."""

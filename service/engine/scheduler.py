@@ -150,6 +150,10 @@ class Scheduler(Generic[Group, AnyRow]):
         """Slots of rows that have none yet, also those that wait until another row has read their prompt."""
         return self._total - self.running
 
+    def has_others(self, caller: Hashable) -> bool:
+        """Whether anybody but a caller has texts, running or waiting."""
+        return len(self._texts) > (caller in self._texts)
+
     def check(self, texts: int, groups: int, caller: Hashable = None, width: int = 1) -> None:
         """Raise what `add` would for that number of texts and of groups, of rows up to so many slots."""
         if width > self._widest:

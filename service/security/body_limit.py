@@ -11,6 +11,7 @@ from service.errors import MemorySpent, TooCostly
 from service.process.ledger import Lease, Ledger
 from service.process.pass_budget import PassBudget
 from service.request_context import request_context
+from service.security.body_pace import BodyPace
 from service.security.content_encoding import Decoded, coding_of
 from service.security.json_cost import MOST_DIGITS, MOST_PLAIN, MOST_VALUES, JsonCost
 
@@ -36,11 +37,12 @@ class BodyLimit:
     limits are of each line, and the seconds of each wait for more of the body.
     """
 
-    def __init__(self, app: ASGIApp, max_bytes: int, seconds: float, ledger: Ledger) -> None:
+    def __init__(self, app: ASGIApp, max_bytes: int, seconds: float, ledger: Ledger, pace: BodyPace) -> None:
         self.app = app
         self.max_bytes = max_bytes
         self.seconds = seconds
         self.ledger = ledger
+        self._pace = pace
         self._parsing = PassBudget(PARSED, rest=0)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -50,7 +52,12 @@ class BodyLimit:
             return
         headers = Headers(scope=scope)
         announced = headers.get("content-length", "0")
-        fits = len(announced) < 20 and int(announced) <= self.max_bytes
+        size = int(announced) if len(announced) < 20 else self.max_bytes + 1
+        work = self._run(scope, receive, send, headers, size <= self.max_bytes)
+        known = None if "transfer-encoding" in headers else min(size, self.max_bytes)
+        await self._pace.run(work, request_context(scope).caller, known)
+
+    async def _run(self, scope: Scope, receive: Receive, send: Send, headers: Headers, fits: bool) -> None:
         context = request_context(scope)
         with self.ledger.take(0, context.caller) as lease:
             context.lease = lease
