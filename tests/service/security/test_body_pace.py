@@ -10,6 +10,7 @@ import pytest
 from service.security.body_pace import BURST_SECONDS, EXPECTED_SECONDS, SHARE, SMALL, BodyPace
 
 TAKEN = 1.5 * BURST_SECONDS  # seconds of a processor that a body takes here
+LATE = 0.1  # seconds that a busy machine may keep the first of them from beginning
 
 
 async def burn(begun: list[float]) -> None:
@@ -37,8 +38,8 @@ def begins(pace: BodyPace, *callers: Hashable, size: int | None = SMALL + 1) -> 
 def test_bodies_of_a_caller_have_its_share_of_the_processor_beside_others() -> None:
     earned = (TAKEN - BURST_SECONDS) / SHARE
     first, second, third = begins(BodyPace(lambda _: True), "a", "a", "a", size=None)
-    assert second - first >= earned - 0.01
-    assert third - first >= earned + TAKEN / SHARE - 0.01
+    assert second - first >= earned - LATE
+    assert third - first >= earned + TAKEN / SHARE - LATE
 
 
 def never() -> NoReturn:
@@ -78,14 +79,14 @@ def test_many_that_come_at_once_are_spread() -> None:
         await asyncio.gather(*(pace.run(one(), "a", SMALL + 1) for _ in range(80)))
 
     asyncio.run(main())
-    assert begun[-1] - begun[0] >= (79 * EXPECTED_SECONDS - BURST_SECONDS) / SHARE - 0.01
+    assert begun[-1] - begun[0] >= (79 * EXPECTED_SECONDS - BURST_SECONDS) / SHARE - LATE
 
 
 def test_who_leaves_while_waiting_leaves_nothing_behind() -> None:
     begun: list[float] = []
 
     async def main() -> None:
-        pace = BodyPace(lambda _: True)
+        pace = BodyPace(lambda _: True, clock=lambda: 0.0)  # nothing is ever earned
         await pace.run(burn(begun), "a", None)
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.05):
