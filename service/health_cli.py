@@ -11,7 +11,8 @@ import typer
 
 from model.command_line.terminal import in_a_line
 from service.errors import SettingsError
-from service.settings import Settings, flag_of, port_number, variable_of
+from service.setting_fields import port_number
+from service.settings import Settings, flag_of, variable_of
 
 READY, LIVE = "/health/ready", "/health/live"
 ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # a server on all addresses listens on these, too

@@ -4,13 +4,14 @@ import ipaddress
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from model.command_line import options
-from model.command_line.options import Option, about, number, option, options_of
+from model.command_line.options import Option, about, options_of
 from model.command_line.terminal import in_a_line
 from model.memory import DEFAULT_MOST_BYTES, FEWEST_BYTES, HELP, LARGEST_MOST_BYTES
 from service.errors import SettingsError
+from service.setting_fields import ACCESS, CONNECTIONS, LIMITS, LOGS, MODEL, PORT, port_number, setting
 
 Arithmetic = Literal["int8", "fp32"]
 Device = Literal["cpu", "cuda"]
@@ -23,37 +24,7 @@ ENVIRONMENT = "UNROLL_"  # every setting is also read from this prefix and its n
 PLACES_IN_A_RUN = ("best", "last")
 BUNDLED_NAME = "shakespeare"
 
-# Groups of `unroll serve --help`.
-MODEL, ACCESS, LIMITS, CONNECTIONS, LOGS = "Model", "Access", "Limits", "Connections", "Logs"
-
 THIS_MACHINE = ("localhost", "127.0.0.1", "::1")  # names by which a browser on this machine may call the server
-
-
-# Kubernetes sets variables of these names in every container, if a service is called `unroll`.
-KUBERNETES_PORT = re.compile(r"(tcp|udp|sctp)://.*")
-PORT = 8000
-
-
-def setting(
-    default: Any,
-    help_: str,
-    panel: str | None = None,
-    *,
-    least: float | None = None,
-    most: float | None = None,
-    **about: Any,
-) -> Any:
-    """A field of Settings, said once for flag, environment variable and help; see `model.command_line.options`.
-
-    least, most: range of a number; the upper ends lie far above what one machine serves, and only catch mistakes.
-    """
-    allowed = None if least is None or most is None else number(least, most)
-    return option(default, help_, panel, range=allowed, **about)
-
-
-def port_number(text: str) -> int:
-    """The port as a number; the default for a URL, which Kubernetes puts there if a service is called `unroll`."""
-    return PORT if KUBERNETES_PORT.fullmatch(str(text)) else int(text)
 
 
 @dataclass(frozen=True, kw_only=True)

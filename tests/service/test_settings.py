@@ -9,7 +9,8 @@ import pytest
 from model.command_line.options import about
 from service.environment import check_environment
 from service.errors import SettingsError
-from service.settings import RANGES, Settings, is_loopback, port_number, variable_of
+from service.setting_fields import port_number
+from service.settings import RANGES, Settings, is_loopback, variable_of
 from tests.service.serving import program
 
 
