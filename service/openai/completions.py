@@ -127,7 +127,7 @@ class Completions:
         )
 
     def _parameters(self, body: CompletionRequest, vocabulary: int, seed: int) -> SamplingParameters:
-        given = body.model_dump(include=SAMPLING, exclude_none=True)
+        given = {name: value for name in SAMPLING if (value := getattr(body, name)) is not None}
         biases = {int(token): bias for token, bias in body.logit_bias.items()}
         if biases and max(biases) >= vocabulary:
             message = f"logit_bias has the id {max(biases)}; this model's ids are 0 to {vocabulary - 1:,}."

@@ -8,6 +8,7 @@ from service.api.openapi import errors, event_schema
 from service.api.schemas import LARGEST_MAX_TOKENS
 from service.models.model_entry import ModelEntry
 from service.models.model_registry import Allowed, ModelRegistry
+from service.openai.body_route import BodyRoute
 from service.openai.completions import Completions
 from service.openai.model_schemas import FileDigests, ModelCard, ModelList
 from service.openai.schemas import Completion
@@ -83,6 +84,7 @@ def router(registry: ModelRegistry, settings: Settings, completions: Completions
         "/v1/completions",
         completions.create,
         methods=["POST"],
+        route_class_override=BodyRoute,
         tags=["text"],
         summary="Continue a prompt",
         response_model=Completion,
