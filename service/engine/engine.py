@@ -190,9 +190,11 @@ class Engine:
         self._held_ids -= sum(group.held for group in known)
         self.counters.finished["abort"] += sum(group.end(len(group.sequences)) for group in known)
         with self._work:
+            before = self._scheduler.running + self._scheduler.waiting
             for group in known:
                 self._scheduler.drop(group)
-            self._work.notify_all()
+            if self._scheduler.running + self._scheduler.waiting < before:
+                self._work.notify_all()  # which would wake a thread for nothing where all texts have ended
         for group in known:
             group.model.groups -= 1
             if not group.model.groups and group.model.on_idle is not None:

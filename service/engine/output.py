@@ -82,7 +82,11 @@ class Output:
         self._unfinished = texts  # texts whose end has not arrived
         self._untaken = texts  # texts whose end has not been taken
         self._error: ServiceError | None = None
-        self._arrived = asyncio.Event()
+        self.arrived = False
+        """Whether there is something to take."""
+        self._taker: asyncio.Future[bool] | None = None  # becomes true once there is something, false after a silence
+        self._silent_at = 0.0
+        self._silence: asyncio.TimerHandle | None = None  # one for many calls of `take`, as most end long before it
         self.held = 0
         """What has arrived and was not taken, in characters; each reported number counts as one, too."""
         self.drawn = 0
@@ -102,21 +106,21 @@ class Output:
         if piece.finish_reason is not None:
             self._unfinished -= 1
         if self._every_piece or not self._unfinished:
-            self._arrived.set()
+            self._arrive()
         waiting = HELD_BYTES * self.held + PART_BYTES * self._parts
         if self._lease is not None and waiting > self._charged + UNCHARGED:
             self._lease.grow(CHARGE)
             self._charged += CHARGE
 
-    @property
-    def arrived(self) -> bool:
-        """Whether there is something to take."""
-        return self._arrived.is_set()
+    def _arrive(self) -> None:
+        self.arrived = True
+        if self._taker is not None and not self._taker.done():
+            self._taker.set_result(True)
 
     def fail(self, error: ServiceError) -> None:
         """Let `take` raise `error` after what has arrived; after the end of all texts an error has no effect."""
         self._error = error
-        self._arrived.set()
+        self._arrive()
 
     @property
     def ended(self) -> bool:
@@ -131,15 +135,12 @@ class Output:
         A client that reads slowly gets longer pieces. Raises the ServiceError given to `fail`: in a stream after the
         pieces that have arrived, otherwise in place of unfinished texts.
         """
-        try:
-            async with asyncio.timeout(timeout):
-                await self._arrived.wait()
-        except TimeoutError:
+        if not self.arrived and not await self._arrival(timeout):
             return []
         if self._error is not None and self._unfinished and not (self._latest and self._every_piece):
             raise self._error
         if self._error is None:
-            self._arrived.clear()
+            self.arrived = False
         grown = [(index, self._join(index)) for index in sorted(self._latest)]
         self._latest.clear()
         self.held = self._parts = 0
@@ -148,6 +149,36 @@ class Output:
             self._charged, self._charged_before = 0, self._charged
         self._untaken -= sum(piece.finish_reason is not None for _, piece in grown)
         return grown
+
+    async def _arrival(self, timeout: float | None) -> bool:
+        """Wait until there is something to take; False where nothing has come in so many seconds."""
+        loop = asyncio.get_running_loop()
+        self._taker = loop.create_future()
+        if timeout is not None:
+            self._silent_at = loop.time() + timeout
+            if self._silence is None or self._silence.when() > self._silent_at:
+                self.close()
+                self._silence = loop.call_at(self._silent_at, self._fall_silent, loop)
+        try:
+            return await self._taker
+        finally:
+            self._taker = None
+
+    def _fall_silent(self, loop: asyncio.AbstractEventLoop) -> None:
+        """End a wait that has lasted long enough; one that began later goes on."""
+        self._silence = None
+        if self._taker is None or self._taker.done():
+            return
+        if loop.time() < self._silent_at:
+            self._silence = loop.call_at(self._silent_at, self._fall_silent, loop)
+        else:
+            self._taker.set_result(False)
+
+    def close(self) -> None:
+        """Forget the timer; `take` may still be called."""
+        if self._silence is not None:
+            self._silence.cancel()
+            self._silence = None
 
     def _join(self, index: int) -> Piece:
         text, self._texts[index] = self._texts[index].getvalue(), StringIO()

@@ -149,6 +149,7 @@ class Texts:
 
     def release(self) -> None:
         """Release the texts, finished or not; a second call does nothing."""
+        self._output.close()
         self._engine.release(*self._groups)
 
     def fail(self, error: ServiceError) -> None:
