@@ -54,10 +54,14 @@ def known_ids(ids: Sequence[int], size: int) -> NDArray[np.int64]:
 
 
 def count_unseen(ids: Ids, seen: NDArray[np.int64]) -> int:
-    """Characters among the ids that training never showed; the bytes of one character count once."""
+    """Characters among the ids that training never showed; the bytes of one character count once.
+
+    seen: ids that it did show, ascending (S,), S ≥ 1.
+    """
     count = 0
     for start in range(0, len(ids), BLOCK):
         block = ids[start : start + BLOCK]
-        strange = (block < BYTES) | ~np.isin(block, seen)
-        count += int(np.count_nonzero(strange & begins_character(block)))
+        strange = (block < BYTES) | (seen.take(seen.searchsorted(block), mode="clip") != block)
+        if strange.any():
+            count += int(np.count_nonzero(strange & begins_character(block)))
     return count

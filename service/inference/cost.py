@@ -89,6 +89,8 @@ def request_bytes(request: TextRequest, model: ServedModel) -> int:
 
 def _states(request: TextRequest, model: ServedModel) -> int:
     """What is kept of rows for their states, and the states as they are sent."""
+    if request.beginning is None and not request.return_state:
+        return 0
     layout, columns = model.decoder.config.state_layout(), len(model.decoder.ids)
     one = STATE_COPIES * 4 * (layout.floats + columns)
     prompts = 0 if request.beginning is None else len(request.prompts) * columns
