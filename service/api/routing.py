@@ -1,6 +1,6 @@
 """ASGI middleware around routing: methods that every route has beside its own, and the prefix of a proxy."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 
 from starlette.datastructures import MutableHeaders
 from starlette.responses import Response
@@ -33,10 +33,10 @@ class Methods:
 
         asked = {**scope}  # routing changes it
 
-        async def with_all(message: Message) -> None:
+        def with_all(message: Message) -> Awaitable[None]:
             if message["type"] == "http.response.start" and message["status"] == 405:
                 MutableHeaders(scope=message)["Allow"] = self._allowed(asked)
-            await send(message)
+            return send(message)
 
         # The server knows that the request was HEAD from a scope of its own.
         passed = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope

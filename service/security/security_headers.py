@@ -1,6 +1,7 @@
 """ASGI middleware that adds headers which restrict what browsers may do with an answer."""
 
-from starlette.datastructures import MutableHeaders
+from collections.abc import Awaitable, Mapping
+
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 HEADERS = {
@@ -40,20 +41,27 @@ class SecurityHeaders:
 
     def __init__(self, app: ASGIApp, tls: bool) -> None:
         self.app = app
-        self._more = ONLY_TLS if tls else {}
+        more = ONLY_TLS if tls else {}
+        self._usual = _raw({**HEADERS, **more})
+        self._by_path = {path: _raw({**own, **more}) for path, own in BY_PATH.items()}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the application with a `send` that adds to the headers."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        own = BY_PATH.get(scope["path"], HEADERS)
+        own = self._by_path.get(scope["path"], self._usual)
 
-        async def with_headers(message: Message) -> None:
+        def with_headers(message: Message) -> Awaitable[None]:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in {**own, **self._more}.items():
-                    headers.setdefault(name, value)
-            await send(message)
+                given = list(message.get("headers", ()))
+                names = {name.lower() for name, _ in given}
+                message = {**message, "headers": given + [one for one in own if one[0] not in names]}
+            return send(message)
 
         await self.app(scope, receive, with_headers)
+
+
+def _raw(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+    """The headers as an ASGI message has them."""
+    return [(name.lower().encode(), value.encode()) for name, value in headers.items()]
