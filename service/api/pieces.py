@@ -11,7 +11,7 @@ from starlette.types import Receive, Scope, Send
 
 from model.errors import ServiceError
 from service.api.error_responses import NO_MEMORY, of_service_error
-from service.api.sse import ENCODE
+from service.api.sse import ENCODE_TEXT
 from service.engine.engine import Engine
 from service.errors import MemorySpent
 from service.request_context import request_context
@@ -25,11 +25,11 @@ ENTRIES = 4_096  # numbers or short strings that are written as JSON in one call
 def json_text(text: str) -> Iterator[str]:
     """A string as JSON, in pieces."""
     if len(text) <= PIECE:
-        yield ENCODE(text)
+        yield ENCODE_TEXT(text)
         return
     yield '"'
     for start in range(0, len(text), PIECE):
-        yield ENCODE(text[start : start + PIECE])[1:-1]
+        yield ENCODE_TEXT(text[start : start + PIECE])[1:-1]
     yield '"'
 
 

@@ -12,7 +12,7 @@ import base64
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -30,6 +30,8 @@ NEXT_LINE = "\ndata: "
 
 ENCODE = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
 """A value as JSON in one line of ASCII."""
+ENCODE_TEXT: Callable[[str], str] = json.encoder.encode_basestring_ascii
+"""The same for a string, in a tenth of the time."""
 
 HEADER = "Last-Event-ID"
 DIGEST_BYTES = 6  # they tell mistakes: an id that is made up gets no more than its request may have

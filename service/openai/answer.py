@@ -7,7 +7,7 @@ from typing import Any
 
 from model.decoding.state import RowState
 from service.api.pieces import ENTRIES, gathered, json_text
-from service.api.sse import ENCODE, EventIds, ServerSentEvent, done_event
+from service.api.sse import ENCODE, ENCODE_TEXT, EventIds, ServerSentEvent, done_event
 from service.api.streaming import KEEP_ALIVE, StreamBytes
 from service.engine.output import Grown, Logprobs, Piece
 from service.inference.served_model import ServedModel
@@ -22,6 +22,8 @@ MOST_CHARACTERS = 100_000  # of texts that are written as JSON in one go, in abo
 # comes in one event a text.
 MOST_SPLIT, MOST_SPLIT_TOGETHER = 1_000, 20_000
 PARTS = 256  # of JSON, in some 30 events, that are written before others have their turn
+UNFINISHED = ',"logprobs":null,"finish_reason":null,"stop_reason":null}],"usage":null}\n'
+"""What ends the data of an event of text alone, after which its text goes on."""
 
 
 class Answer:
@@ -111,8 +113,14 @@ class Answer:
                 waiting.clear()
                 yield from self._part(index, grew, large)
                 continue
-            for piece in characters(grew) if split and len(grew.text) <= MOST_SPLIT else (grew,):
-                waiting += self._event(index, piece)
+            if not split or len(grew.text) > MOST_SPLIT:
+                waiting += self._event(index, grew)
+            elif self._asked or self._options.continuous_usage_stats:
+                for piece in characters(grew):
+                    waiting += self._event(index, piece)
+            else:
+                waiting += self._plain(index, grew.text[:-1])
+                waiting += self._event(index, grew._replace(text=grew.text[-1:]))
             if len(waiting) >= PARTS:
                 yield "".join(waiting).encode()
                 waiting.clear()
@@ -153,6 +161,12 @@ class Answer:
         event = self._event(index, piece, echo)
         yield gathered(event) if large else "".join(event).encode()
 
+    def _plain(self, index: int, text: str) -> Iterator[str]:
+        """An event for each character of a text that goes on, with nothing else to tell of it."""
+        begin = f'data: {self._begin}{{"index":{index},"text":'
+        for character in text:
+            yield f"{begin}{ENCODE_TEXT(character)}{UNFINISHED}{self._ids.sent(index, Piece(character))}\n"
+
     def _event(self, index: int, piece: Piece, echo: bool = False) -> Iterator[str]:
         yield f"data: {self._begin}"
         yield from self._choice(index, piece, echo)
@@ -181,9 +195,11 @@ class Answer:
         yield from self._end_of_choice(piece)
 
     def _end_of_choice(self, piece: Piece) -> Iterator[str]:
-        found = ENCODE(self._stop_reason(piece.stop_reason))
+        finish, found = "null", "null"
+        if piece.finish_reason is not None:
+            finish, found = f'"{piece.finish_reason}"', ENCODE(self._stop_reason(piece.stop_reason))
         state = "" if piece.state is None else f',"state":"{self._sign(piece.state)}"'
-        yield f',"finish_reason":{ENCODE(piece.finish_reason)},"stop_reason":{found}{state}}}'
+        yield f',"finish_reason":{finish},"stop_reason":{found}{state}}}'
 
     def _usage(self, written: int) -> dict[str, Any]:
         usage = self._prompt_usage
