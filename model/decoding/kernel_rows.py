@@ -75,6 +75,8 @@ class ScoredStruct(Structure):
         ("entropies", c_void_p),
         ("top_ids", c_void_p),
         ("top_logprobs", c_void_p),
+        ("weights", c_void_p),
+        ("wholes", c_void_p),
         ("top", c_int32),
         ("states", c_void_p),
         ("columns", c_void_p),
@@ -226,6 +228,7 @@ class KernelRows:
         following: NDArray[np.int32],
         top: int | None = None,
         columns: NDArray[np.int32] | None = None,
+        weights: bool = False,
     ) -> Scored:
         """See `Rows.score`."""
         at = self._checked(slots)
@@ -234,11 +237,13 @@ class KernelRows:
         traced = None if columns is None else self._traced(columns)
         width = max(1, SLICE // max(1, len(at)))
         pieces = [
-            self._score(at, ids[:, start : start + width], following[:, start : start + width], top, traced)
+            self._score(at, ids[:, start : start + width], following[:, start : start + width], top, traced, weights)
             for start in range(0, ids.shape[1], width)
         ]
         if not pieces:
-            return empty_scored(len(at), 0, top, self._vocabulary, None if traced is None else len(traced))
+            return empty_scored(
+                len(at), 0, top, self._vocabulary, None if traced is None else len(traced), weights=weights
+            )
         return _joined(pieces)
 
     def _score(
@@ -248,9 +253,11 @@ class KernelRows:
         following: NDArray[np.int32],
         top: int | None,
         columns: NDArray[np.int32] | None,
+        weights: bool,
     ) -> Scored:
         rows, steps = ids.shape
-        scored = empty_scored(rows, steps, top, self._vocabulary, None if columns is None else len(columns))
+        traced = None if columns is None else len(columns)
+        scored = empty_scored(rows, steps, top, self._vocabulary, traced, weights=weights)
         ids, following = np.ascontiguousarray(ids, np.int32), np.ascontiguousarray(following, np.int32)
         wrong = self._judge(
             self._network,
@@ -289,11 +296,11 @@ def _joined(pieces: list[Scored]) -> Scored:
 
 def _room(scored: Scored, columns: NDArray[np.int32] | None) -> ScoredStruct:
     """Where the kernel writes scores, and the columns of states that it traces."""
-    *addresses, states = [None if part is None else part.ctypes.data for part in scored]
+    *scores, states, weights, wholes = [None if part is None else part.ctypes.data for part in scored]
     top = 0 if scored.top_ids is None else scored.top_ids.shape[2]
     if columns is None:
-        return ScoredStruct(*addresses, top)
-    return ScoredStruct(*addresses, top, states, columns.ctypes.data, len(columns))
+        return ScoredStruct(*scores, weights, wholes, top)
+    return ScoredStruct(*scores, weights, wholes, top, states, columns.ctypes.data, len(columns))
 
 
 def _addresses(drawn: Drawn) -> DrawnStruct:

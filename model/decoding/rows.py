@@ -50,7 +50,8 @@ class Scored(NamedTuple):
 
     logprobs: ln p of each, (B, T). ranks: how many ids were likelier, (B, T). entropies: of the distribution each came
     from, (B, T), in nats. top_ids, top_logprobs: the likeliest ids instead, (B, T, N). states: numbers of the state
-    after each id was read, (B, T, U). None where not asked for.
+    after each id was read, (B, T, U). weights: of every id, (B, T, V), and what they add up to, `wholes` (B, T): its
+    probability is weight / whole. None where not asked for.
     """
 
     logprobs: Array
@@ -59,6 +60,8 @@ class Scored(NamedTuple):
     top_ids: NDArray[np.int32] | None = None
     top_logprobs: Array | None = None
     states: Array | None = None
+    weights: Array | None = None
+    wholes: NDArray[np.float64] | None = None
 
 
 class Rows(Protocol):
@@ -88,11 +91,13 @@ class Rows(Protocol):
         following: NDArray[np.int32],
         top: int | None = None,
         columns: NDArray[np.int32] | None = None,
+        weights: bool = False,
     ) -> Scored:
         """Read ids (B, T) as `read` does, and say how likely those `following` each of them (B, T) were.
 
         top: also report ranks, entropies and this many of the likeliest ids; None reports log-probabilities alone.
         columns: also report these columns (U,) of the rows' states after each id, ascending; None reports none.
+        weights: also report the whole distributions, T × V numbers a row.
         """
 
 
@@ -137,15 +142,21 @@ def empty_drawn(rows: Sequence[RowSampling], steps: int) -> Drawn:
     return Drawn(ids, logprobs, top_ids, np.empty(top, np.float32), counts, ended)
 
 
-def empty_scored(rows: int, steps: int, top: int | None, vocabulary: int, traced: int | None = None) -> Scored:
+def empty_scored(
+    rows: int, steps: int, top: int | None, vocabulary: int, traced: int | None = None, *, weights: bool = False
+) -> Scored:
     """Room for the scores of `rows` rows in `steps` steps, with up to `top` likeliest ids of `vocabulary` each.
 
-    traced: numbers of the state after each step; None has no room for any.
+    traced: numbers of the state after each step; None has no room for any. weights: with room for the distributions.
     """
-    logprobs = np.empty((rows, steps), np.float32)
     states = None if traced is None else np.empty((rows, steps, traced), np.float32)
+    scored = Scored(np.empty((rows, steps), np.float32), states=states)
+    if weights:
+        every = np.empty((rows, steps, vocabulary), np.float32)
+        scored = scored._replace(weights=every, wholes=np.empty((rows, steps)))
     if top is None:
-        return Scored(logprobs, states=states)
+        return scored
     shape = (rows, steps, min(top, vocabulary))
     ranks, entropies = np.empty((rows, steps), np.int32), np.empty((rows, steps), np.float32)
-    return Scored(logprobs, ranks, entropies, np.empty(shape, np.int32), np.empty(shape, np.float32), states)
+    tops = np.empty(shape, np.int32), np.empty(shape, np.float32)
+    return scored._replace(ranks=ranks, entropies=entropies, top_ids=tops[0], top_logprobs=tops[1])

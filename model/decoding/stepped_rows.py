@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from model.arithmetic import Array
 from model.decoding.rows import Drawn, Scored, Slots, Step, empty_drawn, empty_scored
-from model.sampling.probabilities import entropy, likeliest, log_probabilities
+from model.sampling.probabilities import entropy, likeliest, log_probabilities, weights_of
 from model.sampling.sampler import RowSampling, Sampler
 from model.sampling.transitions import CODES
 
@@ -77,6 +77,7 @@ class SteppedRows:
         following: NDArray[np.int32],
         top: int | None = None,
         columns: NDArray[np.int32] | None = None,
+        weights: bool = False,
     ) -> Scored:
         """See `Rows.score`."""
         state = self.state[slots]
@@ -84,12 +85,12 @@ class SteppedRows:
         for at in range(ids.shape[1]):
             self._step.advance(ids[:, at], state)
             logits = self._step.every_logits(state)
-            scored = scored or empty_scored(len(ids), ids.shape[1], top, logits.shape[1], traced)
+            scored = scored or empty_scored(len(ids), ids.shape[1], top, logits.shape[1], traced, weights=weights)
             _judge(scored, at, logits, following[:, at])
             if scored.states is not None:
                 scored.states[:, at] = np.array(state)[:, columns]
         self.state[slots] = state
-        return scored or empty_scored(len(ids), 0, top, 0, traced)
+        return scored or empty_scored(len(ids), 0, top, 0, traced, weights=weights)
 
     def _report(self, drawn: Drawn, at: int, rows: NDArray[np.intp], logits: Array, columns: NDArray[np.intp]) -> None:
         assert drawn.logprobs is not None
@@ -108,6 +109,8 @@ def _judge(scored: Scored, at: int, logits: Array, ids: NDArray[np.int32]) -> No
     own = logits[rows, ids][:, None]
     logprobs = log_probabilities(logits)
     scored.logprobs[:, at] = logprobs[rows, ids]
+    if scored.weights is not None and scored.wholes is not None:
+        scored.weights[:, at], scored.wholes[:, at] = weights_of(logits)
     if scored.ranks is None or scored.entropies is None or scored.top_ids is None or scored.top_logprobs is None:
         return
     before = (logits > own) | ((logits == own) & (np.arange(logits.shape[1]) < ids[:, None]))

@@ -86,6 +86,8 @@ typedef struct {
     float *entropies; /* of the distribution it was drawn from, in nats */
     int32_t *top_ids;
     float *top_logprobs;
+    float *weights; /* (B, T, V) exp of the logits less the largest */
+    double *wholes; /* (B, T) what they add up to */
     int32_t top;
     float *states; /* (B, T, traced) numbers of the state after each id; null where not asked for */
     const int32_t *columns; /* (traced,) where in a slot's state they stand, ascending */

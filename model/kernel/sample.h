@@ -224,6 +224,10 @@ static void judge(const float *logits, int count, int32_t id, const scored *to, 
     float most = largest(logits, count), own = logits[id];
     double sum = log_sum(logits, count, most, d);
     to->logprobs[at] = log_probability(own, most, sum);
+    if (to->weights) {
+        memcpy(to->weights + at * count, d->weights, (size_t)count * sizeof(float));
+        to->wholes[at] = d->blocks[(count - 1) / BLOCK];
+    }
     if (to->ranks) {
         int32_t likelier = 0;
         for (int j = 0; j < count; j++) likelier += logits[j] > own || (logits[j] == own && j < id);

@@ -15,6 +15,12 @@ def log_probabilities(logits: Array) -> Array:
     return logprobs
 
 
+def weights_of(logits: Array) -> tuple[Array, NDArray[np.float64]]:
+    """exp of the logits (B, S) less the largest of their row, and what each row adds up to (B,)."""
+    weights = exp(logits - logits.max(axis=1, keepdims=True))
+    return weights, total(weights)
+
+
 def entropy(logits: Array) -> Array:
     """-Σ p ln p of each row of logits (B, S), in nats."""
     top, weights, logs = _log_sums(logits)
