@@ -7,9 +7,11 @@ import pytest
 
 from model.checkpoint import BUNDLED, Checkpoint, load
 from model.decoding.decoder import Decoder
+from model.online_memory.weights import MemoryWeights
 from training.data.corpus import Corpus
 from training.data.sources import TextSource
 from training.data.split import Split, split
+from training.evaluation.online_memory import Memories, decoder_distributions, remembering
 from training.evaluation.protocols import carried
 from training.evaluation.readers import decoder_reader
 
@@ -48,6 +50,13 @@ def test_as_served_it_predicts_the_last_tenth_of_shakespeare_as_well_as_promised
     assert int8.nats_per_character <= 1.42
     expected = bundled.training["figures"]["validation and test"]["nats_per_character"]
     assert int8.nats_per_character == pytest.approx(expected, abs=0.005)
+
+
+def test_with_the_online_memory_the_test_part_costs_a_tenth_less(bundled: Checkpoint, shakespeare: Split) -> None:
+    """At most 1.33 nats per character on text that chose nothing, where 1.4354 are needed without."""
+    weights = MemoryWeights.required(bundled.training)
+    read = remembering(decoder_distributions(Decoder(bundled, "int8")), Memories(weights))
+    assert carried(read, shakespeare.test, 1).nats_per_character <= 1.33
 
 
 def test_eight_bits_cost_at_most_five_thousandths_of_a_bit(bundled: Checkpoint, shakespeare: Split) -> None:

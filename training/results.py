@@ -17,6 +17,8 @@ from model.files import replace_file
 from model.held_out_surprise import NAME, HeldOutSurprise
 from model.memory import UNLIMITED
 from model.network import Network, from_tensors
+from model.online_memory.weights import NAME as MEMORY
+from model.online_memory.weights import MemoryWeights
 from model.text.utf8_ids import Ids
 from training.data.corpus import CorpusFacts
 from training.data.prepared_corpus import release
@@ -25,6 +27,7 @@ from training.evaluation.calibration import MOST_IDS, fit_temperature, scale_out
 from training.evaluation.measure_surprise import held_out_surprise
 from training.evaluation.memorisation import Copied, copied, describe, draw, in_text
 from training.evaluation.network_reader import network_reader
+from training.evaluation.online_memory import fit_memory
 from training.evaluation.protocols import SHORTEST_SEQUENCE, WINDOW, alone, carried, cold_parts
 from training.evaluation.readers import Reader
 from training.evaluation.score import Score
@@ -38,8 +41,8 @@ from training.report.report import REPORT, ReportData, write_report
 from training.report.sample_texts import CopiedText
 
 # Shares of a budget in minutes that the end of a run may take: to score both parts with the state carried, to score
-# cold windows, and to measure how surprising passages are.
-SHARE, COLD_SHARE, SURPRISE_SHARE = 0.02, 0.01, 0.005
+# cold windows, to measure how surprising passages are, and to fit the weights of the online memory.
+SHARE, COLD_SHARE, SURPRISE_SHARE, MEMORY_SHARE = 0.02, 0.01, 0.005, 0.005
 FITTING = 4  # readings of the fitted text until its temperature is found, and one that learns nothing
 REPORTING = 3.0  # seconds: what was copied, a held-out page, cards, curves and report
 IN_A_HURRY = 1 << 16  # ids of each part scored after a run that was stopped early: a user waits for it to end
@@ -47,7 +50,7 @@ SURPRISED = 1 << 20  # ids of the validation part among which passages are sough
 SECONDS_IN_A_HURRY = 2.0  # for cold windows and for surprise, each
 
 FITTED = "temperature"  # in a checkpoint's `training` table: what its logits were divided by
-OF_BEST_ALONE = ("copied", "notes", FITTED)  # what the `training` table of `best` has beside
+OF_BEST_ALONE = ("copied", "notes", FITTED, MEMORY)  # what the `training` table of `best` has beside
 
 NONE_HELD_OUT = (
     "The items are so few that none is held out: all figures are of the items the network learnt from, and say nothing "
@@ -101,7 +104,7 @@ def final_scores(config: TrainingConfig, parts: Split, device: torch.device) -> 
     budget = config.minutes * 60
     scored = min(longest, max(int(SHARE * budget / per_id / 2), 4 * WINDOW))
     fitted = FITTING * min(scored, MOST_IDS, len(parts.validation)) if config.fit_temperature else 0
-    seconds = (2 * scored + fitted) * per_id + (COLD_SHARE + SURPRISE_SHARE) * budget
+    seconds = (2 * scored + fitted) * per_id + (COLD_SHARE + SURPRISE_SHARE + MEMORY_SHARE) * budget
     return scored, min(seconds + REPORTING, 0.5 * budget)
 
 
@@ -119,12 +122,13 @@ def leave_results(run: FinishedRun, provenance: Provenance, scored: int) -> Resu
     notes = [*run.notes, *verdict(run)]
     if not run.split.held_out:
         notes.insert(0, NONE_HELD_OUT)
-    surprise = _surprise(run, best)
+    surprise, memory = _surprise(run, best), _memory(run, best)
     sample = draw(Decoder(best), best.tokenizer)
     judged = copied(sample, run.split.train, best.tokenizer)
     of_best = _training(run, provenance, run.best_step, described, surprise)
     training = of_best | {"copied": judged.to_json()} | ({"notes": notes} if notes else {})
     training |= {FITTED: best.training[FITTED]} if FITTED in best.training else {}
+    training |= {} if memory is None else {MEMORY: memory.to_json()}
     _write_card(run, "best", best, training)
     _leave_last(run, provenance, best, of_best)
     _leave_pages(run, best, training, _shown(sample, judged, best))
@@ -245,11 +249,19 @@ def _score(read: Reader, part: Ids, most: int, separator: tuple[int, ...]) -> Sc
 
 def _surprise(run: FinishedRun, best: Checkpoint) -> HeldOutSurprise | None:
     """How surprising the validation part is to the best checkpoint, measured in the time there is for it."""
+    return held_out_surprise(best, run.split.validation[:SURPRISED], _seconds(run, SURPRISE_SHARE))
+
+
+def _memory(run: FinishedRun, best: Checkpoint) -> MemoryWeights | None:
+    """The weights of the online memory beside the best checkpoint, fitted in the time there is for it."""
+    return fit_memory(best, run.split.validation, _seconds(run, MEMORY_SHARE)) if run.split.held_out else None
+
+
+def _seconds(run: FinishedRun, share: float) -> float | None:
+    """What a share of a budget in minutes is; None for as many as it takes."""
     minutes = run.config.minutes
-    seconds = None if minutes is None else SURPRISE_SHARE * minutes * 60
-    if run.stopped_early:
-        seconds = min(SECONDS_IN_A_HURRY, seconds or SECONDS_IN_A_HURRY)
-    return held_out_surprise(best, run.split.validation[:SURPRISED], seconds)
+    seconds = None if minutes is None else share * minutes * 60
+    return min(SECONDS_IN_A_HURRY, seconds or SECONDS_IN_A_HURRY) if run.stopped_early else seconds
 
 
 def _in_words(judged: Copied) -> str:

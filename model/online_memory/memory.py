@@ -117,7 +117,10 @@ class OnlineMemory:
         ids, following = np.ascontiguousarray(ids, np.int32), np.ascontiguousarray(following, np.int32)
         weights, whole = np.ascontiguousarray(weights, np.float32), np.ascontiguousarray(whole, np.float64)
         if self._python is not None:
-            if len(ids) and not 0 <= min(ids.min(), following.min()) <= max(ids.max(), following.max()) < weights.shape[1]:
+            if (
+                len(ids)
+                and not 0 <= min(ids.min(), following.min()) <= max(ids.max(), following.max()) < weights.shape[1]
+            ):
                 raise IndexError("an id is not one of the network's")
             logprobs, all_of_them = self._python.score(ids, following, weights, whole)
             return logprobs, all_of_them if every else None

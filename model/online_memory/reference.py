@@ -93,7 +93,7 @@ class ReferenceMemory:
             shares.append(given / p)
         left = 1.0
         for (number, weight, *_), share in zip(reversed(opinions), reversed(shares), strict=True):
-            times = self._seen[number] + 1 + PRIOR
+            times: float = self._seen[number] + 1 + PRIOR
             if times > self._most:
                 times = self._most
             else:

@@ -66,8 +66,9 @@ class FaultyRows:
         following: NDArray[np.int32],
         top: int | None = None,
         columns: NDArray[np.int32] | None = None,
+        weights: bool = False,
     ) -> Scored:
-        return self.rows.score(slots, ids, following, top, columns)
+        return self.rows.score(slots, ids, following, top, columns, weights)
 
 
 def main() -> None:

@@ -43,9 +43,10 @@ class FragileRows(SlowRows):
         following: NDArray[np.int32],
         top: int | None = None,
         columns: NDArray[np.int32] | None = None,
+        weights: bool = False,
     ) -> Scored:
         self.refuse(ids.ravel().tolist())
-        return super().score(slots, ids, following, top, columns)
+        return super().score(slots, ids, following, top, columns, weights)
 
     def refuse(self, ids: list[int]) -> None:
         if FATAL in ids:

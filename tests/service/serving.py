@@ -65,9 +65,10 @@ class SlowRows:
         following: NDArray[np.int32],
         top: int | None = None,
         columns: NDArray[np.int32] | None = None,
+        weights: bool = False,
     ) -> Scored:
         time.sleep(0.002 * ids.shape[1])
-        return self.rows.score(slots, ids, following, top, columns)
+        return self.rows.score(slots, ids, following, top, columns, weights)
 
 
 class SlowDecoder(Decoder):

@@ -20,8 +20,10 @@ from training.commands.shared import TextOptions, require
 
 if TYPE_CHECKING:
     from model.checkpoint import Checkpoint
+    from model.online_memory.weights import MemoryWeights
     from model.text.utf8_ids import Ids
     from training.data.corpus import Corpus
+    from training.evaluation.online_memory import Distribute
     from training.evaluation.readers import Reader
     from training.evaluation.score import Score
     from training.monitoring.scoring_bar import ScoringBar
@@ -80,12 +82,23 @@ class EvaluateOptions:
         "Also fit the softmax temperature on the validation part, and score with it.",
         flag="--fit-temperature",
     )
+    memory: bool = option(
+        False,
+        "Also remember what followed the last characters before, with the online memory; carried and dynamic alone.",
+        flag="--memory",
+    )
     as_json: bool = option(False, JSON, flag="--json")
     write_surprise: bool = option(
         False,
         "Also measure how surprising passages of the validation part are, and keep that in the checkpoint, as a "
         "training run does: what the service holds other texts against.",
         flag="--write-surprise",
+    )
+    write_memory: bool = option(
+        False,
+        "First fit the weights of the online memory on the validation part, and keep them in the checkpoint, as a "
+        "training run does.",
+        flag="--write-memory",
     )
     max_model_bytes: int = option(DEFAULT_MOST_BYTES, HELP, typer=MOST_BYTES)
 
@@ -109,6 +122,8 @@ def _evaluate(_: typer.Context, options: EvaluateOptions) -> None:
 
       unroll evaluate runs/book/best book.txt --split 90/5/5 --write-surprise
 
+      unroll evaluate runs/book/best book.txt --split 90/5/5 --reader int8 --memory
+
       unroll evaluate runs/names/best names.txt --split 90/5/5
     """
     split = options.source.split
@@ -129,8 +144,9 @@ def _evaluate(_: typer.Context, options: EvaluateOptions) -> None:
     wanted = _wanted(model, options.protocol)
     text = options.source.open(model.tokenizer.frame)
     parts = _parts(model, text, split)
+    weights = _memory(checkpoint, model, parts, options)
     with ScoringBar(TerminalConsole(stderr=True)) as bar:
-        how = _Evaluation(model, parts, options, bar, wanted[0])
+        how = _Evaluation(model, parts, options, bar, wanted[0], weights)
         scores = {name: how.scores(name) for name in wanted}
         tempered = how.tempered() if options.fit_temperature else None
     line = _write_surprise(checkpoint, parts["validation"]) if options.write_surprise else None
@@ -153,12 +169,29 @@ def _write_surprise(checkpoint: Path, validation: "Ids") -> str:
     return card_line(rewrite(checkpoint, validation))
 
 
+def _memory(
+    checkpoint: Path, model: "Checkpoint", parts: "dict[str, Ids]", options: EvaluateOptions
+) -> "MemoryWeights | None":
+    """The weights of the memory to read with, written first where that is asked for; None to read without one."""
+    from model.online_memory.weights import MemoryWeights
+
+    written = None
+    if options.write_memory:
+        from training.report.card import rewrite_memory
+
+        written = rewrite_memory(checkpoint, parts["validation"])
+    if not options.memory:
+        return None
+    return written or MemoryWeights.required(model.training)
+
+
 def _check(options: EvaluateOptions) -> None:
     """Refuse what needs a validation part that was not named, or a network that can learn."""
     dynamic = Protocol.DYNAMIC in options.protocol or Protocol.ALL in options.protocol
     if options.source.split == "whole":
         needs = {
             "--write-surprise needs the validation part": options.write_surprise,
+            "--write-memory needs the validation part": options.write_memory,
             "--fit-temperature needs the validation part": options.fit_temperature,
             "Dynamic evaluation needs the train part, for the usual size of gradients, and the validation part, to "
             "choose its rate and decay": dynamic,
@@ -166,6 +199,12 @@ def _check(options: EvaluateOptions) -> None:
         for need, asked in needs.items():
             if asked:
                 raise ParameterError("split", f"{need}; name the --split the model was trained with.")
+    if options.memory and (set(options.protocol) - {Protocol.CARRIED, Protocol.DYNAMIC} or options.fit_temperature):
+        raise ParameterError(
+            "memory",
+            "The online memory is measured with the state carried, or with dynamic evaluation, at the temperature the "
+            "checkpoint has; choose --protocol carried --protocol dynamic, and leave out --fit-temperature.",
+        )
     if options.reader != "network" and dynamic:
         raise ParameterError(
             "reader",
@@ -226,13 +265,17 @@ def _parts_of_items(model: "Checkpoint", ids: "Ids", split: str) -> "dict[str, I
 
 @dataclass(frozen=True)
 class _Evaluation:
-    """A checkpoint, the parts of a text, and how it is to read them. usual: the protocol that it is measured by."""
+    """A checkpoint, the parts of a text, and how it is to read them.
+
+    usual: the protocol that it is measured by. memory: the weights of the online memory, to read with it.
+    """
 
     model: "Checkpoint"
     parts: "dict[str, Ids]"
     options: EvaluateOptions
     bar: "ScoringBar"
     usual: Protocol
+    memory: "MemoryWeights | None" = None
 
     def scores(self, protocol: Protocol, name: str = "") -> "dict[str, Score]":
         """The score of the whole; or of validation, test and both. name: for the bar, where not the protocol's."""
@@ -257,10 +300,13 @@ class _Evaluation:
 
             network = from_tensors(self.model.config, self.model.tensors)
             train, sizes = self.parts["train"], (self.options.batch_size, self.options.threads)
-            return _with_both(dynamic(network, train, scored, "validation", *sizes)[1])
-        return _with_both(
-            {name: carried(self._read(self.model), part, self.options.batch_size) for name, part in scored.items()}
-        )
+            found = dynamic(network, train, scored, "validation", *sizes, self.memory)[1]
+        else:
+            size = self.options.batch_size or (None if self.memory is None else 1)
+            found = {name: carried(self._read(self.model), part, size) for name, part in scored.items()}
+        if self.memory is not None:
+            found = {n: replace(s, protocol=f"{s.protocol}; with the online memory") for n, s in found.items()}
+        return _with_both(found)
 
     def tempered(self) -> "tuple[float, dict[str, Score]]":
         """The temperature fitted on the validation part, and the scores with the state carried at it."""
@@ -284,14 +330,25 @@ class _Evaluation:
     def _read(self, model: "Checkpoint") -> "Reader":
         if self.options.reader == "network":
             from model.network import from_tensors
-            from training.evaluation.network_reader import network_reader
+            from training.evaluation.network_reader import network_distributions, network_reader
 
             network = from_tensors(model.config, model.tensors)
+            if self.memory is not None:
+                return self._remembering(network_distributions(network, self.options.threads), self.memory)
             return self.bar.counted(network_reader(network, threads=self.options.threads))
         from model.decoding.decoder import Decoder
+        from training.evaluation.online_memory import decoder_distributions
         from training.evaluation.readers import decoder_reader
 
-        return self.bar.counted(decoder_reader(Decoder(model, self.options.reader)))
+        decoder = Decoder(model, self.options.reader)
+        if self.memory is not None:
+            return self._remembering(decoder_distributions(decoder), self.memory)
+        return self.bar.counted(decoder_reader(decoder))
+
+    def _remembering(self, distribute: "Distribute", weights: "MemoryWeights") -> "Reader":
+        from training.evaluation.online_memory import Memories, remembering
+
+        return self.bar.counted(remembering(distribute, Memories(weights)))
 
 
 def _with_both(scores: "dict[str, Score]") -> "dict[str, Score]":

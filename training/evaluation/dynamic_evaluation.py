@@ -22,7 +22,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from model.network import Network, detach
+from model.online_memory.weights import MemoryWeights
 from model.text.utf8_ids import Ids
+from training.evaluation.network_reader import of_logits
+from training.evaluation.online_memory import Distributions, Memories, remembering
 from training.evaluation.protocols import carried
 from training.evaluation.readers import Reader
 from training.evaluation.score import Score
@@ -91,10 +94,13 @@ def _squares(network: Network, ids: Ids, batch_size: int, segment: int) -> tuple
     return seen, squares
 
 
-def adapting_reader(network: Network, usual: list[Tensor], how: Adaptation) -> Reader:
+def adapting_reader(
+    network: Network, usual: list[Tensor], how: Adaptation, memory: MemoryWeights | None = None
+) -> Reader:
     """Read with a copy of the network that learns from every window after it was scored.
 
-    usual: `root_mean_squares`. The network given is not changed; each reader begins with its weights.
+    usual: `root_mean_squares`. The network given is not changed; each reader begins with its weights. memory: also with
+    the online memory, which has these weights; the network learns from its own loss all the same.
     """
     network = _copy(network)
     weights = list(network.parameters())
@@ -109,15 +115,29 @@ def adapting_reader(network: Network, usual: list[Tensor], how: Adaptation) -> R
             for weight, origin, pull, step, gradient in zip(weights, trained, pulls, steps, gradients, strict=True):
                 weight.lerp_(origin, pull).addcmul_(step, gradient, value=-1)
 
-    return _reader(network, learn)
+    return _reader(network, learn) if memory is None else _remembering(network, learn, memory)
 
 
-def _reader(network: Network, learn: Callable[[Tensor], None]) -> Reader:
-    """Read in fp32 with gradients; `learn` gets the mean loss of each window once it is counted."""
+def _remembering(network: Network, learn: Callable[[Tensor], None], memory: MemoryWeights) -> Reader:
+    """The same reader as without, whose nats are those of the memory."""
+    found: list[Distributions] = []
+    read = _reader(network, learn, lambda logits: found.append(of_logits(logits)))
+
+    def distribute(inputs: NDArray[np.int64], targets: NDArray[np.int64], state: Any) -> tuple[Distributions, Any]:
+        _, state = read(inputs, targets, state)
+        return found.pop(), state
+
+    return remembering(distribute, Memories(memory))
+
+
+def _reader(network: Network, learn: Callable[[Tensor], None], look: Callable[[Tensor], None] | None = None) -> Reader:
+    """Read in fp32 with gradients; `learn` gets the mean loss of each window once it is counted, `look` the logits."""
     device = network.out.weight.device
 
     def read(inputs: NDArray[np.int64], targets: NDArray[np.int64], state: Any) -> tuple[float, Any]:
         logits, state = network(torch.from_numpy(inputs).to(device), state)
+        if look is not None:
+            look(logits)
         goal = torch.from_numpy(np.ascontiguousarray(targets)).to(device)
         loss = F.cross_entropy(logits.float().flatten(0, 1), goal.flatten())
         learn(loss)
@@ -137,21 +157,23 @@ def dynamic(
     chosen_on: str,
     batch_size: int | None = None,
     threads: int | None = None,
+    memory: MemoryWeights | None = None,
 ) -> tuple[Adaptation, dict[str, Score]]:
     """Dynamic evaluation of each part, every one begun with the trained weights and a zero state.
 
     train: where the usual size of gradients is collected. chosen_on: the name of the part, validation, on whose
     beginning rate and decay are chosen; no other part has a say. batch_size: None is one for every 65,536 ids of the
-    longest part, so that the time hardly depends on the corpus; all of them teach one copy. threads: that
-    read at the same time at most; None takes the cores there are. Returns what was chosen and the scores. The network
-    is not changed.
+    longest part, so that the time hardly depends on the corpus; all of them teach one copy. threads: that read at the
+    same time at most; None takes the cores there are. memory: see `adapting_reader`. Returns what was chosen and the
+    scores. The network is not changed.
     """
     threads = threads or available_cores()
     batch_size = batch_size or max(1, max(map(len, parts.values())) // SHORTEST_SEQUENCE)
     usual = root_mean_squares(network, train, batch_size, threads=threads)
-    how = choose(network, usual, parts[chosen_on], batch_size, threads)
+    how = choose(network, usual, parts[chosen_on], batch_size, threads, memory)
     works = [
-        partial(carried, adapting_reader(network, usual, how), part, batch_size, how.segment) for part in parts.values()
+        partial(carried, adapting_reader(network, usual, how, memory), part, batch_size, how.segment)
+        for part in parts.values()
     ]
     scores = {}
     for name, score in zip(parts, side_by_side(works, threads), strict=True):
@@ -165,13 +187,18 @@ def dynamic(
 
 
 def choose(
-    network: Network, usual: list[Tensor], validation: Ids, batch_size: int, threads: int | None = None
+    network: Network,
+    usual: list[Tensor],
+    validation: Ids,
+    batch_size: int,
+    threads: int | None = None,
+    memory: MemoryWeights | None = None,
 ) -> Adaptation:
     """The best rate at the middle decay, then the best decay at that rate, on the first 8,192 ids of each sequence."""
     piece = validation[: batch_size * CHOSEN_ON + 1]
 
     def nats(how: Adaptation) -> float:
-        return carried(adapting_reader(network, usual, how), piece, batch_size, how.segment).nats
+        return carried(adapting_reader(network, usual, how, memory), piece, batch_size, how.segment).nats
 
     def tried(every: list[Adaptation]) -> dict[Adaptation, float]:
         return dict(zip(every, side_by_side([partial(nats, how) for how in every], threads), strict=True))

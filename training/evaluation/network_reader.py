@@ -1,4 +1,4 @@
-"""The Reader that computes losses with the PyTorch network."""
+"""The Reader that computes losses with the PyTorch network, and its distributions for a Reader with a memory."""
 
 from collections.abc import Callable
 from functools import partial
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from model.network import Network, State
+from training.evaluation.online_memory import Distribute, Distributions
 from training.evaluation.readers import Reader
 from training.row_threads import default_threads, row_parts, side_by_side
 
@@ -70,3 +71,25 @@ def network_reader(network: Network, bf16: bool = False, threads: int | None = N
 
 def _nats(logits: Tensor, targets: Tensor) -> float:
     return float(F.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), reduction="sum"))
+
+
+def network_distributions(network: Network, threads: int | None = None) -> Distribute:
+    """The distributions of the PyTorch network, in evaluation mode; its training mode is put back after."""
+
+    def distribute(inputs: NDArray[np.int64], targets: NDArray[np.int64], state: Any) -> tuple[Distributions, Any]:
+        mode = network.training
+        network.eval()
+        parts, state = read_rows(
+            network, (inputs, targets), state, lambda logits, _: of_logits(logits), threads=threads
+        )
+        network.train(mode)
+        return (np.concatenate([one for one, _ in parts]), np.concatenate([one for _, one in parts])), state
+
+    return distribute
+
+
+def of_logits(logits: Tensor) -> Distributions:
+    """The distributions of logits (B, T, V)."""
+    logits = logits.detach().float()
+    weights = (logits - logits.amax(2, keepdim=True)).exp().cpu()
+    return weights.numpy(), weights.sum(2, dtype=torch.float64).numpy()

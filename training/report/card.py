@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from model.checkpoint import CARD, CONFIG, read
+from model.checkpoint import CARD, CONFIG, StoredCheckpoint, read
 from model.checkpoint.digests import sealed
 from model.checkpoint.saving import config_bytes
 from model.config import NetworkConfig
@@ -12,8 +12,11 @@ from model.errors import CheckpointError, CorpusError
 from model.files import replace_file
 from model.held_out_surprise import NAME, QUANTILES, HeldOutSurprise
 from model.memory import UNLIMITED
+from model.online_memory.weights import NAME as MEMORY
+from model.online_memory.weights import MemoryWeights
 from model.text.utf8_ids import Ids
 from training.evaluation.measure_surprise import held_out_surprise
+from training.evaluation.online_memory import fit_memory
 
 
 def in_words(plan: dict[str, Any]) -> str:
@@ -105,12 +108,35 @@ def rewrite(folder: Path, ids: Ids) -> HeldOutSurprise:
     if surprise is None:
         raise CorpusError("The validation part is too short to have passages; name a longer text.")
     try:
-        config = json.loads((folder / CONFIG).read_text("utf-8"))
-        config["training"] = {**(config.get("training") or {}), NAME: surprise.to_json()}
+        _rewrite_entry(folder, stored, NAME, surprise.to_json())
         card = (folder / CARD).read_text("utf-8") if (folder / CARD).is_file() else ""
-        sealed_config = sealed(config, stored.digests.weights, stored.digests.tokenizer)
-        replace_file(folder / CONFIG, config_bytes(sealed_config))
         replace_file(folder / CARD, with_line(card, surprise).encode())
     except OSError as error:
         raise CheckpointError(f"The checkpoint {folder} could not be written ({error.strerror}).") from error
     return surprise
+
+
+def rewrite_memory(folder: Path, ids: Ids) -> MemoryWeights:
+    """Fit the weights of the online memory on held-out ids (n,), and put them into a checkpoint's configuration.
+
+    Raises as `rewrite` does, also for a list.
+    """
+    stored = read(folder, UNLIMITED)
+    weights = fit_memory(stored.checkpoint, ids)
+    if weights is None:
+        raise CorpusError(
+            "The online memory is for one long text: the validation part is a list, or shorter than 1,024 ids; name a "
+            "longer text."
+        )
+    try:
+        _rewrite_entry(folder, stored, MEMORY, weights.to_json())
+    except OSError as error:
+        raise CheckpointError(f"The checkpoint {folder} could not be written ({error.strerror}).") from error
+    return weights
+
+
+def _rewrite_entry(folder: Path, stored: StoredCheckpoint, name: str, values: dict[str, Any]) -> None:
+    """Put an entry into the `training` table of a stored checkpoint's configuration."""
+    config = json.loads((folder / CONFIG).read_text("utf-8"))
+    config["training"] = {**(config.get("training") or {}), name: values}
+    replace_file(folder / CONFIG, config_bytes(sealed(config, stored.digests.weights, stored.digests.tokenizer)))

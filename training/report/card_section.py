@@ -5,10 +5,11 @@ from typing import Any
 
 from model.config import NetworkConfig
 from model.held_out_surprise import NAME, QUANTILES, HeldOutSurprise
+from model.online_memory.weights import NAME as MEMORY
 from training.report.elements import Markup, element, facts, folded, joined, number, quoted, table
 
 PRESENTED = {"name", "corpus", "split", "figures", "steps", "characters_read", "seconds", "machine", "command"}
-PRESENTED |= {NAME, "copied", "notes"}  # elsewhere on the page
+PRESENTED |= {NAME, MEMORY, "copied", "notes"}  # elsewhere on the page
 
 
 def summary(network: NetworkConfig) -> str:
