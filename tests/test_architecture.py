@@ -32,7 +32,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "model/cells": {"arithmetic"},
     "model/checkpoint": {"files", "text", "strict_json", "memory", "config", "errors"},
     "model/sampling": {"arithmetic", "errors"},
-    "model/online_memory": {"decoding", "arithmetic", "errors"},
+    "model/online_memory": {"decoding", "sampling", "arithmetic", "errors"},
     "model/patterns": {"sampling"},
     "model/constraints": {"patterns", "sampling", "text", "strict_json", "errors"},
     "model/bulk": {

@@ -22,6 +22,7 @@ NO_HELD_OUT = (
     "The checkpoint has no held-out passages to compare with; measure them with "
     "`unroll evaluate CHECKPOINT CORPUS --split SPLIT --write-surprise`."
 )
+REMEMBERED = " The texts were read with the online memory, the passages without."
 WARM = " The texts were read after a context, the passages after none."
 
 
@@ -61,6 +62,7 @@ class ScoreAnswer:
             unscored=self.before.skip,
             beginning=self.beginning,
             return_state=self.body.return_state,
+            memory=self.model.memory if self.body.memory else None,
             **origin,
         )
 
@@ -139,7 +141,10 @@ class ScoreAnswer:
                 "total": sorted(indices, key=lambda at: results[at]["bits"]),
                 "per_character": sorted(indices, key=lambda at: _last_if_null(results[at]["bits_per_character"])),
             },
-            "anomaly_note": note + (WARM if held_out is not None and (self.body.context or self.beginning) else ""),
+            "anomaly_note": note
+            + (WARM if held_out is not None and (self.body.context or self.beginning) else "")
+            + (REMEMBERED if held_out is not None and self.body.memory else ""),
+            **({"memory": True} if self.body.memory else {}),
             "usage": {
                 "prompt_tokens": tokens,
                 "completion_tokens": 0,

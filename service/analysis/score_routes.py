@@ -9,6 +9,7 @@ from fastapi.routing import APIRoute
 from starlette.responses import Response
 
 from model.errors import ParameterError
+from model.online_memory.weights import FITTING
 from model.sampling.parameters import SamplingParameters
 from service.analysis.score_answer import ScoreAnswer
 from service.analysis.score_lines import MEDIA_TYPE, WORTH_KEEPING, LineScores, is_lines
@@ -119,6 +120,8 @@ class ScoreRoutes:
         """
         model = await asked_model(self.registry, body.model, request)
         self._check(body)
+        if body.memory and model.memory is None:
+            raise ParameterError("memory", FITTING)
         headers = ignored_fields(body.model_extra or ())
         if body.stream:
             ids = await event_ids(request, model, 0, resume_point(request))
@@ -148,7 +151,7 @@ class ScoreRoutes:
         make = one_step(partial(ScoreAnswer, model, body, beginning, sign))
         making = prepared(self.engine, make, size, origin["arrived"], origin["caller"])
         answer = await (making if size <= INSTANT else attended(request, making))
-        if answer.before.context_tokens >= WORTH_KEEPING and self.engine.cache.capacity:
+        if answer.before.context_tokens >= WORTH_KEEPING and not body.memory and self.engine.cache.capacity:
             answer.cached = await read_before(model, self.engine, answer.before.text, request)
         texts = await prepare(model, self.engine, answer.request(origin), request)
         answer.expect(texts)

@@ -52,6 +52,12 @@ class ScoreRequest(Nullable):
     state: StateToken | None = Field(
         default=None, description=f"{STATE}each of the texts is scored as what comes next, in place of `context`."
     )
+    memory: bool = Field(
+        default=False,
+        description="Read each text with the online memory: what followed the last characters before, in its context "
+        "and in itself, is expected again. A text's score still depends on the text and the context alone. After "
+        "a state, and in a returned one, the memory is empty.",
+    )
     return_state: bool = Field(default=False, description="Return the state after each text.")
     details: bool = Field(
         default=False,
@@ -169,6 +175,10 @@ class Scores(BaseModel):
     results: list[TextScore] = Field(description="One for each text, in order.")
     ranking: Ranking
     anomaly_note: str = Field(description="Which passages `anomaly` speaks of, or why there are none.")
+    memory: bool = Field(
+        default=False,
+        description="Whether the texts were read with the online memory. A state that is returned does not carry it.",
+    )
     usage: Usage
 
 

@@ -11,6 +11,7 @@ from model.decoding.beams import BeamSearch, new_search
 from model.decoding.rows import AnyDecoder
 from model.decoding.state import RowState
 from model.decoding.state_recorder import StateRecorder
+from model.online_memory.memory import OnlineMemory
 from model.sampling.sampler import RowSampling, bias_of
 from model.sampling.transitions import NEVER, AnyConstraint, Walk
 from model.text.prompt import Prompt
@@ -197,6 +198,7 @@ class SequenceGroup:
         self.output = output or Output(request.drawn, request.interval is not None, request.lease)
         self.submitted = request.arrived
         self.unfinished = request.drawn
+        self.memory: OnlineMemory | None = None  # while the prompt is read and scored
         self.sequences = [Sequence(self, choice) for choice in range(request.drawn)]
         self.scoring: PromptScores | None = None
         self.search: BeamSearch | None = None

@@ -8,6 +8,7 @@ from model.constraints.constraint import Constraint
 from model.decoding.beams import BeamOptions
 from model.decoding.state import RowState
 from model.errors import ParameterError
+from model.online_memory.weights import MemoryWeights
 from model.sampling.parameters import SamplingParameters
 from service.engine.prompt_scores import OnScores, StateWatch
 from service.process.ledger import Lease
@@ -38,6 +39,8 @@ class TextRequest:
         the likeliest ids. None scores nothing, or with `on_scores` reports log-probabilities alone.
     on_scores: takes the scores as they come, which are not kept then; see `service.engine.prompt_scores`.
     watch: looks at the states while the only prompt is read, which is scored; see `service.engine.prompt_scores`.
+    memory: the weights of the online memory that each scored prompt is read with, by itself and from its first id on,
+        so that nothing of it comes from the cache; None for none. A returned state does not carry it.
     constraint: what each text must match from its first character to its last; None for any text.
     beginning: a state that the prompts go on from; after an empty one the text itself goes on, whose seed is here.
     return_state: each text's last piece has the state after it. What may begin a stop string at its end is then part of
@@ -66,6 +69,7 @@ class TextRequest:
     on_scores: OnScores | None = None
     watch: StateWatch | None = None
     unscored: int = 0
+    memory: MemoryWeights | None = None
     constraint: Constraint | None = None
     beginning: RowState | None = None
     return_state: bool = False

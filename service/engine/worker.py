@@ -4,11 +4,14 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Hashable, Set
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from model.decoding.rows import AnyDecoder, Drawn
+from model.online_memory.memory import OnlineMemory
+from model.online_memory.scoring import score_with
 from service.engine.counters import WorkerCounters
 from service.engine.decode_batch import DecodeBatch, Event
 from service.engine.output import Piece, found_piece
@@ -127,7 +130,11 @@ class Worker:
             self._begin(row)
             return
         self._counters.queued.observe(self._clock() - group.submitted)
-        hit = self._cache.find(group.prefixes) if group.prefixes is not None else None
+        weights = group.request.memory
+        if weights is not None and group.scoring is not None:
+            group.memory = OnlineMemory(weights, len(group.prompt))
+        remembers = group.memory is not None  # from the first id on
+        hit = None if group.prefixes is None or remembers else self._cache.find(group.prefixes)
         if group.scoring is not None:
             group.prefixes = None  # a scored prompt may find its beginning in the cache, but is not stored there
         self._rows.state[row.slot] = group.initial if hit is None else hit.state
@@ -182,7 +189,10 @@ class Worker:
         """Read ids of some prompts and score the ids after them."""
         wishes = [group.scoring for group in chosen if group.scoring is not None]
         wanted, columns = most_wanted([wish.top for wish in wishes]), watched([wish.watch for wish in wishes])
-        scored = self._rows.score(_slots_of(chosen), _ids(chosen, 0, count), _ids(chosen, 1, count), wanted, columns)
+        memories, size = [group.memory for group in chosen], self._decoder.config.vocabulary
+        remembers = any(memory is not None for memory in memories)
+        score = partial(score_with, self._rows, memories, vocabulary=size) if remembers else self._rows.score
+        scored = score(_slots_of(chosen), _ids(chosen, 0, count), _ids(chosen, 1, count), wanted, columns)
         for at, (group, scoring) in enumerate(zip(chosen, wishes, strict=True)):
             if scoring.watch is not None and scored.states is not None and columns is not None:
                 scoring.watch.take(group.read, columns_of(scored.states[at], columns, scoring.watch.columns))
@@ -304,6 +314,7 @@ class Worker:
 
     def _end_prompt(self, group: SequenceGroup, turn: Turn) -> None:
         """The prompt of a group is read: its first text is decoded from now on, and the others may follow."""
+        group.memory = None
         if not group.request.max_tokens:
             turn.events += [Event(row, self._undrawn(row)) for row in group.sequences]
             return

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from model.errors import ParameterError
+from model.online_memory.memory import memory_bytes
 from service.engine.decode_batch import MOST_PARTS
 from service.engine.prefix_cache import SHORT
 from service.engine.text_request import TextRequest
@@ -79,6 +80,7 @@ def request_bytes(request: TextRequest, model: ServedModel) -> int:
             _openings(request, model),
             _tables(request, model),
             _scores(request),
+            _memories(request),
             request.rows * (TEXT_BYTES + STOP_BYTES * len(request.stop)),
             _drawn(request, model),
             _searched(request, model),
@@ -135,6 +137,11 @@ def _scores(request: TextRequest) -> int:
     if request.prompt_logprobs is None or request.on_scores is not None:
         return 0
     return score_bytes(request.prompts, request.prompt_logprobs)
+
+
+def _memories(request: TextRequest) -> int:
+    """What the online memory of each prompt takes while it is read."""
+    return 0 if request.memory is None else sum(memory_bytes(_most_ids(prompt) + 8) for prompt in request.prompts)
 
 
 def _searched(request: TextRequest, model: ServedModel) -> int:

@@ -16,6 +16,7 @@ from model.decoding.rows import AnyDecoder
 from model.errors import CheckpointError
 from model.held_out_surprise import HeldOutSurprise
 from model.memory import LoadingBytes, LoadLimit
+from model.online_memory.weights import MemoryWeights
 from model.text.prompt import Prompt
 from model.text.tokenizer import Tokenizer
 from service.engine.counters import ModelCounts
@@ -84,6 +85,7 @@ class ServedModel:
     engine_model: what the engine needs of it.
     fingerprint: of all that the text of a seed depends on; the same fingerprint means the same text.
     held_out: how surprising text it was not trained on is to it; None if the checkpoint does not say.
+    memory: the weights of its online memory; None if the checkpoint has none.
     constraints: compiles what texts must match.
     """
 
@@ -93,6 +95,7 @@ class ServedModel:
     tokenizer: Tokenizer
     engine_model: EngineModel
     held_out: HeldOutSurprise | None = None
+    memory: MemoryWeights | None = None
     constraints: Constraints
 
     @property
@@ -139,6 +142,7 @@ class ServedModel:
             tokenizer=checkpoint.tokenizer,
             engine_model=EngineModel(served, checkpoint.tokenizer, owner, counts),
             held_out=HeldOutSurprise.of(checkpoint.training),
+            memory=MemoryWeights.of(checkpoint.training),
             constraints=Constraints(checkpoint.tokenizer, served.ids, settings, owner, constraints),
         )
 

@@ -4,6 +4,7 @@ import asyncio
 import os
 import re
 import time
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -22,16 +23,17 @@ from tests.benchmarks.server_process import served
 from tests.benchmarks.timing import CLIENT_CORE, on_core, ratio, side_by_side
 
 TEXTS, CHARACTERS = 128, 4000
+REMEMBERED = 4000  # characters of a text with memory
 BOOK = int(os.environ.get("BENCHMARK_BOOK_CHARACTERS", "1000000"))  # War and Peace has 3.2 million
 LONGEST_WAIT = 600  # seconds for the book
 
 
-def score(model: ServedModel, engine: Engine, runner: asyncio.Runner, texts: list[str]) -> float:
+def score(model: ServedModel, engine: Engine, runner: asyncio.Runner, texts: list[str], memory: bool = False) -> float:
     """Seconds of a request for the scores of some texts, from its fields to its answer as JSON, without HTTP."""
 
     async def run() -> float:
         start = time.perf_counter()
-        answer = ScoreAnswer(model, ScoreRequest(texts=texts))
+        answer = ScoreAnswer(model, ScoreRequest(texts=texts, memory=memory))
         wanted = await Texts.prepare(model, engine, answer.request({}))
         answer.expect(wanted)
         wanted.submit()
@@ -66,6 +68,26 @@ def side_by_side_texts() -> list[Figure]:
     ]
 
 
+def remembered() -> list[Figure]:
+    """A stretch of prose, and 64 side by side, scored with the online memory and without, by one engine in turns."""
+    model = ServedModel.load(Settings())
+    engine = Engine(Settings())
+    prose = "".join(path.read_text("utf-8") for path in sorted((Path(__file__).parents[2] / "docs").glob("*.md")))
+    every = [prose[at * 777 :][:REMEMBERED] for at in range(64)]
+    figures = []
+    with asyncio.Runner() as runner:
+        engine.start(runner.get_loop())
+        try:
+            for count in (1, 64):
+                ask = partial(score, model, engine, runner, every[:count])
+                plain, beside = side_by_side([ask, partial(ask, memory=True)], 3)
+                name = f"scoring {count} × {REMEMBERED:,} characters with the online memory against without"
+                figures.append(Figure(name, ratio(plain, beside), "×", 0.6))
+        finally:
+            engine.stop()
+    return figures
+
+
 def book() -> list[Figure]:
     """A book in one request to a server in a process of its own, and by how much its memory grows at most."""
     text = random_prompt(BOOK)
@@ -88,5 +110,5 @@ def book() -> list[Figure]:
 
 
 def measure() -> list[Figure]:
-    """Both."""
-    return [*side_by_side_texts(), *book()]
+    """All of it."""
+    return [*side_by_side_texts(), *remembered(), *book()]
