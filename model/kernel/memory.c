@@ -280,3 +280,15 @@ int memory_score(char *bytes, int steps, int vocabulary, const int32_t *ids, con
     }
     return 0;
 }
+
+/* The same of many texts side by side, each with its own memory, null where it has none: arrays (rows, steps), and
+   (rows, steps, vocabulary) of weights. */
+int memory_score_rows(char *const *bytes, int rows, int steps, int vocabulary, const int32_t *ids, const int32_t *next,
+                      const float *weights, const double *whole, float *logprobs) {
+    int wrong = 0;
+    for (int64_t r = 0; r < rows; r++)
+        if (bytes[r])
+            wrong |= memory_score(bytes[r], steps, vocabulary, ids + r * steps, next + r * steps,
+                                  weights + r * steps * vocabulary, whole + r * steps, logprobs + r * steps, 0, 0);
+    return wrong;
+}

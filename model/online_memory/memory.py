@@ -1,5 +1,6 @@
 """The online memory of one text: compiled, or in Python where nothing was compiled."""
 
+from collections.abc import Sequence
 from ctypes import c_int64, c_void_p
 from functools import cache
 from typing import Any, Final
@@ -89,6 +90,16 @@ class OnlineMemory:
         """The weights as they are now, (WEIGHTS,)."""
         return tuple(self._python.weights if self._python is not None else self._header()["weight"].tolist())
 
+    @property
+    def compiled(self) -> bool:
+        """Whether the kernel does the work."""
+        return self._python is None
+
+    @property
+    def address(self) -> int:
+        """Where the kernel finds it; of a compiled one."""
+        return int(self._bytes.ctypes.data)
+
     def copy(self) -> "OnlineMemory":
         """Another that goes on from here."""
         other = object.__new__(OnlineMemory)
@@ -140,11 +151,35 @@ class OnlineMemory:
         return logprobs, full
 
 
+def score_rows(
+    memories: Sequence[OnlineMemory | None],
+    ids: NDArray[np.int32],
+    following: NDArray[np.int32],
+    scored: tuple[Array, Array, NDArray[np.float64]],
+) -> None:
+    """`OnlineMemory.score` of many texts side by side (B, T), each by its own memory; of those without nothing changes.
+
+    scored: ln p of what followed (B, T), which is replaced, weights (B, T, V) and wholes (B, T), all without gaps.
+    """
+    logprobs, weights, wholes = scored
+    compiled = _compiled()
+    if compiled is None or not all(memory is None or memory.compiled for memory in memories):
+        for row, memory in enumerate(memories):
+            if memory is not None:
+                logprobs[row] = memory.score(ids[row], following[row], weights[row], wholes[row])[0]
+        return
+    ids, following = np.ascontiguousarray(ids, np.int32), np.ascontiguousarray(following, np.int32)
+    addresses = np.array([0 if memory is None else memory.address for memory in memories], np.uint64)
+    arrays = (ids, following, weights, wholes, logprobs)
+    if compiled[2](addresses.ctypes.data, *weights.shape, *(one.ctypes.data for one in arrays)):
+        raise IndexError("an id is not one of the network's")
+
+
 @cache
-def _compiled() -> tuple[Any, Any] | None:
-    """`memory_begin` and `memory_score` of the kernel; None where they were not compiled, or are of another version."""
+def _compiled() -> tuple[Any, Any, Any] | None:
+    """`memory_begin`, `memory_score` and `memory_score_rows`; None where this version of them was not compiled."""
     compiled = library()
-    if not hasattr(compiled, "memory_score"):
+    if not hasattr(compiled, "memory_score_rows"):
         return None
     if function("memory_header_bytes", result=c_int64)() != HEADER.itemsize:
         return None
@@ -153,4 +188,5 @@ def _compiled() -> tuple[Any, Any] | None:
     return (
         function("memory_begin", c_void_p, result=None),
         function("memory_score", c_void_p, c_int32, c_int32, *(c_void_p,) * 7),
+        function("memory_score_rows", c_void_p, c_int32, c_int32, c_int32, *(c_void_p,) * 5),
     )

@@ -7,10 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.decoding.rows import Rows, Scored, Slots
-from model.online_memory.memory import OnlineMemory
+from model.online_memory.memory import OnlineMemory, score_rows
 from model.sampling.probabilities import entropy, likeliest
 
-NUMBERS = 1 << 21  # of distributions that are held at once
+SLICE = 64  # rows × steps whose distributions are held at once
 
 
 def score_with(
@@ -21,14 +21,12 @@ def score_with(
     following: NDArray[np.int32],
     top: int | None = None,
     columns: NDArray[np.int32] | None = None,
-    *,
-    vocabulary: int,
 ) -> Scored:
     """What `Rows.score` tells of ids (B, T), by the distributions that the row's memory makes of the network's.
 
-    memories: of each row (B,), None for none; each learns what followed. vocabulary: ids that the network knows.
+    memories: of each row (B,), None for none; each learns what followed.
     """
-    width = max(1, NUMBERS // (max(1, len(ids)) * vocabulary))
+    width = max(1, SLICE // max(1, len(ids)))
     pieces = [
         _score(rows, memories, slots, ids[:, at : at + width], following[:, at : at + width], top, columns)
         for at in range(0, ids.shape[1], width)
@@ -49,6 +47,9 @@ def _score(
     scored = rows.score(slots, ids, following, top, columns, weights=True)
     assert scored.weights is not None
     assert scored.wholes is not None
+    if top is None:
+        score_rows(memories, ids, following, (scored.logprobs, scored.weights, scored.wholes))
+        return scored._replace(weights=None, wholes=None)
     for row, memory in enumerate(memories):
         if memory is None:
             continue

@@ -189,9 +189,9 @@ class Worker:
         """Read ids of some prompts and score the ids after them."""
         wishes = [group.scoring for group in chosen if group.scoring is not None]
         wanted, columns = most_wanted([wish.top for wish in wishes]), watched([wish.watch for wish in wishes])
-        memories, size = [group.memory for group in chosen], self._decoder.config.vocabulary
+        memories = [group.memory for group in chosen]
         remembers = any(memory is not None for memory in memories)
-        score = partial(score_with, self._rows, memories, vocabulary=size) if remembers else self._rows.score
+        score = partial(score_with, self._rows, memories) if remembers else self._rows.score
         scored = score(_slots_of(chosen), _ids(chosen, 0, count), _ids(chosen, 1, count), wanted, columns)
         for at, (group, scoring) in enumerate(zip(chosen, wishes, strict=True)):
             if scoring.watch is not None and scored.states is not None and columns is not None:

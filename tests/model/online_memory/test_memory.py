@@ -10,6 +10,7 @@ from model.arithmetic import Array
 from model.decoding.decoder import Decoder
 from model.errors import ParameterError
 from model.online_memory.memory import HEADER, MOST_CONTEXTS, OnlineMemory, memory_bytes
+from model.online_memory.scoring import score_with
 from model.online_memory.weights import NAME, WEIGHTS, MemoryWeights
 from tests.model.small import small_checkpoint
 
@@ -49,6 +50,20 @@ def test_a_text_in_pieces_scores_as_the_whole_and_a_copy_goes_on_alone(compiled:
     copy = memory.copy()
     assert [*first, *score(memory, 7, 200), *score(memory, 200)] == whole.tolist()
     assert score(copy, 7).tolist() == whole[7:].tolist()
+
+
+@pytest.mark.parametrize("top", [None, 2])
+@pytest.mark.parametrize("compiled", [True, False])
+def test_side_by_side_each_text_has_its_own_memory(compiled: bool, top: int | None) -> None:
+    memories = [OnlineMemory(MemoryWeights(), compiled=compiled), None, OnlineMemory(MemoryWeights())]
+    several = np.stack([IDS, IDS, IDS[::-1]])
+    found = score_with(DECODER.rows(3), memories, range(3), several[:, :-1], several[:, 1:], top)
+    plain = DECODER.rows(1).score([0], IDS[None, :-1], IDS[None, 1:])
+    assert found.logprobs[0].tolist() == score(OnlineMemory(MemoryWeights())).tolist()
+    assert found.logprobs[1].tolist() == plain.logprobs[0].tolist()
+    alone = score_with(DECODER.rows(1), [OnlineMemory(MemoryWeights())], [0], several[2:, :-1], several[2:, 1:], top)
+    assert found.logprobs[2].tolist() == alone.logprobs[0].tolist()
+    assert found.weights is None
 
 
 def test_room_for_the_text_alone_remembers_as_much_as_any() -> None:
