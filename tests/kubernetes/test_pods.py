@@ -112,7 +112,7 @@ def work(folder: Path) -> Path:
 
 
 def test_a_text_that_never_ends_is_cut_off_within_the_grace(tmp_path: Path, ports: list[str]) -> None:
-    objects = rendered("bundled", *ports, "--set", "graceSeconds=1")
+    objects = rendered("bundled", *ports, "--set", "graceSeconds=2")
     with Pod(objects, work(tmp_path), {}) as pod:
         pod.until("readiness", STARTS)
         endless = {"prompt": "a", "max_tokens": 100_000, "n": 8, "stream": True}
@@ -124,13 +124,12 @@ def test_a_text_that_never_ends_is_cut_off_within_the_grace(tmp_path: Path, port
         started = time.monotonic()
         pod.terminate()
         assert pod.wait() == 0
-        took = time.monotonic() - started
+        assert time.monotonic() - started > 0.9  # half of the grace is for what is written to be read
         reader.join(5)
-        assert took > 0.9
         [(status, body)] = seen
         assert status == 200
         assert "The server stopped before this text had ended" in body
-        assert pod.spec["terminationGracePeriodSeconds"] == pause(pod.container) + 11
+        assert pod.spec["terminationGracePeriodSeconds"] == pause(pod.container) + 12
 
 
 def test_an_init_container_fetches_an_archive_that_the_pod_serves(
