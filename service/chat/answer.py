@@ -51,6 +51,11 @@ class ChatAnswer(Answer):
             yield '{"content":[],"refusal":null}' if self._asked else "null"
         yield from self._end_of_choice(piece)
 
+    def _plain(self, index: int, text: str) -> Iterator[str]:
+        """An event for each character of a text that goes on: a delta, which has no template."""
+        for character in text:
+            yield from self._event(index, Piece(character))
+
 
 def entries(names: list[str], logprobs: Logprobs) -> Iterator[str]:
     """An entry for each token, as JSON, a block at a time."""

@@ -133,7 +133,7 @@ FIELDS = [
     *(with_text("logit_bias", f'{{"5": {text}}}') for text in (HUGE, "NaN", "Infinity", "-Infinity", "1e400")),
     *(with_text("prompt", f"[{text}]") for text in (HUGE, "NaN", "1e400", "5, -0.5")),
     *(with_fields(param, fields) for param, fields in TOGETHER),
-    Case("two wrong fields", 400, "max_tokens", content='{"prompt": "a", "max_tokens": -1, "n": -1}'),
+    Case("two wrong fields", 400, "n", content='{"prompt": "a", "max_tokens": -1, "n": -1}'),
     Case("no prompt", 400, "prompt", content="{}"),
 ]
 BODIES = [
