@@ -135,6 +135,10 @@ class EventIds:
         """Whether something that comes may have been sent before."""
         return bool(self._left)
 
+    def begun(self, index: int) -> bool:
+        """Whether an event of a text, beside its prompt, was sent."""
+        return bool(self.ended) or self._places[index] not in ("-", "0")
+
     def unsent(self, index: int, piece: Piece) -> Piece | None:
         """What of the next piece of a text was not sent before; None where all of it was."""
         if (left := self._left.get(index)) is None:

@@ -21,7 +21,8 @@ class ChatAnswer(Answer):
     def __init__(self, *about: Any, **more: Any) -> None:
         self._stream = False
         super().__init__(*about, **more)
-        self._unbegun = set(range(len(self._tokens)))  # answers of which nothing was sent
+        # answers of which nothing was sent, also before a stream that goes on
+        self._unbegun = {index for index in range(len(self._tokens)) if not self._ids.begun(index)}
 
     def kind_of(self, stream: bool) -> str:
         """What an answer or an event is called."""

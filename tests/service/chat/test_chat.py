@@ -138,10 +138,12 @@ def test_a_stream_that_broke_goes_on_after_any_event(server: Running) -> None:
     for at in range(0, len(whole) - 1, 3):
         after = server.client.post(CHATS, json=body, headers={"Last-Event-ID": whole[at][1]}).content
         after = after.replace(KEEP_ALIVE, b"")  # a sign of life, while what was sent is written again
-        texts = ["", ""]
+        texts, roles = ["", ""], [0, 0]
         for data, _ in [*whole[: at + 1], *events_and_ids(after)]:
             for choice in json.loads(data)["choices"] if data != "[DONE]" else ():
                 texts[choice["index"]] += choice["delta"].get("content", "")
+                roles[choice["index"]] += "role" in choice["delta"]
+        assert roles == [1, 1]  # clients join the roles of several events into "assistantassistant"
         assert json.loads(whole[0][0])["seed"] == json.loads(events(after)[0])["seed"]
         same = chat(server, max_tokens=12, n=2, seed=json.loads(whole[0][0])["seed"])
         assert texts == [choice["message"]["content"] for choice in same["choices"]]
