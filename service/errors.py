@@ -13,7 +13,7 @@ ServiceError (model/errors.py)
 ├── UnknownModel      the request names a model this server does not serve
 ├── VersionGone       the request names a version of a model that is no longer served
 ├── ModelUnavailable  the model that the request names cannot be loaded now
-├── StateOfAnother    a state was made for another API key
+├── StateOfAnother    a state was made for another API key or cache_salt
 └── Disconnected      the client is gone
 """
 
@@ -69,7 +69,7 @@ class ModelUnavailable(ServiceError):
 
 
 class StateOfAnother(ServiceError):
-    """A state was made for another API key than the one it is sent with."""
+    """A state was made for another API key, or another cache_salt, than it is sent with."""
 
 
 class Disconnected(ServiceError):

@@ -69,7 +69,7 @@ def event_schema(description: str, *kinds: str) -> dict[str, Any]:
 
 DESCRIPTIONS = {
     400: "A field is missing or outside its limits, or the body is not JSON; `param` names the field.",
-    403: "The state was made for another API key.",
+    403: "The state was made for another API key or another cache_salt.",
     404: "There is no such model, or the key may not use it.",
     409: "That version of the model, or of the state or stream to go on with, is not served any more; the sentence "
     "says which one is.",

@@ -35,14 +35,17 @@ FORGED = "The state is not one of this server's, or is damaged; send it as it ca
 def secrets_of(settings: Settings) -> list[bytes]:
     """The secrets of the settings, the first of which signs; none where none is set.
 
-    Raises SettingsError on a file that cannot be read, and on a secret that can be guessed.
+    Raises SettingsError on a file that cannot be read or holds no secret, and on a secret that can be guessed.
     """
     given = [*listed(settings.state_secret or "")]
-    if settings.state_secret_file is not None:
+    if (path := settings.state_secret_file) is not None:
         try:
-            given += settings.state_secret_file.read_text("utf-8").splitlines()
+            lines = path.read_text("utf-8").splitlines()
         except (OSError, ValueError) as error:
             raise SettingsError(f"The file of state_secret_file cannot be read: {error}.") from None
+        if not any(line.strip() for line in lines):
+            raise SettingsError(f"{path} holds no secret of states; make one with: openssl rand -hex 32 > {path}")
+        given += lines
     found = [one.strip().encode() for one in given if one.strip()]
     if any(len(one) < LEAST_SECRET for one in found):
         raise SettingsError(
@@ -83,7 +86,7 @@ class StateTokens:
         """The state of a token.
 
         Raises ParameterError on one that is forged, damaged or expired, StateOfAnother on one that was made for another
-        key, and VersionGone on one of another model.
+        key or salt, and VersionGone on one of another model.
         """
         layout, columns = model.decoder.config.state_layout(), len(model.decoder.ids)
         content = self._authentic(token, most_bytes(layout, columns))
@@ -91,7 +94,9 @@ class StateTokens:
         if expires < self._clock():
             raise ParameterError("state", "The state has expired; begin with the text again.")
         if tag != _tag(holder):
-            raise StateOfAnother("The state was made for another API key; send it with that key.")
+            raise StateOfAnother(
+                "The state was made for another API key or another cache_salt; send it with those it was made for."
+            )
         if digest.hex() != model.facts.digest:
             raise VersionGone(
                 f"The state is of another model or version, {digest.hex()[:12]}; this server has {model.name!r}, "

@@ -8,6 +8,8 @@ from typing import Any
 import httpx
 import pytest
 
+from service.app import create_application
+from service.errors import SettingsError
 from service.settings import Settings
 from tests.service.serving import Running, serving
 from tests.service.sse_client import stream, texts
@@ -133,6 +135,31 @@ def test_other_states_are_refused_in_a_sentence(one: Running, other: Running, se
     assert refusal(one, "")[0] == 400
     status, message = refusal(one, state, Authorization="Bearer somebody")
     assert (status, "made for another API key" in message) == (403, True)
+
+
+def test_a_state_is_of_its_cache_salt(one: Running) -> None:
+    """The sentence names the salt, as the key may well be the right one."""
+    body = {"prompt": "a", "max_tokens": 1, "return_state": True, "cache_salt": "mine"}
+    state = one.client.post("/v1/completions", json=body).json()["choices"][0]["state"]
+    answers = [
+        one.client.post("/v1/completions", json={"prompt": "", "max_tokens": 1, "state": state, **salt})
+        for salt in ({"cache_salt": "mine"}, {"cache_salt": "other"}, {})
+    ]
+    assert [answer.status_code for answer in answers] == [200, 403, 403]
+    assert all("another cache_salt" in answer.json()["error"]["message"] for answer in answers[1:])
+
+
+@pytest.mark.parametrize("content", ["", "\n \r\n\n"])
+def test_a_file_of_secrets_without_any_is_refused_at_the_start(
+    content: str, checkpoint_folder: Path, tmp_path: Path
+) -> None:
+    """Else every replica would sign with a random secret of its own, and take no other's states."""
+    (tmp_path / "secrets").write_text(content)
+    settings = Settings(checkpoint=checkpoint_folder, state_secret=SECRET, state_secret_file=tmp_path / "secrets")
+    with pytest.raises(SettingsError, match=r"secrets holds no secret of states; make one with: openssl rand"):
+        create_application(settings)
+    (tmp_path / "secrets").write_text(f"\n{SECRET}\n")
+    create_application(settings)
 
 
 def test_a_state_of_another_model_is_refused_naming_what_is_served(one: Running, tmp_path: Path) -> None:
