@@ -86,7 +86,7 @@ ENTRYPOINT ["unroll"]
 FROM program AS train
 COPY --from=training /training/opt/unroll /opt/unroll
 RUN install --directory --owner 10001 --group 10001 /data
-# Whoever runs it has no home here, and perhaps no name; libraries that keep caches put them where anyone may write.
+# The user that runs it has no home here, and perhaps no name; libraries that keep caches put them where anyone may write.
 ENV HOME=/tmp USER=unroll
 WORKDIR /data
 USER 10001:10001

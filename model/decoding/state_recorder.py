@@ -1,4 +1,4 @@
-"""Follows the ids that a row draws, so that its state can be told after any of them."""
+"""Follows the ids that a row draws, so that its state is known after any of them."""
 
 import numpy as np
 from numpy.typing import NDArray

@@ -17,7 +17,7 @@ class TimeShares:
     row is charged an equal part of its call. A caller who comes starts with the one who has had least, and one who has
     left keeps what it was ahead until the others have had as much, so that nobody gains by coming anew.
 
-    A caller weighs 1 / rows ^ FALL: rows in one batch are cheap, so whoever has many gives way to those who have few.
+    A caller weighs 1 / rows ^ FALL: rows in one batch are cheap, so a caller of many gives way to those of few.
     With one caller, and while all have equal rows, nobody ever waits.
     """
 

@@ -90,7 +90,7 @@ class Arriving:
         self.encoding = ""
 
     def take_lines(self) -> None:
-        """Let the limits be of each line from now on; whoever reads shrinks the lease of what is no longer held."""
+        """Let the limits be of each line from now on; the reader shrinks the lease by what is no longer held."""
         self._by_lines = True
         self.left = self._most
 

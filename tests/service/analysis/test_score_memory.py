@@ -1,4 +1,4 @@
-"""Scores with the online memory: those the evaluation has, of one text alone, whoever else is served."""
+"""Scores with the online memory: those the evaluation has, of one text alone, also beside other requests."""
 
 import math
 from collections.abc import Iterator

@@ -59,7 +59,7 @@ def test_each_waits_for_its_own() -> None:
         return True
 
     begins(BodyPace(others), "a", "b", "c")
-    assert asked == ["a", "b", "c"]  # once each: whoever waits looks again
+    assert asked == ["a", "b", "c"]  # once each: each that waits looks again
 
 
 def test_one_that_waits_goes_on_when_the_others_have_their_texts() -> None:
