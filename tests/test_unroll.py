@@ -256,3 +256,14 @@ def test_make_help_tells_of_every_target_in_lines_that_fit() -> None:
     assert len(lines) == len(described)
     assert [text for text in described.values() if not re.fullmatch(r"[A-Z].+\.", text)] == []
     assert make() == told
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+def test_make_installs_anew_when_any_source_of_an_extension_changes() -> None:
+    shown = subprocess.run(["make", "-pn", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    [built_from] = re.findall(r"^BUILT_FROM := (.+)$", shown, re.M)
+    sources = {
+        path.relative_to(ROOT).as_posix() for name in ("model", "training") for path in (ROOT / name).rglob("*.[ch]")
+    }
+    assert len(sources) > 10
+    assert sources <= set(built_from.split())
