@@ -141,7 +141,7 @@ def _too_large_in_chunks() -> Ask:
 BAD: list[Callable[[], Ask]] = [
     lambda: _body(b'{"prompt": '),
     lambda: _body(b""),
-    lambda: _body(b"\xff\xfe\x00"),
+    lambda: _body(b"\xff\xfe\x00", 415),
     lambda: _body(b"[1, 2]"),
     lambda: _body(b"[" * 5_000),
     lambda: _body(json.dumps({"prompt": 1.5}).encode()),
