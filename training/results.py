@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from model.checkpoint import Checkpoint, load, save
-from model.command_line.terminal import in_a_line
+from model.command_line.terminal import in_a_line, shell_word
 from model.decoding.decoder import Decoder
 from model.errors import CheckpointError, TrainingError
 from model.files import replace_file
@@ -203,6 +203,8 @@ def _leave_pages(run: FinishedRun, best: Checkpoint, training: dict[str, Any], s
         page=held_out_page(best, run.split.validation),
         copied=shown,
         notes=training.get("notes", []),
+        checkpoint=shell_word(run.folder / "best"),
+        held_out=bool(run.split.held_out),
     )
     _draw(run, data)
 

@@ -35,12 +35,14 @@ class Copied:
     All lengths and places count ids, which are characters unless one is spelt in UTF-8 bytes: that counts as its 1 to 4
     bytes, and two such characters that share their first bytes agree so far.
 
-    characters: of the sample. longest: its longest passage that also stands in the corpus, the first of several; cut
-    inside a character spelt in bytes, it has U+FFFD there. length: of that passage. begins_in_corpus: where the corpus
-    first has it; None where no character of the sample stands in the corpus.
+    characters: of the sample. longest: of its passages that also stand in the corpus the one with the most ids that
+    tell something, then the longest, then the first; cut inside a character spelt in bytes, it has U+FFFD there.
+    length: of that passage. begins_in_corpus: where the corpus first has it; None where no character of the sample
+    stands in the corpus.
     novel: by n, the share of the sample's N - n + 1 n-grams that stand nowhere in the corpus, each counted as often as
     the sample has it; without those n that are longer than the sample.
     depth: (N,) for each id the length of the longest passage that ends with it and stands in the corpus.
+    telling: (N,) whether an id tells something, as `_telling` has it.
     items: of a list, how many items the sample has and how many of them are items of the corpus; None of a text.
     """
 
@@ -50,6 +52,7 @@ class Copied:
     begins_in_corpus: int | None
     novel: dict[int, float]
     depth: NDArray[np.int32] = field(repr=False, compare=False)
+    telling: NDArray[np.bool_] = field(repr=False, compare=False)
     items: tuple[int, int] | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -65,7 +68,7 @@ class Copied:
         }
 
     def stretches(self, least: int = 16) -> list[tuple[int, int]]:
-        """Passages [start, end) of at least `least` ids that stand in the corpus, in the sample's order.
+        """Passages [start, end) with at least `least` telling ids that stand in the corpus, in the sample's order.
 
         The longest first, then the longest in what that leaves, and so on: none overlaps another.
         """
@@ -88,7 +91,7 @@ class Copied:
             for left, right in _runs(free[start:end]):
                 if right - left >= least:
                     heapq.heappush(longest_first, (left - right, start + left, start + right))
-        return sorted(found)
+        return [(start, end) for start, end in sorted(found) if 1 + self.telling[start + 1 : end].sum() >= least]
 
 
 def _runs(marks: NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
@@ -123,7 +126,9 @@ def copied(sample: Ids, corpus: Ids, tokenizer: Tokenizer, lengths: tuple[int, .
     agreement = Agreement(sample)
     agreement.read(corpus)
     depth = agreement.depths()
-    length, end = int(depth.max()), int(depth.argmax()) + 1
+    telling = _telling(sample, tokenizer)
+    end = int(np.argmax(_told(depth, telling) * (len(sample) + 1) + depth)) + 1
+    length = int(depth[end - 1])
     return Copied(
         characters=count_characters(sample),
         longest=tokenizer.decode(sample[end - length : end].tolist()),
@@ -132,7 +137,28 @@ def copied(sample: Ids, corpus: Ids, tokenizer: Tokenizer, lengths: tuple[int, .
         novel={n: float(np.mean(depth[n - 1 :] < n)) for n in lengths if n <= len(sample)},
         items=_whole_items(sample, corpus, tokenizer) if tokenizer.frame.items else None,
         depth=depth,
+        telling=telling,
     )
+
+
+def _telling(sample: Ids, tokenizer: Tokenizer) -> NDArray[np.bool_]:
+    """Which ids (N,) tell something: not white space after white space, nor the third and later of equal ones in a row.
+
+    Indentation and ruled lines are alike in all texts; who writes them copies nothing.
+    """
+    pieces = (chr(at) if piece is None and at < 0x80 else piece or "" for at, piece in enumerate(tokenizer.pieces))
+    white = np.array([piece.isspace() for piece in pieces])[sample]
+    again = np.append(False, sample[1:] == sample[:-1])
+    telling: NDArray[np.bool_] = ~(white & np.append(False, white[:-1]))
+    telling[1:] &= ~(again[1:] & again[:-1])
+    return telling
+
+
+def _told(depth: NDArray[np.int32], telling: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """How many ids tell something of the longest passage that ends with each (N,); its first always does."""
+    before = np.concatenate(([0], np.cumsum(telling, dtype=np.int64)))
+    ends = np.arange(1, len(depth) + 1)
+    return np.where(depth > 0, 1 + before[ends] - before[np.minimum(ends - depth + 1, ends)], 0)
 
 
 def _whole_items(sample: Ids, corpus: Ids, tokenizer: Tokenizer) -> tuple[int, int]:
@@ -171,7 +197,8 @@ def describe(copied: Copied, how: str = "") -> str:
         of = f"Of {items:,} items{' ' if how else ''}{how}, {_percent(known / items)} stand in the corpus whole. {of}"
     if copied.length == 0:
         return f"{of}, none stands in the corpus."
-    passage = " ⏎ ".join(line for line in copied.longest.split("\n") if line.strip()) or "white space"
+    lines = (" ".join(line.split()) for line in copied.longest.split("\n"))
+    passage = " ⏎ ".join(line for line in lines if line) or "white space"
     quoted = passage if len(passage) <= SHOWN else passage[:SHOWN] + "…"
     shares = ", ".join(f"{_percent(share)} of {n}-grams" for n, share in copied.novel.items())
     return (

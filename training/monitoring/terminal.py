@@ -15,6 +15,7 @@ from training.monitoring.watcher import Validation
 SHOWN = "0.8"  # the temperature of the sample that is printed
 REDRAWN = 0.1  # seconds between two updates of the bar's figures
 WIDE = 100  # columns from which on the bar has room for whole words
+TRAIN, VALIDATION = "yellow", "cyan"  # the warm and the cool colour that they have in the report
 LONGEST = 120  # columns of a sample at most
 
 
@@ -34,7 +35,9 @@ class TerminalWatcher:
         self._bar = Progress(
             TextColumn("{task.percentage:>3.0f} %"),
             BarColumn(bar_width=None),
-            TextColumn("train {task.fields[train]}  validation {task.fields[validation]}"),
+            TextColumn(
+                f"[{TRAIN}]train {{task.fields[train]}}[/]  [{VALIDATION}]validation {{task.fields[validation]}}[/]"
+            ),
             TextColumn(f"{{task.fields[pace]}} {speed}"),
             LeftColumn(self._left),
             console=console,
@@ -67,11 +70,14 @@ class TerminalWatcher:
         # What the bar shows already would make the line too long for a narrow terminal.
         pace = "" if self.console.is_terminal else f"{validation.characters_per_second:,.0f} characters/s  "
         left = "" if self.console.is_terminal else f"  {self._left()} left"
-        self.console.print(
-            f"{validation.progress:4.0%}  step {validation.step:,}  {pace}train {validation.train_bits:.3f}  "
-            f"validation {validation.validation_bits:.3f} bits per character{' (best)' if best else ''}{left}",
-            soft_wrap=True,
+        line = Text.assemble(
+            f"{validation.progress:4.0%}  step {validation.step:,}  {pace}",
+            (f"train {validation.train_bits:.3f}", TRAIN),
+            "  ",
+            (f"validation {validation.validation_bits:.3f}", VALIDATION),
+            f" bits per character{' (best)' if best else ''}{left}",
         )
+        self.console.print(line, soft_wrap=True)
         shown = for_terminal(validation.samples[SHOWN])
         sample = " ⏎ ".join(line for line in shown.split("\n") if line.strip()).replace("\t", " ")
         line = Text("      " + sample, style="dim", end="")

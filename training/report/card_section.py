@@ -17,21 +17,6 @@ def summary(network: NetworkConfig) -> str:
     return f"{network.layers} × {network.hidden} {network.cell.upper()}, embedding {network.embedding}"
 
 
-def headline(network: NetworkConfig, training: Mapping[str, Any]) -> Markup:
-    """The figures one looks for first, large."""
-    figures = training.get("figures", {})
-    tiles = [
-        (f"{part}, bits per character", number(score.get("bits_per_character"), ".4f"))
-        for part, score in figures.items()
-    ]
-    tiles += [
-        ("parameters", number(network.parameters())),
-        ("characters read", number(training.get("characters_read"))),
-        ("minutes", number(training.get("seconds", 0) / 60, ".1f")),
-    ]
-    return element("dl", *(element("div", element("dt", name), element("dd", value)) for name, value in tiles))
-
-
 def card_section(network: NetworkConfig, training: Mapping[str, Any]) -> Markup:
     """The card. training: the `training` table of the checkpoint's config.json; what it lacks is left out."""
     parts = [facts(list(_facts(network, training)))]

@@ -2,6 +2,7 @@
 
 import html
 import math
+import re
 import unicodedata
 from collections.abc import Sequence
 
@@ -14,6 +15,13 @@ UNFIT = {code: 0x2400 + code for code in range(0x20) if chr(code) not in "\n\t"}
 UNFIT |= {0x7F: 0x2421} | dict.fromkeys([*range(0x80, 0xA0), *range(0xD800, 0xE000)], 0xFFFD)
 VOID = {"meta", "br"}
 NAMES = {"\n": "line break", " ": "space", "\t": "tab", "\r": "carriage return", "\u00a0": "no-break space"}
+
+
+TAG = re.compile(r"<[^>]*>")
+FEW_LINES, SHORT_LINE = (
+    8,
+    16,
+)  # lines from which on there are columns, and characters that nearly all of them have at most
 
 
 class Markup(str):
@@ -46,16 +54,24 @@ def joined(content: Sequence[str], between: str = "") -> Markup:
 
 
 def passage(*content: str, style: str = "text", scrolls: bool = False) -> Markup:
-    """Text of the corpus or the model, its line breaks kept.
+    """Text of the corpus or the model, its line breaks kept; in columns where its lines are short.
 
     Its language is unknown (an empty `lang`), so no reader pronounces it as English; its direction is that of its first
     letters. The line break that HTML drops at the beginning of a `pre` is written, so that no other is.
     scrolls: whether it has its own scroll bar where it is long, which the keyboard can reach.
     """
-    attributes: dict[str, Attribute] = {"class_": style, "lang": "", "dir": "auto", "translate": "no"}
+    written = "".join(html.unescape(TAG.sub("", one)) if isinstance(one, Markup) else one for one in content)
+    style += " lines" * _has_short_lines(written)
+    text = element("pre", Markup("\n"), *content, class_=style, lang="", dir="auto", translate="no")
     if scrolls:
-        attributes |= {"class_": f"{style} long", "tabindex": 0, "role": "region", "aria_label": "A long text"}
-    return element("pre", Markup("\n"), *content, **attributes)
+        return element("div", text, class_="long", tabindex=0, role="region", aria_label="A long text")
+    return text
+
+
+def _has_short_lines(text: str) -> bool:
+    """Whether a text is many lines so short that a page of them would be mostly empty."""
+    lengths = sorted(len(line) for line in text.split("\n") if line)
+    return len(lengths) >= FEW_LINES and lengths[len(lengths) * 95 // 100] <= SHORT_LINE
 
 
 def quoted(text: str) -> Markup:
@@ -69,7 +85,10 @@ def folded(summary: str, *content: str, open_: bool = False) -> Markup:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Markup:
-    """A table whose first column names its rows; a column is set flush right where all its cells are numbers."""
+    """A table whose first column names its rows; a column is set flush right where all its cells are numbers.
+
+    On a narrow screen each row is a card: every cell carries the name of its column, an empty one is left out.
+    """
     flush = [bool(rows) and all(_is_number(row[at]) for row in rows) for at in range(len(head))]
     kinds: list[dict[str, Attribute]] = [{"class_": "number"} if number else {} for number in flush]
     top = [element("th", cell, scope="col", **kind) for cell, kind in zip(head, kinds, strict=True)]
@@ -77,7 +96,10 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Markup:
         element(
             "tr",
             element("th", row[0], scope="row", **kinds[0]),
-            *(element("td", cell, **kind) for cell, kind in zip(row[1:], kinds[1:], strict=True)),
+            *(
+                element("td", element("span", cell), data_label=name, **_cell(cell, kind))
+                for name, cell, kind in zip(head[1:], row[1:], kinds[1:], strict=True)
+            ),
         )
         for row in rows
     ]
@@ -85,6 +107,10 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Markup:
     return element(
         "div", element("table", *parts), class_="scrolls", tabindex=0, role="region", aria_label=_label(head)
     )
+
+
+def _cell(cell: str, kind: dict[str, Attribute]) -> dict[str, Attribute]:
+    return kind if cell else {"class_": "none"}
 
 
 def facts(rows: Sequence[tuple[str, str]]) -> Markup:

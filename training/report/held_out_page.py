@@ -23,7 +23,7 @@ WARM = 1_000  # characters read before the page, after which a state has forgott
 SEARCHED = 400  # characters after those in which a line is looked for that the page may begin with
 ALTERNATIVES = 3  # of each character
 
-LEVELS = (0.5, 1.0, 2.0, 4.0, 6.0, 8.0)  # bits at which a colour gives way to the next
+LEVELS = (0.5, 1.0, 2.0, 3.0, 4.5, 6.0)  # bits at which a colour gives way to the next, as on the served page
 LISTED = 12  # of the most surprising characters
 AROUND = (28, 10)  # characters shown before and after each of them
 
@@ -158,7 +158,7 @@ def level(bits: float) -> int:
 
 
 def _mark(character: str, bits: float, choice: int, alternatives: Sequence[Alternative]) -> Markup:
-    style = f"s{level(bits)}" + (" br" if character == "\n" else "")
+    style = f"l{level(bits)}" + (" br" if character == "\n" else "")
     title = f"{bits:.2f} bits, choice {choice:,}; likeliest: {_likeliest(alternatives)}"
     return element("span", character, class_=style, title=title)
 
@@ -180,7 +180,7 @@ def _legend(page: Page) -> Markup:
     items = []
     for at, least in enumerate(bounds):
         words = f"{least:g} and more" if at == len(LEVELS) else f"{least:g} to {LEVELS[at]:g}"
-        swatch = element("span", "abc", class_=f"s{at}", aria_hidden="true")
+        swatch = element("span", "abc", class_=f"l{at}", aria_hidden="true")
         items.append(element("li", swatch, f" {words} bits: {counts[at] / len(page.bits):.0%}"))
     return element("ul", *items, class_="legend")
 

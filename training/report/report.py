@@ -11,15 +11,30 @@ from typing import Any
 from model.config import NetworkConfig
 from model.errors import TrainingError
 from model.files import replace_file
-from training.report.card_section import card_section, headline, summary
+from training.report.card_section import card_section, summary
 from training.report.curves import MetricsLine, curves
 from training.report.elements import Markup, element, joined, quoted
+from training.report.first_figure import first_figure
 from training.report.held_out_page import Page, page_section
-from training.report.sample_texts import CopiedText, copied_section, samples_section
+from training.report.sample_texts import CopiedText, copied_section, middle_sample, samples_section
 from training.report.style import STYLE
 
 REPORT = "report.html"
-FLAG = re.compile(r"(--[a-z][a-z-]*)")
+ICON = element(
+    "svg",
+    element("rect", width=32, height=32, rx=8, fill="#b2440f"),
+    element(
+        "path",
+        d="M6 10v8a6 6 0 0 0 12 0v-3a4 4 0 0 1 8 0",
+        fill="none",
+        stroke="#fff6ea",
+        stroke_width="3.4",
+        stroke_linecap="round",
+    ),
+    viewBox="0 0 32 32",
+    aria_hidden="true",
+)
+FLAG = re.compile(r"(`[^`]+`|--[a-z][a-z-]*)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +45,7 @@ class ReportData:
     validations: the lines of metrics.jsonl, oldest first: `training.monitoring.watcher.Validation` as JSON values.
     page: held-out text with its surprise. copied: a sample held against the corpus. None leaves either out.
     notes: plain sentences on what happened: overfitting, a step back, an early stop, a resumption.
+    checkpoint: the folder of the best one, as a word of a shell. held_out: whether any text was kept from learning.
     """
 
     name: str
@@ -39,6 +55,8 @@ class ReportData:
     page: Page | None = None
     copied: CopiedText | None = None
     notes: Sequence[str] = ()
+    checkpoint: str | None = None
+    held_out: bool = True
 
 
 def write_report(data: ReportData, path: Path) -> None:
@@ -60,9 +78,8 @@ def report(data: ReportData) -> str:
     sections = list(_sections(data))
     links = [element("li", element("a", title, href=f"#{name}")) for name, title, _ in sections]
     kind = f"A character-level language model trained by Unroll: {summary(data.network)}."
-    header = element(
-        "header", element("h1", quoted(data.name)), element("p", kind), headline(data.network, data.training)
-    )
+    header = element("header", ICON, element("h1", quoted(data.name)), element("p", kind))
+    first = first_figure(data.network, data.training, _best_sample(data), data.checkpoint, data.held_out)
     notes = element("ul", *(element("li", _with_flags(note)) for note in data.notes), class_="notes")
     main = [
         element("section", element("h2", title, id=f"{name}-title"), content, id=name, aria_labelledby=f"{name}-title")
@@ -70,6 +87,7 @@ def report(data: ReportData) -> str:
     ]
     body = [
         header,
+        first,
         *([notes] if data.notes else []),
         element("nav", element("ul", *links), aria_label="Parts of the report"),
         element("main", joined(["", *main, ""], "\n")),
@@ -92,10 +110,18 @@ def _sections(data: ReportData) -> Iterator[tuple[str, str, Markup]]:
     yield "card", "The card", card_section(data.network, data.training)
 
 
+def _best_sample(data: ReportData) -> str:
+    """What the best checkpoint wrote, the longest text there is; nothing where it was never asked."""
+    if data.copied is not None:
+        return data.copied.text
+    best = _best_step(data)
+    return next((middle_sample(one["samples"]) for one in data.validations if one["step"] == best), "")
+
+
 def _with_flags(note: str) -> Markup:
-    """A sentence with its command-line flags as code, which no line break cuts."""
-    pieces = FLAG.split(note)  # text and flags by turns
-    return joined([element("code", piece) if at % 2 else piece for at, piece in enumerate(pieces)])
+    """A sentence with its commands and flags as code."""
+    pieces = FLAG.split(note)  # text and code by turns
+    return joined([element("code", piece.strip("`")) if at % 2 else piece for at, piece in enumerate(pieces)])
 
 
 def _best_step(data: ReportData) -> int:

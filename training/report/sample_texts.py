@@ -14,7 +14,8 @@ PREVIEW = 160  # characters of a sample beside the figures of a validation that 
 class CopiedText:
     """A sample and which of it stands in the corpus.
 
-    stretches: [begin, end) of the copied passages of at least `least` characters, in characters of the text, ascending.
+    stretches: [begin, end) of the copied passages of at least `least` characters, in characters of the text, ascending;
+    indentation and runs of one character do not count.
     longest: the longest of all. novel: for n characters, the share of the sample's passages of that length that the
     corpus has nowhere. sentence: what it comes to, in words.
     """
@@ -47,16 +48,19 @@ def _samples_of(validation: MetricsLine, best: bool, open_: bool) -> Markup:
         f"{number(validation['progress'], '.0%')} · step {number(validation['step'])} · "
         f"{number(validation['validation_bits'], '.3f')} bits{' · best' if best else ''}"
     )
-    beginning = " ⏎ ".join(line for line in _middle(validation["samples"])[: 4 * PREVIEW].split("\n") if line.strip())
+    beginning = " ⏎ ".join(
+        line for line in middle_sample(validation["samples"])[: 4 * PREVIEW].split("\n") if line.strip()
+    )
     preview = element("span", beginning[:PREVIEW], class_="preview", lang="", dir="auto", translate="no")
     columns = [
         element("figure", element("figcaption", f"temperature {temperature}"), passage(text))
         for temperature, text in validation["samples"].items()
     ]
-    return folded(joined([figures, preview]), element("div", *columns, class_="columns"), open_=open_)
+    told = element("span", element("b", figures), " ", preview, class_="told")
+    return folded(told, element("div", *columns, class_="columns"), open_=open_)
 
 
-def _middle(samples: Mapping[str, str]) -> str:
+def middle_sample(samples: Mapping[str, str]) -> str:
     """The sample that stands for all of a validation: that at the temperature in the middle."""
     texts = list(samples.values())
     return texts[len(texts) // 2] if texts else ""
@@ -67,7 +71,7 @@ def copied_section(copied: CopiedText) -> Markup:
     rows = [(f"{length:,}", f"{share:.1%}") for length, share in copied.novel.items()]
     what = f"of {copied.least:,} characters and more"
     words = (
-        f"Marked: passages {what} that stand in the corpus, letter for letter."
+        f"Marked: passages {what} that stand in the corpus, letter for letter; indentation does not count."
         if copied.stretches
         else f"No passage {what} stands in the corpus, so nothing is marked."
     )
@@ -84,11 +88,16 @@ def copied_section(copied: CopiedText) -> Markup:
 
 
 def _marked(text: str, stretches: Sequence[tuple[int, int]]) -> list[str]:
-    """The text in pieces, those within a stretch marked; what two stretches share is marked once."""
+    """The text in pieces, those within a stretch marked, without the white space around them.
+
+    What two stretches share is marked once.
+    """
     pieces: list[str] = []
     at = 0
     for begin, end in sorted(stretches):
         begin, end = max(begin, at), min(end, len(text))
+        own = text[begin:end]
+        begin, end = begin + len(own) - len(own.lstrip()), begin + len(own.rstrip())
         if begin < end:
             title = f"{end - begin:,} characters as in the corpus"
             pieces += [text[at:begin], element("mark", text[begin:end], title=title)]

@@ -68,6 +68,17 @@ def test_the_last_bar_has_the_last_figures_and_nothing_is_broken_or_cut(width: i
     assert sample.endswith("…")
 
 
+def test_train_is_warm_and_validation_cool_as_in_the_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    console = TerminalConsole(file=io.StringIO(), force_terminal=True, width=120)
+    with TerminalWatcher(console, lambda: 9.0) as watcher:
+        watcher.validated(VALIDATION, best=True)
+    assert isinstance(console.file, io.StringIO)
+    written = console.file.getvalue()
+    assert written.count("\x1b[33mtrain 2.638\x1b[0m") == written.count("\x1b[36mvalidation 2.701\x1b[0m") > 1
+
+
 def test_without_a_terminal_each_check_is_a_line_with_all_figures() -> None:
     console = TerminalConsole(file=io.StringIO(), width=80)
     with TerminalWatcher(console, lambda: 65.0) as watcher:

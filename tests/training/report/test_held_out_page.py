@@ -88,7 +88,7 @@ def test_each_character_says_its_bits_and_has_their_colour() -> None:
     page = held_out_page(checkpoint, checkpoint.tokenizer.encode(text))
     for span, character, bits, choice in zip(spans(page), page.characters, page.bits, page.choices, strict=True):
         assert str(span.attributes["title"]).startswith(f"{bits:.2f} bits, choice {choice:,}; likeliest: ")
-        assert f"s{sum(bits >= bound for bound in LEVELS)}" in span.styles()
+        assert f"l{sum(bits >= bound for bound in LEVELS)}" in span.styles()
         assert ("br" in span.styles()) == (character == "\n")
     assert len({span.styles()[0] for span in spans(page)}) == 7  # so that the colours were put to the test
 
@@ -106,7 +106,7 @@ def test_the_legend_and_the_words_count_the_page() -> None:
     legend = [item.text for item in root.all("ul", "legend")[0].all("li")]
     assert legend[0] == "abc 0 to 0.5 bits: 25%"
     assert legend[2] == "abc 1 to 2 bits: 50%"
-    assert legend[-1] == "abc 8 and more bits: 25%"
+    assert legend[-1] == "abc 6 and more bits: 25%"
     words = root.all("p")[0].text
     assert "4 characters" in words
     assert "the 7 characters before" in words
