@@ -2,14 +2,15 @@
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from statistics import median
 from typing import NamedTuple
 
 from tests.benchmarks.figures import Figure
 from tests.benchmarks.timing import CLIENT_CORE, on_core, percentile
 from tests.load import large, queueing
-from tests.load.crowd import crowd
+from tests.load.crowd import ENDLESS, crowd
 from tests.load.process import Running, unroll_serve
 from tests.load.wire import Talk, request
 
@@ -20,7 +21,7 @@ PAUSE = 0.004  # seconds between two probes, in the mean
 PER_MINUTE = 300  # requests of a key: the crowd's fit
 CROWD_KEY = "the-key-of-the-crowd"
 GREEDY = "the-key-of-one-who-asks-too-often"
-KEYS = [f"a-key-of-a-prober-number-{number}" for number in range(16)]
+KEYS = [f"a-key-of-a-prober-number-{number}" for number in range((ROWS + WAITING) // 8)]  # as many as the reserve
 FLAGS = (
     *("--threads", "1", "--max-rows", str(ROWS), "--max-waiting", str(WAITING)),
     *("--key-requests-per-minute", str(PER_MINUTE)),
@@ -73,6 +74,19 @@ def health(server: Running) -> list[Figure]:
     return [one for name, seconds in probed(server.port, probes).items() for one in shown(f"P7: {name}", seconds)]
 
 
+@contextmanager
+def reserve_filled(server: Running) -> Iterator[None]:
+    """An endless text of each prober, so that there is no place left in what is reserved for callers with few texts."""
+    talks = [Talk(server.port) for _ in KEYS]
+    for talk, key in zip(talks, KEYS, strict=True):
+        talk.socket.sendall(request("/v1/completions", {"prompt": "a", "max_tokens": ENDLESS}, key=key))
+    try:
+        yield
+    finally:
+        for talk in talks:
+            talk.close()
+
+
 def refusals(server: Running) -> list[Figure]:
     """What is refused for one reason or another."""
     talk = Talk(server.port)
@@ -94,7 +108,9 @@ def refusals(server: Running) -> list[Figure]:
         "413, announced": Probe(announced, 413, "body_too_large"),
         "400, a field of the wrong type": Probe(lambda: completion(max_tokens="many"), 400, "invalid_value"),
     }
-    return [one for name, seconds in probed(server.port, probes).items() for one in shown(f"P8: {name}", seconds)]
+    with reserve_filled(server):
+        times = probed(server.port, probes)
+    return [one for name, seconds in times.items() for one in shown(f"P8: {name}", seconds)]
 
 
 def measure() -> list[Figure]:

@@ -185,7 +185,7 @@ async def once(port: int, data: bytes) -> Answer:
 
 
 class Talk:
-    """A connection of one thread that waits for each answer, which has to say its length."""
+    """A connection of one thread that waits for each answer, which says its length or comes in chunks."""
 
     def __init__(self, port: int) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port), PATIENCE)
@@ -199,10 +199,27 @@ class Talk:
             received += self._more(received)
         head, _, body = received.partition(HEAD_END)
         status, headers = parsed(head)
+        if headers.get("transfer-encoding") == "chunked":
+            return Answer(status, headers, self._chunks(body))
         length = int(headers["content-length"])
         while len(body) < length:
             body += self._more(received)
         return Answer(status, headers, body)
+
+    def _chunks(self, begun: bytes) -> bytes:
+        """The content of an answer in chunks, of which `begun` has come."""
+        content, left = bytearray(), bytearray(begun)
+        while True:
+            while b"\r\n" not in left:
+                left += self._more(begun)
+            line, _, left = left.partition(b"\r\n")
+            size = int(line, 16)
+            while len(left) < size + 2:
+                left += self._more(begun)
+            if not size:
+                return bytes(content)
+            content += left[:size]
+            del left[: size + 2]
 
     def close(self) -> None:
         """Hang up."""
