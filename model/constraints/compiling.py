@@ -12,6 +12,7 @@ from model.constraints.constraint import Constraint, Limits
 from model.constraints.guidance import MatcherWalk, allowed, check_patterns, grammar_of, matcher, schema_grammar
 from model.constraints.notes import without_notes
 from model.constraints.reasons import of_pattern, patterns_of
+from model.constraints.unseen import lacking
 from model.constraints.vocabulary import Vocabulary
 from model.errors import ParameterError
 from model.patterns.pattern_tree import Alphabet, NotRegular, Tree
@@ -22,7 +23,6 @@ from model.patterns.table import MOST_LENGTH, Table, explore
 from model.sampling.transitions import BEGINNING, NEVER, Transitions, Walk
 
 MATCHER_BYTES = 256 * 1024  # what a matcher is taken to hold
-PROBES = 100  # beginnings of texts that are tried before a pattern without a table is believed to have a whole one
 NAMED = 20  # characters that a refusal lists
 
 
@@ -92,12 +92,13 @@ def compiled(constraint: Constraint, vocabulary: Vocabulary, limits: Limits | No
             return Compiled(words.without(constraint, vocabulary, limits))
     alphabet = Alphabet(list(vocabulary.characters))
     table = followed = schema = None
+    grammar = ""
     if constraint.kind == "choice":
         table = _table(constraint, None, alphabet, limits)
     if table is None:
         schema = _schema(constraint)
         grammar = grammar_of(constraint) if schema is None else schema_grammar(schema)
-        followed = matcher(constraint, grammar, vocabulary, limits)
+        followed = matcher(constraint, grammar, vocabulary.guide, limits)
         if constraint.kind != "grammar":
             table = _table(constraint, schema, alphabet, limits)
             if table is not None and not agrees(table, followed.deep_copy(), vocabulary):
@@ -109,12 +110,14 @@ def compiled(constraint: Constraint, vocabulary: Vocabulary, limits: Limits | No
             transitions = None
         if transitions is not None:
             if transitions.shortest[0] == NEVER:
-                raise _unseen(constraint, table.missing(vocabulary.known), alphabet)
+                missing = bits(table.missing(vocabulary.known))
+                raise _unseen(constraint, "".join(sorted(alphabet.characters[at] for at in missing)))
             return Compiled(transitions)
     assert followed is not None
     check_patterns(constraint, schema)
-    if not _has_text(constraint, followed, vocabulary):
-        raise constraint.refused("cannot be matched by any text of the characters this model has seen")
+    needed = lacking(constraint, grammar, schema, followed, vocabulary, limits)
+    if needed is not None:
+        raise _unseen(constraint, needed)
     return Compiled(None, vocabulary, followed)
 
 
@@ -122,7 +125,7 @@ def stepwise(constraint: Constraint, vocabulary: Vocabulary, limits: Limits | No
     """A constraint of which it is known that `compiled` makes no table of it. Raises ParameterError as that does."""
     schema = _schema(constraint)
     grammar = grammar_of(constraint) if schema is None else schema_grammar(schema)
-    return Compiled(None, vocabulary, matcher(constraint, grammar, vocabulary, limits or Limits()))
+    return Compiled(None, vocabulary, matcher(constraint, grammar, vocabulary.guide, limits or Limits()))
 
 
 def _schema(constraint: Constraint) -> object:
@@ -213,33 +216,11 @@ def _first_ways(table: Table, steps: list[dict[int, int]], known: int) -> list[l
     return edges
 
 
-def _has_text(constraint: Constraint, followed: LLMatcher, vocabulary: Vocabulary) -> bool:
-    """Whether a whole text is found among the first beginnings tried, or not all beginnings have been tried.
-
-    Raises ParameterError where llguidance gives one of them up as too much work.
-    """
-    waiting = deque([followed.deep_copy()])
-    for _ in range(PROBES):
-        if not waiting:
-            return False
-        one = waiting.popleft()
-        if one.is_accepting():
-            return True
-        following = allowed(one, vocabulary.known)
-        if one.is_error():
-            raise constraint.refused("takes more work than this program does for one; write a smaller one")
-        for character in bits(following):
-            after = one.deep_copy()
-            after.consume_token(character)
-            waiting.append(after)
-            if len(waiting) > PROBES:
-                return True
-    return True
-
-
-def _unseen(constraint: Constraint, missing: int, alphabet: Alphabet) -> ParameterError:
-    """The refusal of a pattern that no text of the model's characters matches."""
-    characters = sorted(alphabet.characters[at] for at in bits(missing))
+def _unseen(constraint: Constraint, characters: str) -> ParameterError:
+    """The refusal of a pattern that no text of the model's characters matches. characters: that it needs, if known."""
+    if not characters:
+        return constraint.refused("cannot be matched by any text of the characters this model has seen")
     shown = ", ".join(map(repr, characters[:NAMED])) + (", …" if len(characters) > NAMED else "")
-    needs = f": a text that matches needs {shown}" if characters else ""
-    return constraint.refused(f"cannot be matched by the characters this model has seen{needs}")
+    return constraint.refused(
+        f"cannot be matched by the characters this model has seen: a text that matches needs {shown}"
+    )

@@ -63,6 +63,8 @@ class Constraint:
         """Raise ParameterError where the source is larger or deeper than is compiled."""
         if SURROGATE.search(self.source):
             raise self.refused("has half of a surrogate pair; send whole Unicode characters")
+        if self.kind in ("regex", "grammar") and not self.source:
+            raise self.refused("is empty; send a pattern, or leave it out for free text")
         most = limits.pattern if self.kind == "regex" else limits.schema
         if len(self.source) > most:
             raise self.refused(f"has {len(self.source):,} characters; send at most {most:,}")

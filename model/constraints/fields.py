@@ -12,9 +12,13 @@ from model.errors import ParameterError
 def constraint_of(given: Mapping[str, Any]) -> Constraint | None:
     """The constraint that some options of `LanguageModel.generate` ask for; None where all are None or False.
 
+    An empty list of bad words forbids nothing; any other empty value is one like others.
+
     Raises ParameterError where two ask, or a value has the wrong type.
     """
     asked = {name: value for name, value in given.items() if value is not None and value is not False}
+    if "bad_words" in asked and isinstance(asked["bad_words"], list | tuple) and not asked["bad_words"]:
+        del asked["bad_words"]
     if not asked:
         return None
     first, *others = asked

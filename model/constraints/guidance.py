@@ -1,15 +1,16 @@
 """Constraints in llguidance's words: grammars, matchers that follow a text, and its errors as sentences."""
 
 import json
+from functools import partial
 from typing import Any
 
 import numpy as np
-from llguidance import LLMatcher, LLParserLimits
-from llguidance.gbnf_to_lark import any_to_lark
+from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 from numpy.typing import NDArray
 
 from model.constraints.constraint import Constraint, Limits
-from model.constraints.reasons import LEAVES_OUT, brief, of_llguidance, of_pattern, patterns_of
+from model.constraints.grammar import lark_of, reason_of
+from model.constraints.reasons import LEAVES_OUT, of_llguidance, of_pattern, patterns_of
 from model.constraints.vocabulary import Vocabulary
 from model.patterns.schema_tree import ESCAPES
 from model.sampling.transitions import NOWHERE, Transitions, Walk
@@ -38,10 +39,7 @@ def grammar_of(constraint: Constraint) -> str:
         case "json_schema" | "json_object":
             return schema_grammar({"type": "object"} if constraint.kind == "json_object" else constraint.value())
         case "grammar":
-            try:
-                return LLMatcher.grammar_from_lark(any_to_lark(constraint.source))
-            except Exception as error:  # any fault of its parser
-                raise constraint.refused(f"is no grammar ({brief(str(error))}); see docs/constraints.md") from None
+            return LLMatcher.grammar_from_lark(lark_of(constraint))
         case "allowed_ids" | "bad_words":
             raise ValueError(f"{constraint.kind} needs no grammar")
 
@@ -53,17 +51,21 @@ def schema_grammar(schema: Any) -> str:
     return LLMatcher.grammar_from_json_schema(json.dumps(schema, ensure_ascii=False), overrides=COMPACT)
 
 
-def matcher(constraint: Constraint, grammar: str, vocabulary: Vocabulary, limits: Limits) -> LLMatcher:
-    """A matcher at the beginning of a text. Raises ParameterError where it is refused, saying why and where."""
+def matcher(constraint: Constraint, grammar: str, guide: LLTokenizer, limits: Limits) -> LLMatcher:
+    """A matcher over a vocabulary's characters, at the beginning of a text.
+
+    Raises ParameterError where the grammar is refused, saying why and where.
+    """
     bounds = LLParserLimits(
         initial_lexer_fuel=limits.fuel,
         step_lexer_fuel=limits.step_fuel,
         max_lexer_states=limits.lexer_states,
         verbose_errors=False,
     )
-    made = LLMatcher(vocabulary.guide, grammar, log_level=0, limits=bounds)
+    made = LLMatcher(guide, grammar, log_level=0, limits=bounds)
     if made.is_error():
-        raise constraint.refused(of_llguidance(constraint.kind, constraint.source, made.get_error()))
+        reason = reason_of if constraint.kind == "grammar" else partial(of_llguidance, constraint.kind)
+        raise constraint.refused(reason(constraint.source, made.get_error()))
     return made
 
 

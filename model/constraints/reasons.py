@@ -76,10 +76,7 @@ def of_llguidance(kind: str, source: str, error: str) -> str:
         carets = next((line for line in found[1].splitlines() if set(line) <= set(" ^") and "^" in line), "")
         where = f" at character {carets.index('^') - 3:,}" if carets and "\n" not in source else ""
         return f"is no regular expression{where}: {brief(found[2])}; see docs/constraints.md for what it may have"
-    place = re.match(r"at (\d+)\((\d+)\): (.*)", error, re.DOTALL)
-    if kind == "grammar" and place is not None:
-        return f"is no grammar at line {place[1]}, column {place[2]}: {brief(place[3])}; see docs/constraints.md"
-    what, said = CANNOT_BE.get(kind, "cannot be followed"), brief(place[3] if place else error)
+    what, said = CANNOT_BE.get(kind, "cannot be followed"), brief(error)
     for known, plain in SCHEMA_REASONS if kind == "json_schema" else ():
         if (found := re.match(known, said)) is not None:
             plain = found.expand(plain).replace('"', "")

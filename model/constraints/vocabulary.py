@@ -27,10 +27,10 @@ class Vocabulary:
         self.columns = [bits.get(int(token), -1) for token in ids]
         self.known = (1 << len(self.characters)) - 1
         self.column_bits = np.array(self.columns, np.intp)
-        self.guide = _guide(self.characters)
+        self.guide = guide_of(self.characters)
 
 
-def _guide(characters: list[str]) -> LLTokenizer:
+def guide_of(characters: list[str]) -> LLTokenizer:
     """A tokenizer of llguidance whose first tokens are the characters.
 
     After them come bytes: where all that may follow begins with one byte, llguidance takes it for written, and must be

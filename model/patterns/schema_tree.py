@@ -1,14 +1,17 @@
 """A JSON schema of ordinary size as a tree of compact JSON, as far as what it describes is regular."""
 
 import json
+import math
 import re
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
-from model.patterns.json_parts import FORMATS, INTEGER, NUMBER, integer_range
+from model.patterns.json_parts import FORMATS, NUMBER, integer_range
+from model.patterns.number_range import LARGEST, number_range
 from model.patterns.pattern_tree import EMPTY, Alphabet, Chars, Choice, Nested, NotRegular, Repeat, Sequence, Tree
 from model.patterns.positions import bits
 from model.patterns.regex_tree import regex_tree
+from model.patterns.schema_parts import bounds_of, count_of, joined, type_of
 
 ESCAPES = '"\\bfnrt'
 """What may stand behind a backslash: every character but control characters can be written, each in one way."""
@@ -18,28 +21,29 @@ ANY_TYPE = ["string", "number", "boolean", "null", "array", "object"]
 DEEPEST = 32  # tables within tables, all references followed
 DEEPEST_NAME = 60  # characters of a name that others must not have
 CONSTANTS = ("true", "false", "null")
+MOST_FIRST = 100  # items of a list that have a schema each
 MOST_PARTS = 20_000  # of a tree: references that are followed again and again multiply
 
+BOUNDS = {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"}
 BY_TYPE = {
     "string": {"minLength", "maxLength", "pattern", "format"},
-    "integer": {"minimum", "maximum"},
-    "number": set[str](),
+    "integer": BOUNDS,
+    "number": BOUNDS,
     "boolean": set[str](),
     "null": set[str](),
-    "array": {"items", "minItems", "maxItems"},
+    "array": {"items", "prefixItems", "additionalItems", "minItems", "maxItems"},
     "object": {"properties", "required", "additionalProperties"},
 }
 """What a tree says of each type."""
 
-NUMBERS = {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"}
+NUMBERS = BOUNDS | {"multipleOf"}
 MEANT = {
     "string": BY_TYPE["string"],
     "integer": NUMBERS,
     "number": NUMBERS,
     "boolean": set[str](),
     "null": set[str](),
-    "array": BY_TYPE["array"]
-    | {"prefixItems", "additionalItems", "unevaluatedItems", "uniqueItems", "contains", "minContains", "maxContains"},
+    "array": BY_TYPE["array"] | {"unevaluatedItems", "uniqueItems", "contains", "minContains", "maxContains"},
     "object": BY_TYPE["object"]
     | {"patternProperties", "propertyNames", "minProperties", "maxProperties", "unevaluatedProperties"}
     | {"dependentRequired", "dependentSchemas", "dependencies"},
@@ -75,6 +79,7 @@ class _TreeBuilder:
         self.parts: list[Tree] = []
         self._numbers: dict[Hashable, int] = {}  # of parts, by what they are
         self._open: set[Hashable] = set()  # what is being read
+        self._joined: dict[int, dict[str, Any]] = {}
         self._typed: dict[tuple[int, str], dict[str, Any]] = {}
         self._known = alphabet.where(
             lambda character: character not in '"\\' and ord(character) >= 32 and character != "\x7f"
@@ -99,9 +104,12 @@ class _TreeBuilder:
             if keyword in keywords:
                 self._only(keywords, {keyword, "type"} if keyword != "$ref" else {keyword})
                 return read(schema, depth)
-        if "anyOf" in keywords:
-            self._only(keywords, {"anyOf"})
-            return Choice(tuple(self.tree(part, depth + 1) for part in schema["anyOf"]))
+        if "allOf" in keywords:
+            return self.tree(self._all_of(schema), depth + 1)
+        for keyword in ("anyOf", "oneOf"):  # llguidance refuses a oneOf whose parts do not exclude each other
+            if keyword in keywords:
+                self._only(keywords, {keyword})
+                return Choice(tuple(self.tree(part, depth + 1) for part in schema[keyword]))
         kinds = schema.get("type", ANY_TYPE)
         if isinstance(kinds, list):
             return Choice(tuple(self.tree(self._of_type(schema, kind), depth + 1) for kind in kinds))
@@ -114,7 +122,7 @@ class _TreeBuilder:
         return {
             "string": self._string,
             "integer": self._integer,
-            "number": lambda _schema, _depth: regex_tree(NUMBER, self._alphabet),
+            "number": self._number,
             "boolean": lambda _schema, _depth: self._alphabet.texts(["true", "false"]),
             "null": lambda _schema, _depth: self._alphabet.text("null"),
             "array": self._array,
@@ -127,7 +135,10 @@ class _TreeBuilder:
             raise NotRegular(f"it says {min(keywords - known)}")
 
     def _reference(self, schema: Mapping[str, Any], depth: int) -> Tree:
-        pointer = schema["$ref"]
+        return self.tree(self._referred(schema["$ref"]), depth + 1)
+
+    def _referred(self, pointer: Any) -> Any:
+        """What a reference leads to."""
         if not isinstance(pointer, str) or not (pointer == "#" or pointer.startswith("#/")):
             raise NotRegular("it refers to another document")
         found = self._root
@@ -136,7 +147,25 @@ class _TreeBuilder:
             if not isinstance(found, dict) or name not in found:
                 raise NotRegular("it refers to what is not there")
             found = found[name]
-        return self.tree(found, depth + 1)
+        return found
+
+    def _all_of(self, schema: Mapping[str, Any]) -> dict[str, Any]:
+        """The schema that says what some do together, where no two of them say the same thing; always the same."""
+        if id(schema) not in self._joined:
+            self._joined[id(schema)] = joined(self._parts_of(schema, 0))
+        return self._joined[id(schema)]
+
+    def _parts_of(self, schema: Any, depth: int) -> list[Mapping[str, Any]]:
+        """A schema and those it joins, references followed."""
+        if depth > DEEPEST or not isinstance(schema, dict):
+            raise NotRegular("it joins what is no schema, or itself")
+        if schema.keys() & KEYWORDS == {"$ref"}:
+            return self._parts_of(self._referred(schema["$ref"]), depth + 1)
+        parts = schema.get("allOf", [])
+        if not isinstance(parts, list):
+            raise NotRegular("its allOf is no list")
+        alone = {name: value for name, value in schema.items() if name in KEYWORDS - {"allOf"}}
+        return [alone, *(one for part in parts for one in self._parts_of(part, depth + 1))]
 
     def _constant(self, schema: Mapping[str, Any], _depth: int) -> Tree:
         return self._values(schema, [schema["const"]])
@@ -151,7 +180,7 @@ class _TreeBuilder:
         kinds = schema.get("type", ANY_TYPE)
         some = set(kinds) if isinstance(kinds, list) else {kinds}
         some |= {"integer"} if "number" in some else set()
-        known = [value for value in values if _type(value) in some]
+        known = [value for value in values if type_of(value) in some]
         if not known:
             raise NotRegular("none of its values is of its type")
         return self._alphabet.texts(map(_written, known))
@@ -163,7 +192,7 @@ class _TreeBuilder:
                 raise NotRegular("it says two things of one string")
             inner = self._formatted(schema)
         else:
-            inner = Repeat(self._character, _whole(schema, "minLength") or 0, _whole(schema, "maxLength"))
+            inner = Repeat(self._character, count_of(schema, "minLength") or 0, count_of(schema, "maxLength"))
         return Sequence((quote, inner, quote))
 
     def _formatted(self, schema: Mapping[str, Any]) -> Tree:
@@ -204,12 +233,17 @@ class _TreeBuilder:
                 raise NotRegular("no pattern of a string stands in itself")
 
     def _integer(self, schema: Mapping[str, Any], _depth: int) -> Tree:
-        bounds = [schema.get("minimum"), schema.get("maximum")]
-        if bounds == [None, None]:
-            return regex_tree(INTEGER, self._alphabet)
-        if not all(bound is None or (type(bound) is int and abs(bound) < 10**15) for bound in bounds):
-            raise NotRegular("its bounds are no whole numbers")
-        return regex_tree(integer_range(*bounds), self._alphabet)
+        low, high = bounds_of(schema)
+        least = None if low is None else math.floor(low.value) + 1 if low.open else math.ceil(low.value)
+        most = None if high is None else math.ceil(high.value) - 1 if high.open else math.floor(high.value)
+        if not all(bound is None or abs(bound) < LARGEST for bound in (least, most)):
+            raise NotRegular("its bounds are too large")
+        return regex_tree(integer_range(least, most), self._alphabet)
+
+    def _number(self, schema: Mapping[str, Any], _depth: int) -> Tree:
+        low, high = bounds_of(schema)
+        pattern = NUMBER if low is None and high is None else number_range(low, high)
+        return regex_tree(pattern, self._alphabet)
 
     def _anything(self) -> Tree:
         """Any value: objects and lists stand in themselves."""
@@ -237,20 +271,38 @@ class _TreeBuilder:
         return Nested(begin.mask, number)
 
     def _array(self, schema: Mapping[str, Any], depth: int) -> Tree:
-        least, most = _whole(schema, "minItems") or 0, _whole(schema, "maxItems")
-        items = schema.get("items", True)
+        least, most = count_of(schema, "minItems") or 0, count_of(schema, "maxItems")
+        first, items = schema.get("prefixItems", []), schema.get("items", True)
+        if isinstance(items, list):  # as it was before draft 2020-12
+            first, items = items, schema.get("additionalItems", True)
+        if not isinstance(first, list) or len(first) > MOST_FIRST:
+            raise NotRegular("its first items are no list, or many")
         if most == 0:
             return self._alphabet.text("[]")
-        key = "list" if items is True and not least and most is None else id(schema)
+        key = "list" if items is True and not first and not least and most is None else id(schema)
+        return self._bracketed(key, "[]", lambda: self._items(first, items, least, most, depth))
 
-        def read() -> Tree:
+    def _items(self, first: list[Any], items: Any, least: int, most: int | None, depth: int) -> Tree:
+        """The first items of a list, each of its own schema, and then others."""
+        comma = self._alphabet.literal(",")
+        heads = [self.tree(one, depth + 1) for one in first[:most]]
+        most = len(heads) if items is False else most
+        if most is not None and most < least:
+            raise NotRegular("it has fewer items than it must")
+        follow: Tree = EMPTY
+        if most is None or most > len(heads):
             item = self.tree(items, depth + 1)
-            comma = self._alphabet.literal(",")
-            more = Repeat(Sequence((comma, item)), max(0, least - 1), None if most is None else most - 1)
-            every = Sequence((item, more))
-            return every if least else Choice((every, EMPTY))
-
-        return self._bracketed(key, "[]", read)
+            before = max(1, len(heads))
+            more = Sequence((comma, item))
+            follow = Repeat(more, max(0, least - before), None if most is None else most - before)
+            if not heads:
+                every = Sequence((item, follow))
+                return every if least else Choice((every, EMPTY))
+        for at in range(len(heads) - 1, -1, -1):
+            one: Tree = heads[at] if at == 0 else Sequence((comma, heads[at]))
+            follow = Sequence((one, follow))
+            follow = follow if at < least else Choice((follow, EMPTY))
+        return follow
 
     def _object(self, schema: Mapping[str, Any], depth: int) -> Tree:
         properties, required = schema.get("properties", {}), schema.get("required", [])
@@ -317,22 +369,6 @@ class _TreeBuilder:
         others = set[str]().union(*MEANT.values()) - MEANT[kind]
         typed = {name: value for name, value in schema.items() if name not in others} | {"type": kind}
         return self._typed.setdefault((id(schema), kind), typed)
-
-
-def _type(value: Any) -> str:
-    """The type of a JSON value; a whole number with a point is taken for none that a schema names."""
-    if isinstance(value, bool):
-        return "boolean"
-    names = {str: "string", type(None): "null", list: "array", dict: "object"}
-    return names.get(type(value), "integer" if isinstance(value, int) else "number")
-
-
-def _whole(schema: Mapping[str, Any], name: str) -> int | None:
-    """A count, or None. Raises NotRegular on anything else."""
-    value = schema.get(name)
-    if value is not None and (type(value) is not int or value < 0):
-        raise NotRegular(f"its {name} is no count")
-    return value
 
 
 def _written(value: Any) -> str:

@@ -6,13 +6,16 @@ from typing import Any
 from model.constraints.constraint import Constraint, Kind
 from model.errors import ParameterError
 
-NOTHING: tuple[Any, ...] = (None, "", [], {})  # values of fields that ask for nothing
-NEVER_EMPTY = ("allowed_token_ids",)  # an empty list allows no text at all
+OFF: dict[str, Any] = {"grammar": "", "bad_words": []}
+"""Empty values that ask for nothing, beside None, which never asks: clients of llama.cpp send an empty grammar by
+default, and no words forbid nothing. Any other empty value is read as its field's meaning has it: `{}` is the schema of
+any JSON value, an empty pattern or list is refused."""
+
 LARGEST = 1 << 18  # parts and characters of a JSON value: more is far beyond any limit, and not even written out
 
 
 def constraint_of(fields: Mapping[str, Any], within: str = "") -> Constraint | None:
-    """The constraint that a request's fields ask for; None if they ask for none, as most empty ones do.
+    """The constraint that a request's fields ask for; None if they ask for none.
 
     within: what stands before the names in the request, such as "parameters.".
     Raises ParameterError where two ask, or one cannot be read.
@@ -20,7 +23,7 @@ def constraint_of(fields: Mapping[str, Any], within: str = "") -> Constraint | N
     asked = [
         (name, FIELDS[name](within + name, value))
         for name, value in fields.items()
-        if value not in NOTHING or (value == [] and name in NEVER_EMPTY)
+        if value is not None and value != OFF.get(name)
     ]
     found = [(name, constraint) for name, constraint in asked if constraint is not None]
     if len(found) > 1:

@@ -41,12 +41,15 @@ PROMISES: dict[str, str] = {
 # Values that promise nothing, beside those that are empty.
 OFF: dict[str, tuple[Any, ...]] = {
     "response_format": ({"type": "text"},),
+    **dict.fromkeys(("grammar", "format", "regex", "ebnf"), ("",)),
     "tool_choice": ("none", "auto"),
     "function_call": ("none", "auto"),
     "modalities": (["text"],),
     "truncate_prompt_tokens": (-1,),
 }
 NOTHING: tuple[Any, ...] = (None, False, "", [], {})
+MEANT: tuple[Any, ...] = (None, False)
+"""Of what a text must match, where an empty value is no less a promise: `{}` is the schema of any JSON value."""
 
 
 def check_promises(fields: Mapping[str, Any] | None, within: str = "") -> None:
@@ -56,6 +59,7 @@ def check_promises(fields: Mapping[str, Any] | None, within: str = "") -> None:
     """
     for name in PROMISES.keys() & (fields or {}).keys():
         value = (fields or {})[name]
-        if any(value is off or (type(value) is type(off) and value == off) for off in (*NOTHING, *OFF.get(name, ()))):
+        nothing = (*(MEANT if PROMISES[name] == PATTERN else NOTHING), *OFF.get(name, ()))
+        if any(value is off or (type(value) is type(off) and value == off) for off in nothing):
             continue
         raise ParameterError(within + name, f"{within}{name} is not supported: {PROMISES[name]}; leave it out.")

@@ -11,11 +11,11 @@ MOST_LISTED = 10_000  # ids, words or choices
 
 OBJECT = {"type": "object"}
 TEXT = {"type": "string"}
-LIST = {"type": "array", "items": {**TEXT, "minLength": 1}, "maxItems": MOST_LISTED}  # an empty one asks for nothing
+PATTERN = {**TEXT, "minLength": 1}
+LIST = {"type": "array", "items": {**TEXT, "minLength": 1}, "maxItems": MOST_LISTED}
 TEXTS = {**LIST, "minItems": 1}
 FORMAT = {
     "anyOf": [
-        {"type": "object", "maxProperties": 0},  # asks for nothing
         {"type": "object", "properties": {"type": {"enum": ["text", "json_object"]}}, "required": ["type"]},
         {
             "type": "object",
@@ -30,14 +30,15 @@ FORMAT = {
 STRUCTURED = {
     "type": "object",
     "properties": {
-        "regex": TEXT,
+        "regex": PATTERN,
         "choice": TEXTS,
-        "json": {"anyOf": [OBJECT, TEXT]},
+        "json": {"anyOf": [OBJECT, PATTERN]},
         "json_object": {"const": True},
-        "grammar": TEXT,
+        "grammar": PATTERN,
     },
     "additionalProperties": False,
-    "maxProperties": 1,  # with none it asks for nothing
+    "minProperties": 1,
+    "maxProperties": 1,
 }
 MATCHED = "The whole text matches it. Only one field may say what a text must match."
 
@@ -53,18 +54,24 @@ class Constrained(Nullable):
     structured_outputs: Annotated[dict[str, Any], WithJsonSchema(STRUCTURED)] | None = Field(
         default=None, description=f"One of regex, choice, json (a schema), json_object and grammar. {MATCHED}"
     )
-    guided_regex: str | None = Field(default=None, description=f"A regular expression. {MATCHED}")
-    guided_choice: Annotated[list[Any], WithJsonSchema(LIST)] | None = Field(
+    guided_regex: Annotated[str, WithJsonSchema(PATTERN)] | None = Field(
+        default=None, description=f"A regular expression. {MATCHED}"
+    )
+    guided_choice: Annotated[list[Any], WithJsonSchema(TEXTS)] | None = Field(
         default=None, max_length=MOST_LISTED, description="Texts: the answer is one of them."
     )
-    guided_json: Annotated[dict[str, Any] | str, WithJsonSchema({"anyOf": [OBJECT, TEXT]})] | None = Field(
+    guided_json: Annotated[dict[str, Any] | str, WithJsonSchema({"anyOf": [OBJECT, PATTERN]})] | None = Field(
         default=None, description=f"A JSON schema, or the text of one. {MATCHED}"
     )
-    guided_grammar: str | None = Field(default=None, description=f"A grammar in Lark or GBNF. {MATCHED}")
+    guided_grammar: Annotated[str, WithJsonSchema(PATTERN)] | None = Field(
+        default=None, description=f"A grammar in Lark or GBNF. {MATCHED}"
+    )
     json_schema: Annotated[dict[str, Any], WithJsonSchema(OBJECT)] | None = Field(
         default=None, description=f"A JSON schema, as llama.cpp's server takes it. {MATCHED}"
     )
-    grammar: str | None = Field(default=None, description="The same as `guided_grammar`, as llama.cpp's server has it.")
+    grammar: str | None = Field(
+        default=None, description="The same as `guided_grammar`, as llama.cpp's server has it; an empty one is none."
+    )
     allowed_token_ids: (
         Annotated[list[int], WithJsonSchema({"type": "array", "items": {"type": "integer"}, "minItems": 1})] | None
     ) = Field(default=None, max_length=MOST_LISTED, description="Only these ids are drawn.")

@@ -49,13 +49,21 @@ def is_nested(text: str) -> bool:
     return text == "a" * half + "b" * half
 
 
+def is_json(text: str) -> bool:
+    json.loads(text)
+    return True
+
+
 FORMAT = {"type": "json_schema", "json_schema": {"name": "person", "schema": PERSON, "strict": True}}
 ASKED: list[tuple[dict[str, Any], Any]] = [
     ({"response_format": FORMAT}, is_person),
     ({"response_format": {"type": "json_object", "schema": PERSON}}, is_person),
     ({"response_format": {"type": "json_object"}, "seed": 2}, lambda text: isinstance(json.loads(text), dict)),
     ({"response_format": {"type": "text"}}, lambda text: len(text) == 80),
-    ({"response_format": {}, "guided_choice": [], "guided_regex": ""}, lambda text: len(text) == 80),
+    ({"grammar": "", "bad_words": [], "guided_regex": None, "response_format": None}, lambda text: len(text) == 80),
+    *(({name: {}}, is_json) for name in ("guided_json", "json_schema")),
+    ({"structured_outputs": {"json": {}}}, is_json),
+    ({"response_format": {"type": "json_schema", "json_schema": {"name": "any", "schema": {}}}}, is_json),
     ({"structured_outputs": {"regex": DATE}}, DATE),
     ({"structured_outputs": {"choice": ["yes", "no"]}}, "yes|no"),
     ({"structured_outputs": {"json": PERSON, "disable_any_whitespace": True}}, is_person),
@@ -152,6 +160,15 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"structured_outputs": {"regex": 5}}, "structured_outputs", "structured_outputs.regex is no text"),
     ({"allowed_token_ids": [5]}, "allowed_token_ids", "has no id that this model draws"),
     ({"bad_words": [""]}, "bad_words", "is no list of texts"),
+    ({"guided_choice": []}, "guided_choice", "guided_choice is no list of texts; send at least one"),
+    ({"guided_regex": ""}, "guided_regex", "guided_regex is empty; send a pattern, or leave it out for free text"),
+    ({"guided_grammar": ""}, "guided_grammar", "guided_grammar is empty; send a pattern, or leave it out"),
+    ({"guided_json": ""}, "guided_json", "guided_json is no JSON at its end: a value is missing"),
+    ({"structured_outputs": {}}, "structured_outputs", "has 0 kinds; send one of regex"),
+    ({"structured_outputs": {"regex": ""}}, "structured_outputs", "structured_outputs.regex is empty"),
+    ({"structured_outputs": {"grammar": ""}}, "structured_outputs", "structured_outputs.grammar is empty"),
+    ({"structured_outputs": {"json": ""}}, "structured_outputs", "structured_outputs.json is no JSON at its end"),
+    ({"response_format": {}}, "response_format", "response_format has no type"),
 ]
 
 
@@ -164,6 +181,40 @@ def test_what_cannot_be_asked_for_is_refused_naming_the_field(
     error = response.json()["error"]
     assert (response.status_code, error["param"]) == (400, name), error
     assert sentence in error["message"].replace("is no JSON schema that can be followed", "cannot be followed")
+
+
+@pytest.mark.parametrize(
+    ("grammar", "sentence"),
+    [
+        ({}, "parameters.grammar has no type"),
+        ({"type": "regex", "value": ""}, "parameters.grammar.value is empty; send a pattern"),
+        ({"type": "json", "value": ""}, "parameters.grammar.value is no JSON at its end: a value is missing"),
+    ],
+    ids=str,
+)
+def test_an_empty_grammar_of_text_generation_inference_is_refused(
+    grammar: dict[str, Any], sentence: str, server: Running
+) -> None:
+    response = server.client.post("/generate", json={"inputs": "a", "parameters": {"grammar": grammar}})
+    assert response.status_code == 422
+    assert response.json()["error"].startswith(sentence)
+    value: Any
+    for value in ({"type": "json", "value": {}}, {"type": "json_schema", "value": {"schema": {}}}):
+        body = {"inputs": "a", "parameters": {"grammar": value, "max_new_tokens": 40, "seed": 1, "do_sample": True}}
+        assert is_json(server.client.post("/generate", json=body).json()["generated_text"])
+
+
+def test_a_chat_hears_empty_fields_alike(server: Running) -> None:
+    def ask(**fields: Any) -> Any:
+        messages = [{"role": "user", "content": "a"}]
+        body = {"messages": messages, "max_tokens": 40, "seed": 1, **fields}
+        return server.client.post("/v1/chat/completions", json=body)
+
+    for fields in ({"guided_json": {}}, {"response_format": {"type": "json_schema", "json_schema": {"schema": {}}}}):
+        assert is_json(ask(**fields).json()["choices"][0]["message"]["content"])
+    for name, value in (("guided_choice", []), ("guided_regex", ""), ("response_format", {})):
+        answer = ask(**{name: value})
+        assert (answer.status_code, answer.json()["error"]["param"]) == (400, name)
 
 
 def test_a_grammar_of_an_unknown_type_is_refused_in_its_dialect(server: Running) -> None:
@@ -206,6 +257,19 @@ def test_a_text_is_the_same_alone_in_a_crowd_and_from_the_terminal(server: Runni
     with ThreadPoolExecutor(8) as threads:
         crowd = list(threads.map(ask, range(42)))
     assert crowd == [expected(number) for number in range(42)]
+
+
+def test_a_stop_string_ends_a_text_in_the_middle_and_min_tokens_delays_only_that(server: Running) -> None:
+    def ends(**fields: Any) -> tuple[str, str, str | None]:
+        choice = server.complete(guided_regex=DATE, seed=4, max_tokens=20, **fields)["choices"][0]
+        return choice["text"], choice["finish_reason"], choice["stop_reason"]
+
+    whole, _, _ = ends()
+    assert ends(stop=["-"]) == (whole[:4], "stop", "-")
+    assert ends(stop=["-"], include_stop_str_in_output=True) == (whole[:5], "stop", "-")
+    assert ends(stop=["-"], min_tokens=5) == (whole[:7], "stop", "-")
+    assert ends(stop=["-"], min_tokens=20) == (whole, "stop", None)
+    assert ends(min_tokens=20) == (whole, "stop", None)
 
 
 def test_several_texts_and_the_best_of_them(server: Running) -> None:

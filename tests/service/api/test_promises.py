@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from service.api.promises import PROMISES
+from service.api.promises import PATTERN, PROMISES
 from service.openai.schemas import CompletionRequest
 from service.tgi.schemas import Parameters
 from tests.service.error_cases import COMPLETIONS, check
@@ -38,10 +38,18 @@ def test_a_promise_is_refused_in_the_other_dialect_too(name: str, server: Runnin
 
 @pytest.mark.parametrize("off", [None, False, "", [], {}])
 def test_a_promise_of_nothing_is_only_named(off: Any, server: Running) -> None:
-    response = server.client.post(COMPLETIONS, json={"prompt": "a", **dict.fromkeys(OPENAI, off)})
+    names = [name for name in OPENAI if PROMISES[name] != PATTERN or off in (None, False)]
+    response = server.client.post(COMPLETIONS, json={"prompt": "a", **dict.fromkeys(names, off)})
     assert response.status_code == 200
     named = response.headers.get("x-unroll-ignored-fields", "")
-    assert set(named.split(", ")) == ({""} if off is None else set(OPENAI))
+    assert set(named.split(", ")) == ({""} if off is None else set(names))
+
+
+@pytest.mark.parametrize(("name", "value"), [("format", {}), ("ebnf", []), ("regex", {}), ("structural_tag", {})])
+def test_an_empty_pattern_that_is_not_kept_is_refused_as_any_other(name: str, value: Any, server: Running) -> None:
+    error = check(server.client.post(COMPLETIONS, json={"prompt": "a", name: value}), 400)
+    assert error["message"].startswith(f"{name} is not supported: ")
+    server.complete("a", format="", regex="", ebnf="")
 
 
 def test_free_text_is_a_format_too(server: Running) -> None:
