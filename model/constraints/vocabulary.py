@@ -49,6 +49,7 @@ class _Characters:
         self._ids = {token: at for at, token in enumerate(spelled)}
         missing = [one for byte in range(256) if (one := bytes([byte])) not in self._ids]
         self._ids |= {one: at for at, one in enumerate(missing, len(spelled))}
+        self._ascii = [self._ids[bytes([byte])] for byte in range(128)]
         self.tokens = [*self._ids, b"<end>"]
         self.eos_token_id = len(self._ids)
         self.special_token_ids = [self.eos_token_id]
@@ -56,6 +57,8 @@ class _Characters:
     def __call__(self, text: bytes | str) -> list[int]:
         """The tokens of a text."""
         raw = text if isinstance(text, bytes) else text.encode("utf-8")
+        if raw.isascii():
+            return [self._ascii[byte] for byte in raw]
         tokens, at = [], 0
         while at < len(raw):
             length = next(size for size in (4, 3, 2, 1) if raw[at : at + size] in self._ids)

@@ -33,6 +33,7 @@ class Table:
     next: list[list[int]]
     complete: list[bool]
     calls: list[tuple[int, int]] = field(default_factory=list)
+    _steps: dict[int, list[dict[int, int]]] = field(default_factory=dict, compare=False)
 
     def ways(self, known: int) -> Ways:
         """The shortest ways from each state through known characters."""
@@ -76,8 +77,10 @@ class Table:
 
     def steps(self, known: int) -> list[dict[int, int]]:
         """For each state what may follow it, as in `next`, and the known characters that lead there."""
+        if known in self._steps:
+            return self._steps[known]
         usable = [(at, mask & known) for at, mask in enumerate(self.classes) if mask & known]
-        steps = []
+        steps = self._steps[known] = []
         for row in self.next:
             following: dict[int, int] = {}
             for at, mask in usable:

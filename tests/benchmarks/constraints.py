@@ -57,6 +57,7 @@ PATTERNS: dict[str, tuple[Kind, str]] = {
 }
 TEXTS = 64  # of each measurement
 MOST = 200  # characters
+RATE, FLOODS = 100, 4  # schemas sent a second, and on so many connections
 HOSTILE: list[dict[str, Any]] = [
     {"guided_regex": "((a{99}){99}){99}"},
     {"guided_regex": "[ab]*a[ab]{20}", "max_tokens": 0},
@@ -205,7 +206,7 @@ def move_compiler(server: ServerProcess, core: int) -> None:
 
 
 def others_gap(client: Client, server: ServerProcess, core: int, where: str) -> list[Figure]:
-    """The gap between arrivals of 8 streams, without and while schemas are compiled, 100 a second if there is time.
+    """The gap between arrivals of 8 streams, without and while 100 schemas a second are sent, as many as are compiled.
 
     On the engine's core the compiling process gets what its niceness leaves it. On the other one the client that
     measures runs beside it and is held up by it, too: that figure has no target.
@@ -218,9 +219,9 @@ def others_gap(client: Client, server: ServerProcess, core: int, where: str) -> 
     move_compiler(server, core)
     for _ in range(5):
         quiet.append(gaps(arrivals_of_streams(client, ""))[0])
-        with flooded(port, itertools.repeat({"max_tokens": 0}), 0.01):
+        with flooded(port, itertools.repeat({"max_tokens": 0}), FLOODS / RATE, FLOODS):
             plain.append(gaps(arrivals_of_streams(client, ""))[0])
-        with flooded(port, ({"guided_json": schema} for schema in new), 0.01) as statuses:
+        with flooded(port, ({"guided_json": schema} for schema in new), FLOODS / RATE, FLOODS) as statuses:
             start, before = time.perf_counter(), len(statuses)
             loud.append(gaps(arrivals_of_streams(client, ""))[0])
             rates.append((len(statuses) - before) / (time.perf_counter() - start))

@@ -34,6 +34,10 @@ LEAVES: tuple[dict[str, Any], ...] = (
     {"enum": ["red", "green", 7, None, "blé"]},
     {"const": {"kind": ["a", 1]}},
     {"type": ["string", "null"], "maxLength": 4},
+    {"type": "number", "minimum": 0, "maximum": 9.5},
+    {"type": "array", "prefixItems": [{"type": "null"}, {"enum": ["x", "y"]}], "items": {"const": 0}, "maxItems": 4},
+    {"allOf": [{"type": "integer"}, {"exclusiveMinimum": 0}, {"maximum": 40}]},
+    {"oneOf": [{"type": "boolean"}, {"type": "string", "maxLength": 2}]},
 )
 PARTS = (
     "[A-Z][a-z]+",

@@ -210,9 +210,12 @@ def test_a_chat_hears_empty_fields_alike(server: Running) -> None:
         body = {"messages": messages, "max_tokens": 40, "seed": 1, **fields}
         return server.client.post("/v1/chat/completions", json=body)
 
-    for fields in ({"guided_json": {}}, {"response_format": {"type": "json_schema", "json_schema": {"schema": {}}}}):
-        assert is_json(ask(**fields).json()["choices"][0]["message"]["content"])
-    for name, value in (("guided_choice", []), ("guided_regex", ""), ("response_format", {})):
+    schema = {"type": "json_schema", "json_schema": {"schema": {}}}
+    given: tuple[tuple[str, Any], ...] = (("guided_json", {}), ("response_format", schema))
+    for name, value in given:
+        assert is_json(ask(**{name: value}).json()["choices"][0]["message"]["content"])
+    empty: tuple[tuple[str, Any], ...] = (("guided_choice", []), ("guided_regex", ""), ("response_format", {}))
+    for name, value in empty:
         answer = ask(**{name: value})
         assert (answer.status_code, answer.json()["error"]["param"]) == (400, name)
 
