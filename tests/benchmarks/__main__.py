@@ -21,6 +21,7 @@ from tests.benchmarks import (
     learning,
     levers,
     lists,
+    page,
     preparing,
     quality,
     scoring,
@@ -62,6 +63,7 @@ BY_NAME = {
     "lists": lists.measure,
     "finetuning": finetuning.measure,
     "gpu": gpu.measure,
+    "page": page.measure,
 }
 """Those that take long, and run only when named."""
 
