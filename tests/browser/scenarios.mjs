@@ -140,18 +140,63 @@ export async function a_link_shows_the_same_elsewhere(browser, url) {
   await settled(page);
   const shown = await text(page), link = page.url();
   assert.equal(Array.from(shown).length, 61 + 200 + 200);
+  assert.ok(link.length < 2_100, link.length);
   const another = await launch();
   const other = await open(another, link);
   await settled(other);
   assert.equal(await text(other), shown);
   assert.equal(await other.inputValue("#prompt"), "ROMEO:\n");
   assert.equal(await other.locator("#paper .line").count(), await page.locator("#paper .line").count());
+  await other.waitForFunction(() => document.querySelectorAll(".tree button").length === 3);
+  await other.waitForFunction((url) => location.href === url, link); // and it is the same view, all of it
+  for (const at of [0, 1, 2]) { // the branches are there, too, each to the letter
+    for (const one of [page, other]) { await one.locator(".tree button").nth(at).click(); await settled(one); }
+    assert.equal(await text(other), await text(page));
+  }
   await close(other);
   const damaged = await open(another, `${link.slice(0, -9)}`);
   await damaged.waitForSelector("#notice:not([hidden])");
   assert.match(await damaged.textContent("#notice"), /This link is damaged/);
   await close(damaged);
   await another.close();
+  await close(page);
+}
+
+export async function a_link_looks_where_one_looked(browser, url) {
+  const page = await open(browser, url);
+  await write(page, "ROMEO:\n", ROMEO);
+  await page.focus("#paper");
+  await page.keyboard.press("Home");
+  for (let step = 0; step < 33; step++) await page.keyboard.press("ArrowRight");
+  await page.selectOption("#lens-kind", "unit");
+  await page.waitForSelector("#lens[data-kind=unit] #unit");
+  await page.fill("#unit", "17");
+  await page.press("#unit", "Tab");
+  await page.waitForTimeout(800); // the address follows a moment later
+  const other = await open(browser, page.url());
+  await other.waitForSelector("#lens[data-kind=unit] #unit");
+  assert.equal(await other.inputValue("#unit"), "17");
+  assert.equal(await other.textContent(".spot"), await page.textContent(".spot"));
+  await close(other);
+  await close(page);
+}
+
+export async function a_link_is_never_longer_than_it_says(browser, url) {
+  const page = await open(browser, url, { options: { permissions: ["clipboard-read", "clipboard-write"] } });
+  let chance = 1;
+  const noise = (size) => Array.from({ length: size }, () => {
+    chance = Math.imul(chance, 1103515245) + 12345 >>> 0;
+    return String.fromCharCode(33 + (chance >>> 16) % 94);
+  }).join("");
+  await write(page, noise(2_500), { ...ROMEO, length: 5 });
+  await write(page, "ROMEO:\n", ROMEO);
+  assert.ok(page.url().length < 500, "of two texts the one that is shown"); // with the other it would be too long
+  await page.click("#share");
+  await page.waitForFunction(() => /The other branches are too many/.test(document.getElementById("notice").textContent));
+  await write(page, noise(30_000), { ...ROMEO, length: 5 });
+  await page.click("#share");
+  await page.waitForFunction(() => /too long for a link; Export/.test(document.getElementById("notice").textContent));
+  assert.equal(new URL(page.url()).hash, "");
   await close(page);
 }
 

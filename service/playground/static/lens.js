@@ -17,9 +17,9 @@ const FELT = 12; // what a bit of divergence weighs: 0.04 bits are the first col
 const sized = (value, greatest) => STRONG.filter((share) => Math.abs(value) >= share * greatest).length;
 
 export class Lens {
-  /** host: where the fields stand. text: gives the Story that is shown. view: where it is. */
-  constructor(host, view, text, say) {
-    Object.assign(this, { host, view, text, say, kind: "surprise", unit: null, found: [], values: [], greatest: 1, asked: 0 });
+  /** host: where the fields stand. text: gives the Story that is shown. view: where it is. chosen: called at a choice. */
+  constructor(host, view, text, say, chosen) {
+    Object.assign(this, { host, view, text, say, chosen, kind: "surprise", unit: null, found: [], values: [], greatest: 1, asked: 0 });
     this.network = { layers: 1, width: 1, parts: ["hidden"] };
   }
 
@@ -37,6 +37,14 @@ export class Lens {
     this.view.recolour();
     this.draw();
     this.host.dataset.kind = kind;
+    this.chosen();
+  }
+
+  /** Colour as a link says. */
+  async restore(kind, unit) {
+    if (!["unit", "influence"].includes(kind) || !this.host.childElementCount) return;
+    if (kind === "unit" && Number.isInteger(unit.layer) && Number.isInteger(unit.unit)) this.unit = unit;
+    await this.choose(kind);
   }
 
   /** The text is another, or has more characters. */
@@ -91,6 +99,7 @@ export class Lens {
     await this._read();
     this.view.recolour();
     this.draw();
+    this.chosen();
   }
 
   /** Another character is looked at. */

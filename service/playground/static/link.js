@@ -1,6 +1,10 @@
-/** A view as the fragment of an address: the model's version, what was typed, and how the rest was drawn. */
+/** A view as the fragment of an address: models by version, how each text of the tree came about, where one looks. */
 
-import { DEFAULTS } from "./story.js";
+import { DEFAULTS, partsFrom } from "./story.js";
+
+const WITH_BRANCHES = 2_000; // characters of a fragment that has all branches; a longer one has only what is shown
+const LONGEST = 16_000; // characters of a fragment: more than any browser or chat cuts off is no link
+const MOST_TEXTS = 64; // of a tree that is written again
 
 async function through(bytes, stream) {
   return new Uint8Array(await new Response(new Blob([bytes]).stream().pipeThrough(stream)).arrayBuffer());
@@ -20,27 +24,55 @@ const changed = (settings) => Object.fromEntries(
   Object.entries(settings).filter(([name, value]) => JSON.stringify(value) !== JSON.stringify(DEFAULTS[name])),
 );
 
-/** The fragment for a model, as NAME@DIGEST, and the parts of a text. */
-export async function encode(model, parts) {
-  const short = parts.map((part) => ("t" in part ? part.t : [part.n, part.c, changed(part.s)]));
-  const bytes = new TextEncoder().encode(JSON.stringify([1, model, short]));
-  return toText(await through(bytes, new CompressionStream("deflate-raw")));
+/** The texts [parent, place, why, model, parts], those it branched from before each. parent: a place in the list; -1. */
+async function packed(nodes, current, version, seen) {
+  const models = [...new Set(nodes.map((node) => version(node.model)))];
+  const texts = nodes.map((node) => [
+    nodes.indexOf(node.parent), node.at, node.why, models.indexOf(version(node.model)),
+    partsFrom(node.parts, node.at).map((part) => ("t" in part ? part.t : [part.n, part.c, changed(part.s)])),
+  ]);
+  const json = JSON.stringify([2, models, texts, nodes.indexOf(current), seen]);
+  return toText(await through(new TextEncoder().encode(json), new CompressionStream("deflate-raw")));
 }
 
-/** The model and the parts of a fragment. Throws where it is none of ours. */
-export async function decode(fragment) {
-  const bytes = await through(toBytes(fragment), new DecompressionStream("deflate-raw"));
-  const [version, model, short] = JSON.parse(new TextDecoder().decode(bytes));
-  if (version !== 1 || typeof model !== "string" || !Array.isArray(short)) throw new Error("of another version");
-  return { model, parts: short.map(partOf) };
+/**
+ * The fragment for a text and, where they fit, all others of the tree; null where even the one is too long.
+ * version: a model's name with its version. seen: [character looked at, colours, layer, part, unit].
+ */
+export async function encode(roots, current, version, seen) {
+  const all = roots.flatMap(function below(node) { return [node, ...node.children.flatMap(below)]; });
+  if (all.length <= MOST_TEXTS) {
+    const fragment = await packed(all, current, version, seen);
+    if (fragment.length <= WITH_BRANCHES) return { fragment, whole: true };
+  }
+  const path = [];
+  for (let node = current; node; node = node.parent) path.unshift(node);
+  const fragment = path.length <= MOST_TEXTS ? await packed(path, current, version, seen) : "";
+  return { fragment: fragment && fragment.length <= LONGEST ? fragment : null, whole: all.length === path.length };
 }
+
+/** What a fragment holds: texts with model, parent, at, why and own parts, the one shown, and where one looks. */
+export async function decode(fragment) {
+  if (fragment.length > LONGEST) throw new Error("longer than any of ours");
+  const bytes = await through(toBytes(fragment), new DecompressionStream("deflate-raw"));
+  const [version, models, texts, current = 0, seen = []] = JSON.parse(new TextDecoder().decode(bytes));
+  if (version === 1) return { texts: [{ model: models, parent: -1, at: 0, why: "", parts: texts.map(partOf) }], current: 0, seen: [] };
+  if (version !== 2 || !(current in texts) || texts.length > MOST_TEXTS) throw new Error("of another version");
+  return { texts: texts.map(([parent, at, why, model, parts], place) => {
+    const known = typeof models[model] === "string" && typeof why === "string" && whole(at) && Number.isInteger(parent);
+    if (!known || parent < -1 || parent >= place) throw new Error("no tree");
+    return { model: models[model], parent, at, why, parts: parts.map(partOf) };
+  }), current, seen };
+}
+
+const whole = (number) => Number.isInteger(number) && number >= 0;
 
 const KINDS = Object.fromEntries(Object.entries(DEFAULTS).map(([name, value]) => [name, typeof value]));
 
 function partOf(part) {
   if (typeof part === "string") return { t: part };
   const [n, c, own] = part;
-  if (!Number.isInteger(n) || !Number.isInteger(c) || c > n || c < 0) throw new Error("no numbers");
+  if (!whole(n) || !whole(c) || c > n) throw new Error("no numbers");
   const known = Object.entries(own).filter(([name, value]) => KINDS[name] === typeof value);
   return { n, c, s: { ...DEFAULTS, ...Object.fromEntries(known) } };
 }

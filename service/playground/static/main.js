@@ -104,9 +104,9 @@ async function follow(write) {
     say("This link is damaged or of another version of the page; ask for it once more.");
     return;
   }
-  const name = view.model.split("@")[0];
+  const name = view.texts[view.current].model.split("@")[0];
   if (models.some((model) => model.id === name)) by("model").value = name;
-  await write.replay(view.model, view.parts);
+  await write.restore(view);
 }
 
 async function start() {

@@ -198,3 +198,16 @@ export function partsUpTo(parts, end) {
   }
   return kept;
 }
+
+/** The parts of what comes after the first `start` characters. */
+export function partsFrom(parts, start) {
+  const kept = [];
+  let at = 0;
+  for (const part of parts) {
+    const length = "t" in part ? Array.from(part.t).length : part.c;
+    if (at >= start) kept.push(part);
+    else if (at + length > start && "t" in part) kept.push({ t: Array.from(part.t).slice(start - at).join("") });
+    at += length;
+  }
+  return kept;
+}

@@ -20,7 +20,7 @@ export class Write {
     this.settings = new Settings(by("settings"));
     this.view = new TextView(by("paper"), (at) => this._looked(at));
     this.strip = new Strip(by("strip"), (at) => this.view.look(at, true));
-    this.lens = new Lens(by("lens"), this.view, () => this.node, say);
+    this.lens = new Lens(by("lens"), this.view, () => this.node, say, () => this._link());
     by("begin").addEventListener("submit", (event) => { event.preventDefault(); this.begin(); });
     by("stop").addEventListener("click", () => this.stop());
     by("more").addEventListener("click", () => this.more());
@@ -102,7 +102,8 @@ export class Write {
     this.strip.show(node);
     this.draw();
     this._link();
-    this.lens.changed();
+    if (node.scored === undefined && !node.problem) this._score(node);
+    else this.lens.changed();
   }
 
   async _run(node, part, resumed = null) {
@@ -139,7 +140,8 @@ export class Write {
   async _score(node) {
     this.scoring = true;
     try {
-      if (await node.score() && this.node === node) { this.view.recolour(); this.strip.show(node); }
+      node.scored = await node.score();
+      if (node.scored && this.node === node) { this.view.recolour(); this.strip.show(node); }
     } catch (error) {
       this._failed(error);
     }
@@ -154,34 +156,68 @@ export class Write {
     this.say(error.message + resume);
   }
 
-  /** Write the parts of a link. */
-  async replay(model, parts) {
-    const node = new Story(model);
-    this.roots.push(node);
-    const settings = parts.findLast((part) => "s" in part)?.s;
+  /** Write the texts of a link: first those that lead to the one shown, then the other branches. */
+  async restore({ texts, current, seen }) {
+    this.stop();
+    const restoring = this.restoring = { nodes: texts.map(() => null) };
+    const path = [];
+    for (let at = current; at >= 0; at = texts[at].parent) path.unshift(at);
+    const settings = path.flatMap((at) => texts[at].parts).findLast((part) => "s" in part)?.s;
     if (settings) this.settings.take(settings);
-    by("prompt").value = "t" in (parts[0] ?? {}) ? parts[0].t : "";
-    this.node = node;
-    this.view.show(node);
-    this.strip.show(node);
-    for (const part of parts) {
-      if ("t" in part) { node.typed(part.t); this._grew(node); continue; }
-      const running = this.running = new AbortController();
-      this.began = performance.now();
-      this.draw();
-      try {
-        await node.write(part, running.signal, () => this._grew(node));
-      } catch (error) {
-        this._failed(error);
-        return;
-      } finally {
-        node.seconds = (performance.now() - this.began) / 1000;
-        this.running = null;
-        this.draw();
-      }
-      if (node.finish === "stopped") return;
+    const first = texts[path[0]].parts[0];
+    by("prompt").value = first && "t" in first ? first.t : "";
+    const others = [...texts.keys()].filter((at) => !path.includes(at));
+    for (const at of [...path, ...others]) {
+      const shown = path.includes(at);
+      if (this.restoring !== restoring || !await this._again(texts[at], at, restoring.nodes, shown)) break;
+      if (at === current) await this._seen(seen);
     }
-    await this._score(node);
+    if (this.restoring === restoring) this.restoring = null;
+    this.draw();
+    await this._link();
+  }
+
+  /** Write one text of a link again; false where that fails. */
+  async _again({ model, parent, at, why, parts }, place, nodes, shown) {
+    const from = nodes[parent] ?? null;
+    if (parent >= 0 && (!from || from.chars.length < at)) return false;
+    const node = nodes[place] = new Story(model, from, at, why);
+    if (!from) this.roots.push(node);
+    if (shown) {
+      this.node = node;
+      this.view.show(node);
+      this.strip.show(node);
+    }
+    const running = new AbortController();
+    if (shown) this.running = running;
+    const began = performance.now();
+    this.draw();
+    try {
+      for (const part of parts) {
+        if ("t" in part) node.typed(part.t);
+        else if (part.c) await node.write(part, running.signal, () => this._grew(node));
+        this._grew(node);
+        if (node.finish === "stopped") return false;
+      }
+    } catch (error) {
+      this._failed(error);
+      return false;
+    } finally {
+      node.seconds = (performance.now() - began) / 1000;
+      if (this.running === running) this.running = null;
+      this.draw();
+    }
+    return true;
+  }
+
+  /** Look where a link looks. */
+  async _seen([at, kind, layer, part, unit]) {
+    await this._score(this.node);
+    if (Number.isInteger(at) && at >= 0 && at < this.node.chars.length) {
+      while (!this.view.settled) await new Promise(requestAnimationFrame);
+      this.view.look(at, true);
+    }
+    await this.lens.restore(kind, { layer, part, unit });
   }
 
   _grew(node) {
@@ -191,17 +227,24 @@ export class Write {
     this._facts();
   }
 
-  async _link() {
-    if (!this.node) return;
-    history.replaceState(null, "", `#${await this.fragment()}`);
+  /** Put the view into the address; false where it is too long for one. */
+  async _link(asked = false) {
+    if (!this.node || (this.restoring && !asked)) return true;
+    const link = await encode(this.roots, this.node, (name) => this._version(name), this._seeing());
+    this.whole = link.whole;
+    history.replaceState(null, "", link.fragment === null ? location.pathname + location.search : `#${link.fragment}`);
+    return link.fragment !== null;
   }
 
-  /** The view as a fragment; the model by its version where that is known. */
-  async fragment() {
-    const name = this.node.model;
+  _seeing() {
+    const { kind, unit } = this.lens;
+    return kind === "unit" && unit ? [this.view.at, kind, unit.layer, unit.part, unit.unit] : [this.view.at, kind];
+  }
+
+  /** A model with its version, where that is known. */
+  _version(name) {
     const digest = this.models().find((model) => model.id === name)?.digest;
-    const id = digest && !name.includes("@") ? `${name}@${digest.slice(0, DIGEST)}` : name;
-    return encode(id, this.node.parts);
+    return digest && !name.includes("@") ? `${name}@${digest.slice(0, DIGEST)}` : name;
   }
 
   async copy() {
@@ -209,8 +252,12 @@ export class Write {
   }
 
   async share() {
-    await this._link();
-    await this._copied(location.href, "The link is copied: everyone who opens it sees the same characters.");
+    if (!await this._link(true)) {
+      this.say("What was typed is too long for a link; Export keeps the text and its colours.");
+      return;
+    }
+    const branches = this.whole ? "" : " The other branches are too many for it.";
+    await this._copied(location.href, `The link is copied: everyone who opens it sees the same characters.${branches}`);
   }
 
   async _copied(text, done) {
@@ -227,6 +274,8 @@ export class Write {
     this.strip.look(at);
     this.lens.looked(at);
     render(here(this.node, at, (place, char) => this.branch(place, char)), by("here"));
+    clearTimeout(this.linking);
+    if (at >= 0 && !this.running) this.linking = setTimeout(() => this._link(), HEARD);
     clearTimeout(this.hearing);
     if (at >= 0 && document.activeElement === by("paper")) {
       this.hearing = setTimeout(() => { by("said").textContent = spoken(this.node, at); }, HEARD);
