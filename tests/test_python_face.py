@@ -63,6 +63,12 @@ MATCHES: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({"allowed_token_ids": np.array([300, 301])}, {"allowed_token_ids": [300, 301]}),
     ({"bad_words": ["a", "th"]}, {"bad_words": ["a", "th"]}),
     ({"json_object": False}, {}),
+    ({"json_schema": {}}, {"guided_json": {}}),
+    ({"bad_words": []}, {"bad_words": []}),
+    ({"regex": ""}, {"guided_regex": ""}),
+    ({"grammar": ""}, {"guided_grammar": ""}),
+    ({"grammar": "root ::= "}, {"grammar": "root ::= "}),
+    ({"grammar": 'root ::= "Ω"'}, {"grammar": 'root ::= "Ω"'}),
 ]
 
 
@@ -110,6 +116,8 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"logit_bias": 3}, "^logit_bias gives a number to each id"),
     ({"regex": "a("}, "^regex is no regular expression at character 2: unclosed group"),
     ({"regex": 5}, "^regex is no text; give one string"),
+    ({"choice": []}, "^choice is no list of texts; send at least one, none of them empty"),
+    ({"json_schema": ""}, "^json_schema is no JSON at its end: a value is missing"),
     ({"choice": "yes"}, "^choice is no list; give a list"),
     ({"choice": 5}, "^choice is no list of plain values"),
     ({"json_schema": [1]}, "^json_schema is neither a dictionary nor the text of one"),

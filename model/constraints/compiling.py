@@ -9,6 +9,8 @@ from llguidance import LLMatcher
 from model.constraints import words
 from model.constraints.closing import closed
 from model.constraints.constraint import Constraint, Limits
+from model.constraints.grammar import is_lark
+from model.constraints.grammar_tree import grammar_tree
 from model.constraints.guidance import MatcherWalk, allowed, check_patterns, grammar_of, matcher, schema_grammar
 from model.constraints.notes import without_notes
 from model.constraints.reasons import of_pattern, patterns_of
@@ -99,10 +101,9 @@ def compiled(constraint: Constraint, vocabulary: Vocabulary, limits: Limits | No
         schema = _schema(constraint)
         grammar = grammar_of(constraint) if schema is None else schema_grammar(schema)
         followed = matcher(constraint, grammar, vocabulary.guide, limits)
-        if constraint.kind != "grammar":
-            table = _table(constraint, schema, alphabet, limits)
-            if table is not None and not agrees(table, followed.deep_copy(), vocabulary):
-                table = None
+        table = _table(constraint, schema, alphabet, limits)
+        if table is not None and not agrees(table, followed.deep_copy(), vocabulary):
+            table = None
     if table is not None:
         try:
             transitions = table.transitions(vocabulary.columns, vocabulary.known)
@@ -159,6 +160,10 @@ def _tree(constraint: Constraint, schema: object, alphabet: Alphabet) -> tuple[T
             return alphabet.texts(constraint.texts()), []
         case "regex":
             return regex_tree(constraint.source, alphabet), []
+        case "grammar":
+            if is_lark(constraint.source):
+                raise NotRegular("it is written in Lark")
+            return grammar_tree(constraint.source, alphabet)
     return schema_tree(schema, alphabet)
 
 

@@ -12,6 +12,7 @@ LARK_RULE = re.compile(r"^[ \t]*[?!]?\w+[ \t]*:(?!:?=)", re.M)
 LARK_EMPTY = re.compile(r"^[ \t]*[?!]?(\w+)[ \t]*:[ \t]*(?://[^\n]*)?$(?!\s*\|)", re.M)
 GBNF_HEAD = re.compile(r"^[ \t]*([\w-]+)[ \t]*::=", re.M)
 LONG_ESCAPE = re.compile(r"(?<!\\)((?:\\\\)*)\\(?:u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8}))")
+BRACKET_ESCAPE = re.compile(r"(?<!\\)((?:\\\\)*)\\([\[\]])")
 EMPTY_TEXT = 'write "" where the empty text is meant'
 
 GBNF_REASONS: tuple[tuple[str, str], ...] = (
@@ -41,7 +42,7 @@ LARK_REASONS: tuple[tuple[str, str], ...] = (
 def lark_of(constraint: Constraint) -> str:
     """A grammar in Lark's notation. Raises ParameterError where it is none, saying where and what to change."""
     source = constraint.source
-    if LARK_HEAD.search(source):
+    if is_lark(source):
         if (empty := LARK_EMPTY.search(source)) is not None:
             raise _refused(constraint, empty.start(1), f"the rule {empty[1]} says nothing; {EMPTY_TEXT}")
         return source
@@ -54,7 +55,7 @@ def lark_of(constraint: Constraint) -> str:
         raise _refused(constraint, last, f"there is a rule {twice} before; leave one of them out")
     try:
         _check(constraint)
-        return gbnf_to_lark(LONG_ESCAPE.sub(_short_escape, source))
+        return gbnf_to_lark(short_escapes(source))
     except GbnfToLarkError as error:
         reason = str(error).removesuffix(f" at {error.pos}")
         raise _refused(constraint, error.pos.pos, _plain(reason, GBNF_REASONS)) from None
@@ -77,12 +78,25 @@ def reason_of(source: str, error: str) -> str:
     if place is None:
         return f"cannot be followed ({_plain(error, LARK_REASONS)}); see docs/constraints.md for what it may have"
     reason = _plain(place[3], LARK_REASONS)
-    where = "" if not LARK_HEAD.search(source) else _place(source, int(place[1]), int(place[2]))
+    where = "" if not is_lark(source) else _place(source, int(place[1]), int(place[2]))
     return f"is no grammar{where}: {reason}; see docs/constraints.md for the notation"
 
 
+def is_lark(source: str) -> bool:
+    """Whether a grammar is in Lark's notation, and not in GBNF."""
+    return LARK_HEAD.search(source) is not None
+
+
+def short_escapes(source: str) -> str:
+    """A grammar in GBNF whose escapes llguidance (1.9.1) reads right.
+
+    Of a character's number it drops leading zeros, unless it has two digits, and brackets in a text it takes only so.
+    """
+    source = LONG_ESCAPE.sub(_short_escape, source)
+    return BRACKET_ESCAPE.sub(lambda found: f"{found[1]}\\x{ord(found[2]):02x}", source)
+
+
 def _short_escape(found: re.Match[str]) -> str:
-    """A character's number as the character, or in two digits: of more, llguidance drops leading zeros (1.9.1)."""
     number = int(found[2] or found[3], 16)
     if 0xD800 <= number < 0xE000 or number > 0x10FFFF:
         return found[0]

@@ -53,7 +53,8 @@ PATTERNS: dict[str, tuple[Kind, str]] = {
     "a schema of five fields": ("json_schema", json.dumps(FIVE_FIELDS)),
     "one of 200 choices": ("choice", json.dumps([f"choice number {number * 7919}" for number in range(200)])),
     "any JSON object": ("json_object", ""),
-    "a grammar, step by step": ("grammar", 'root ::= "[" ([a-z]+ | root) ("," ([a-z]+ | root))* "]"'),
+    "a grammar in GBNF": ("grammar", 'root ::= "[" ([a-z]+ | root) ("," ([a-z]+ | root))* "]"'),
+    "a grammar in Lark, step by step": ("grammar", 'start: "[" (/[a-z]+/ | start) ("," (/[a-z]+/ | start))* "]"'),
 }
 TEXTS = 64  # of each measurement
 MOST = 200  # characters

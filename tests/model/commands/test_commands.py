@@ -350,6 +350,10 @@ def test_a_text_matches_what_is_asked_for(checkpoint_folder: Path, tmp_path: Pat
         (["--regex", "a{9}", "--max-tokens", "8"], "the shortest text that matches has 9: choose at least that."),
         (["--json-schema", "nowhere.json"], "The json schema file nowhere.json cannot be read"),
         (["--json-schema", "{}"], "needs"),
+        (["--regex", ""], "regex is empty; send a pattern, or leave it out for free text."),
+        (["--choice", ""], "choice is no list of texts; send at least one, none of them empty."),
+        (["--grammar", "/dev/null"], "grammar is empty; send a pattern, or leave it out for free text."),
+        (["--json-schema", "/dev/null"], "json_schema is no JSON at its end: a value is missing; send plain JSON."),
     ],
     ids=str,
 )

@@ -103,3 +103,39 @@ def test_the_empty_text_can_be_asked_for(source: str) -> None:
 def test_alternatives_may_stand_on_lines_of_their_own() -> None:
     for source in ('start:\n  | "a"\n  | "b"', 'root ::=\n  "a" |\n  "b"'):
         assert re.fullmatch("[ab]?", write(constraint("grammar", source), max_tokens=9).text)
+
+
+EXACT = {
+    'root ::= "a" root? "b"': (r"(?s)a+b+", "ab"),
+    'root ::= "[" (item ("," item)*)? "]"\nitem ::= [a-z]+ | root': (r"\[[a-z,\[\]]*\]", "[]"),
+    'root ::= "Ω" | [a-z]{2,5} "-" num\nnum ::= [0-9]{3} # three': (r"[a-z]{2,5}-[0-9]{3}", ""),
+    'root ::= pair pair\npair ::= "<" inside ">"\ninside ::= pair | [a-z]*': (r"(<+[a-z]*>+){2}", "<>"),
+    'root ::= "\\"" [^"\\\\\\x7f]+ "\\"\\n"': (r'"[^"\\]+"\n', ""),
+    'root ::= "\\[x\\]" [/\\]]': (r"\[x\][/\]]", ""),
+}
+
+
+@pytest.mark.parametrize("source", EXACT, ids=lambda source: source[:20])
+def test_a_grammar_in_gbnf_has_a_table_and_is_never_cut(source: str) -> None:
+    asked = constraint("grammar", source)
+    assert asked.transitions is not None
+    least = int(asked.transitions.shortest[0])
+    pattern, brackets = EXACT[source]
+    for seed in range(12):
+        found = write(asked, max_tokens=least + seed, seed=seed)
+        assert re.fullmatch(pattern, found.text), found
+        assert len({found.text.count(bracket) for bracket in brackets}) <= 1
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        'root ::= "(" root ")" root | ""',
+        'root ::= "if " root " then" | "x"',
+        'start: "a" start? "b"',
+        "root ::= a0 a0\n" + "\n".join(f"a{at} ::= a{at + 1} a{at + 1}" for at in range(40)) + '\na40 ::= ""',
+    ],
+    ids=lambda source: source[:20],
+)
+def test_other_grammars_are_followed_step_by_step(source: str) -> None:
+    assert not constraint("grammar", source).exact
