@@ -8,6 +8,7 @@ import http.client
 import itertools
 import json
 import os
+import sys
 import tempfile
 import threading
 import time
@@ -58,6 +59,7 @@ PATTERNS: dict[str, tuple[Kind, str]] = {
 }
 TEXTS = 64  # of each measurement
 MOST = 200  # characters
+SWITCH_SECONDS = 1e-4
 RATE, FLOODS = 100, 4  # schemas sent a second, and on so many connections
 HOSTILE: list[dict[str, Any]] = [
     {"guided_regex": "((a{99}){99}){99}"},
@@ -172,7 +174,12 @@ def compiling(checkpoint: Checkpoint) -> list[Figure]:
 
 @contextmanager
 def flooded(port: int, bodies: Iterator[dict[str, Any]], pause: float, threads: int = 1) -> Iterator[list[int]]:
-    """Requests one after the other on some connections, for a `with` block; the statuses of their answers."""
+    """Requests one after the other on some connections, for a `with` block; the statuses of their answers.
+
+    Their threads let go of the interpreter often, so that the client that measures in another waits little for them.
+    """
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(SWITCH_SECONDS)
     over, statuses, lock = threading.Event(), [], threading.Lock()
 
     def flood() -> None:
@@ -198,6 +205,7 @@ def flooded(port: int, bodies: Iterator[dict[str, Any]], pause: float, threads: 
         over.set()
         for thread in running:
             thread.join()
+        sys.setswitchinterval(interval)
 
 
 def move_compiler(server: ServerProcess, core: int) -> None:

@@ -59,7 +59,7 @@ def test_no_invalid_value_is_accepted(capsys: pytest.CaptureFixture[str]) -> Non
     seconds, wrong = [], []
     for file in files:
         content = json.loads(file.read_text("utf-8"))
-        start = time.perf_counter()
+        start = time.process_time()
         try:
             source = json.dumps(content["schema"], ensure_ascii=False)
             asked = compiled(Constraint("json_schema", source, closed=False), vocabulary, LIMITS)
@@ -67,7 +67,7 @@ def test_no_invalid_value_is_accepted(capsys: pytest.CaptureFixture[str]) -> Non
             counts["refused"] += 1
             continue
         finally:
-            seconds.append(time.perf_counter() - start)
+            seconds.append(time.process_time() - start)
         counts["compiled"] += 1
         counts["exact"] += asked.exact
         for test in content.get("tests", ()):
@@ -78,6 +78,6 @@ def test_no_invalid_value_is_accepted(capsys: pytest.CaptureFixture[str]) -> Non
                 wrong.append(file.name)
     with capsys.disabled():
         times = ", ".join(f"p{percent} {1e3 * percentile(seconds, percent):.2f} ms" for percent in (50, 99, 100))
-        print(f"\n{dict(counts)}; compiled in {times}")  # noqa: T201
+        print(f"\n{dict(counts)}; compiled in {times} of the processor")  # noqa: T201
     assert wrong == []
     assert counts["compiled"] > 0.7 * len(files)
