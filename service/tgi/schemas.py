@@ -53,11 +53,10 @@ def _grammar(kind: str, value: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-TEXT = {"type": "string"}
+TEXT = {"type": "string", "minLength": 1}
 SCHEMA = {"anyOf": [{"type": "object"}, TEXT]}
 GRAMMAR = {
     "anyOf": [
-        {"type": "object", "maxProperties": 0},  # asks for nothing
         _grammar("regex", TEXT),
         _grammar("json", SCHEMA),
         _grammar("json_schema", {"type": "object", "properties": {"schema": SCHEMA}, "required": ["schema"]}),

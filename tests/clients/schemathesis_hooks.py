@@ -47,9 +47,9 @@ def texts_of(value: Any) -> bool:
 
 
 def readable(fields: dict[str, Any]) -> dict[str, Any]:
-    """The same with patterns and schemas that can be read in place of any text or object."""
+    """The same with patterns and schemas that can be read in place of any text or object; an empty text stays wrong."""
     return {
-        name: READABLE[name][1] if name in READABLE and isinstance(value, READABLE[name][0]) else value
+        name: READABLE[name][1] if value != "" and name in READABLE and isinstance(value, READABLE[name][0]) else value
         for name, value in fields.items()
     }
 
@@ -80,7 +80,9 @@ def agree(body: dict[str, Any]) -> dict[str, Any]:
     ids = body.get("allowed_token_ids")
     if isinstance(ids, list) and 0 < len(ids) <= MOST_LISTED and all(type(one) is int for one in ids):
         body["allowed_token_ids"] = [DRAWN]
-    body |= {name: value for name, (kind, value) in UNGUIDED.items() if isinstance(body.get(name), kind) and body[name]}
+    body |= {
+        name: value for name, (kind, value) in UNGUIDED.items() if isinstance(body.get(name), kind) and body[name] != ""
+    }
     good = [name for name, value in GOOD.items() if body.get(name) == value]
     good += ["bad_words"] if texts_of(body.get("bad_words")) else []
     for name in good:
@@ -99,17 +101,23 @@ def agree(body: dict[str, Any]) -> dict[str, Any]:
     return body
 
 
+def _is_schema(value: Any) -> bool:
+    return isinstance(value, dict | str) and value != ""
+
+
 def with_json(parameters: dict[str, Any]) -> dict[str, Any]:
     """The same parameters with JSON in a text that has to hold a schema, and a pattern that is one."""
     grammar = parameters.get("grammar")
     if not isinstance(grammar, dict):
         return parameters
     kind, value = grammar.get("type"), grammar.get("value")
+    if value == "":  # wrong, whatever the kind
+        return parameters
     if kind == "regex" and isinstance(value, str):
         grammar = {**grammar, "value": "a*"}
     elif kind == "json" and isinstance(value, dict | str):
         grammar = {**grammar, "value": "{}"}
-    elif kind == "json_schema" and isinstance(value, dict) and isinstance(value.get("schema"), dict | str):
+    elif kind == "json_schema" and isinstance(value, dict) and _is_schema(value.get("schema")):
         grammar = {**grammar, "value": {"schema": "{}"}}
     return {**parameters, "grammar": grammar}
 
