@@ -36,11 +36,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "model/patterns": {"sampling"},
     "model/constraints": {"patterns", "sampling", "text", "strict_json", "errors"},
     "model/bulk": {
-        *("decoding", "sampling", "text", "arithmetic", "held_out_surprise", "surprise_sum"),
+        *("decoding", "online_memory", "sampling", "text", "arithmetic", "held_out_surprise", "surprise_sum"),
         *("command_line", "cores", "files", "strict_json", "errors"),
     },
     "model/commands": {
-        *("bulk", "checkpoint", "command_line", "constraints", "decoding", "sampling", "text"),
+        *("bulk", "checkpoint", "command_line", "constraints", "decoding", "online_memory", "sampling", "text"),
         *("config", "errors", "generate", "held_out_surprise", "memory", "strict_json"),
     },
     "model/decoding": {"checkpoint", "sampling", "text", "cells", "config", "arithmetic", "errors"},

@@ -8,16 +8,17 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from threading import local
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from model.bulk.line_rows import LineRows
+from model.bulk.line_rows import FileRows, LineRows
 from model.cores import available_cores
 from model.decoding.rows import AnyDecoder
 from model.errors import ParameterError
 from model.held_out_surprise import HeldOutSurprise
+from model.online_memory.weights import MemoryWeights
 from model.surprise_sum import BITS, nats_of
 from model.text.tokenizer import Tokenizer
 
@@ -47,6 +48,8 @@ class LineScorer:
     context: what every line follows; without one, a line begins as a text does. surprises: also of each character.
     ends: the end of each line is scored, too, as one more character that `text` does not show: a line that is cut short
         surprises by that.
+    memory: the weights of an online memory, with which lines are read. remembers: whether that of a line holds the
+        context and the line alone, or all lines before in its file, too, which one thread reads then.
     threads: as many as there are processors by default. Use as a context manager: it ends the threads.
     """
 
@@ -59,6 +62,8 @@ class LineScorer:
         context: str = "",
         surprises: bool = False,
         ends: bool = False,
+        memory: MemoryWeights | None = None,
+        remembers: Literal["line", "file"] = "line",
         threads: int | None = None,
     ) -> None:
         self._decoder, self._tokenizer, self._held_out = decoder, tokenizer, held_out
@@ -68,7 +73,8 @@ class LineScorer:
         self._surprises = surprises
         self._end = (tokenizer.frame.separator or "\n") if ends else ""
         self._scales: dict[int, list[float]] = {}
-        self._threads = threads or available_cores()
+        self._memory, self._whole_file = memory, memory is not None and remembers == "file"
+        self._threads = 1 if self._whole_file else threads or available_cores()
         self._pool = ThreadPoolExecutor(self._threads, "score")
         self._own = local()
 
@@ -79,12 +85,14 @@ class LineScorer:
         self._pool.shutdown(cancel_futures=True)
 
     def score(self, blocks: Iterable[list[str] | None]) -> Iterator[LineScore | None]:
-        """The scores of lines that come in blocks; a block of None means that others may not come for a while.
+        """The scores of a file's lines that come in blocks; a block of None means that others may not come for a while.
 
         None is told, too, once all lines before it are.
 
         As many blocks are held at a time as keep all threads busy. Raises TokenizerError on text that is not Unicode.
         """
+        if self._whole_file:
+            self._own = local()
         pending: deque[Future[list[LineScore]]] = deque()
         for block in blocks:
             if block is not None:
@@ -99,7 +107,7 @@ class LineScorer:
     def _score(self, lines: list[str]) -> list[LineScore]:
         rows = getattr(self._own, "rows", None)
         if rows is None:
-            rows = self._own.rows = LineRows(self._decoder, self._tokenizer, self._prefix)
+            rows = self._own.rows = self._rows()
         scored = rows.score([f"{line}{self._end}" for line in lines] if self._end else lines)
         return [
             self._line(
@@ -109,6 +117,13 @@ class LineScorer:
             )
             for number, line in enumerate(lines)
         ]
+
+    def _rows(self) -> LineRows:
+        """What reads the lines of one thread."""
+        if self._whole_file and self._memory is not None:
+            end = "" if self._end else self._tokenizer.frame.separator or "\n"
+            return FileRows(self._decoder, self._tokenizer, self._prefix, self._memory, end)
+        return LineRows(self._decoder, self._tokenizer, self._prefix, memory=self._memory)
 
     def _line(self, line: str, nats: float, surprises: NDArray[np.float64] | None) -> LineScore:
         characters, bits = len(line) + len(self._end), nats * BITS

@@ -54,6 +54,12 @@ class ScoreOptions:
     ends: bool = option(
         False, "Score the end of each line as one more character, so that a line cut short is odd.", flag="--ends"
     )
+    memory: Literal["line", "file"] | None = option(
+        None,
+        "Read with the online memory, which holds the line itself, or all lines before in its file, too.",
+        shown="none",
+        flag="--memory",
+    )
     show: bool = option(False, "Colour the characters that surprised.", flag="--show")
     arithmetic: Literal["int8", "fp32"] = option("int8", "Products in 8-bit integers, or in 32-bit floats.")
     threads: int | None = option(None, "Threads.", shown="one a core", typer={"min": 1})
@@ -134,6 +140,7 @@ class FileScorer:
         from model.checkpoint import named_checkpoint, read
         from model.decoding.decoder import Decoder
         from model.held_out_surprise import HeldOutSurprise
+        from model.online_memory.weights import MemoryWeights
         from model.text.escapes import unescaped
 
         limit = LoadLimit(most_bytes=options.max_model_bytes, arithmetic=options.arithmetic)
@@ -142,11 +149,16 @@ class FileScorer:
             note(stored.note)
         self.files = files
         self.held_out = HeldOutSurprise.of(stored.checkpoint.training)
+        memory = MemoryWeights.required(stored.checkpoint.training) if options.memory else None
+        if memory is not None and self.held_out is not None:
+            note("Lines are read with the online memory, the held-out passages that percentiles speak of without.")
         self._tokenizer, self._decoder = stored.checkpoint.tokenizer, Decoder(stored.checkpoint, options.arithmetic)
         self._settings: dict[str, Any] = {
             "context": unescaped(options.before),
             "surprises": options.show,
             "ends": options.ends,
+            "memory": memory,
+            "remembers": options.memory or "line",
             "threads": options.threads,
         }
 

@@ -15,6 +15,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from model.errors import ParameterError, ServiceError
+from model.online_memory.weights import FITTING
 from model.sampling.parameters import SamplingParameters
 from service.analysis.score_answer import ScoreAnswer
 from service.analysis.score_schemas import ScoreLine, ScoreRequest
@@ -51,7 +52,7 @@ class Line(NamedTuple):
 
 @dataclass(slots=True)
 class Block:
-    """Lines that are scored together, which have one context; or what is wrong with one line."""
+    """Lines that are scored together, alike but for their texts; or what is wrong with one line."""
 
     lines: list[Line] = field(default_factory=list)
     size: int = 0
@@ -62,18 +63,24 @@ class Block:
         """What is read before each text."""
         return self.lines[0].asked.context or "" if self.lines else ""
 
+    @property
+    def memory(self) -> bool:
+        """Whether the texts are read with the online memory."""
+        return bool(self.lines) and self.lines[0].asked.memory
+
     def fits(self, line: Line, most_work: int) -> bool:
         """Whether a line may join."""
         work = self.size + len(line.asked.text) + len(line.asked.context or "")
-        alike = not self.lines or (line.asked.context or "") == self.context
+        alike = not self.lines or (line.asked.context or "", line.asked.memory) == (self.context, self.memory)
         return alike and len(self.lines) < MOST_LINES and (not self.lines or work <= min(MOST_CHARACTERS, most_work))
 
 
 class LineBlocks:
-    """Cuts a body into lines, and the lines into blocks, as they come."""
+    """Cuts a body into lines, and the lines into blocks, as they come. remembers: whether the model has a memory."""
 
-    def __init__(self, receive: Receive, most_work: int, at_once: int) -> None:
+    def __init__(self, receive: Receive, most_work: int, at_once: int, remembers: bool) -> None:
         self._receive, self._most_work, self._at_once = receive, most_work, at_once
+        self._remembers = remembers
         self._rest: list[bytes] = []  # of a line whose end has not come
         self._number = 0
         self._block = Block()
@@ -151,6 +158,8 @@ class LineBlocks:
             problem = error.errors()[0]
             name = ".".join(map(str, problem["loc"])) or "text"
             raise ParameterError(name, f"{where}, {name}: {remedy(problem)}.") from None
+        if asked.memory and not self._remembers:
+            raise ParameterError("memory", f"{where}: {FITTING}")
         work = len(asked.text) + len(asked.context or "")
         if work > self._most_work:
             message = f"{where} would read {work:,} characters; this server's max_work is {self._most_work:,}."
@@ -184,7 +193,8 @@ class LineScores(Response):
         context = request_context(request.scope)
         assert context.take_lines is not None
         context.take_lines()
-        self._lines = LineBlocks(request.receive, most_work, max(1, min(MOST_LINES, most_texts // 2)))
+        at_once = max(1, min(MOST_LINES, most_texts // 2))
+        self._lines = LineBlocks(request.receive, most_work, at_once, model.memory is not None)
         self._blocks = self._lines.blocks()
         self._lease = context.lease
         self._base = 0 if context.lease is None else context.lease.size
@@ -268,12 +278,15 @@ class LineScores(Response):
         if not block.lines:
             return block.wrong
         texts = [line.asked.text for line in block.lines]
-        body = ScoreRequest.model_construct(texts=texts, context=block.context or None, details=False, top_logprobs=0)
+        context = block.context or None
+        body = ScoreRequest.model_construct(
+            texts=texts, context=context, memory=block.memory, details=False, top_logprobs=0
+        )
         answer = ScoreAnswer(self._model, body)
         origin = {**origin_of(self._request), "arrived": time.monotonic()}
         if self._lease is not None:
             self._lease.grow(2 * text_bytes([*texts, *[block.context] * len(texts)]))
-        if answer.before.context_tokens >= WORTH_KEEPING and self._engine.cache.capacity:
+        if answer.before.context_tokens >= WORTH_KEEPING and not block.memory and self._engine.cache.capacity:
             asked = TextRequest(prompts=[answer.before.text], parameters=SamplingParameters(), max_tokens=1, **origin)
             await self._done(await Texts.prepare(self._model, self._engine, asked))
         prepared = await Texts.prepare(self._model, self._engine, answer.request(origin))

@@ -94,6 +94,9 @@ class ScoreLine(Nullable):
     context: Text | None = Field(
         default=None, description="Read before the text and not scored; lines with the same one are read together."
     )
+    memory: bool = Field(
+        default=False, description="Read the text with the online memory, which holds its context and itself alone."
+    )
 
 
 class Alternative(BaseModel):

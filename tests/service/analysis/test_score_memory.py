@@ -1,5 +1,6 @@
 """Scores with the online memory: those the evaluation has, of one text alone, also beside other requests."""
 
+import json
 import math
 from collections.abc import Iterator
 from dataclasses import replace
@@ -83,6 +84,24 @@ def test_details_add_up_to_the_text(scorer: Running) -> None:
     assert sum(one["probability"] for one in late["alternatives"]) <= 1
 
 
+def test_lines_with_a_memory_have_the_same_scores(scorer: Running) -> None:
+    """Beside lines without, and after a context."""
+    lines: list[dict[str, Any]] = [
+        *({"text": TEXT[at : at + 60], "memory": at % 3 != 0} for at in range(100)),
+        {"text": TEXT, "memory": True, "context": TEXT},
+        {"text": TEXT, "context": TEXT},
+    ]
+    content = "".join(f"{json.dumps(line)}\n" for line in lines)
+    response = scorer.client.post("/v1/score", content=content, headers={"content-type": "application/x-ndjson"})
+    found = [json.loads(line)["bits"] for line in response.text.splitlines()]
+    expected = [
+        bits(scorer, line["text"], memory=bool(line.get("memory")), context=line.get("context", ""))[0]
+        for line in lines
+    ]
+    assert found == expected
+    assert found[-2] < found[-1] / 2
+
+
 def test_a_state_carries_no_memory(scorer: Running) -> None:
     token = score(scorer, TEXT, return_state=True)["results"][0]["state"]
     plain = score(scorer, TEXT, return_state=True, memory=False)["results"][0]["state"]
@@ -92,6 +111,15 @@ def test_a_state_carries_no_memory(scorer: Running) -> None:
 def test_a_checkpoint_without_weights_names_the_remedy(tmp_path_factory: pytest.TempPathFactory) -> None:
     with serving(Settings(checkpoint=saved(tmp_path_factory, small_checkpoint()))) as running:
         response = running.client.post("/v1/score", json={"texts": "a", "memory": True})
+        lines = running.client.post(
+            "/v1/score",
+            content='{"text": "a", "memory": true}\n"b"\n',
+            headers={"content-type": "application/x-ndjson"},
+        )
     assert response.status_code == 400
     assert "--write-memory" in response.json()["error"]["message"]
     assert response.json()["error"]["param"] == "memory"
+    wrong, right = map(json.loads, lines.text.splitlines())
+    assert wrong["error"]["param"] == "memory"
+    assert "--write-memory" in wrong["error"]["message"]
+    assert right["index"] == 0
