@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from model.decoding.state import RowState
+from model.errors import ParameterError
 from model.sampling.parameters import SamplingParameters
 from model.text.tokenizer import Tokenizer
 from service.api.constraint_fields import constraint_of
@@ -47,7 +48,7 @@ def text_request(
     """
     reported = interval is not None or given.details or given.decoder_input_details or given.best_of > 1
     return TextRequest(
-        prompts=[truncated(tokenizer, inputs, given.truncate)],
+        prompts=[_labelled(tokenizer, truncated(tokenizer, inputs, given.truncate), given.label)],
         parameters=sampling(given, seed_of(beginning, [inputs])),
         max_tokens=given.max_new_tokens,
         n=given.best_of,
@@ -69,3 +70,12 @@ def truncated(tokenizer: Tokenizer, inputs: str, most: int | None) -> str | list
         return inputs
     ids = tokenizer.encode(inputs[-most:])  # each character is at least one id
     return inputs if len(ids) <= most and len(inputs) <= most else ids[-most:].tolist()
+
+
+def _labelled(tokenizer: Tokenizer, inputs: str | list[int], label: str | None) -> str | list[int]:
+    """The inputs after the label that was asked for."""
+    try:
+        before = tokenizer.frame.labelled(label)
+    except ParameterError as error:
+        raise ParameterError("label", f"parameters.label: {error}") from None
+    return before + inputs if isinstance(inputs, str) else [*tokenizer.encode(before).tolist(), *inputs]

@@ -6,6 +6,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchem
 from pydantic_core import PydanticCustomError
 
 from model.sampling.parameters import RANGES
+from model.text.frame import LARGEST_LABEL
 from model.text.stop_strings import LARGEST_STOP
 from service.api.schemas import (
     LARGEST_MAX_TOKENS,
@@ -20,6 +21,7 @@ from service.api.schemas import (
     Text,
     null_is_absent,
     off_is,
+    whole_characters,
 )
 
 DEFAULT_MAX_NEW_TOKENS = 100  # as text-generation-inference has it
@@ -93,6 +95,11 @@ class Parameters(Nullable):
     grammar: Annotated[dict[str, Any], WithJsonSchema(GRAMMAR)] | None = Field(
         default=None,
         description="What the text must match: a regular expression, or compact JSON that is valid by a schema.",
+    )
+    label: Annotated[str, Field(max_length=LARGEST_LABEL), AfterValidator(whole_characters)] | None = Field(
+        default=None,
+        description="Of a model of items that have labels: the label of the item to write. It stands before the "
+        "inputs, with a | after it, and counts as their part. Absent: none.",
     )
     max_new_tokens: int = Field(
         default=DEFAULT_MAX_NEW_TOKENS, ge=1, le=LARGEST_MAX_TOKENS, description="Most tokens to write."

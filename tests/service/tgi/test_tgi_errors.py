@@ -56,6 +56,7 @@ WRONG: dict[str, list[str]] = {
         *('{"type": "regex", "value": "("}', '{"type": "json", "value": {"type": 1}}'),
         '{"type": "json_schema", "value": {"name": "a"}}',
     ],
+    "label": ["1", "true", "[]", "{}", '"F"', json.dumps(MARK * 65), '"\\ud800"'],
     "max_new_tokens": [*NO_NUMBER, "0", "-1", "1.5", "100001"],
     "repetition_penalty": [*NO_NUMBER, "0", "-1", "11"],
     "return_full_text": NO_BOOL,

@@ -61,6 +61,7 @@ def test_a_language_each_from_the_command_from_python_and_over_http(trained: Pat
             words = model.generate(label=name, n=16, seed=3, temperature=0.5)
             assert sum(is_of(name, word) for word in words) >= 15, (name, words)
             assert of_server(running, name) == words
+            assert of_generate(running, "", label=name) == of_generate(running, f"{name}|")
             listed = run("generate", best, "--label", name, "--count", "16", "--seed", "3", "--temperature", "0.5")
             assert listed.splitlines() == words
         assert "".join(model.stream("k", label="ka", seed=3)) == model.generate("k", label="ka", seed=3)[0]
@@ -70,10 +71,22 @@ def test_a_language_each_from_the_command_from_python_and_over_http(trained: Pat
         assert text.startswith("ka|ka")
         encoded = load(best).tokenizer.encode("ka").tolist()
         assert running.complete(**{**asked, "prompt": encoded})["choices"][0]["text"] == text
+        assert of_generate(running, "kako", label="ka", truncate=2) == of_generate(running, "ka|ko")
+        full = of_generate(running, "ko", label="ka", return_full_text=True)
+        assert full == f"ko{of_generate(running, 'ka|ko')}"
+        unknown = running.client.post("/generate", json={"inputs": "", "parameters": {"label": "kaa"}})
+        assert unknown.status_code == 422
+        assert "did you mean ka?" in unknown.json()["error"]
         refused = running.client.post("/v1/completions", json={"prompt": "", "label": "kaa"})
         assert refused.status_code == 400
         assert refused.json()["error"]["param"] == "label"
         assert "did you mean ka?" in refused.json()["error"]["message"]
+
+
+def of_generate(running: Running, inputs: str, **parameters: Any) -> str:
+    body = {"inputs": inputs, "parameters": {"seed": 3, "temperature": 0.5, **parameters}}
+    answer = running.client.post("/generate", json=body).raise_for_status().json()
+    return str(answer["generated_text"])
 
 
 def of_server(running: Running, label: str) -> list[str]:
