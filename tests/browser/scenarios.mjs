@@ -328,6 +328,7 @@ export async function compares_and_scores(browser, url) {
   assert.match(await page.textContent("#score .figures"), /bits per character/);
   await page.click("#tab-card");
   await page.waitForSelector("#card dl");
+  assert.match(await page.textContent("#card"), /2\.07\s*bits per character, test part/);
   assert.match(await page.textContent("#card"), /Parameters\s*3,596,657/);
   await close(page);
 }

@@ -245,7 +245,7 @@ def _best_words(best: MetricsLine | None) -> str:
 
 
 def _values(validations: Sequence[MetricsLine], best_step: int) -> Markup:
-    head = ("step", "characters", "minutes", "train", "validation", "rate", "characters/s", "gradient", "")
+    head = ("step", "characters", "minutes", "train", "validation", "rate", "characters/s", "gradient", "checkpoint")
     rows = [
         (
             number(validation["step"]),

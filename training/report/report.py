@@ -88,7 +88,7 @@ def report(data: ReportData) -> str:
     body = [
         header,
         first,
-        *([notes] if data.notes else []),
+        *([element("aside", notes, aria_label="Notes")] if data.notes else []),
         element("nav", element("ul", *links), aria_label="Parts of the report"),
         element("main", joined(["", *main, ""], "\n")),
         element("footer", element("p", "The figures of the validations are also in metrics.jsonl beside this page.")),

@@ -128,10 +128,11 @@ background:var(--ink);color:var(--bg);white-space:normal;text-decoration:none}}}
 .first{{grid-template-columns:minmax(0,1fr)}}.notes{{padding-inline-end:14px}}
 .chart.wide{{display:none}}.chart.narrow{{display:block}}.told b{{flex-basis:100%}}
 details[open]>summary .preview{{display:none}}
-.columns,.small-charts{{grid-template-columns:minmax(0,1fr)}}.columns .text{{max-height:20rem;overflow:auto}}
+.columns,.small-charts{{grid-template-columns:minmax(0,1fr)}}
 .scrolls{{overflow:visible}}table,tbody{{display:block}}thead{{display:none}}
 tr{{display:block;border:1px solid var(--edge);border-radius:8px;padding:8px 12px;margin-bottom:8px}}
-th,td{{border:0}}tbody th{{display:block;padding:0;font-weight:650;color:var(--ink)}}
+th,td{{border:0}}tbody th{{display:block;padding:0;font-weight:650;color:var(--ink);
+overflow-wrap:anywhere}}
 tbody .number{{text-align:start}}
 td{{display:grid;grid-template-columns:minmax(0,9.5rem) minmax(0,1fr);gap:8px;padding:1px 0;white-space:normal}}
 td::before{{content:attr(data-label);color:var(--soft)}}td.none{{display:none}}
