@@ -2,11 +2,11 @@
 
 import hashlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 from weakref import WeakKeyDictionary
 
 from model.checkpoint import CONFIG, TOKENIZER, Checkpoint, Digests, StoredCheckpoint, named_checkpoint, read
@@ -28,6 +28,7 @@ from service.settings import Settings
 logger = logging.getLogger(__name__)
 
 SPELLED_BYTES = 64  # of each id as JSON, which answers of /tokenize are made of
+MOST_BITS = 100.0  # per character of a text, at which no model of ours is that bad
 GUIDED_BYTES = 400  # of each id as llguidance has it, which follows constraints without a table
 
 
@@ -37,7 +38,8 @@ class ModelFacts:
 
     created: when its files were written, seconds since 1970. parameters: how many the network has. vocabulary: ids.
     digests: of the model, its weights and its tokenizer. loading_bytes: the most memory that loading it takes;
-    beside_bytes: what it takes then beside its weights.
+    beside_bytes: what it takes then beside its weights. held_out_bits: bits per character of held-out parts by name, as
+    the checkpoint says.
     """
 
     created: int
@@ -46,6 +48,7 @@ class ModelFacts:
     digests: Digests
     loading_bytes: int
     beside_bytes: int
+    held_out_bits: tuple[tuple[str, float], ...] = ()
 
     @property
     def digest(self) -> str:
@@ -72,9 +75,20 @@ class ModelFacts:
                 digests=stored.digests,
                 loading_bytes=takes.peak,
                 beside_bytes=takes.vocabulary + takes.rows,
+                held_out_bits=tuple(_held_out_bits(stored.checkpoint.training)),
             )
             return facts, stored
         raise CheckpointError(f"{folder} was taken away while it was read; load the checkpoint again.")
+
+
+def _held_out_bits(training: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    """The figures of a checkpoint's `training` table that can be believed: it is a file from anywhere."""
+    figures = training.get("figures")
+    for part in ("validation", "test"):
+        score = figures.get(part) if isinstance(figures, Mapping) else None
+        bits = score.get("bits_per_character") if isinstance(score, Mapping) else None
+        if isinstance(bits, float) and 0 <= bits < MOST_BITS:
+            yield part, bits
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -32,6 +32,10 @@ class ModelCard(BaseModel):
     )
     digests: FileDigests = Field(description="Of the files it was read from.")
     parameters: int = Field(ge=0, description="How many numbers its network has.")
+    bits_per_character: dict[str, float] = Field(
+        description="Of held-out text by part, `validation` and `test`, as its training measured them; empty where the "
+        "checkpoint does not say."
+    )
     loaded: bool = Field(description="Whether it is in memory; if not, the first request for it loads it.")
     aliases: list[str] = Field(description="Other names to ask for it by.")
     default: bool = Field(description="Whether it is the model of requests that name none.")

@@ -70,6 +70,7 @@ class Information:
             digest=digests.model,
             digests=FileDigests(weights=digests.weights, tokenizer=digests.tokenizer, recorded=digests.recorded),
             parameters=facts.parameters,
+            bits_per_character=dict(facts.held_out_bits),
             loaded=entry.served is not None,
             aliases=self.registry.aliases(entry),
             default=entry is self.registry.default(allowed),

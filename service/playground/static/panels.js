@@ -79,6 +79,8 @@ const count = (value) => value.toLocaleString("en");
 export function cards(models, tokenizer) {
   return html`<div class="cards">${models.map((model) => html`<article class="box">
     <h2>${model.id}${model.default ? html` <span class="tag">default</span>` : nothing}</h2>
+    <div class="figures">${Object.entries(model.bits_per_character).toReversed().map(([part, bits]) => html`<p class=${part}>
+      <b>${bits.toFixed(2)}</b><span>bits per character, ${part} part: as unsure as between ${(2 ** bits).toFixed(1)} equally likely characters</span></p>`)}</div>
     <dl>
       <dt>Parameters</dt><dd>${count(model.parameters)}</dd>
       ${tokenizer[model.id] ? html`<dt>Characters it knows</dt><dd>${count(tokenizer[model.id])}</dd>` : nothing}

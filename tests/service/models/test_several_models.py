@@ -1,6 +1,7 @@
 """Several models of one server: each route finds the one that is asked for, and a key only those that it may use."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +9,13 @@ import huggingface_hub
 import openai
 import pytest
 
+from model.checkpoint import save
 from service.api.sse import ENCODE
 from service.app import create_application
 from service.errors import SettingsError
 from service.models.naming import named_places
 from service.settings import Settings
+from tests.model.small import small_checkpoint
 from tests.service.serving import Reference, Running, serving
 
 FIELDS: dict[str, Any] = {"prompt": "abc", "max_tokens": 40, "seed": 5}
@@ -78,6 +81,28 @@ def test_models_are_listed_with_all_that_is_known(server: Running) -> None:
         assert server.client.get(f"/v1/models/{name}").json() == card
         assert server.client.get(f"/v1/models/{name}@{card['digest'][:12]}").json() == card
     assert server.client.get("/v1/models/t").json() == cards["training"]
+
+
+SCORE = {"bits_per_character": 2.5}
+
+
+@pytest.mark.parametrize(
+    ("training", "told"),
+    [
+        ({"figures": {"test": SCORE, "validation": {"bits_per_character": 2.25}, "test, cold": SCORE}},
+         {"validation": 2.25, "test": 2.5}),
+        ({"figures": {"test": {"bits_per_character": "<b>"}, "validation": {"bits_per_character": 1e9}}}, {}),
+        ({"figures": [2.5]}, {}),
+        ({}, {}),
+    ],
+)  # fmt: skip
+def test_held_out_figures_are_listed_where_they_can_be_believed(
+    tmp_path: Path, training: dict[str, Any], told: dict[str, float]
+) -> None:
+    save(replace(small_checkpoint(), training=training), tmp_path / "m")
+    with serving(Settings(checkpoint=tmp_path / "m")) as running:
+        (card,) = running.client.get("/v1/models").json()["data"]
+    assert card["bits_per_character"] == told
 
 
 def test_the_openai_package_lists_and_finds_them(server: Running) -> None:
