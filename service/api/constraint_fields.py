@@ -143,8 +143,18 @@ def _member(name: str, value: Any, member: str) -> Any:
 
 
 def _shown(value: Any) -> str:
-    return repr(value[:40]) if isinstance(value, str) else f"a {type(value).__name__}"
+    """A value as an error repeats it: a text in quotes, and of others their kind in JSON."""
+    return repr(value[:40]) if isinstance(value, str) else JSON_KINDS[type(value)]
 
+
+JSON_KINDS = {
+    bool: "true or false",
+    int: "a number",
+    float: "a number",
+    dict: "an object",
+    list: "a list",
+    type(None): "null",
+}
 
 OPTIONS = {"disable_any_whitespace", "disable_additional_properties", "disable_fallback", "backend"}
 """Of vLLM: texts are compact, and objects closed, in any case."""

@@ -1,7 +1,7 @@
 """Every error as one HTTP answer in the shape of its route's dialect: a status, a sentence, and no traceback."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from fastapi import FastAPI, Request
@@ -146,20 +146,48 @@ def of_validation_error(request: Request, error: Any) -> Failure:
         given = request.headers.get("content-type", "")[:100] or "nothing"
         message = f"The body is announced as {given}; send JSON with the header Content-Type: application/json."
         return Failure(415, message, INVALID, "unsupported_media_type")
-    problems = [_problem(problem, error.body) for problem in error.errors()[:MOST_PROBLEMS]]
-    message = "; ".join(message for _, message in problems)[: LONGEST_MESSAGE - 1] + "."
-    return Failure(400, message, INVALID, "invalid_value", problems[0][0])
+    remedies: dict[tuple[Any, ...], list[str]] = {}
+    for problem in error.errors()[:MOST_PROBLEMS]:
+        place, what = _problem(problem, error.body)
+        remedies.setdefault(place, []).append(what)
+    message = "; ".join(_sentence_on(place, what) for place, what in remedies.items())
+    param = next(iter(next(iter(remedies))), None)
+    return Failure(400, message[: LONGEST_MESSAGE - 1] + ".", INVALID, "invalid_value", param)
 
 
-def _problem(problem: Mapping[str, Any], body: Any) -> tuple[str | None, str]:
-    """The field one validation error is about, if any, and what is wrong with it."""
+def _problem(problem: Mapping[str, Any], body: Any) -> tuple[tuple[Any, ...], str]:
+    """The place in the body one validation error is about, as a path of names; and what is wrong there."""
     _, *path = problem["loc"]  # the first part is "body"
     if problem["type"] == "json_invalid":
-        return None, not_json(str(body), path[0], problem["ctx"]["error"])
+        return (), not_json(str(body), path[0], problem["ctx"]["error"])
     if not path:
         empty = problem["type"] == "missing"
-        return None, "The body is empty; send a JSON object" if empty else "The body has to be a JSON object"
-    return path[0], ".".join(str(part)[:40] for part in path) + ": " + remedy(problem)
+        return (), "The body is empty; send a JSON object" if empty else "The body has to be a JSON object"
+    return tuple(_in_body(path, body, problem["type"] == "missing")), remedy(problem)
+
+
+def _in_body(path: Sequence[str | int], body: Any, missing: bool) -> Iterator[str | int]:
+    """The parts of a path that name what a request has, and none that name a type of ours.
+
+    missing: whether the last part is what is not there.
+    """
+    for number, part in enumerate(path):
+        of_list = isinstance(body, list) and isinstance(part, int) and part < len(body)
+        if of_list or (isinstance(body, dict) and part in body):
+            yield part
+            body = body[part]
+        elif number == 0 or (missing and number == len(path) - 1):
+            yield part
+
+
+def _sentence_on(place: Sequence[str | int], remedies: Sequence[str]) -> str:
+    """What to do about one place, which may have a value of one of several kinds."""
+    first, *more = dict.fromkeys(remedies)
+    if more and all(one.startswith("send ") for one in (first, *more)):
+        words = ", or ".join([first, *(one.removeprefix("send ") for one in more)])
+    else:
+        words = "; ".join([first, *more])
+    return f"{'.'.join(str(part)[:40] for part in place)}: {words}" if place else words
 
 
 def of_http_exception(request: Request, error: Any) -> Failure:

@@ -18,6 +18,8 @@ REFUSED = {
     "audio": "this server reads text alone; leave it out",
 }
 """Members of a message that mean something which is not done here."""
+NOTHING: list[Any] = [None, [], {}]
+"""Values with which they mean nothing, as some clients send them."""
 
 TEXT = {"type": "string"}
 PART = {"type": "object", "properties": {"type": {"const": "text"}, "text": TEXT}, "required": ["type", "text"]}
@@ -32,7 +34,7 @@ MESSAGES = {
             "role": {"enum": [*ROLES, *SAME_AS]},
             "content": CONTENT,
             "name": {"anyOf": [{**TEXT, "maxLength": LARGEST_NAME}, {"type": "null"}]},
-            **{name: {"type": "null"} for name in REFUSED},
+            **{name: {"enum": NOTHING} for name in REFUSED},
         },
         "required": ["role", "content"],
     },
@@ -53,7 +55,7 @@ def _message(message: Any, where: str) -> Message:
         raise _wrong(f"{where} is no object; send one with role and content")
     role, name = message.get("role"), message.get("name")
     for member, remedy in REFUSED.items():
-        if message.get(member):
+        if message.get(member) not in NOTHING:
             raise _wrong(f"{where} has {member}, and {remedy}")
     if not isinstance(role, str) or role in OF_TOOLS or (role := SAME_AS.get(role, role)) not in ROLES:
         tools = "; this server calls no tools" if role in OF_TOOLS else ""
