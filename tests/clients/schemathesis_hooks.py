@@ -1,5 +1,7 @@
 """What schemathesis is told beyond the API's description: fields limit each other, which JSON Schema cannot say."""
 
+import json
+from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
@@ -24,7 +26,12 @@ GOOD: dict[str, Any] = {
 MATCHED = (*GOOD, "bad_words", "structured_outputs", "response_format")
 MOST_LISTED, SOME_LISTED = 10_000, 50
 VOCABULARY = 321  # ids of the bundled model
-MOST_WORK = 2_000_000  # characters times reported likeliest ones: keeps an answer to some seconds, and below max_work
+LAYERS, WIDTH = 2, 512  # of its network
+LINES = "application/x-ndjson"
+MOST_INSPECTED = 1_000  # characters, of an answer of this server that is sent as a text
+DEEPEST = 16  # layers that any network may have
+LARGEST_WIDTH = 1_000_000  # at least as many numbers as any request may ask of a vector
+MOST_WORK = 20_000  # characters times reported likeliest ones: an answer takes a second, also on a busy machine
 WITH_A_SEARCH = {
     *("prompt", "model", "max_tokens", "min_tokens", "n", "best_of", "use_beam_search", "length_penalty"),
     *("early_stopping", "stop", "stop_token_ids", "include_stop_str_in_output", "echo", "logprobs", "seed", "user"),
@@ -105,8 +112,73 @@ def _is_schema(value: Any) -> bool:
     return isinstance(value, dict | str) and value != ""
 
 
+def chat(body: dict[str, Any]) -> dict[str, Any]:
+    """The same for a request for a chat, whose likeliest characters are asked for in two fields."""
+    top = number(body, "top_logprobs", 0, LARGEST_LOGPROBS)
+    agreed = agree({**body, "logprobs": top or 0})
+    return {name: body["logprobs"] if name == "logprobs" else agreed[name] for name in body if name in agreed}
+
+
+def embedding(body: dict[str, Any]) -> dict[str, Any]:
+    """The same request with a layer that the network has, and no more numbers than its vectors have."""
+    layer = body.get("layer")
+    if (
+        isinstance(layer, int | float)
+        and not isinstance(layer, bool)
+        and float(layer).is_integer()
+        and abs(layer) <= DEEPEST
+    ):
+        body = {**body, "layer": int(layer) % LAYERS}
+    if number(body, "dimensions", 0, LARGEST_WIDTH):
+        body = {**body, "dimensions": min(int(body["dimensions"]), WIDTH)}
+    return body
+
+
+def inspection(body: dict[str, Any]) -> dict[str, Any]:
+    """The same request with units that the network has."""
+    if isinstance(text := body.get("text"), str):
+        body = {**body, "text": text[:MOST_INSPECTED]}
+    units = body.get("units")
+    if not isinstance(units, list):
+        return body
+    return {**body, "units": [_existing(unit) if isinstance(unit, dict) else unit for unit in units]}
+
+
+def _existing(unit: dict[str, Any]) -> dict[str, Any]:
+    """The same unit, or one that there is."""
+    sizes = {"layer": LAYERS, "unit": WIDTH}
+    in_range = {name for name in sizes if name in unit and (number(unit, name, -1, 1 << 20) or 0) > 0}
+    return {name: int(value) % sizes[name] if name in in_range else value for name, value in unit.items()}
+
+
+def influence(body: dict[str, Any]) -> dict[str, Any]:
+    """The same request with a position in the text, which has a character."""
+    if body.get("text") == "":
+        body = {**body, "text": "a"}
+    if isinstance(text := body.get("text"), str) and number(body, "position", -1, 2**53):
+        body = {**body, "position": int(body["position"]) % len(text)}
+    return body
+
+
+def without_state(fields: dict[str, Any]) -> dict[str, Any]:
+    """The same without a state: no text but one that the server returned is one."""
+    return {name: value for name, value in fields.items() if name != "state" or not isinstance(value, str)}
+
+
+AGREEING: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    "/v1/completions": agree,
+    "/v1/chat/completions": chat,
+    "/v1/embeddings": embedding,
+    "/v1/inspect": inspection,
+    "/v1/inspect/influence": influence,
+}
+
+
 def with_json(parameters: dict[str, Any]) -> dict[str, Any]:
     """The same parameters with JSON in a text that has to hold a schema, and a pattern that is one."""
+    tokens, top = number(parameters, "max_new_tokens", 20, LARGEST_MAX_TOKENS), parameters.get("top_n_tokens")
+    if tokens and tokens * (100 if top else 1) > MOST_WORK:
+        parameters = {**parameters, "max_new_tokens": 64}
     grammar = parameters.get("grammar")
     if not isinstance(grammar, dict):
         return parameters
@@ -126,10 +198,31 @@ def before_call(context: Any, case: Any, kwargs: Any) -> None:  # noqa: ARG001
     """Called with every request before it is sent."""
     if not isinstance(case.body, dict):
         return
-    if case.operation.path == "/v1/completions":
-        case.body = agree(case.body)
-    elif isinstance(parameters := case.body.get("parameters"), dict):
-        case.body = {**case.body, "parameters": with_json(parameters)}
+    body = without_state(case.body)
+    if (agreeing := AGREEING.get(case.operation.path)) is not None:
+        body = agreeing(body)
+    elif isinstance(parameters := body.get("parameters"), dict):
+        body = {**body, "parameters": with_json(without_state(parameters))}
+    case.body = body
 
 
-import_module("schemathesis").hook(before_call)
+def filter_case(context: Any, case: Any) -> bool:  # noqa: ARG001
+    """Whether a request is sent: a line that is wrong is answered by a line that says so, below 200."""
+    return not (case.media_type == LINES and case.meta is not None and case.meta.generation.mode.is_negative)
+
+
+def line(context: Any, value: Any) -> bytes:  # noqa: ARG001
+    """A body of lines, which has one, as it is sent."""
+    return json.dumps(value).encode()
+
+
+def answered(context: Any, response: Any) -> Any:  # noqa: ARG001
+    """The line that answers it."""
+    return json.loads(response.content)
+
+
+schemathesis: Any = import_module("schemathesis")
+schemathesis.hook(before_call)
+schemathesis.hook(filter_case)
+schemathesis.serializer(LINES)(line)
+schemathesis.deserializer(LINES)(answered)

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -25,24 +26,20 @@ class CuttingProxy:
 
     def __init__(self, target: str) -> None:
         self._target = httpx.URL(target)
-        self._loop = asyncio.new_event_loop()
         self._ready = threading.Event()
         self.connections = 0
         self.url = ""
-        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread = threading.Thread(target=asyncio.run, args=(self._main(),), daemon=True)
         self._thread.start()
         self._ready.wait(10)
 
-    def _run(self) -> None:
-        async def main() -> None:
-            server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-            self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-            self._stopped = asyncio.Event()
+    async def _main(self) -> None:
+        self._loop, self._stopped = asyncio.get_running_loop(), asyncio.Event()
+        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        async with server:
             self._ready.set()
             await self._stopped.wait()
-            server.close()
-
-        self._loop.run_until_complete(main())
 
     def close(self) -> None:
         self._loop.call_soon_threadsafe(self._stopped.set)
@@ -53,13 +50,17 @@ class CuttingProxy:
         there, back = await asyncio.open_connection(self._target.host, self._target.port)
         sending = asyncio.create_task(self._forward(reader, back))
         events = 0
-        while events < EVENTS and (piece := await there.read(400)):
-            writer.write(piece)
-            await writer.drain()
-            events += piece.count(DROP)
-        sending.cancel()
-        back.close()
-        writer.close()
+        try:
+            while events < EVENTS and (piece := await there.read(400)):
+                writer.write(piece)
+                await writer.drain()
+                events += piece.count(DROP)
+        finally:
+            sending.cancel()
+            for one in (back, writer):
+                one.close()
+                with suppress(ConnectionError):  # a reader that has what it wants goes
+                    await one.wait_closed()
 
     @staticmethod
     async def _forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
