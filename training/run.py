@@ -201,7 +201,12 @@ def _train(run: _Run) -> FinishedRun:
     state = trainer.state
     terminal = TerminalWatcher(console, trainer.seconds_left)
     speed = SpeedWatcher(
-        out if record.resumable else None, record.characters_per_second, trainer.characters, trainer.tell
+        out,
+        record.resumable,
+        record.characters_per_second,
+        trainer.characters,
+        show=trainer.show,
+        keep=lambda note: trainer.state.notes.append(note),
     )
     log = _tensorboard(run, state)
     trainer.watchers = [_metrics(run, state), terminal, speed, *([log] if log else [])]
@@ -218,7 +223,7 @@ def _train(run: _Run) -> FinishedRun:
                 log.close()
                 if log.ended:
                     trainer.tell(log.ended)
-        ended = "Stopped early, saved" if trainer.stopped_early else _ending(trainer, speed)
+        ended = _ending(trainer, speed)
         console.say("Scoring the best checkpoint …")
         finished = trainer.finished()
         if not finished.stopped_early:
@@ -254,10 +259,11 @@ def _calm_kernels(device: torch.device) -> None:
 
 
 def _ending(trainer: Trainer, speed: SpeedWatcher) -> str:
-    """How the run ended, in a few words: by its budget of time, or with all that it was to read."""
+    """How the run ended, in a few words: by its budget of time, with all that it was to read, or before."""
     ids = trainer.budget.ids
     in_time = trainer.budget.seconds is None or trainer.elapsed() < trainer.budget.seconds
-    return speed.ending(trainer.state.step, trainer.speed(), in_time or (ids is not None and trainer.state.ids >= ids))
+    whole = in_time or (ids is not None and trainer.state.ids >= ids)
+    return speed.ending(trainer.state.step, trainer.speed(), whole, trainer.stopped_early)
 
 
 def _metrics(run: _Run, state: RunState) -> MetricsFile:

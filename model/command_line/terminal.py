@@ -30,6 +30,12 @@ def counted(number: int, thing: str) -> str:
     return f"{number:,} {thing}{'s' * (number != 1)}"
 
 
+def percent(share: float) -> str:
+    """A share from 0 to 1 for people, to three digits, such as "33.6 %": neither all nor nothing unless it is."""
+    shown = share if share in (0.0, 1.0) else min(max(share, 1e-6), 0.999)
+    return f"{100 * shown:.3g} %"
+
+
 def shell_word(path: object) -> str:
     """A path as a shell reads it back and a terminal shows it: $'…' with escapes where a byte of it cannot be shown."""
     word = str(path)

@@ -42,6 +42,7 @@ EXPLODED = 1.0  # nats by which the running loss may rise above its lowest befor
 ROLLED_BACK = 3  # times at most
 LOWERED = 0.5  # the rate after a roll-back, as a share of the one before
 
+ENOUGH = 3  # times what a run took until its first step: with so much time it takes some, and half is for the end
 SAVED_EVERY = 60.0  # seconds between two savings of the state at most: what a killed run has to do again
 
 
@@ -208,6 +209,10 @@ class Trainer:
     def tell(self, note: str) -> None:
         """Keep a sentence for the report, and show it."""
         self.state.notes.append(note)
+        self.show(note)
+
+    def show(self, note: str) -> None:
+        """Show a sentence that is of this moment alone."""
         for watcher in self.watchers:
             watcher.told(note)
 
@@ -325,10 +330,11 @@ class Trainer:
         state = self.state
         self.stopped_early = self.stop and progress < 1
         if state.step == 0:
-            why = "was stopped" if self.stopped_early else "had used its budget"
-            raise NothingTrained(
-                f"The run {why} before its first step, so there is nothing to save; give it more time."
-            )
+            why, more = "was stopped", "give it more time"
+            if not self.stopped_early:
+                least = math.ceil(10 * ENOUGH * self.elapsed() / 60) / 10
+                why, more = "had used its budget", f"give it --minutes {least:g} or more"
+            raise NothingTrained(f"The run {why} before its first step, so there is nothing to save; {more}.")
         self._save_state(LATEST)
         if not state.validations or state.validations[-1].step < state.step:
             try:

@@ -21,14 +21,18 @@ class ProcessorLoad:
     cores: int
     average: float
 
-    def in_words(self) -> str:
-        """What of it slows a run down, in a sentence."""
+    def in_words(self, past: bool = False) -> str:
+        """What of it slows a run down, or did, in a sentence."""
         average = f"load average {self.average:.1f}"
         if self.others >= WORTH_TELLING:
-            return f"Other processes take {self.others:.1f} of {self.cores} cores ({average})."
+            verb = "took" if past else "take"
+            return f"Other processes {verb} {self.others:.1f} of {self.cores} cores ({average})."
         if self.stolen >= WORTH_TELLING:
-            return f"The host of this virtual machine keeps {self.stolen:.1f} of its {self.cores} cores ({average})."
-        return f"No other process here explains it ({average}); the processor may be throttled by heat or by a limit."
+            verb = "kept" if past else "keeps"
+            return f"The host of this virtual machine {verb} {self.stolen:.1f} of its {self.cores} cores ({average})."
+        explains, be = ("explained", "have been") if past else ("explains", "be")
+        throttled = f"the processor may {be} throttled by heat or by a limit"
+        return f"No other process here {explains} it ({average}); {throttled}."
 
 
 class LoadMeter:

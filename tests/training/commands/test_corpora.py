@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -58,8 +59,13 @@ def test_a_budget_that_is_used_before_the_first_step_leaves_no_folder(tmp_path: 
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, timeout=100)
     assert done.returncode == 1
-    assert b"before its first step" in done.stderr
+    least = re.search(rb"before its first step.* give it --minutes ([0-9.]+) or more", done.stderr)
+    assert least is not None
     assert not (tmp_path / "runs" / "a").exists()
+    command[command.index("0.01")] = least[1].decode()
+    done = subprocess.run([*command, "--epochs", "1"], cwd=tmp_path, env=environment, capture_output=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "runs" / "a" / "best").exists()
 
 
 def refusal(out: Path, overwrite: bool = False) -> str:
