@@ -267,7 +267,7 @@ def _seconds(run: FinishedRun, share: float) -> float | None:
 
 
 def _in_words(judged: Copied) -> str:
-    return describe(judged, "drawn at temperature 0.8")
+    return describe(judged, "drawn at temperature 0.8", "train part")
 
 
 def _shown(sample: Ids, judged: Copied, best: Checkpoint) -> CopiedText:

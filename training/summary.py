@@ -7,7 +7,7 @@ import torch
 from rich.table import Table
 
 from model.command_line.console import TerminalConsole
-from model.command_line.terminal import in_a_line, shell_word
+from model.command_line.terminal import in_a_line, percent, shell_word
 from model.config import products
 from training.data.corpus import Corpus
 from training.data.prepared_corpus import Prepared
@@ -26,7 +26,7 @@ TABLED = 10  # files of another encoding that are named
 PARTS = ("validation", "test", "validation and test")
 PROTOCOLS = {
     "carried": ("", "one pass, the state carried on from character to character"),
-    "alone": ("", "each item from an empty state to its end"),
+    "alone": ("", "the end of each item counts as well"),
     "cold": (", cold", "every window begins with an empty state, as nanoGPT measures"),
 }
 """Ways to read a text for its figures: how their names among the figures end, and what they do."""
@@ -102,8 +102,8 @@ def _of_corpus(corpus: Corpus, prepared: Prepared) -> Iterator[tuple[str, str]]:
     if rare.planned:
         yield (
             "characters",
-            f"{kept:,} have an id; the others, {rare.share:.2%} of the text, occur less than {rare.min_count} times "
-            "each and are spelt in bytes, which makes steps faster (--min-count 1 keeps all)",
+            f"{kept:,} have an id; the others, {percent(rare.share)} of the text, occur less than {rare.min_count} "
+            "times each and are spelt in bytes, which makes steps faster (--min-count 1 keeps all)",
         )
     elif rare.proposed:
         yield "characters", f"most are rare; --min-count {rare.proposed} would make steps faster"

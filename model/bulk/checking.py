@@ -7,6 +7,7 @@ from threading import Thread
 import numpy as np
 from numpy.typing import NDArray
 
+from model.command_line.terminal import percent
 from model.sampling.transitions import AnyConstraint
 from model.text.tokenizer import Tokenizer
 
@@ -44,7 +45,7 @@ class Check:
         code = self._process.wait()
         if code > NONE_FOUND or code < 0:
             return f"the check `{self._command}` failed with exit code {code}"
-        return f"{100 * self._valid / max(1, self._sent):.1f} % valid by `{self._command}`"
+        return f"{percent(self._valid / max(1, self._sent))} valid by `{self._command}`"
 
     def _count(self) -> None:
         assert self._process.stdout is not None
@@ -72,4 +73,4 @@ class ConstraintCheck:
     def report(self) -> str:
         """What share matches."""
         which = f" of the first {MOST_WALKED:,}" if self._walked == MOST_WALKED else ""
-        return f"{100 * self._valid / max(1, self._walked):.1f} %{which} match the constraint"
+        return f"{percent(self._valid / max(1, self._walked))}{which} match the constraint"

@@ -30,7 +30,9 @@ class ListFile:
         self.counts: dict[str, Any] | None = None
         there = path.exists()
         if there and not resume:
-            message = f"{path} is there already; choose another --out, or go on with it with --resume."
+            begun = _journal_of(path).exists()
+            other = "go on with it with --resume" if begun else "remove it"
+            message = f"{path} is there already; choose another --out, or {other}."
             raise ParameterError("out", message)
         if there:
             self.counts, valid = self._read_journal()

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from model.bulk.formats import as_line
+from model.command_line.terminal import percent
 from model.errors import ParameterError
 
 IN_VAIN = 10_000  # draws in a row of which none is kept: then there is hardly an item left to find
@@ -117,8 +118,12 @@ class Selection:
         """What there is to say of the draws."""
         counts = self.counts
         others = counts.draws - counts.copied
-        of = f" of {others:,} {'novel ' * (self.corpus is not None)}draws" if self.unique else ""
-        said = [f"{_share(others - counts.repeated, others)}{of} unique"]
+        different = others - counts.repeated
+        if self.unique:
+            novel = "novel " * (self.corpus is not None)
+            said = [f"each once: {_share(different, others)} of {others:,} {novel}draws were new to the list"]
+        else:
+            said = [f"{different:,} different, {_share(different, others)}"]
         if self.corpus is not None:
             said.append(f"{_share(others, counts.draws)} of {counts.draws:,} draws not in {self.corpus.name}")
         if counts.cut:
@@ -127,4 +132,4 @@ class Selection:
 
 
 def _share(part: int, whole: int) -> str:
-    return f"{100 * part / whole:.1f} %" if whole else "none"
+    return percent(part / whole) if whole else "none"

@@ -8,7 +8,6 @@ from typing import Any
 
 import typer
 from rich.table import Table
-from rich.text import Text
 
 from model.command_line.console import TerminalConsole
 from model.command_line.from_options import command_of
@@ -17,6 +16,7 @@ from model.command_line.terminal import in_a_line, shell_word
 from model.commands.common import BUNDLED, CHECKPOINT, JSON, MOST_BYTES, note, print_json
 from model.memory import DEFAULT_MOST_BYTES, HELP, LoadLimit
 
+LABELLED = 10  # labels that are named
 ONLY_WHERE_SET = ("network skip",)  # that many networks do without: no row of a table for a reader
 
 
@@ -52,8 +52,7 @@ def _info(_: typer.Context, options: InfoOptions) -> None:
         print_json({"model": str(options.checkpoint or "bundled"), **facts})
         return
     if not options.everything:
-        rows = {"checkpoint": str(folder), **summary(facts), "more": f"unroll info {shell_word(folder)} --all"}
-        print_rows({name: in_a_line(value) for name, value in rows.items()})
+        show_summary(facts, folder)
         return
     table = Table("name", "value", title=str(folder), show_header=False, title_justify="left")
     table.columns[1].overflow = "fold"
@@ -98,6 +97,12 @@ def describe(stored: Any, folder: Path) -> dict[str, Any]:
     }
 
 
+def show_summary(facts: Mapping[str, Any], folder: Path) -> None:
+    """Print what can be said in some lines; on a terminal a long value goes on below itself."""
+    rows = {"checkpoint": str(folder), **summary(facts), "more": f"unroll info {shell_word(folder)} --all"}
+    TerminalConsole().rows([(name, in_a_line(value)) for name, value in rows.items()])
+
+
 def summary(facts: Mapping[str, Any]) -> dict[str, str]:
     """The same in twelve lines at most, by name; what a checkpoint does not say of its training has none."""
     network, vocabulary, training = facts["network"], facts["vocabulary"], facts["training"]
@@ -107,11 +112,12 @@ def summary(facts: Mapping[str, Any]) -> dict[str, str]:
         f"{network['embedding']}, {network['parameters']:,} parameters",
         "vocabulary": f"{vocabulary['characters']:,} characters, others in UTF-8 bytes",
         "size": f"digest {facts['digest'][:12]}, {facts['bytes_on_disk'] / 1e6:.1f} MB in {facts['weights']}, "
-        f"{facts['state_bytes_per_stream']:,} bytes of state a stream",
+        f"state {facts['state_bytes_per_stream']:,} bytes",
     }
     texts = facts.get("texts", {})
     if labels := texts.get("labels"):
-        rows["labels"] = f"{len(labels):,}: {', '.join(labels)}"
+        more = " …" if len(labels) > LABELLED else ""
+        rows["labels"] = f"{len(labels):,}: {', '.join(labels[:LABELLED])}{more}"
     if separator := texts.get("separator"):
         rows["texts"] = f"items, each ends with {json.dumps(separator)}"
     files, characters = within(training, "corpus", "files"), within(training, "corpus", "characters")
@@ -134,17 +140,6 @@ def _stretch(training: Mapping[str, Any], part: str) -> str:
     """Which ids of a part its figure is of; empty where it is of all."""
     scored, whole = (within(training, "figures", part, name) for name in ("ids_scored", "ids_in_part"))
     return f" over the first {plain(scored)} of {plain(whole)} ids" if scored else ""
-
-
-def print_rows(rows: Mapping[str, str]) -> None:
-    """A line for each, its value in a column; on a terminal what is too long for the line ends in an ellipsis."""
-    console = TerminalConsole()
-    width = max(map(len, rows)) + 2
-    for name, value in rows.items():
-        line = Text(f"{name:{width}}{value}")
-        if console.is_terminal:
-            line.truncate(console.width, overflow="ellipsis")
-        console.print(line, soft_wrap=True)
 
 
 def within(values: Any, *names: str) -> Any:

@@ -134,6 +134,6 @@ def test_the_plan_counts_what_was_read_and_what_was_not(
     assert "corpus code.py: 1,141,000 characters, 1,013 different" in words
     assert "files 1 file, 3 passed over: 1 binary, 1 linked folder, 1 not utf-8" in words
     assert "not utf-8 1, skipped: corpus/latin␛[1m.txt, from byte 3 on" in words
-    assert "characters 13 have an id; the others, 0.09% of the text, occur less than 10 times each" in words
+    assert "characters 13 have an id; the others, 0.0876 % of the text, occur less than 10 times each" in words
     assert "regularisation weight decay 0.02" in words
     assert "left out" not in words

@@ -73,9 +73,12 @@ def _copied(_: typer.Context, options: CopiedOptions) -> None:
         typer.echo(json.dumps({"split": split, **drawn, **found.to_json()}))
         return
     console = TerminalConsole()
-    console.say(describe(found, how))
+    where = "corpus" if split == "whole" else "train part"
+    console.say(describe(found, how, where))
     if found.begins_in_corpus is not None:
-        console.say(f"The corpus first has it at character {found.begins_in_corpus:,}.")
+        console.say(f"The {where} first has it at character {found.begins_in_corpus:,}.")
+    if split == "whole" and isinstance(learnt := model.training.get("split"), str):
+        console.say(f"The report of its run looks in what the model learnt alone: --split {learnt} does the same.")
 
 
 copied = command_of(CopiedOptions, _copied)

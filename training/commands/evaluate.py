@@ -44,7 +44,7 @@ class Protocol(StrEnum):
 MEANINGS = {
     "carried": "one pass, the state carried on from character to character",
     "cold": "every window begins with an empty state, as nanoGPT measures",
-    "alone": "each item from an empty state to its end, which counts as well",
+    "alone": "the end of each item counts as well",
     "dynamic": "one pass, in which a copy goes on learning from what it has predicted",
     "tempered": "the logits divided by the fitted temperature",
 }

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from model.command_line.terminal import percent
 from model.decoding.rows import AnyDecoder
 from model.errors import ParameterError
 from model.sampling.parameters import SamplingParameters
@@ -39,9 +40,10 @@ class Copied:
     tell something, then the longest, then the first; cut inside a character spelt in bytes, it has U+FFFD there.
     length: of that passage. begins_in_corpus: where the corpus first has it; None where no character of the sample
     stands in the corpus.
-    novel: by n, the share of the sample's N - n + 1 n-grams that stand nowhere in the corpus, each counted as often as
-    the sample has it; without those n that are longer than the sample.
-    depth: (N,) for each id the length of the longest passage that ends with it and stands in the corpus.
+    novel: by n, the share of the sample's N - n + 1 n-grams, of a list those inside of an item, that stand nowhere in
+    the corpus, each counted as often as the sample has it; without those n of which the sample has none.
+    depth: (N,) for each id the length of the longest passage that ends with it and stands in the corpus. Of a list a
+    passage lies inside of one item, without the separator: which items stand side by side says nothing.
     telling: (N,) whether an id tells something, as `_telling` has it.
     items: of a list, how many items the sample has and how many of them are items of the corpus; None of a text.
     """
@@ -125,7 +127,8 @@ def copied(sample: Ids, corpus: Ids, tokenizer: Tokenizer, lengths: tuple[int, .
         raise ParameterError("characters", "The sample is empty, so it copies nothing; draw or name a longer one.")
     agreement = Agreement(sample)
     agreement.read(corpus)
-    depth = agreement.depths()
+    room = _room(sample, tokenizer)
+    depth = np.minimum(agreement.depths(), room)
     telling = _telling(sample, tokenizer)
     end = int(np.argmax(_told(depth, telling) * (len(sample) + 1) + depth)) + 1
     length = int(depth[end - 1])
@@ -134,11 +137,25 @@ def copied(sample: Ids, corpus: Ids, tokenizer: Tokenizer, lengths: tuple[int, .
         longest=tokenizer.decode(sample[end - length : end].tolist()),
         length=length,
         begins_in_corpus=agreement.first(end, length) if length else None,
-        novel={n: float(np.mean(depth[n - 1 :] < n)) for n in lengths if n <= len(sample)},
+        novel={n: float(np.mean(depth[room >= n] < n)) for n in lengths if n <= room.max()},
         items=_whole_items(sample, corpus, tokenizer) if tokenizer.frame.items else None,
         depth=depth,
         telling=telling,
     )
+
+
+def _room(sample: Ids, tokenizer: Tokenizer) -> NDArray[np.int32]:
+    """How long a passage that ends with each id (N,) may be: from the sample's start, or from that of its item."""
+    places = np.arange(1, len(sample) + 1, dtype=np.int32)
+    if not tokenizer.frame.items:
+        return places
+    separator = tokenizer.encode(tokenizer.frame.separator).tolist()
+    ends = item_ends(sample, separator).astype(np.int32)
+    before = np.concatenate((np.zeros(1, np.int32), ends))[np.searchsorted(ends, places)]
+    room: NDArray[np.int32] = places - before
+    for back in range(1, len(separator) + 1):
+        room[ends - back] = 0
+    return room
 
 
 def _telling(sample: Ids, tokenizer: Tokenizer) -> NDArray[np.bool_]:
@@ -186,31 +203,25 @@ def _as_one(rows: Ids) -> NDArray[np.void]:
     return rows.view(np.dtype((np.void, rows.shape[1] * rows.itemsize)))[:, 0]
 
 
-def describe(copied: Copied, how: str = "") -> str:
+def describe(copied: Copied, how: str = "", where: str = "corpus") -> str:
     """A sentence or two for the terminal and the card.
 
-    how: how the sample came about, such as "drawn at temperature 0.8".
+    how: how the sample came about, such as "drawn at temperature 0.8". where: what it was held against.
     """
     of = f"Of {copied.characters:,} characters{' ' if how else ''}{how}"
     if copied.items is not None and copied.items[0]:
         items, known = copied.items
-        of = f"Of {items:,} items{' ' if how else ''}{how}, {_percent(known / items)} stand in the corpus whole. {of}"
+        of = f"Of {items:,} items{' ' if how else ''}{how}, {percent(known / items)} stand in the {where} whole. {of}"
     if copied.length == 0:
-        return f"{of}, none stands in the corpus."
+        return f"{of}, none stands in the {where}."
     lines = (" ".join(line.split()) for line in copied.longest.split("\n"))
     passage = " ⏎ ".join(line for line in lines if line) or "white space"
     quoted = passage if len(passage) <= SHOWN else passage[:SHOWN] + "…"
-    shares = ", ".join(f"{_percent(share)} of {n}-grams" for n, share in copied.novel.items())
+    shares = ", ".join(f"{percent(share)} of {n}-grams" for n, share in copied.novel.items())
     return (
-        f"{of}, the longest passage that also stands in the corpus has {copied.length:,}: “{quoted}”."
+        f"{of}, the longest passage that also stands in the {where} has {copied.length:,}: “{quoted}”."
         + f" Novel: {shares}." * bool(shares)
     )
-
-
-def _percent(share: float) -> str:
-    """A share in percent; neither all nor nothing unless it is."""
-    shown = share if share in (0.0, 1.0) else min(max(share, 0.001), 0.999)
-    return f"{100 * shown:.3g} %"
 
 
 def draw(

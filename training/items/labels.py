@@ -25,6 +25,7 @@ def labels_of(ids: Ids, tokenizer: Tokenizer) -> tuple[str, ...]:
     if len(without := np.flatnonzero((label_ends >= ends) | (label_ends == starts))):
         first = without[0]
         item = tokenizer.decode(ids[starts[first] : ends[first]][:SHOWN].tolist())
+        item = item.removesuffix(tokenizer.frame.separator)
         raise CorpusError(
             f"{len(without):,} of {len(starts):,} items have no label before a {LABEL_END}, the first is {item!r}; "
             "give each one, or leave out --label."

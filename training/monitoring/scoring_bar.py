@@ -78,7 +78,7 @@ class ScoringBar:
             self._bar.advance(self._task, ids)
         if said:
             left = clock((now - self._began) * (1 - share) / max(share, 1e-9))
-            self._console.say(f"Scoring, {self._name}: {share:.0%}, {left} left")
+            self._console.say(f"Scoring, {self._name}: {100 * share:.0f} %, {left} left")
 
 
 class RemainingColumn(ProgressColumn):

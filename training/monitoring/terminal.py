@@ -71,7 +71,7 @@ class TerminalWatcher:
         pace = "" if self.console.is_terminal else f"{validation.characters_per_second:,.0f} characters/s  "
         left = "" if self.console.is_terminal else f"  {self._left()} left"
         line = Text.assemble(
-            f"{validation.progress:4.0%}  step {validation.step:,}  {pace}",
+            f"{100 * validation.progress:3.0f} %  step {validation.step:,}  {pace}",
             (f"train {validation.train_bits:.3f}", TRAIN),
             "  ",
             (f"validation {validation.validation_bits:.3f}", VALIDATION),

@@ -243,6 +243,10 @@ class TrainOptions:
     def __post_init__(self) -> None:
         check_ranges(self, TrainOptions)
         shares_of(self.split)
+        if self.item_files and self.items:
+            raise ParameterError(
+                "item_files", "--item-files makes each file an item, and --items each line; leave out one of them."
+            )
         if self.item_files and self.item_separator is not None:
             raise ParameterError("item_files", "--item-files makes each file an item; leave out --item-separator.")
         if self.item_files and self.label == "file-name":

@@ -16,6 +16,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from model.checkpoint import load, save
+from model.command_line.terminal import percent
 from model.decoding.decoder import Decoder
 from model.errors import ParameterError
 from model.generate import generate
@@ -89,8 +90,8 @@ def test_nothing_else_is_on_standard_output_and_the_report_tells_shares(checkpoi
     items = found.stdout.splitlines()
     assert len(items) == 40
     assert "40 items, " in found.stderr
-    assert f"{100 * len(set(items)) / 40:.1f} % unique" in found.stderr
-    assert f"{100 * sum(item[0] == 'a' for item in items) / 40:.1f} % valid by `grep '^a'`" in found.stderr
+    assert f"; {len(set(items))} different, {percent(len(set(items)) / 40)}" in found.stderr
+    assert f"{percent(sum(item[0] == 'a' for item in items) / 40)} valid by `grep '^a'`" in found.stderr
 
 
 def test_a_check_that_fails_is_told(checkpoint_folder: Path) -> None:
@@ -144,7 +145,7 @@ def test_what_is_unique_is_a_share_of_the_draws_that_were_needed(checkpoint_fold
         others = [item for item in draws if item not in corpus]
         needed = next(end for end in range(len(others)) if len(set(others[:end])) == 9)
         found = run(checkpoint_folder, *options, "--unique", "--count", "9", *more)
-        assert f"; {900 / needed:.1f} % of {needed} {novel}draws unique" in found.stderr
+        assert f"; each once: {percent(9 / needed)} of {needed} {novel}draws were new to the list" in found.stderr
 
 
 def test_one_item_is_no_items(checkpoint_folder: Path) -> None:
@@ -183,7 +184,7 @@ def test_an_interrupted_list_goes_on_as_if_nothing_had_happened(
 def test_a_list_is_resumed_only_with_what_it_was_begun_with(checkpoint_folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "list"
     run(checkpoint_folder, "--count", "3", "--out", out)
-    with pytest.raises(ParameterError, match="is there already; choose another --out"):
+    with pytest.raises(ParameterError, match="is there already; choose another --out, or remove it"):
         run(checkpoint_folder, "--count", "3", "--out", out)
     complete = out.read_bytes()
     assert "has its 3 items already" in run(checkpoint_folder, "--count", "3", "--out", out, "--resume").stderr
@@ -215,8 +216,8 @@ def test_what_does_not_go_together_is_refused(options: list[str], sentence: str,
 def test_the_report_says_what_share_matches_the_constraint(checkpoint_folder: Path) -> None:
     """Of items that a stop string cuts off, some do not; each is held against the pattern anew."""
     whole = run(checkpoint_folder, "--count", "30", "--regex", "[abc]{2,4}d?")
-    assert "; 100.0 % match the constraint." in whole.stderr
+    assert "; 100 % match the constraint." in whole.stderr
     cut = run(checkpoint_folder, "--count", "30", "--regex", "[abc]{2}[abcd]{1,2}", "--stop", "d")
     matching = sum(bool(re.fullmatch("[abc]{2}[abcd]{1,2}", line)) for line in cut.stdout.splitlines())
     assert 0 < matching < 30
-    assert f"; {100 * matching / 30:.1f} % match the constraint." in cut.stderr
+    assert f"; {percent(matching / 30)} match the constraint." in cut.stderr

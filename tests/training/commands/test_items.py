@@ -163,6 +163,32 @@ def test_copied_counts_whole_items(trained: Path, tmp_path: Path) -> None:
     assert "Of 4 items of sample.txt, 50 % stand in the corpus whole." in " ".join(judged.split())
 
 
+def test_what_is_copied_of_a_list_lies_inside_of_an_item(trained: Path, tmp_path: Path) -> None:
+    """Two items that the corpus has side by side copy no more than one of them; the report says what it looked in."""
+    (tmp_path / "sample.txt").write_text("".join(f"{word}\n" for word in words()[3:9]))
+    command = ["copied", trained / "run", trained / "list.txt", "--text", tmp_path / "sample.txt"]
+    found = json.loads(unroll(*command, "--json"))
+    assert (found["items"], found["items_in_corpus"]) == (6, 6)
+    assert found["length"] == max(map(len, words()[3:9]))
+    assert found["longest"] in words()[3:9]
+    assert found["novel"] == {}
+    said = " ".join(unroll(*command).split())
+    assert "looks in what the model learnt alone: --split 90/5/5 does the same." in said
+    assert "stand in the train part whole" in " ".join(unroll(*command, "--split", "90/5/5").split())
+
+
+def test_items_are_lines_or_files_and_not_both() -> None:
+    with pytest.raises(ParameterError, match="--item-files makes each file an item, and --items each line; leave out"):
+        invoke("train", "x.txt", "--items", "--item-files")
+
+
+def test_evaluate_explains_items_once(trained: Path) -> None:
+    said = " ".join(unroll("evaluate", trained / "run", trained / "list.txt").split())
+    assert said.count("zero state") == 1
+    assert "empty state" not in said
+    assert said.count("its end") == 1
+
+
 def test_another_number_of_threads_trains_the_same_but_for_rounding(trained: Path, tmp_path: Path) -> None:
     for threads in (1, 3):
         options = [*QUICK[:-1], "1", "--threads", threads, "--dropout", "0.2"]

@@ -28,7 +28,7 @@ def test_a_label_is_what_stands_before_the_first_mark() -> None:
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("F|Anna\nBen\n|Eve\n", r"2 of 3 items have no label before a \|, the first is 'Ben\\n'"),
+        ("F|Anna\nBen\n|Eve\n", r"2 of 3 items have no label before a \|, the first is 'Ben'"),
         ("x" * 65 + "|Anna\n", "the longest of 65 characters"),
         ("".join(f"{number}|a\n" for number in range(MOST_LABELS + 1)), "1,025 different labels"),
     ],

@@ -37,6 +37,6 @@ def test_without_a_terminal_there_are_lines(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(scoring_bar, "SAID_EVERY", 0.0)
     assert shown(terminal=False) == [
         "Scoring, carried: 400 ids",
-        *(f"Scoring, carried: {share} %, 0:00 left".replace(" %", "%") for share in (25, 50, 75, 100)),
+        *(f"Scoring, carried: {share} %, 0:00 left" for share in (25, 50, 75, 100)),
         "Scoring, dynamic: begun",
     ]

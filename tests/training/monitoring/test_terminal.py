@@ -59,7 +59,7 @@ def test_the_last_bar_has_the_last_figures_and_nothing_is_broken_or_cut(width: i
     plain = Text.from_ansi(console.file.getvalue()).plain
     lines = [line.rstrip() for line in plain.splitlines()]
     assert max(map(len, lines)) <= width
-    assert " 50%  step 1,234,567  train 2.638  validation 2.701 bits per character (best)" in lines
+    assert " 50 %  step 1,234,567  train 2.638  validation 2.701 bits per character (best)" in lines
     last = [line for line in lines if "left" in line][-1]
     assert "train 2.638  validation 2.701" in last
     assert f"118,123 {'characters/s' if width == 120 else 'char/s'} 59:59 left" in " ".join(last.split())
@@ -87,7 +87,7 @@ def test_without_a_terminal_each_check_is_a_line_with_all_figures() -> None:
     assert isinstance(console.file, io.StringIO)
     lines = console.file.getvalue().splitlines()
     assert lines[0] == (
-        " 50%  step 1,234,567  118,123 characters/s  train 2.638  validation 2.701 bits per character  1:05 left"
+        " 50 %  step 1,234,567  118,123 characters/s  train 2.638  validation 2.701 bits per character  1:05 left"
     )
     assert lines[2] == "a long sentence " * 20
 
