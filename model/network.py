@@ -1,7 +1,7 @@
 """The recurrent network in PyTorch: ids (B, T) and a state in, logits (B, T, V) and the next state out."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
 import torch
@@ -39,12 +39,26 @@ class Network(nn.Module):
             for width in self.config.state_layout().widths.values()
         ]
 
-    def forward(self, ids: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+    @overload
+    def forward(
+        self, ids: Tensor, state: State | None = None, *, memories: Literal[False] = False
+    ) -> tuple[Tensor, State]: ...
+
+    @overload
+    def forward(
+        self, ids: Tensor, state: State | None = None, *, memories: Literal[True]
+    ) -> tuple[Tensor, State, list[Tensor]]: ...
+
+    def forward(
+        self, ids: Tensor, state: State | None = None, *, memories: bool = False
+    ) -> tuple[Tensor, State] | tuple[Tensor, State, list[Tensor]]:
         """Read characters, one or many, from a state.
 
         ids: int64 (B, T); T = 1 is one step, and gives what the same position of a whole sequence gives.
         state: as the last call returned it; None starts from zeros.
-        Returns logits (B, T, V) and the state after the last character, still attached to the graph.
+        memories: whether to return, too, the hidden state of every layer after each character.
+        Returns logits (B, T, V) and the state after the last character, still attached to the graph; and with memories
+        a list of (B, T, H), one for each layer from the lowest up.
         """
         config, state = self.config, self.initial_state(ids.shape[0]) if state is None else state
         x = self.embedding(ids.t())  # (T, B, E)
@@ -53,7 +67,8 @@ class Network(nn.Module):
             x, last = read_layer(config, x, self.layer_weights(number), layer_state(config, state, number))
             read.append(x)
             after += last
-        return self.out(torch.cat(read, -1) if config.skip else x).transpose(0, 1), after
+        logits = self.out(torch.cat(read, -1) if config.skip else x).transpose(0, 1)
+        return (logits, after, [one.transpose(0, 1) for one in read]) if memories else (logits, after)
 
     def layer_weights(self, number: int) -> list[Tensor]:
         """W_ih (G·H, E or H), W_hh (G·H, H), b_ih and b_hh (G·H,) of a layer."""
