@@ -86,6 +86,7 @@ def lstm_window(
     which no gradient flows. Returns the hidden states (T, B, H) in bfloat16, and h and c after in fp32.
     counts: of rows that end, how many there are at each character (T,), the first of those before. Then x is (N, E) and
     the hidden states are (N, H), of the rows of one character after the other; a row's state after is that at its end.
+    N may be more than these are: what x has beyond is not read, and its hidden states are zero.
     """
     ragged = counts is not None
     rows = [x.shape[1]] * x.shape[0] if counts is None else list(counts)
@@ -118,6 +119,9 @@ class _LstmWindow(torch.autograd.Function):
         gates = torch.empty(size, 4 * hidden, dtype=torch.bfloat16)
         sums = torch.empty(min(AT_ONCE, len(counts)) * rows, 4 * hidden)
         packed = [_packed("pack_rows", weight) for weight in (w_ih, w_hh)]
+        if (read := int(counts.sum())) < size:
+            hiddens[rows + read :] = 0
+            gates[read:] = 0
         arrays = counts, x, *packed, b_ih + b_hh, hiddens, cells, gates, sums
         _call("lstm_read", len(counts), width, hidden, AT_ONCE, *arrays)
         context.set_materialize_grads(False)
@@ -141,7 +145,7 @@ class _LstmWindow(torch.autograd.Function):
         arrays = counts, _packed("pack_columns", w_hh), cells, gates, above, later, of_cell, bias
         _call("lstm_go_back", len(counts), hidden, *arrays)
         of_x = gates @ w_ih.to(torch.bfloat16) if context.needs_input_grad[0] else None
-        before = hiddens[_places_before(counts, rows)] if context.ragged else hiddens[:size]
+        before = hiddens[_places_before(counts, rows, size)] if context.ragged else hiddens[:size]
         of_w_ih, of_w_hh = ((gates.t() @ factors).float() for factors in (x, before))
         return of_x, of_w_ih, of_w_hh, bias, bias.clone(), None, None, None, None
 
@@ -153,12 +157,15 @@ def _last_places(counts: Tensor, rows: int) -> Tensor:
     return torch.where(lengths > 0, begins[(lengths - 1).clamp(min=0)], 0) + torch.arange(rows)
 
 
-def _places_before(counts: Tensor, rows: int) -> Tensor:
-    """Where the state before each character of a row is among all states."""
+def _places_before(counts: Tensor, rows: int, size: int) -> Tensor:
+    """Where the state before each character of a row is among all states, (size,); the first beyond the characters."""
     begins = rows + counts.cumsum(0) - counts  # of the states after each character
     before = torch.cat([torch.zeros(1, dtype=torch.int64), begins[:-1]])
     shift = before - (begins - rows)
-    return torch.arange(int(counts.sum())) + shift.repeat_interleave(counts)
+    places = torch.zeros(size, dtype=torch.int64)
+    read = int(counts.sum())
+    torch.add(torch.arange(read), shift.repeat_interleave(counts), out=places[:read])
+    return places
 
 
 def _packed(how: str, weight: Tensor) -> Tensor:

@@ -55,12 +55,12 @@ def measure() -> list[Figure]:
     keep_buffers()
     torch.set_num_threads(1)
     figures = []
-    for name, shortest, longest, target in (("lines of 60 to 100", 60, 100, 0.85), ("words of 3 to 11", 3, 11, None)):
+    for name, shortest, longest in (("lines of 60 to 100", 60, 100), ("words of 3 to 11", 3, 11)):
         text = lines(200_000 // longest * 10, shortest, longest)
         with tempfile.TemporaryDirectory() as folder:
             runs = [steps(text, as_items, Path(folder)) for as_items in (True, False)]
             items, plain = side_by_side(runs, ROUNDS)
         figures.append(
-            Figure(f"train --items / one long text, {name}", ratio(items, plain), "of the characters/s", target)
+            Figure(f"train --items / one long text, {name}", ratio(items, plain), "of the characters/s", 0.85)
         )
     return figures

@@ -173,3 +173,23 @@ def test_rows_that_end_are_read_to_the_same_bits_and_gradients_as_alone() -> Non
     for gradient, expected in zip(together, alone, strict=True):
         assert gradient is not None
         assert far(gradient, expected) < CLOSE
+
+
+def test_what_lies_beyond_rows_that_end_is_not_read() -> None:
+    x, weights, state = a_layer(1, 12, 24, 48)
+    counts, found = [3, 3, 2, 1], []
+    for beyond in (0, 3):  # numbers that would be seen in every gradient
+        flat = torch.cat([x[0, :9], torch.full((beyond, 24), 1e9)]).detach().requires_grad_()
+        for weight in weights:
+            weight.grad = None
+        hiddens, (h, c) = lstm_window(flat, weights, [one[:3] for one in state], counts)
+        assert not hiddens[9:].any()
+        hiddens[:9].float().square().sum().backward()  # type: ignore[no-untyped-call]
+        assert flat.grad is not None
+        assert not flat.grad[9:].any()
+        found.append(
+            [hiddens[:9].detach(), h.detach(), c.detach(), flat.grad[:9], *(weight.grad for weight in weights)]
+        )
+    for one, other in zip(*found, strict=True):
+        assert one is not None
+        assert far(one, other) < 1e-6

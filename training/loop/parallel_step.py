@@ -11,12 +11,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from model.network import Network, State, detach
+from training.items.batches import PADDING
 from training.items.row_blocks import id_parts, like_length, within
 from training.loop.masked_forward import read_ended_rows, read_window
 from training.loop.masks import Masks
 from training.lstm_window import rows_may_end
 from training.planning.train_options import Precision
 from training.row_threads import row_parts, side_by_side
+
+OF_A_SHAPE = 64  # characters of rows that end; a kernel for a shape takes longer to make than 1,000 characters to read
 
 
 class ParallelStep:
@@ -94,14 +97,14 @@ class ParallelStep:
     ) -> tuple[Tensor, State]:
         """Forward and back over the rows of a share, each to its end."""
         own = counts[share]
-        there = torch.from_numpy(np.arange(int(own[0]))[:, None] < own)  # (T, B)
-        rows = there.nonzero()[:, 1]
-        width = len(there)
+        there = np.arange(int(own[0]))[:, None] < own  # (T, B)
+        places, rows = map(torch.from_numpy, np.nonzero(there))
+        ids, following = _filled(inputs[rows, places], 0), _filled(targets[rows, places], PADDING)
         with torch.autocast(inputs.device.type, dtype=torch.bfloat16, cache_enabled=False):
             logits, after = read_ended_rows(
-                network, inputs[:, :width].t()[there], state, masks.rows(share), rows, there.sum(1).tolist()
+                network, ids, state, masks.rows(share), _filled(rows, 0), there.sum(1).tolist()
             )
-        loss = F.cross_entropy(logits.float(), targets[:, :width].t()[there]) * float(own.sum() / counts.sum())
+        loss = F.cross_entropy(logits.float(), following) * float(own.sum() / counts.sum())
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach(), detach(after)
 
@@ -146,6 +149,11 @@ class ParallelStep:
         loss = loss if share == 1 else loss * share
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach(), detach(state)
+
+
+def _filled(part: Tensor, fill: int) -> Tensor:
+    """Some numbers (N,), and `fill` up to the next of few lengths: products of few shapes have kernels already."""
+    return F.pad(part, (0, -len(part) % OF_A_SHAPE), value=fill)
 
 
 def _of(state: State | None, rows: slice) -> State | None:
