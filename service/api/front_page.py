@@ -13,6 +13,7 @@ from starlette.datastructures import Headers
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from service.api.openapi import errors
+from service.request_context import request_context
 
 # Swagger UI and its style, of the package fastapi-offline: nothing is fetched from the internet.
 STATIC = Path(fastapi_offline.__file__).parent / "static"
@@ -78,10 +79,13 @@ def asks_for_page(headers: Headers) -> bool:
     return "text/html" in headers.get("accept", "")
 
 
-def router(model: Callable[[], str | None], page: Callable[[Request], Response] | None) -> APIRouter:
+def router(
+    model: Callable[[frozenset[str] | None], str | None], page: Callable[[Request], Response] | None
+) -> APIRouter:
     """The route of the address alone.
 
-    model: the name of the default, if there is one. page: what a browser is shown; None sends it to the documentation.
+    model: the name of the default of the models that a key may use, if there is one.
+    page: what a browser is shown; None sends it to the documentation.
     """
     routes = APIRouter(tags=["operation"])
 
@@ -94,7 +98,7 @@ def router(model: Callable[[], str | None], page: Callable[[Request], Response] 
             return RedirectResponse(f"{root}/docs", 307, {"Vary": "Accept"})
         about = FrontPage(
             version=version("unroll"),
-            model=model(),
+            model=model(request_context(request.scope).models),
             documentation=f"{root}/docs",
             openapi=f"{root}/openapi.json",
             health=f"{root}/health",

@@ -267,9 +267,9 @@ class ModelRegistry:
             return entry
         return next(iter(self.seen_by(allowed)), None)
 
-    def default_name(self) -> str | None:
-        """The name of the model of requests that name none; None where there is no model."""
-        entry = self.default()
+    def default_name(self, allowed: Allowed = None) -> str | None:
+        """The name of the model of requests that name none; None where there is no model, or none for this key."""
+        entry = self.default(allowed)
         return None if entry is None else entry.name
 
     @property

@@ -62,7 +62,10 @@ class State(BaseModel):
 class Health(State):
     """Whether the server can write text, and how busy it is."""
 
-    model: str | None = Field(description="The name of the model of requests that name none.")
+    model: str | None = Field(
+        default=None,
+        description="The model of requests that name none; of a key that may use some models, the first of these.",
+    )
     running: int = Field(ge=0, description="Texts being written.")
     waiting: int = Field(ge=0, description="Texts waiting for a slot, or for another text to read their prompt.")
     still_seconds: float = Field(ge=0, description="How long there has been work without a step being made.")
@@ -134,19 +137,19 @@ class Reports:
 
     async def health(self, request: Request) -> JSONResponse:
         """Whether the server takes requests, and how many texts it writes and has waiting; with a key, also memory."""
-        engine, condition = self._engine, self.condition
+        engine, condition, context = self._engine, self.condition, request_context(request.scope)
         health = Health(
             status=condition.word,
-            model=self._registry.default_name(),
+            model=self._registry.default_name(context.models),
             running=engine.running,
             waiting=engine.waiting,
             still_seconds=condition.still_seconds,
             failures=engine.failures,
         )
-        if self._open or request_context(request.scope).holder is not None:
+        if self._open or context.holder is not None:
             ledger = self._ledger
             health.prefix_cache = PrefixCacheCounts(**engine.cache.statistics._asdict())
-            if request_context(request.scope).models is None:
+            if context.models is None:
                 health.models = self._models()
             health.memory = MemoryCounts(budget_bytes=ledger.budget, held_bytes=ledger.held, refused=ledger.refused)
         return _answer(health, condition.ready)

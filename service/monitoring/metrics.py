@@ -2,22 +2,25 @@
 
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector, generate_latest
 from prometheus_client.metrics_core import CounterMetricFamily, Metric
+from prometheus_client.registry import Collector
 from starlette.responses import PlainTextResponse
 
 from service.api.openapi import errors
 from service.engine.counters import LATENCIES, Counters, Histogram
 from service.engine.engine import Engine
 from service.inference.constraints import ConstraintCounts
-from service.models.model_registry import ModelRegistry
+from service.models.model_registry import Allowed, ModelRegistry
 from service.monitoring import logs
 from service.monitoring.metric_families import counter, gauge, histogram, labelled_counter, labelled_histogram
 from service.monitoring.model_metrics import of_models
 from service.process.ledger import Ledger
+from service.request_context import request_context
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -45,8 +48,19 @@ BY_CODE = {
 }
 
 
+class _Collected(Collector):
+    """Metrics that a function yields."""
+
+    def __init__(self, collect: Callable[[], Iterator[Metric]]) -> None:
+        self._collect = collect
+
+    def collect(self) -> Iterator[Metric]:
+        """Call it."""
+        return self._collect()
+
+
 class Metrics:
-    """The metrics of one application, in a Prometheus registry of its own; for the event loop's thread.
+    """The metrics of one application; for the event loop's thread.
 
     ready: whether the server calls itself ready. connections: how many are open; None if unknown.
     """
@@ -61,10 +75,10 @@ class Metrics:
         self.requests: dict[tuple[str, int], int] = {}
         self.rejected = dict.fromkeys(BY_CODE.values(), 0)
         self.seconds: dict[str, Histogram] = {}
-        self._registry = CollectorRegistry()
-        self._registry.register(self)
-        for collector in (ProcessCollector, PlatformCollector, GCCollector):
-            collector(registry=self._registry)
+        elsewhere = CollectorRegistry()  # they have to be in one; each answer makes its own
+        self._process: list[Collector] = [
+            collector(registry=elsewhere) for collector in (ProcessCollector, PlatformCollector, GCCollector)
+        ]
 
     def answered(self, route: str, status: int, seconds: float, code: str | None = None) -> None:
         """Count an answer that has ended, `seconds` after its request arrived.
@@ -84,16 +98,22 @@ class Metrics:
         if reason is not None:
             self.rejected[reason] += 1
 
-    def render(self) -> bytes:
-        """All metrics in Prometheus' text format 0.0.4."""
-        return generate_latest(self._registry)
+    def render(self, allowed: Allowed = None) -> bytes:
+        """All metrics in Prometheus' text format 0.0.4, of models those that a key may use."""
+        registry = CollectorRegistry()
+        registry.register(_Collected(partial(self.collect, allowed)))
+        for collector in self._process:
+            registry.register(collector)
+        return generate_latest(registry)
 
-    async def show(self) -> PlainTextResponse:
+    async def show(self, request: Request) -> PlainTextResponse:
         """Metrics for Prometheus; their names begin with unroll_, process_ and python_."""
-        return PlainTextResponse(self.render(), headers={"Content-Type": CONTENT_TYPE})
+        text = self.render(request_context(request.scope).models)
+        return PlainTextResponse(text, headers={"Content-Type": CONTENT_TYPE})
 
-    def collect(self) -> Iterator[Metric]:
+    def collect(self, allowed: Allowed = None) -> Iterator[Metric]:
         """Every metric of Unroll as it is now."""
+        yield from of_models(self._models, allowed)
         yield from self._gauges()
         yield from self._http()
         yield from _of_texts(self._engine.counters)
@@ -112,7 +132,6 @@ class Metrics:
 
     def _gauges(self) -> Iterator[Metric]:
         engine = self._engine
-        yield from of_models(self._models)
         yield gauge("ready", "1 while the server calls itself ready, else 0.", float(self._ready()))
         yield gauge("requests_running", "Texts that have a slot.", engine.running)
         yield gauge("requests_waiting", "Texts that wait for a slot.", engine.waiting)

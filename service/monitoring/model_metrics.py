@@ -7,14 +7,14 @@ from itertools import islice
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 
 from service.models.model_entry import ModelEntry
-from service.models.model_registry import ModelRegistry
+from service.models.model_registry import Allowed, ModelRegistry
 
 MOST_MODELS = 256  # that have series of their own
 
 
-def of_models(registry: ModelRegistry) -> Iterator[Metric]:
-    """Which models there are, and what was asked of each."""
-    entries = list(islice(registry, MOST_MODELS))
+def of_models(registry: ModelRegistry, allowed: Allowed) -> Iterator[Metric]:
+    """Which models there are of those that a key may use, and what was asked of each."""
+    entries = list(islice(registry.seen_by(allowed), MOST_MODELS))
     about = "A model that is served, and of one in memory what its texts follow from (sha)."
     info = InfoMetricFamily("unroll_model", about, labels=("model",))
     for entry in entries:
@@ -36,11 +36,12 @@ def of_models(registry: ModelRegistry) -> Iterator[Metric]:
             family.add_metric((entry.name,), getattr(entry.counts, field))
         yield family
 
-    yield from _of_memory(registry, entries)
+    yield from _of_changes(entries)
+    yield from _of_all(registry, allowed)
 
 
-def _of_memory(registry: ModelRegistry, entries: list[ModelEntry]) -> Iterator[Metric]:
-    """How models came into memory, were replaced and were refused."""
+def _of_changes(entries: list[ModelEntry]) -> Iterator[Metric]:
+    """How often models came into memory and were replaced."""
     for name, about, field in (
         ("loads", "How often the model was loaded.", "loads"),
         ("swaps", "How often it was replaced by another version.", "swaps"),
@@ -49,10 +50,16 @@ def _of_memory(registry: ModelRegistry, entries: list[ModelEntry]) -> Iterator[M
         for entry in entries:
             family.add_metric((entry.name,), getattr(entry, field))
         yield family
+
+
+def _of_all(registry: ModelRegistry, allowed: Allowed) -> Iterator[Metric]:
+    """Which checkpoints were refused, also of names that are not served, and the memory of all."""
     about = "How often a checkpoint was refused, by its name; /health says why."
     refused = CounterMetricFamily("unroll_model_refusals", about, labels=("model",))
+    seen = None if allowed is None else {entry.name for entry in registry.seen_by(allowed)}
     for name, count in registry.refusals.most_common(MOST_MODELS):
-        refused.add_metric((name,), count)
+        if seen is None or name in seen:
+            refused.add_metric((name,), count)
     yield refused
     about = "Bytes of all models, also of those that are served no more and whose texts go on."
     yield GaugeMetricFamily("unroll_models_memory_bytes", about, registry.memory_bytes)

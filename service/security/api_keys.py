@@ -71,6 +71,11 @@ class ApiKeys:
         """Whether a request needs a key at all."""
         return bool(self._keys)
 
+    @property
+    def restricted(self) -> bool:
+        """Whether one of them is for some of the models alone, so that names of models are not for everybody."""
+        return any(key.models is not None for key in self._keys.values())
+
     def holder(self, text: str) -> ApiKey | None:
         """The key of that text, if it is a valid one.
 

@@ -57,6 +57,8 @@ class Auth:
         if key is not None:
             context = request_context(scope)
             context.key, context.holder, context.models = key.label, key.digest, key.models
+        elif self.keys.restricted:
+            request_context(scope).models = frozenset()  # probes are told of no model
         if scope["path"] in PUBLIC and scope["method"] in ("GET", "HEAD"):
             return None, {}  # health probes use the address of a container
         host = headers.get("host")  # which only HTTP/1.0 may lack, and no browser speaks it

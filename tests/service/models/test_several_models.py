@@ -112,6 +112,23 @@ def test_the_openai_package_lists_and_finds_them(server: Running) -> None:
     assert client.completions.create(model="two", **FIELDS).model == "two"
 
 
+def test_a_key_of_some_models_is_told_of_no_other(keyed: Running) -> None:
+    """Wherever names, versions and counts of models are told."""
+    free, limited = ({"Authorization": f"Bearer {key}"} for key in (FREE, LIMITED))
+    for path in ("/metrics", "/", "/health", "/info", "/v1/models", "/version", "/openapi.json", "/tokenizer_info"):
+        told = [keyed.client.get(path, headers=headers) for headers in (free, limited)]
+        assert [answer.status_code for answer in told] == [200, 200], path
+        digest = keyed.client.get("/v1/models/one", headers=free).json()["digest"]
+        if path in ("/metrics", "/", "/health", "/info", "/v1/models"):
+            assert '"one"' in told[0].text, path
+        for foreign in ('"one"', '"training"', "/one", digest[:8]):
+            assert foreign not in told[1].text, path
+    counted = keyed.client.get("/metrics", headers=limited).text
+    assert 'unroll_model_texts_total{model="two"}' in counted
+    assert keyed.client.get("/health", headers=limited).json()["model"] == "two"
+    assert "model" not in keyed.client.get("/health").json()
+
+
 def test_an_unknown_model_is_404_and_names_what_there_is(server: Running) -> None:
     for path, body in (
         ("/v1/completions", {**FIELDS, "model": "three"}),
