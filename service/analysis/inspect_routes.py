@@ -26,6 +26,7 @@ from service.analysis.score_routes import read_before
 from service.analysis.unit_search import UNIT_BYTES, SearchAnswer
 from service.api.openapi import errors
 from service.api.pieces import json_answer
+from service.api.promises import check_promises
 from service.api.request_fields import asked_model, ignored_fields, origin_of
 from service.api.streaming import attended, begin, prepare
 from service.engine.engine import Engine
@@ -121,6 +122,7 @@ class InspectRoutes:
         numbers: int,
     ) -> Response:
         """Charge `kept` bytes beside the text, read it, and write the answer: so many numbers for each character."""
+        check_promises(body.model_extra)
         size = len(body.text) + len(body.context or "")
         origin = origin_of(request)
         if origin["lease"] is not None:

@@ -16,6 +16,7 @@ from service.analysis.score_lines import MEDIA_TYPE, WORTH_KEEPING, LineScores, 
 from service.analysis.score_schemas import MOST_DETAILS, ScoreRequest, Scores
 from service.api.openapi import errors, event_schema
 from service.api.pieces import json_answer
+from service.api.promises import check_promises
 from service.api.request_fields import asked_model, beginning_of, ignored_fields, origin_of
 from service.api.sse import EventIds, event_ids, resume_point
 from service.api.streaming import Opened, Pace, attended, begin, open_stream, openai_error, prepare
@@ -119,6 +120,7 @@ class ScoreRoutes:
         the header X-Unroll-Ignored-Fields.
         """
         model = await asked_model(self.registry, body.model, request)
+        check_promises(body.model_extra)
         self._check(body)
         if body.memory and model.memory is None:
             raise ParameterError("memory", FITTING)

@@ -18,6 +18,13 @@ NO_INPUT = "this server reads only the prompt, and all of it"
 NO_MEDIA = "this server reads and writes text alone"
 NO_LENGTH = "a text's length is max_tokens in /v1/completions and max_new_tokens in /generate"
 NO_SALT = "here only the keys keep prompts apart; /v1/completions has the field"
+NO_STATE = "this route neither takes nor returns states; the completion routes, /generate and /v1/score do"
+NO_MEMORY = "only /v1/score reads with the online memory"
+NO_SEARCH = "this server looks nothing up; write what is to be read into the prompt or the messages"
+NO_TEMPLATE = "a chat is written as the chat format of the checkpoint or of --chat-format says"
+NO_ECHO = "this route does not repeat what it was given; /v1/completions does"
+NO_SUFFIX = "this model only continues text and fills no gaps"
+NO_PROMPT = "what this route reads has another name, as /docs says"
 ONE_MODEL = "this server has whole models and no adapters; `model` names one"
 
 # A name is taken out once its promise is kept; a field of a schema is never looked up here.
@@ -34,6 +41,13 @@ PROMISES: dict[str, str] = {
     **dict.fromkeys(("n_predict", "num_predict", "max_length"), NO_LENGTH),
     **dict.fromkeys(("audio", "modalities"), NO_MEDIA),
     "cache_salt": NO_SALT,
+    **dict.fromkeys(("state", "return_state"), NO_STATE),
+    "memory": NO_MEMORY,
+    **dict.fromkeys(("documents", "web_search_options"), NO_SEARCH),
+    **dict.fromkeys(("chat_template", "conversation_template"), NO_TEMPLATE),
+    "echo": NO_ECHO,
+    "suffix": NO_SUFFIX,
+    "prompt": NO_PROMPT,
     **dict.fromkeys(("lora", "lora_request", "lora_path", "adapter_id"), ONE_MODEL),
     **dict.fromkeys(("use_beam_search", "logits_processors"), "this server does not support it"),
 }

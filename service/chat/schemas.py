@@ -26,7 +26,10 @@ EXAMPLES = [
         "max_completion_tokens": 50,
     },
 ]
-OWN = {"messages", "max_tokens", "max_completion_tokens", "logprobs", "top_logprobs", "continue_final_message"}
+OWN = {
+    *("messages", "max_tokens", "max_completion_tokens", "logprobs", "top_logprobs"),
+    *("continue_final_message", "add_generation_prompt"),
+}
 """Fields of a chat that no completion has, or has in another shape."""
 
 
@@ -50,8 +53,9 @@ class ChatRequest(TextFields):
     model_config = ConfigDict(extra="allow", json_schema_extra=chat_schema)
 
     messages: Annotated[list[Any], PlainValidator(messages_of), WithJsonSchema(MESSAGES)] = Field(
-        description=f"What was said so far, up to {MOST_MESSAGES:,} messages of text: they become one prompt, in the "
-        "format that the model, or the server, has for chats. `name` is who speaks, if the format shows it."
+        description=f"What was said so far, up to {MOST_MESSAGES:,} messages of text, fewer with many fields: "
+        "they become one prompt, in the format that the model, or the server, has for chats. `name` is who speaks, if "
+        "the format shows it."
     )
     max_tokens: int | None = Field(
         default=None,
@@ -72,6 +76,10 @@ class ChatRequest(TextFields):
     continue_final_message: bool = Field(
         default=False, description="The answer goes on with the last message, in the place of one that comes after it."
     )
+    add_generation_prompt: bool = Field(
+        default=True,
+        description="The prompt ends with the beginning of the answer. False with `continue_final_message`.",
+    )
 
     @field_validator("top_logprobs")
     @classmethod
@@ -82,6 +90,15 @@ class ChatRequest(TextFields):
                 "no_logprobs", "it says how many to report; send logprobs as true, or leave it out"
             )
         return top
+
+    @field_validator("add_generation_prompt")
+    @classmethod
+    def begun_or_continued(cls, begun: bool, info: ValidationInfo) -> bool:
+        """Whether the answer is a message of its own; an error if it continues none either."""
+        if not begun and info.data.get("continue_final_message") is False:
+            message = "an answer is a message of its own; send continue_final_message to continue the last one"
+            raise PydanticCustomError("no_answer", message)
+        return begun
 
     def completion(self, chat: ChatFormat) -> CompletionRequest:
         """The same as a request for a completion. Raises ParameterError on a role that the format lacks."""

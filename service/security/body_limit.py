@@ -13,13 +13,16 @@ from service.process.pass_budget import PassBudget
 from service.request_context import request_context
 from service.security.body_pace import BodyPace
 from service.security.content_encoding import Decoded, coding_of
-from service.security.json_cost import MOST_DIGITS, MOST_PLAIN, MOST_VALUES, JsonCost
+from service.security.json_cost import MOST_DIGITS, MOST_PLAIN, MOST_VALUES, NAME_VALUES, JsonCost
 
 PARSED = 8_192  # bytes of bodies that are parsed in a pass of the event loop, in some milliseconds, or one larger body
 SLICE = 16_384  # bytes that are counted between two looks at the clock
 TURN_SECONDS = 0.001  # of counting, before other connections go on
 
-TOO_MANY = f"The body has more than {MOST_VALUES:,} values; send long prompts as text, not as ids."
+TOO_MANY = (
+    f"The body has more than {MOST_VALUES:,} values, where the name of a member counts as {NAME_VALUES}; "
+    "send long prompts as text, not as ids, and long chats in fewer messages."
+)
 TOO_PLAIN = f"The body has more than {MOST_PLAIN:,} bytes outside of strings; send long prompts as text, not as ids."
 TOO_LONG_A_NUMBER = f"The body has a number of more than {MOST_DIGITS} digits; send a shorter one."
 NOT_UTF8 = "The body is in UTF-16 or UTF-32; send it in UTF-8."

@@ -36,6 +36,38 @@ def test_a_promise_is_refused_in_the_other_dialect_too(name: str, server: Runnin
             assert response.json()["error"].startswith(f"{named} is not supported: ")
 
 
+@pytest.mark.parametrize(
+    ("path", "fields"),
+    [
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": "a"}]}),
+        ("/v1/embeddings", {"input": "a"}),
+        ("/v1/score", {"texts": "a"}),
+        ("/v1/inspect", {"text": "a"}),
+        ("/v1/inspect/units", {"text": "a"}),
+        ("/v1/inspect/influence", {"text": "abc", "position": 1}),
+    ],
+)
+def test_every_other_route_refuses_what_it_would_not_do(path: str, fields: dict[str, Any], server: Running) -> None:
+    assert server.client.post(path, json=fields).status_code == 200
+    unkept = ["documents", "web_search_options", "chat_template", "echo", "suffix", "prompt"]
+    if "chat" not in path and "score" not in path:
+        unkept += ["state", "return_state"]
+    for name in unkept if "score" in path else [*unkept, "memory"]:
+        error = check(server.client.post(path, json={**fields, name: "x"}), 400)
+        assert error["param"] == name
+        assert error["message"].startswith(f"{name} is not supported: ")
+
+
+def test_a_chat_is_answered_by_a_message_or_continues_one(server: Running) -> None:
+    asked = {"messages": [{"role": "user", "content": "a"}], "add_generation_prompt": False, "seed": 1}
+    error = check(server.client.post("/v1/chat/completions", json=asked), 400)
+    assert error["param"] == "add_generation_prompt"
+    continued = server.client.post("/v1/chat/completions", json={**asked, "continue_final_message": True}).json()
+    del asked["add_generation_prompt"]
+    same = server.client.post("/v1/chat/completions", json={**asked, "continue_final_message": True}).json()
+    assert continued["choices"] == same["choices"]
+
+
 @pytest.mark.parametrize("off", [None, False, "", [], {}])
 def test_a_promise_of_nothing_is_only_named(off: Any, server: Running) -> None:
     names = [name for name in OPENAI if PROMISES[name] != PATTERN or off in (None, False)]

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import httpx
 import openai
 import pytest
 
@@ -247,8 +248,8 @@ def test_what_changes_nothing_is_accepted_and_named(server: Running) -> None:
         "tool_choice": "none",
         "modalities": ["text"],
         "store": False,
-        "prompt": 5,
-        "echo": True,
+        "prompt": "",
+        "echo": False,
         "max_tokens": 3,
         "logprobs": None,
         "name": None,
@@ -257,6 +258,20 @@ def test_what_changes_nothing_is_accepted_and_named(server: Running) -> None:
     assert response.status_code == 200, response.text
     assert response.headers["X-Unroll-Ignored-Fields"] == "tools, tool_choice, modalities, store, prompt, echo"
     assert len(response.json()["choices"][0]["message"]["content"]) == 3
+
+
+def test_a_chat_has_as_many_messages_as_its_body_has_room_for(checkpoint_folder: Path) -> None:
+    short = {"role": "user", "content": "a"}
+    named = {**short, "name": "ann"}
+    with serving(Settings(checkpoint=checkpoint_folder)) as running:
+
+        def answer(messages: list[dict[str, str]]) -> httpx.Response:
+            return running.client.post(CHATS, json={"messages": messages, "max_tokens": 1})
+
+        assert answer([short] * 4_096).status_code == 200
+        assert check(answer([short] * 4_097), 400)["param"] == "messages"
+        assert answer([named] * 3_000).status_code == 200
+        assert "the name of a member counts as 20" in check(answer([named] * 4_096), 413)["message"]
 
 
 def test_openais_client_reads_answers_streams_and_errors(server: Running) -> None:

@@ -60,7 +60,7 @@ def test_the_most_values_are_taken_and_one_more_is_not(checkpoint_folder: Path) 
         refused = ask(MOST_VALUES - opened + 2)
     assert refused.status_code == 413
     assert refused.json()["error"]["message"].startswith(
-        "The body has more than 200,000 values; send long prompts as text"
+        "The body has more than 200,000 values, where the name of a member counts as 20; send long prompts as text"
     )
 
 
