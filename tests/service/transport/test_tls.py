@@ -7,7 +7,7 @@ import subprocess
 import time
 import tracemalloc
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import httpx
@@ -17,7 +17,7 @@ from service.errors import SettingsError
 from service.settings import Settings
 from service.transport import shared_limits
 from service.transport.tls import tls_context
-from tests.service.raw_client import asking, connected, rest
+from tests.service.raw_client import HANGS, asking, connected, rest
 from tests.service.serving import ENDLESS, Running, SlowDecoder, eventually, serving
 from tests.service.taking import fill, taken
 
@@ -134,6 +134,29 @@ def test_headers_are_timed_after_the_handshake(tls: Running, certificate: tuple[
     with connected(tls) as client, trusting(certificate).wrap_socket(client, server_hostname="localhost") as secured:
         secured.sendall(asking("/health")[:-2])
         assert secured.recv(100).startswith(b"HTTP/1.1 408 ")
+
+
+def test_a_client_that_half_closes_its_side_of_tls_does_not_hang(tls: Running, certificate: tuple[Path, Path]) -> None:
+    """TLS has no half-closed connection here: after close_notify the server ends it, and its place is free."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    secured = trusting(certificate).wrap_bio(incoming, outgoing, server_hostname="localhost")
+    with connected(tls) as client:
+        while secured.version() is None:
+            try:
+                secured.do_handshake()
+            except ssl.SSLWantReadError:
+                client.sendall(outgoing.read())
+                incoming.write(client.recv(1 << 16))
+        secured.write(asking("/v1/completions", prompt="a", max_tokens=ENDLESS))
+        with suppress(ssl.SSLWantReadError):
+            secured.unwrap()  # which sends close_notify, and would wait for that of the server
+        client.sendall(outgoing.read())
+        began = time.monotonic()
+        rest(client)
+        assert time.monotonic() - began < HANGS / 2
+    assert eventually(lambda: taken(tls) <= 1)
+    with httpx.Client(base_url=secure(tls), verify=trusting(certificate)) as other:
+        assert eventually(lambda: other.get("/health").json()["running"] == 0)
 
 
 def test_handshakes_count_as_connections(
