@@ -27,19 +27,25 @@ FORMAT = {
         },
     ]
 }
-STRUCTURED = {
-    "type": "object",
-    "properties": {
-        "regex": PATTERN,
-        "choice": TEXTS,
-        "json": {"anyOf": [OBJECT, PATTERN]},
-        "json_object": {"const": True},
-        "grammar": PATTERN,
-    },
-    "additionalProperties": False,
-    "minProperties": 1,
-    "maxProperties": 1,
+KINDS: dict[str, dict[str, Any]] = {
+    "regex": PATTERN,
+    "choice": TEXTS,
+    "json": {"anyOf": [OBJECT, PATTERN]},
+    "json_object": {"const": True},
+    "grammar": PATTERN,
 }
+STRUCTURED = {
+    "anyOf": [
+        {
+            "type": "object",
+            "properties": {**{name: {"type": "null"} for name in KINDS}, kind: schema},
+            "required": [kind],
+            "additionalProperties": False,
+        }
+        for kind, schema in KINDS.items()
+    ]
+}
+"""One of the kinds; others may be null."""
 MATCHED = "The whole text matches it. Only one field may say what a text must match."
 
 

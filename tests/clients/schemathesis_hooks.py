@@ -27,6 +27,7 @@ MATCHED = (*GOOD, "bad_words", "structured_outputs", "response_format")
 MOST_LISTED, SOME_LISTED = 10_000, 50
 VOCABULARY = 321  # ids of the bundled model
 LAYERS, WIDTH = 2, 512  # of its network
+UNKNOWN = ("state", "label")
 LINES = "application/x-ndjson"
 MOST_INSPECTED = 1_000  # characters, of an answer of this server that is sent as a text
 DEEPEST = 16  # layers that any network may have
@@ -103,7 +104,8 @@ def agree(body: dict[str, Any]) -> dict[str, Any]:
     tokens, top = number(body, "max_tokens", 16, LARGEST_MAX_TOKENS), number(body, "logprobs", 0, LARGEST_LOGPROBS)
     prompts = len(body["prompt"]) if isinstance(body.get("prompt"), list) else 1
     work = (tokens or 0) * max(n or 1, best_of or 1) * ((top or 0) + 1) * max(1, prompts)
-    if work > MOST_WORK:
+    matches = any(body.get(name) is not None for name in MATCHED)
+    if work > MOST_WORK or (matches and tokens == 0):  # a text that matches may need a character
         body["max_tokens"] = 64
     return body
 
@@ -116,7 +118,10 @@ def chat(body: dict[str, Any]) -> dict[str, Any]:
     """The same for a request for a chat, whose likeliest characters are asked for in two fields."""
     top = number(body, "top_logprobs", 0, LARGEST_LOGPROBS)
     agreed = agree({**body, "logprobs": top or 0})
-    return {name: body["logprobs"] if name == "logprobs" else agreed[name] for name in body if name in agreed}
+    agreed = {name: body["logprobs"] if name == "logprobs" else agreed[name] for name in body if name in agreed}
+    if number(agreed, "max_completion_tokens", 16, LARGEST_MAX_TOKENS) not in (None, 16):
+        agreed["max_completion_tokens"] = 64
+    return agreed
 
 
 def embedding(body: dict[str, Any]) -> dict[str, Any]:
@@ -161,8 +166,8 @@ def influence(body: dict[str, Any]) -> dict[str, Any]:
 
 
 def without_state(fields: dict[str, Any]) -> dict[str, Any]:
-    """The same without a state: no text but one that the server returned is one."""
-    return {name: value for name, value in fields.items() if name != "state" or not isinstance(value, str)}
+    """The same without a state, which only the server makes, and without a label, which the model's texts lack."""
+    return {name: value for name, value in fields.items() if name not in UNKNOWN or not isinstance(value, str)}
 
 
 AGREEING: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
