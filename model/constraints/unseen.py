@@ -87,6 +87,9 @@ def _has_text(constraint: Constraint, followed: LLMatcher, vocabulary: Vocabular
 def _following(constraint: Constraint, one: LLMatcher, known: int) -> int:
     following = allowed(one, known)
     if one.is_error():
+        if re.search("NoExtension|ff_tokens", one.get_error()):  # nothing can follow, or tens of thousands must
+            reason = "a part of it never ends, or only after very many characters; give that another way"
+            raise constraint.refused(f"is matched by no text: {reason}")
         raise constraint.refused("takes more work than this program does for one; write a smaller one")
     return following
 

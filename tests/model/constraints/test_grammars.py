@@ -94,6 +94,11 @@ def test_characters_may_be_written_by_their_numbers() -> None:
     assert write(constraint("grammar", source), max_tokens=9).text == 'Abé-月"'
 
 
+@pytest.mark.parametrize("source", ['root ::= root "a"', "start: x\nx: x", 'root ::= "a" root', 'start: "a" start'])
+def test_a_grammar_that_never_ends_is_refused(source: str) -> None:
+    assert refusal(source).startswith("field is matched by no text: a part of it never ends, or only after very many")
+
+
 @pytest.mark.parametrize("source", ['root ::= ""', 'start: ""'])
 def test_the_empty_text_can_be_asked_for(source: str) -> None:
     found = write(constraint("grammar", source), max_tokens=9)
