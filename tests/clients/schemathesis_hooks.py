@@ -79,7 +79,9 @@ def agree(body: dict[str, Any]) -> dict[str, Any]:
     if isinstance(structured := body.get("structured_outputs"), dict):
         choice = {"choice": ["a"]} if texts_of(structured.get("choice")) else {}
         body["structured_outputs"] = {**readable(structured), **choice}
-        if structured == {"json_object": True}:  # the bundled model has no braces
+        if {kind: value for kind, value in structured.items() if value is not None} == {
+            "json_object": True
+        }:  # the bundled model has no braces
             del body["structured_outputs"]
     if isinstance(form := body.get("response_format"), dict) and form.get("type") == "json_object":
         body["response_format"] = {"type": "text"}
@@ -93,6 +95,7 @@ def agree(body: dict[str, Any]) -> dict[str, Any]:
     }
     good = [name for name, value in GOOD.items() if body.get(name) == value]
     good += ["bad_words"] if texts_of(body.get("bad_words")) else []
+    good += ["structured_outputs"] if _asks_for_one(body.get("structured_outputs")) else []
     for name in good:
         if sum(body.get(one) not in (None, "", [], {}) for one in MATCHED) > 1:
             del body[name]
@@ -108,6 +111,14 @@ def agree(body: dict[str, Any]) -> dict[str, Any]:
     if work > MOST_WORK or (matches and tokens == 0):  # a text that matches may need a character
         body["max_tokens"] = 64
     return body
+
+
+def _asks_for_one(structured: Any) -> bool:
+    """Whether it asks for one kind of text, after it was made readable."""
+    kinds = {**{name: value for name, (_, value) in READABLE.items()}, "choice": ["a"]}
+    if not isinstance(structured, dict) or not structured.keys() <= {*kinds, "json_object"}:
+        return False
+    return [one for one in structured.items() if one[1] is not None] in [[one] for one in kinds.items()]
 
 
 def _is_schema(value: Any) -> bool:
