@@ -333,6 +333,93 @@ export async function compares_and_scores(browser, url) {
   await close(page);
 }
 
+/** Press Tab until an element has the focus. */
+async function tabTo(page, selector) {
+  for (let step = 0; step < 60; step++) {
+    if (await page.evaluate((one) => document.activeElement.matches(one), selector)) return;
+    await page.keyboard.press("Tab");
+  }
+  assert.fail(`${selector} cannot be reached with Tab`);
+}
+
+export async function the_keyboard_is_enough(browser, url) {
+  const page = await open(browser, url);
+  await tabTo(page, "#prompt");
+  await page.keyboard.type("ROMEO:\n");
+  await tabTo(page, "#set-length");
+  await page.keyboard.press("Control+A");
+  await page.keyboard.type("60");
+  await tabTo(page, "#set-seed");
+  await page.keyboard.press("Control+A");
+  await page.keyboard.type("4");
+  await page.keyboard.press("Control+Enter");
+  await settled(page);
+  const first = "ROMEO:\n" + await complete(url, { prompt: "ROMEO:\n", max_tokens: 60, seed: 4, ...SAMPLING });
+  assert.equal(await text(page), first);
+  await page.evaluate(() => document.activeElement.blur());
+  await tabTo(page, "#paper");
+  await page.keyboard.press("Home");
+  for (let step = 0; step < 20; step++) await page.keyboard.press("ArrowRight");
+  const keys = await page.locator(".choices button:not(:disabled) kbd").allTextContents();
+  await page.keyboard.press(keys[0].trim());
+  await settled(page);
+  const branch = await text(page);
+  assert.equal(branch.slice(0, 20), first.slice(0, 20));
+  assert.notEqual(branch[20], first[20]);
+  await page.keyboard.press("g");
+  await settled(page);
+  assert.equal(Array.from(await text(page)).length, 21 + 60 + 60);
+  for (const wanted of [branch, first]) {
+    await page.keyboard.press("Control+z");
+    await settled(page);
+    assert.equal(await text(page), wanted);
+  }
+  await page.evaluate(() => document.activeElement.blur());
+  await tabTo(page, "#tab-write");
+  await page.keyboard.press("ArrowRight");
+  await page.waitForSelector("#prompt-0");
+  assert.equal(await page.evaluate(() => document.activeElement.id), "tab-compare");
+  await close(page);
+}
+
+export async function chooses_and_compares_models(browser, url) {
+  const page = await open(browser, url);
+  const models = await page.locator("#model option").allTextContents();
+  assert.deepEqual(models, ["bundled", "tiny"]);
+  const fields = { prompt: "ab", max_tokens: 50, seed: 4, ...SAMPLING };
+  await page.selectOption("#model", "tiny");
+  await write(page, "ab", { temperature: 0.8, seed: 4, length: 50 });
+  const tiny = "ab" + await complete(url, { ...fields, model: "tiny" });
+  assert.equal(await text(page), tiny);
+  await page.selectOption("#model", "bundled");
+  await page.click("#more");
+  await settled(page);
+  const both = tiny + await complete(url, { ...fields, prompt: tiny, seed: 5, model: "bundled" });
+  assert.equal(await text(page), both);
+  const other = await open(browser, page.url()); // of two models' parts each by its own
+  await settled(other);
+  assert.equal(await text(other), both);
+  await close(other);
+  await page.click("#tab-compare");
+  await page.waitForSelector("#prompt-0");
+  await page.selectOption("#model-0", "bundled");
+  await page.selectOption("#model-1", "tiny");
+  await page.fill("#prompt-0", "ab");
+  await page.fill("#prompt-1", "abc");
+  for (const [name, value] of [["temperature-0", "0.8"], ["temperature-1", "0.8"], ["both-seed", "4"], ["both-length", "50"]]) {
+    await page.fill(`#${name}`, value);
+    await page.press(`#${name}`, "Tab");
+  }
+  await page.click("#compare button.main");
+  for (const [side, model, prompt] of [[0, "bundled", "ab"], [1, "tiny", "abc"]]) {
+    const wanted = prompt + await complete(url, { ...fields, prompt, model });
+    await page.waitForFunction(([at, whole]) => document.querySelectorAll("#compare .text")[at].textContent === whole, [side, wanted]);
+  }
+  await page.click("#tab-card");
+  await page.waitForFunction(() => document.querySelectorAll("#card article").length === 2);
+  await close(page);
+}
+
 export async function everyone_can_use_it(browser, url) {
   for (const colorScheme of ["light", "dark"]) {
     for (const viewport of [{ width: 1280, height: 800 }, PHONE]) {

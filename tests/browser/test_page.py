@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from model.checkpoint import BUNDLED, save
 from service.settings import Settings
+from tests.model.small import small_checkpoint
 from tests.service.serving import Running, SlowDecoder, serving
 
 HERE = Path(__file__).parent
@@ -19,6 +21,7 @@ SCENARIOS = re.findall(
 )
 KINDS = {
     "a_key_is_asked_for_once": "locked",
+    "chooses_and_compares_models": "two",
     "an_error_in_the_middle_is_a_sentence": "hasty",
     "stop_keeps_what_came": "slow",
     "the_connection_breaks_and_comes_back": "slow",
@@ -28,20 +31,24 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
 
 @pytest.fixture(scope="module")
-def servers() -> Iterator[dict[str, str]]:
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """The address of each kind of server; all have the bundled model."""
+    tiny = tmp_path_factory.mktemp("models") / "tiny"
+    save(small_checkpoint(), tiny)
     locked = Settings(root_path="/llm", api_keys=KEY)
     with (
         serving(Settings()) as plain,
         serving(locked) as with_key,
         serving(Settings(), SlowDecoder) as slow,
         serving(Settings(deadline_seconds=1), SlowDecoder) as hasty,
+        serving(Settings(checkpoint=BUNDLED, others=(f"tiny={tiny}",))) as two,
     ):
         yield {
             "plain": at(plain),
             "locked": f"{at(with_key)}llm/",
             "slow": at(slow),
             "hasty": at(hasty),
+            "two": at(two),
         }
 
 

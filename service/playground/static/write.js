@@ -43,6 +43,11 @@ export class Write {
 
   /** Begin a new text from the prompt. */
   async begin() {
+    const field = document.activeElement;
+    if (field?.closest("#settings")) { // what is typed there counts once the field is left
+      field.blur();
+      field.focus();
+    }
     const node = new Story(this.chosen());
     node.typed(by("prompt").value);
     this.roots.push(node);
