@@ -1,6 +1,7 @@
 """Scoring: many texts side by side against generating as many, and the time and memory a whole book takes."""
 
 import asyncio
+import json
 import os
 import re
 import time
@@ -10,7 +11,10 @@ from statistics import median
 
 import httpx
 
+from model.bulk.score import LineScorer
 from model.checkpoint import BUNDLED, load
+from model.decoding.decoder import Decoder
+from model.held_out_surprise import HeldOutSurprise
 from service.analysis.score_answer import ScoreAnswer
 from service.analysis.score_schemas import ScoreRequest
 from service.engine.engine import Engine
@@ -20,9 +24,10 @@ from service.settings import Settings
 from tests.benchmarks.engine import EngineAlone, random_prompt
 from tests.benchmarks.figures import Figure
 from tests.benchmarks.server_process import served
-from tests.benchmarks.timing import CLIENT_CORE, on_core, ratio, side_by_side
+from tests.benchmarks.timing import CLIENT_CORE, SERVER_CORE, on_core, ratio, side_by_side
 
 TEXTS, CHARACTERS = 128, 4000
+LINES = 6000  # of up to 80 characters, in one body
 REMEMBERED = 4000  # characters of a text with memory
 BOOK = int(os.environ.get("BENCHMARK_BOOK_CHARACTERS", "1000000"))  # War and Peace has 3.2 million
 LONGEST_WAIT = 600  # seconds for the book
@@ -109,6 +114,36 @@ def book() -> list[Figure]:
     ]
 
 
+def body_of_lines() -> list[Figure]:
+    """A body of lines over HTTP, by a server on one core, and the same by `unroll score` on that core, in turns."""
+    lines = [random_prompt(1 + at * 37 % 80).replace("\n", " ") for at in range(LINES)]
+    content = "".join(f"{json.dumps(line)}\n" for line in lines)
+    checkpoint = load(BUNDLED)
+    decoder, held_out = Decoder(checkpoint), HeldOutSurprise.of(checkpoint.training)
+
+    def bulk() -> float:
+        start = time.perf_counter()
+        with on_core(SERVER_CORE), LineScorer(decoder, checkpoint.tokenizer, held_out, threads=1) as scorer:
+            assert sum(1 for _ in scorer.score([lines[at::4] for at in range(4)])) == LINES
+        return time.perf_counter() - start
+
+    with served() as server, on_core(CLIENT_CORE):
+
+        def http() -> float:
+            url, kind = f"http://127.0.0.1:{server.port}/v1/score", {"content-type": "application/x-ndjson"}
+            start = time.perf_counter()
+            answer = httpx.post(url, content=content, headers=kind, timeout=LONGEST_WAIT).raise_for_status()
+            assert answer.text.count("\n") == LINES
+            return time.perf_counter() - start
+
+        over_http, in_bulk = side_by_side([http, bulk], 3)
+    name = f"{LINES:,} lines in one body over HTTP"
+    return [
+        Figure(name, sum(map(len, lines)) / median(over_http), "characters/s"),
+        Figure(f"{name} against unroll score", ratio(in_bulk, over_http), "×"),
+    ]
+
+
 def measure() -> list[Figure]:
     """All of it."""
-    return [*side_by_side_texts(), *remembered(), *book()]
+    return [*side_by_side_texts(), *remembered(), *book(), *body_of_lines()]
