@@ -61,11 +61,18 @@ MAY_IMPORT: dict[str, set[str]] = {
     "training/data": set(),
     "training/items": {"data"},
     "training/evaluation": {"row_threads"},
+    "training/distributed": {"data", "evaluation", "planning", "row_threads"},
     "training/monitoring": set(),
     "training/planning": {"items", "data", "lstm_window", "row_threads"},
-    "training/loop": {"items", "planning", "data", "evaluation", "monitoring", "lstm_window", "row_threads"},
+    "training/loop": {
+        *("distributed", "items", "planning", "data", "evaluation", "monitoring"),
+        *("lstm_window", "row_threads"),
+    },
     "training/report": {"loop", "evaluation", "monitoring"},
-    "training/commands": {"allocator", "items", "run", "report", "planning", "evaluation", "monitoring", "data"},
+    "training/commands": {
+        *("allocator", "run", "loop", "distributed"),
+        *("items", "report", "planning", "evaluation", "monitoring", "data"),
+    },
 }
 """What each folder may import of its own package, beside itself: folders, and files of the package's top."""
 

@@ -21,7 +21,7 @@ def train(corpus: Sequence[str | Path], quiet: bool, chosen: dict[str, Any]) -> 
     Raises ParameterError on an option there is not, CorpusError, and TrainingError when a run is lost.
     """
     started = time.monotonic()
-    known = {option.name for option in options_of(TrainOptions)} - {"corpus", "resume", "preset"}
+    known = {option.name for option in options_of(TrainOptions)} - {"corpus", "resume", "preset", "processes"}
     if unknown := sorted(set(chosen) - known):
         raise ParameterError(unknown[0], f"There is no option {unknown[0]}; there are: {', '.join(sorted(known))}.")
     for name in ("out", "base"):

@@ -117,7 +117,7 @@ def leave_results(run: FinishedRun, provenance: Provenance, scored: int) -> Resu
         scored = min(scored, IN_A_HURRY)
     best = _calibrated(run, load(run.folder / "best", UNLIMITED), scored)
     network = from_tensors(best.config, best.tensors).to(run.device)
-    figures = _figures(run, network_reader(network, threads=run.config.threads), scored)
+    figures = _figures(run, network_reader(network, threads=run.threads), scored)
     described = {part: score.to_json() for part, score in figures.items()}
     notes = [*run.notes, *verdict(run)]
     if not run.split.held_out:
@@ -226,7 +226,7 @@ def _temperature(run: FinishedRun, network: Network, scored: int) -> float:
     separator, validation = run.split.separator, run.split.validation
     # A list is not cut inside of an item: what is read of it is bounded in any case.
     part = validation if separator else validation[:scored]
-    return fit_temperature(network, part, threads=run.config.threads, separator=separator)
+    return fit_temperature(network, part, threads=run.threads, separator=separator)
 
 
 def _figures(run: FinishedRun, read: Reader, scored: int) -> Figures:

@@ -24,19 +24,22 @@ from training.allocator import keep_buffers
 from training.data.named_corpus import open_corpus
 from training.data.prepared_corpus import Prepared, count_ids, prepare, spelt
 from training.data.split import Split, split
+from training.distributed.agreement import agree
+from training.distributed.ranks import ALONE, RankLost, Ranks
 from training.items.labels import labels_of
 from training.items.split import split_items
 from training.loop.finished_run import FinishedRun
 from training.loop.initial_weights import InitialWeights, fits
-from training.loop.run_record import RunRecord, read_record, write_record
-from training.loop.run_state import ENDED, FOLDER, RunState, newest, read_end, write_end
+from training.loop.joint_start import check_readable, end_of_first, record_of_first
+from training.loop.run_record import RunRecord, write_record
+from training.loop.run_state import ENDED, FOLDER, RunState, Saved, newest, write_end
 from training.loop.trainer import NothingTrained, Trainer
 from training.monitoring.metrics_file import METRICS, MetricsFile
 from training.monitoring.speed_watcher import SpeedWatcher
 from training.monitoring.terminal import TerminalWatcher
 from training.planning.context import context_of
 from training.planning.machine import check_precision, choose_device, machine
-from training.planning.plan import make_plan
+from training.planning.plan import check_shares, make_plan
 from training.planning.run_folder import run_folder
 from training.planning.train_options import TrainOptions
 from training.report.curves import CURVES
@@ -58,14 +61,17 @@ if TYPE_CHECKING:
 PREPARED = ".prepared"  # beside the runs: the corpora they were trained on, as ids
 
 
-def run(options: TrainOptions, console: TerminalConsole, started: float) -> FinishedRun:
+def run(options: TrainOptions, console: TerminalConsole, started: float, ranks: Ranks = ALONE) -> FinishedRun:
     """Train from a corpus to a run folder.
 
     started: time.monotonic() at the start of the command, from which a budget in minutes counts.
+    ranks: the processes that train together; the first plans, prints and writes.
     Raises CorpusError before anything is trained, TrainingError when a run is lost.
     """
     keep_buffers()
-    out, device = run_folder(options), choose_device(options.device)
+    check_readable(options.corpus, ranks)
+    out = Path(ranks.of_first(lambda: os.fspath(run_folder(options))))
+    device = choose_device(options.device, ranks.local, ranks.here)
     _calm_kernels(device)
     base = None if options.base is None else load(named_checkpoint(options.base), UNLIMITED)
     chat = _chat(options, base)
@@ -73,49 +79,57 @@ def run(options: TrainOptions, console: TerminalConsole, started: float) -> Fini
     by_file = options.label == "file-name"
     corpus = open_corpus(options.corpus, options.encoding, options.on_decode_error, separator, by_file)
     extending = None if base is None else base.tokenizer
-    prepared = prepare(corpus, out.parent / PREPARED, min_count=options.min_count, extending=extending)
+    with ranks.first_of_machine_first():
+        prepared = prepare(corpus, out.parent / PREPARED, min_count=options.min_count, extending=extending)
     prepared = replace(prepared, tokenizer=prepared.tokenizer.framed(TextFrame(separator)))
     parts = _parts(prepared, options.split, base is not None)
     frame = replace(_frame(options, prepared, parts, base), chat=chat)
     prepared = replace(prepared, tokenizer=prepared.tokenizer.framed(frame))
+    agree(ranks, prepared.facts.sha256, prepared.tokenizer.to_json(), f"{options.split} {len(parts.train)}")
     counts = count_ids(parts.train, prepared.tokenizer.size)
     grown = None if base is None else fits(base, prepared.tokenizer)
-    plan = make_plan(options.overrides, prepared.tokenizer.size, spelt(counts), device, grown)
-    show_plan(console, plan, corpus, prepared, parts, device)
+    plan = make_plan(options.overrides, prepared.tokenizer.size, spelt(counts), device, grown, ranks.count)
+    show_plan(console, plan, corpus, prepared, parts, device, ranks.count)
     scored, finish = final_scores(plan.config, parts, device)
-    record = replace(RunRecord.of(options, plan, prepared, base), scored=scored, finish=finish)
+    record = replace(RunRecord.of(options, plan, prepared, base), scored=scored, finish=finish, job=ranks.job)
+    record = RunRecord.from_json(ranks.of_first(record.to_json))
     before = os.path.lexists(out)
-    write_record(out, record, extending)
-    _forget_state(out)
+    if ranks.first:
+        write_record(out, record, extending)
+        _forget_state(out)
     initial_weights = InitialWeights(counts, base, prepared.tokenizer.frame.items)
     try:
-        return _train(_Run(out, record, prepared, parts, initial_weights, device, console, started))
+        return _train(_Run(out, record, prepared, parts, initial_weights, device, console, started, ranks))
     except NothingTrained:
-        if not before:
+        if ranks.first and not before:
             shutil.rmtree(out, ignore_errors=True)
         raise
 
 
-def resume(out: Path, console: TerminalConsole, started: float) -> FinishedRun:
+def resume(out: Path, console: TerminalConsole, started: float, ranks: Ranks = ALONE) -> FinishedRun:
     """Continue a run as if nothing had happened since it was last saved.
 
-    Raises TrainingError where the folder holds no run, the corpus has changed, or the saved state is damaged.
+    ranks: the processes that train together, of which the first alone needs the folder; they may be more or fewer than
+    before. Raises TrainingError where the folder holds no run, the corpus has changed, or the saved state is damaged.
     """
     keep_buffers()
-    record, extending = read_record(out)
-    saved = newest(out)
-    device = choose_device(record.device)
+    record, extending = record_of_first(out, ranks)
+    saved = newest(out, ranks)
+    device = choose_device(record.device, ranks.local, ranks.here)
     _calm_kernels(device)
     check_precision(record.config.network.cell, record.config.precision, device)
+    check_shares(record.config.batch_size, ranks.count)
     by_file = record.label == "file-name"
     corpus = open_corpus(record.sources(), record.encoding, record.on_decode_error, record.frame.separator, by_file)
-    prepared = prepare(corpus, out.parent / PREPARED, min_count=record.min_count, extending=extending)
+    with ranks.first_of_machine_first():
+        prepared = prepare(corpus, out.parent / PREPARED, min_count=record.min_count, extending=extending)
     if prepared.facts.sha256 != record.sha256:
         raise TrainingError(
             f"The corpus of {out} is not the text it was trained on any more; put that back, or train anew."
         )
     prepared = replace(prepared, tokenizer=prepared.tokenizer.framed(record.frame))
     parts = _parts(prepared, record.scheme, record.base is not None)
+    agree(ranks, prepared.facts.sha256, prepared.tokenizer.to_json(), record.scheme)
     console.say(f"Resuming {out} on {device.type}.")
     # A saved state replaces the initial weights: then the checkpoint that was trained on may be gone.
     initial_weights = InitialWeights(
@@ -123,7 +137,7 @@ def resume(out: Path, console: TerminalConsole, started: float) -> FinishedRun:
         None if saved else record.base_checkpoint(),
         record.frame.items,
     )
-    return _train(_Run(out, record, prepared, parts, initial_weights, device, console, started))
+    return _train(_Run(out, record, prepared, parts, initial_weights, device, console, started, ranks), saved)
 
 
 def _frame(options: TrainOptions, prepared: Prepared, parts: Split, base: Checkpoint | None) -> TextFrame:
@@ -165,10 +179,11 @@ class _Run:
     device: torch.device
     console: TerminalConsole
     started: float
+    ranks: Ranks = ALONE
 
 
-def _train(run: _Run) -> FinishedRun:
-    """Train to the end of the budget and leave the results."""
+def _train(run: _Run, saved: tuple[Saved, Saved] | None = None) -> FinishedRun:
+    """Train to the end of the budget and leave the results. saved: what to go on from."""
     record, config, out, console = run.record, run.record.config, run.out, run.console
     scored, finish = record.scored, record.finish
     if scored is None or finish is None:
@@ -184,20 +199,23 @@ def _train(run: _Run) -> FinishedRun:
         started=run.started,
         finish=finish,
         initial_weights=run.initial_weights,
+        ranks=run.ranks,
     )
     provenance = Provenance(
         run.prepared.facts,
-        machine(run.device),
+        machine(run.device, run.ranks.count),
         shlex.join(record.command),
         record.base_facts(),
     )
-    if (end := read_end(out)) is not None:
+    if (end := end_of_first(out, run.ranks)) is not None:
         return _complete(run, trainer.stand_at_end(end), provenance, scored)
-    if (saved := newest(out)) is not None:
+    if saved is not None:
         trainer.resume(*saved)
-        if ended_by_an_earlier_version(trainer.finished()):
+        if run.ranks.of_first(lambda: ended_by_an_earlier_version(trainer.finished())):
             _say_complete(run)
             return trainer.finished()
+    if not run.ranks.first:
+        return _assist(run, trainer)
     state = trainer.state
     terminal = TerminalWatcher(console, trainer.seconds_left)
     speed = SpeedWatcher(
@@ -214,6 +232,8 @@ def _train(run: _Run) -> FinishedRun:
         try:
             with terminal:
                 trainer.run()
+        except RankLost as lost:
+            raise _resumable(run, lost) from lost
         except TrainingError:  # the best checkpoint of a lost run is worth measuring, too
             if trainer.state.validations and not trainer.unsaved:
                 leave_results(trainer.finished(), provenance, scored)
@@ -233,9 +253,31 @@ def _train(run: _Run) -> FinishedRun:
     return finished
 
 
+def _assist(run: _Run, trainer: Trainer) -> FinishedRun:
+    """Train in a process that is not the first, which does the rest by itself."""
+    with stop_on_signals(trainer):
+        try:
+            return trainer.run()
+        except RankLost as lost:
+            raise _resumable(run, lost) from lost
+
+
+def _resumable(run: _Run, lost: RankLost) -> RankLost:
+    """The sentence on a process that has ended, and on how to go on."""
+    command = f"unroll train --resume {shell_word(run.out)}"
+    if not run.ranks.first:
+        return RankLost(f"{lost} Go on with `{command}`.")
+    saved = newest(run.out)
+    step = 0 if saved is None else RunState.from_json(saved[0].state).step
+    where = f"was saved after step {step:,}; go on from there" if step else "had not been saved yet; begin again"
+    return RankLost(f"{lost} The run {where} with `{command}`.")
+
+
 def _complete(run: _Run, finished: FinishedRun, provenance: Provenance, scored: int) -> FinishedRun:
     """Leave a complete run as it is, and write what is missing of its results."""
     console, out = run.console, run.out
+    if not run.ranks.first:
+        return finished
     _say_complete(run)
     if not (out / METRICS).is_file():
         MetricsFile(out, finished.validations)

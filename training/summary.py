@@ -33,18 +33,27 @@ PROTOCOLS = {
 
 
 def show_plan(
-    console: TerminalConsole, plan: Plan, corpus: Corpus, prepared: Prepared, parts: Split, device: torch.device
+    console: TerminalConsole,
+    plan: Plan,
+    corpus: Corpus,
+    prepared: Prepared,
+    parts: Split,
+    device: torch.device,
+    processes: int = 1,
 ) -> None:
-    """Print the corpus, what of it was left out, and the plan."""
+    """Print the corpus, what of it was left out, and the plan. processes: that train together."""
     config, network = plan.config, plan.config.network
     budget = [f"{config.minutes:g} minute{'s' * (config.minutes != 1)}"] if config.minutes else []
     budget += [f"{config.epochs:g} pass{'es' * (config.epochs != 1)}"] if config.epochs else []
     threads = f", {config.threads} threads" if config.threads > 1 else ", 1 thread"
     threads = threads if device.type == "cpu" else ""
+    threads = f", {processes} processes{threads and threads.replace(', ', ' of ', 1)}" if processes > 1 else threads
     pace = f", about {plan.characters_per_second:,.0f} characters/s" if plan.characters_per_second else ""
     sizes = " / ".join(f"{len(part):,}" for part in (parts.train, parts.validation, parts.test))
     shape = f"{network.layers} × {network.hidden} {network.cell.upper()}, embedding {network.embedding}"
-    steps = f"{config.batch_size} sequences × {config.sequence_length} characters, rate {config.learning_rate:g}"
+    windows = f" × {config.accumulate} windows" if config.accumulate > 1 else ""
+    sequences = f"{config.batch_size} sequences × {config.sequence_length} characters{windows}"
+    steps = f"{sequences}, rate {config.learning_rate:g}"
     cost = f"{plan.passes:.1f} passes of {products(network) / 1e6:.2f} M multiply-adds a character{pace}"
     console.rows(
         [
@@ -137,7 +146,8 @@ def show_outcome(
     if run.stopped_early and not resumable:
         console.say("The corpus came through a pipe, so the run cannot be resumed; train its `best` on with --from.")
     elif run.stopped_early:
-        console.whole(f"Resume: unroll train --resume {shell_word(run.folder)}")
+        again = f" --processes {run.processes}" if run.processes > 1 else ""
+        console.whole(f"Resume: unroll train --resume {shell_word(run.folder)}{again}")
     console.whole(f"Report: {shell_word(run.folder / REPORT)}")
     console.whole(f"Try:    unroll generate {best}")
     console.whole(f"Serve:  unroll serve {best}")

@@ -1,7 +1,9 @@
 """The verb `unroll train`."""
 
+import os
 import sys
 import time
+from contextlib import ExitStack
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from model.config import NetworkConfig
 from model.errors import ParameterError
 from training.commands.shared import require
 from training.planning.presets import with_preset
+from training.planning.run_folder import run_folder
 from training.planning.train_options import MINUTES, TrainOptions
 
 FORMER_FLAGS = former_flags(TrainOptions)
@@ -37,21 +40,56 @@ def _train(context: typer.Context, options: TrainOptions) -> None:
 
       unroll train letters/ diary.txt.gz --encoding latin-1 --from runs/book/best
 
+      unroll train book.txt --processes 4
+
       zcat logs.gz | unroll train - --cell gru --epochs 3
     """
     started = time.monotonic()
     given = {name for name in context.params if context.get_parameter_source(name).name == "COMMANDLINE"}  # type: ignore[union-attr]
     _check_together(options, given)
     require("torch")
+    if options.resume is None:
+        options = replace(with_preset(options, given), command=_command(options.corpus))
+        if options.overrides.minutes is None and options.overrides.epochs is None:
+            options = replace(options, overrides=replace(options.overrides, minutes=MINUTES))
+    if options.processes > 1:
+        _launch(options)
+    else:
+        _run(options, started)
+
+
+def _launch(options: TrainOptions) -> None:
+    """Start the processes of a run, having seen what of the options can be seen before."""
+    from training.distributed.environment import is_started_by_torchrun
+    from training.distributed.launch import launch
+    from training.planning.plan import check_shares
+
+    if is_started_by_torchrun():
+        raise ParameterError("processes", "torchrun has started the processes already; leave out --processes.")
+    if options.resume is None:
+        run_folder(options)
+    if options.overrides.batch_size is not None:
+        check_shares(options.overrides.batch_size, options.processes)
+    launch(options.processes, sys.argv[1:])
+
+
+def _run(options: TrainOptions, started: float) -> None:
+    """Begin a run or go on with one, alone or with the processes that the environment names."""
+    from training.distributed.environment import joined
+    from training.loop.joint_start import begun_before
     from training.run import resume, run
 
-    if options.resume is not None:
-        resume(options.resume, TerminalConsole(), started)
-        return
-    options = with_preset(options, given)
-    if options.overrides.minutes is None and options.overrides.epochs is None:
-        options = replace(options, overrides=replace(options.overrides, minutes=MINUTES))
-    run(replace(options, command=_command(options.corpus)), TerminalConsole(), started)
+    with joined() as ranks, ExitStack() as open_files:
+        console = TerminalConsole()
+        if not ranks.first:
+            console = TerminalConsole(file=open_files.enter_context(open(os.devnull, "w")))
+        out = options.resume or begun_before(options, ranks)
+        if out is not None:
+            resume(out, console, started, ranks)
+        else:
+            run(options, console, started, ranks)
+    if not ranks.first:
+        os._exit(0)  # PyTorch 2.13 aborts one process in some that end just after they have left the others
 
 
 train = command_of(TrainOptions, _train)
@@ -59,7 +97,7 @@ train = command_of(TrainOptions, _train)
 
 def _check_together(options: TrainOptions, given: set[str]) -> None:
     """Raise ParameterError where something was chosen beside --resume, or a size beside --from."""
-    others, sizes = given - {"resume"}, given & {one.name for one in fields(NetworkConfig)}
+    others, sizes = given - {"resume", "processes"}, given & {one.name for one in fields(NetworkConfig)}
     if options.resume is not None and others:
         raise ParameterError(
             "resume", f"--resume goes on with the run's own plan and corpus; leave out {_flags(others)}."

@@ -1,14 +1,16 @@
 """What learns: a network, its optimiser, the state it carries through the text, and the average of its weights."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from model.network import Network, State
 from training.data.batches import Window
+from training.distributed.gradient_sum import GradientSum, Summed
+from training.distributed.ranks import ALONE, Ranks
 from training.loop.masks import MaskSource
 from training.loop.parallel_step import ParallelStep
 from training.planning.config import TrainingConfig
@@ -17,39 +19,86 @@ from training.row_threads import one_kernel_thread
 STATE, AVERAGE = "carried", "average"
 
 
+class Learnt(NamedTuple):
+    """What is known of a step.
+
+    loss: mean nats per id before it. norm: of the gradient before it was clipped. Both are scalars that are still on
+    the device: reading them would wait for it. asides: as of `Learner.learn`, summed over the processes.
+    """
+
+    loss: Tensor
+    norm: Tensor
+    asides: Sequence[float]
+
+
 class Learner:
     """One step of training at a time, with everything that has to be kept for the next.
 
     config: the run's. device: where the network lives; its weights are made on the CPU, the same for every device.
+    ranks: the processes that share the rows of each window. All of them have the network and draw the masks of all
+    rows; each reads its own rows, whose state alone it has.
     """
 
-    def __init__(self, config: TrainingConfig, device: torch.device) -> None:
-        self.config, self.device = config, device
+    def __init__(self, config: TrainingConfig, device: torch.device, ranks: Ranks = ALONE) -> None:
+        self.config, self.device, self.ranks = config, device, ranks
         self.network = Network(config.network).to(device)
-        self.masks = MaskSource(config.network, config.regularisation, device)
+        self.masks = MaskSource(config.network, config.regularisation, device, shared=ranks.count > 1)
         self.step = ParallelStep(self.network, config.precision, config.threads if device.type == "cpu" else 1)
         self.optimiser = make_optimiser(self.network, config)
+        self.sum = GradientSum(list(self.network.parameters()), ranks, config.compression)
         self.state: State | None = None
+        """Of this process's rows."""
+        self.rows = 0
+        """Of the last window, those of all processes."""
         self.average: list[Tensor] = []
         self.averaged = 0
         """Steps whose weights are in the average."""
 
-    def learn(self, window: Window, rate: float) -> tuple[Tensor, Tensor]:
-        """One window forward, back and down the gradient.
+    def learn(
+        self, window: Window, rate: float, *, more: Sequence[Window] = (), asides: Sequence[float] = ()
+    ) -> Learnt:
+        """One window, or several, forward, back and down the gradient.
 
-        Returns the mean nats per id before the step and the norm of the gradient before it was clipped, scalars that
-        are still on the device: reading them would wait for it.
+        more: windows that follow, and belong to the same step. asides: numbers to sum over the processes by the way.
         """
         with one_kernel_thread() if self.device.type == "cpu" else nullcontext():
-            inputs, targets = (self._move(part) for part in (window.inputs, window.targets))
+            windows = [window, *more]
+            length = sum(one.length for one in windows) / len(windows)
             for group in self.optimiser.param_groups:  # a short window says less (Merity et al. 2018)
-                group["lr"] = rate * window.length / self.config.sequence_length
-            state = None if window.fresh or self.state is None else [part[: len(inputs)] for part in self.state]
-            masks = self.masks.draw(len(inputs), carried=state is not None)
-            loss, self.state = self.step(inputs, targets, state, masks, window.counts, window.usual)
+                group["lr"] = rate * length / self.config.sequence_length
+            loss, asides = self._gradient(windows, asides)
             norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.config.max_grad_norm)
             self.optimiser.step()
-            return loss, norm
+            return Learnt(loss, norm, asides)
+
+    def _gradient(self, windows: Sequence[Window], asides: Sequence[float]) -> Summed:
+        """Leave the gradient of all ids of some windows in the network's parameters."""
+        if self.ranks.count == 1 and len(windows) == 1:
+            loss = self._read(windows[0], windows[0], 1.0)
+            assert loss is not None
+            return Summed(loss, asides)
+        ids = sum(window.ids for window in windows)
+        for window in windows:
+            own = self.ranks.share(window)
+            self.sum.add(self._read(window, own, own.ids / ids))
+        return self.sum.over_ranks(asides)
+
+    def _read(self, window: Window, own: Window, weight: float) -> Tensor | None:
+        """Leave the gradient of this process's rows of a window in the parameters; their loss, None without any.
+
+        weight: of the rows' ids in the step, by which both are multiplied.
+        """
+        rows, carried = len(window.inputs), not window.fresh and self.state is not None
+        masks = self.masks.draw(rows, carried=carried)
+        self.rows = rows
+        if not len(own.inputs):
+            self.state = self.network.initial_state(0)
+            return None
+        state = [part[: len(own.inputs)] for part in self.state or []] if carried else None
+        masks = masks if self.ranks.count == 1 else masks.rows(self.ranks.rows)
+        inputs, targets = (self._move(part) for part in (own.inputs, own.targets))
+        loss, self.state = self.step(inputs, targets, state, masks, own.counts, own.usual, weight)
+        return loss
 
     def _move(self, part: Any) -> Tensor:
         tensor = torch.from_numpy(part)
@@ -80,11 +129,15 @@ class Learner:
                 weight.data = own
 
     def tensors(self) -> dict[str, Tensor]:
-        """Everything that has to come back for training to go on as if nothing had happened, on the CPU."""
+        """Everything that has to come back for training to go on as if nothing had happened, on the CPU.
+
+        Every process has the states of all rows of it, so that another number of processes can go on.
+        """
         kept: dict[str, Tensor] = {f"network.{name}": weight for name, weight in self.network.named_parameters()}
         for number, moments in self.optimiser.state_dict()["state"].items():
             kept |= {f"optimiser.{number}.{name}": value for name, value in moments.items()}
-        kept |= {f"{STATE}.{number}": part for number, part in enumerate(self.state or [])}
+        state = [self.ranks.whole(part, self.rows) for part in self.state or []]
+        kept |= {f"{STATE}.{number}": part for number, part in enumerate(state)}
         kept |= {f"{AVERAGE}.{number}": mean for number, mean in enumerate(self.average)}
         kept["random.cpu"] = torch.get_rng_state()
         if self.device.type == "cuda":
@@ -103,7 +156,9 @@ class Learner:
                 _, number, moment = name.split(".")
                 saved["state"].setdefault(int(number), {})[moment] = value.clone()
         self.optimiser.load_state_dict(saved)
-        self.state = [value.to(self.device) for value in _numbered(kept, STATE)] or None
+        state = _numbered(kept, STATE)
+        self.rows = len(state[0]) if state else 0
+        self.state = [part[self.ranks.rows].contiguous().to(self.device) for part in state] or None
         self.average = [value.to(self.device, copy=True) for value in _numbered(kept, AVERAGE)]
         self.averaged = averaged
         torch.set_rng_state(kept["random.cpu"])

@@ -1,6 +1,6 @@
 """What a training step leaves out by chance, drawn for the whole batch before its rows are shared out.
 
-So the values do not depend on how many threads, or one day machines, share the rows.
+So the values do not depend on how many threads and processes share the rows.
 """
 
 from dataclasses import dataclass, field, replace
@@ -48,8 +48,8 @@ class Mask:
 
     def _of_row(self, seed: int, x: Tensor) -> Tensor:
         """Ones and zeros (T, W)."""
-        chance = torch.Generator().manual_seed(seed)
-        return torch.empty(x.shape[0], x.shape[2]).bernoulli_(1 - self.share, generator=chance)
+        chance = torch.Generator(x.device).manual_seed(seed)
+        return torch.empty(x.shape[0], x.shape[2], device=x.device).bernoulli_(1 - self.share, generator=chance)
 
 
 @dataclass(frozen=True)
@@ -83,10 +83,15 @@ class Masks:
 
 
 class MaskSource:
-    """Draws masks from PyTorch's global generator of a device."""
+    """Draws masks from PyTorch's global generator of a device.
 
-    def __init__(self, network: NetworkConfig, regularisation: Regularisation, device: torch.device) -> None:
-        self.network, self.regularisation, self.device = network, regularisation, device
+    shared: whether rows are read by several processes, which then have to draw the same chances.
+    """
+
+    def __init__(
+        self, network: NetworkConfig, regularisation: Regularisation, device: torch.device, shared: bool = False
+    ) -> None:
+        self.network, self.regularisation, self.device, self.shared = network, regularisation, device, shared
 
     def draw(self, rows: int, carried: bool) -> Masks:
         """The masks of the next step. carried: whether there is a state, rows of which may be left out."""
@@ -110,7 +115,7 @@ class MaskSource:
         if self.regularisation.locked:
             kept = torch.empty(1, rows, width, device=self.device).bernoulli_(1 - share)
             return Mask(share, factors=kept.div_(1 - share))
-        if self.device.type != "cpu":
+        if self.device.type != "cpu" and not self.shared:
             return Mask(share)
         return Mask(share, seeds=torch.randint(2**63 - 1, (rows,)))
 

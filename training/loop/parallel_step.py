@@ -43,11 +43,13 @@ class ParallelStep:
         masks: Masks,
         counts: NDArray[np.int64] | None = None,
         usual: NDArray[np.int64] | None = None,
+        weight: float = 1.0,
     ) -> tuple[Tensor, State]:
         """Leave the gradient of a window in the network's parameters.
 
         inputs, targets: int64 (B, T), a target of -100 does not count. counts, usual: of a Window, where rows end.
-        Returns the mean nats per id and the state after, both without a graph.
+        weight: of the window among others. Returns the mean nats per id, times the weight, and the state after, both
+        without a graph.
         """
         usual = counts if usual is None else usual
         shares = row_parts(len(inputs), self.threads) if usual is None else id_parts(usual, self.threads)
@@ -60,14 +62,21 @@ class ParallelStep:
         if counts is not None and self._rows_may_end(inputs.device, masks):
             read = [
                 partial(
-                    self._read_ended, replica, inputs[share], targets[share], _of(state, share), masks, counts, share
+                    self._read_ended,
+                    replica,
+                    inputs[share],
+                    targets[share],
+                    _of(state, share),
+                    masks.rows(share),
+                    counts[share],
+                    float(counts[share].sum() / counts.sum()) * weight,
                 )
                 for replica, share in zip(replicas, shares, strict=True)
             ]
             return self._together(read, replicas)
         blocks = [slice(0, len(inputs))] if usual is None else like_length(usual)
         read = [
-            partial(self._read_blocks, replica, inputs, targets, state, masks, counts, within(blocks, share))
+            partial(self._read_blocks, replica, inputs, targets, state, masks, counts, within(blocks, share), weight)
             for replica, share in zip(replicas, shares, strict=True)
         ]
         return self._together(read, replicas)
@@ -93,18 +102,15 @@ class ParallelStep:
         state: State | None,
         masks: Masks,
         counts: NDArray[np.int64],
-        share: slice,
+        weight: float,
     ) -> tuple[Tensor, State]:
-        """Forward and back over the rows of a share, each to its end."""
-        own = counts[share]
-        there = np.arange(int(own[0]))[:, None] < own  # (T, B)
+        """Forward and back over the rows of a share, each to its end. weight: of their loss."""
+        there = np.arange(int(counts[0]))[:, None] < counts  # (T, B)
         places, rows = map(torch.from_numpy, np.nonzero(there))
         ids, following = _filled(inputs[rows, places], 0), _filled(targets[rows, places], PADDING)
         with torch.autocast(inputs.device.type, dtype=torch.bfloat16, cache_enabled=False):
-            logits, after = read_ended_rows(
-                network, ids, state, masks.rows(share), _filled(rows, 0), there.sum(1).tolist()
-            )
-        loss = F.cross_entropy(logits.float(), following) * float(own.sum() / counts.sum())
+            logits, after = read_ended_rows(network, ids, state, masks, _filled(rows, 0), there.sum(1).tolist())
+        loss = F.cross_entropy(logits.float(), following) * weight
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach(), detach(after)
 
@@ -117,8 +123,9 @@ class ParallelStep:
         masks: Masks,
         counts: NDArray[np.int64] | None,
         blocks: Sequence[slice],
+        weight: float,
     ) -> tuple[Tensor, State]:
-        """Forward and back over some rows, block after block."""
+        """Forward and back over some rows, block after block. weight: of the window."""
         losses, states = [], []
         for rows in blocks:
             width = inputs.shape[1] if counts is None else int(counts[rows.start])
@@ -130,7 +137,7 @@ class ParallelStep:
                 targets[rows, :width],
                 _of(state, rows),
                 masks if whole else masks.rows(rows),
-                some,
+                some * weight,
             )
             losses.append(loss)
             states.append(after)

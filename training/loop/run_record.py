@@ -37,6 +37,7 @@ class RunRecord:
     config: the plan. base: the checkpoint it was trained on, base_sha256 the sum of its weights; None without.
     characters_per_second: as planned; None where that was not measured. frame: how texts begin and end. label: where
     items have theirs from.
+    job: the start of the processes that began the run, as Ranks has it.
     scored, finish: ids of each part to score at the end, and the seconds kept for it, as measured when the run began;
     None in the record of an earlier version.
     """
@@ -59,12 +60,13 @@ class RunRecord:
     label: Label | None = None
     scored: int | None = None
     finish: float | None = None
+    job: str = ""
 
     @classmethod
     def of(cls, options: TrainOptions, plan: Plan, prepared: Prepared, base: Checkpoint | None) -> "RunRecord":
         """The record of a run that begins."""
         return cls(
-            names=tuple(os.path.abspath(name) if _lasts(name) else PIPE for name in options.corpus),
+            names=tuple(os.path.abspath(name) if lasts(name) else PIPE for name in options.corpus),
             encoding=options.encoding,
             on_decode_error=options.on_decode_error,
             min_count=prepared.rare.min_count,
@@ -94,7 +96,24 @@ class RunRecord:
     @property
     def resumable(self) -> bool:
         """Whether the corpus can be read again."""
-        return all(_lasts(name) for name in self.names)
+        return all(lasts(name) for name in self.names)
+
+    def to_json(self) -> dict[str, Any]:
+        """The record as JSON values."""
+        values = asdict(self) | {"config": self.config.to_json(), "network": self.config.network.to_json()}
+        return {"version": VERSION, **values, "frame": self.frame.to_json()}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> "RunRecord":
+        """Read what `to_json` wrote, of this version or an earlier one. Raises what a damaged one makes it."""
+        values = {name: value for name, value in values.items() if name != "version"}
+        network = NetworkConfig.from_json(values.pop("network"))
+        values["config"] = TrainingConfig.from_json(network, values["config"])
+        if "precision" in values:  # as earlier versions called it
+            values["dtype"] = values.pop("precision")
+        values |= {"names": tuple(values["names"]), "command": tuple(values["command"])}
+        values["frame"] = TextFrame.from_json(values.get("frame", {}))
+        return cls(**values)
 
     def base_checkpoint(self) -> Checkpoint | None:
         """The checkpoint it was trained on. Raises TrainingError where that is another by now."""
@@ -116,7 +135,7 @@ class RunRecord:
         }
 
 
-def _lasts(name: str) -> bool:
+def lasts(name: str) -> bool:
     """Whether a name of a corpus will stand for the same text later: all do but those of pipes."""
     return name != PIPE and (os.path.isfile(name) or os.path.isdir(name) or not os.path.lexists(name))
 
@@ -131,9 +150,7 @@ def sum_of(checkpoint: Checkpoint) -> str:
 
 def write_record(out: Path, record: RunRecord, extending: Tokenizer | None) -> None:
     """Keep a record, and the vocabulary that the run's extends. Raises TrainingError when the disk refuses."""
-    values = asdict(record) | {"config": record.config.to_json(), "network": record.config.network.to_json()}
-    values["frame"] = record.frame.to_json()
-    files = {RECORD: json.dumps({"version": VERSION, **values}, indent=2) + "\n"}
+    files = {RECORD: json.dumps(record.to_json(), indent=2) + "\n"}
     files |= {} if extending is None else {BASE: extending.to_json()}
     try:
         (out / FOLDER).mkdir(parents=True, exist_ok=True)
@@ -150,17 +167,11 @@ def read_record(out: Path) -> tuple[RunRecord, Tokenizer | None]:
         raise TrainingError(f"{out} holds no run to resume ({path} is not there); name the folder given as --out.")
     try:
         values: dict[str, Any] = json.loads(path.read_text("utf-8"))
-        if values.pop("version", None) != VERSION:
+        if values.get("version") != VERSION:
             raise TrainingError(f"{path} is of another version of Unroll; install that version, or train a new run.")
         if used := removed(values["network"], values["config"]):
             raise TrainingError(f"The run in {out} uses {used}, {REMOVED}")
-        network = NetworkConfig.from_json(values.pop("network"))
-        values["config"] = TrainingConfig.from_json(network, values["config"])
-        if "precision" in values:  # as earlier versions called it
-            values["dtype"] = values.pop("precision")
-        values |= {"names": tuple(values["names"]), "command": tuple(values["command"])}
-        values["frame"] = TextFrame.from_json(values.get("frame", {}))
-        record = RunRecord(**values)
+        record = RunRecord.from_json(values)
         base = out / FOLDER / BASE
         return record, Tokenizer.from_json(base.read_text("utf-8")) if record.base is not None else None
     except (OSError, ValueError, TypeError, KeyError, ParameterError, TokenizerError, CheckpointError) as error:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from model.errors import TrainingError
 from model.files import replace_file
+from training.distributed.ranks import ALONE, Ranks
 from training.monitoring.watcher import Validation
 
 FOLDER = "resume"  # below the run's; the service never opens it
@@ -79,12 +80,15 @@ class Saved:
     def write(self, path: Path) -> None:
         """Write it under a temporary name and rename it. Raises TrainingError when the disk refuses; the file that
         was there is then still there."""
-        content = safetensors.torch.save(self.tensors, {"format": FORMAT, STATE: self.state})
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            replace_file(path, content)
+            replace_file(path, self.to_bytes())
         except OSError as error:
             raise TrainingError(f"{path} could not be written ({error.strerror}); make room on the disk.") from error
+
+    def to_bytes(self) -> bytes:
+        """The content of its file."""
+        return safetensors.torch.save(self.tensors, {"format": FORMAT, STATE: self.state})
 
     @classmethod
     def read(cls, path: Path) -> "Saved":
@@ -100,11 +104,21 @@ class Saved:
             raise TrainingError(f"{path} is damaged ({error}); remove it to go on from an earlier one.") from error
 
 
-def newest(folder: Path) -> tuple[Saved, Saved] | None:
+def newest(folder: Path, ranks: Ranks = ALONE) -> tuple[Saved, Saved] | None:
     """The moment to go on from, and the last one known to be good, which a roll-back returns to; None without any.
 
-    Raises TrainingError where a file is damaged.
+    ranks: of which the first reads, and tells the others. Raises TrainingError where a file is damaged.
     """
+    pair = _newest(folder) if ranks.first else None
+    states = ranks.of_first(lambda: None if pair is None else [saved.state for saved in pair])
+    if ranks.count == 1 or states is None:
+        return pair
+    contents = [ranks.bytes_of_first(pair[number].to_bytes if pair else bytes) for number in range(2)]
+    last, good = (Saved(*one) for one in zip(states, map(safetensors.torch.load, contents), strict=True))
+    return last, good
+
+
+def _newest(folder: Path) -> tuple[Saved, Saved] | None:
     found = [Saved.read(path) for name in (CHECKED, LATEST) if (path := folder / FOLDER / name).is_file()]
     if not found:
         return None

@@ -18,8 +18,11 @@ from model.text.tokenizer import Tokenizer
 from training.data.batches import Batches
 from training.data.prepared_corpus import count_ids, spelt
 from training.data.split import Split
+from training.distributed.rank_reader import score_together
+from training.distributed.ranks import ALONE, Ranks
 from training.evaluation.network_reader import network_reader
 from training.evaluation.protocols import alone, carried
+from training.evaluation.readers import Reader
 from training.evaluation.score import Score
 from training.items.batches import ItemBatches
 from training.loop.finished_run import FinishedRun
@@ -60,6 +63,8 @@ class Trainer:
     folder: `best` and `last` below it are checkpoints, `resume` holds the state to resume from; each is written whole.
     initial_weights: the weights before the first step, and the ids that never occurred.
     started: time.monotonic() at which the budget in minutes began; finish: seconds of it kept for the results.
+    ranks: the processes that train together. Each has a trainer; all of these take the same decisions, by the clock of
+    the first, which alone writes and has watchers.
     """
 
     def __init__(
@@ -75,12 +80,13 @@ class Trainer:
         started: float | None = None,
         finish: float = 0.0,
         initial_weights: InitialWeights | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.config, self.tokenizer, self.split, self.folder, self.watchers = config, tokenizer, split, folder, watchers
-        self.device, self.dtype = device, dtype
+        self.device, self.dtype, self.ranks = device, dtype, ranks
         self.started = time.monotonic() if started is None else started
         torch.manual_seed(config.seed)
-        self.learner = Learner(config, device)
+        self.learner = Learner(config, device, ranks)
         initial_weights = initial_weights or InitialWeights(count_ids(split.train, tokenizer.size))
         self.unseen = initial_weights.put_into(self.learner.network)
         self.batches = _batches(split, config)
@@ -92,12 +98,14 @@ class Trainer:
         self.losses = LossQueue(device)
         # Ids and characters differ where rare characters are spelt in bytes; progress bars speak of characters.
         self.characters_per_id = spelt(initial_weights.counts) / len(split.train)
+        self._agreed, self._all_stop = 0.0, False
+        """Seconds of the first process's clock, and whether one was to stop, at the last step."""
         self.good = self.moment()
         self.stopped_early = False
         self.unsaved: dict[str, Checkpoint] = {}
         """Checkpoints the disk refused, by name; written again with the next."""
         self.stop = False
-        """Set from a signal handler: the step in hand is the last."""
+        """Set from a signal handler, in one process or in all: the step in hand is the last."""
 
     def run(self) -> FinishedRun:
         """Train until the budget is used, `stop` is set or nothing gets better; `best` and `last` are then on disk.
@@ -105,8 +113,9 @@ class Trainer:
         Raises TrainingError when the loss is lost again and again, or when the disk refused to the end; what was saved
         before is kept.
         """
-        began, saved_at, progress = time.monotonic() - self.state.seconds, time.monotonic(), 0.0
-        while not self.stop and not self._stale():
+        began, saved_at, progress = time.monotonic() - self.state.seconds, self.elapsed(), 0.0
+        self._agreed = self.ranks.of_first(lambda: time.monotonic() - self.started)
+        while not self._stopped() and not self._stale():
             progress = self.budget.progress(self.state.ids, self.elapsed())
             if self.state.next_validation is None:
                 self.state.next_validation = progress + (1 - progress) / VALIDATIONS
@@ -118,12 +127,12 @@ class Trainer:
                 progress = self.budget.progress(self.state.ids, self.elapsed())
                 if self.state.next_validation <= progress < 1:
                     self._validate(progress)
-                    saved_at = time.monotonic()
+                    saved_at = self.elapsed()
             except Lost as lost:
                 self._roll_back(str(lost))
-            if time.monotonic() - saved_at > SAVED_EVERY:
+            if self.elapsed() - saved_at > SAVED_EVERY:
                 self._save_state(LATEST)
-                saved_at = time.monotonic()
+                saved_at = self.elapsed()
         self._end(progress)
         return self.finished()
 
@@ -144,11 +153,16 @@ class Trainer:
             stale=state.stale,
             stopped_early=self.stopped_early,
             notes=tuple(state.notes),
+            processes=self.ranks.here,
         )
 
     def elapsed(self) -> float:
         """Seconds of the budget used, those before a resumption included."""
-        return time.monotonic() - self.started
+        return time.monotonic() - self.started if self.ranks.count == 1 else self._agreed
+
+    def _stopped(self) -> bool:
+        """Whether the run is to stop, as all processes know since the last step."""
+        return self.stop if self.ranks.count == 1 else self._all_stop
 
     def seconds_left(self) -> float | None:
         """Until the budget is used, from the first second where it is one in minutes."""
@@ -159,16 +173,19 @@ class Trainer:
         return 0 < self.config.patience <= self.state.stale
 
     def _step(self, progress: float) -> None:
-        """Read a window and learn from it."""
+        """Read a window, or several, and learn from them."""
         state, learner = self.state, self.learner
-        window = self.batches.next()
+        window, *more = [self.batches.next() for _ in range(self.config.accumulate)]
         rate = self.schedule.rate(state.step, progress) * state.rate_factor
-        known = self.losses.put(*learner.learn(window, rate))
+        seconds = time.monotonic() - self.started if self.ranks.first else 0.0
+        learnt = learner.learn(window, rate, more=more, asides=(seconds, float(self.stop)))
+        self._agreed, self._all_stop = learnt.asides[0], learnt.asides[1] > 0
+        known = self.losses.put(learnt.loss, learnt.norm)
         if self.config.average and progress >= 1 - self.config.average:
             learner.add_to_average()
         state.rate = learner.optimiser.param_groups[0]["lr"]
         state.step += 1
-        state.ids += window.ids
+        state.ids += sum(one.ids for one in (window, *more))
         for loss, norm in known:
             self._note(loss, norm)
         for watcher in self.watchers:
@@ -269,15 +286,16 @@ class Trainer:
             if not math.isfinite(score.nats):
                 raise Lost("is not a number any more")
             checkpoint = self.checkpoint(network, {"step": state.step, "validation": score.to_json()})
-        validation = self._describe(progress, score, draw_samples(checkpoint))
+        validation = self._describe(progress, score, draw_samples(checkpoint) if self.ranks.first else {})
         state.validations.append(validation)
         best = state.best_bits is None or (score.bits_per_character < state.best_bits and not self.stopped_early)
         state.stale = 0 if best else state.stale + 1
         if best:
             state.best_bits, state.best_step = score.bits_per_character, state.step
-        state.next_validation = self._next_validation(progress, time.monotonic() - start)
-        self.unsaved |= {"last": checkpoint, "best": checkpoint} if best else {"last": checkpoint}
-        self._save_checkpoints()
+        state.next_validation = self._next_validation(progress, self.ranks.of_first(lambda: time.monotonic() - start))
+        if self.ranks.first:
+            self.unsaved |= {"last": checkpoint, "best": checkpoint} if best else {"last": checkpoint}
+            self._save_checkpoints()
         if not last:
             self.good = self.moment()
             self._save_state(CHECKED)
@@ -317,8 +335,11 @@ class Trainer:
 
     def _save_state(self, name: str) -> None:
         """Write the state to resume from; where the disk refuses, say so and keep the file that is there."""
+        moment = self.moment()
+        if not self.ranks.first:
+            return
         try:
-            self.moment().write(self.folder / FOLDER / name)
+            moment.write(self.folder / FOLDER / name)
         except TrainingError as error:
             self.tell(str(error))
 
@@ -328,7 +349,7 @@ class Trainer:
         Raises TrainingError when nothing was trained, or when the disk refuses to the end.
         """
         state = self.state
-        self.stopped_early = self.stop and progress < 1
+        self.stopped_early = self._stopped() and progress < 1
         if state.step == 0:
             why, more = "was stopped", "give it more time"
             if not self.stopped_early:
@@ -352,10 +373,13 @@ class Trainer:
         """The score of the first `validated` ids of the validation part, quick rather than exact."""
         read = network_reader(network, bf16=self.config.precision == "bf16", threads=self.config.threads)
         validation, most = self.split.validation, self.state.validated
-        if self.split.separator:
-            score = alone(read, validation, self.split.separator, most)
-        else:
-            score = carried(read, validation[:most], VALIDATION_BATCH)
+
+        def scored(read: Reader) -> Score:
+            if self.split.separator:
+                return alone(read, validation, self.split.separator, most)
+            return carried(read, validation[:most], VALIDATION_BATCH)
+
+        score = score_together(self.ranks, read, scored)
         return replace(score, protocol=f"{score.protocol}, network in {self.config.precision}, measured while training")
 
     def checkpoint(self, network: Network, training: dict[str, Any]) -> Checkpoint:

@@ -8,7 +8,7 @@ from model.command_line.options import check_ranges
 from model.config import NetworkConfig
 from training.planning.regularisation import Regularisation
 from training.planning.schedule import Decay
-from training.planning.train_options import PlanOverrides, Precision
+from training.planning.train_options import Compression, PlanOverrides, Precision
 from training.row_threads import default_threads
 
 FORMER_NAMES = {
@@ -37,7 +37,10 @@ class TrainingConfig:
     patience: validations without a new best after which the run ends. 0 = never.
     seed: fixes the initial weights, the places read and the dropped values.
     precision: of the matrix products: bf16 with fp32 sums and weights, or fp32.
-    threads: that share a batch's rows on a CPU, a core each; another number gives the same up to the rounding of sums.
+    threads: that share a batch's rows on a CPU, of each process, a core each; another number gives
+    the same up to the rounding of sums.
+    accumulate: windows of a step, the gradient of which is that of all their ids. compression: of gradients on their
+    way between processes.
     epochs, minutes: the budget; with both, whichever ends first. minutes count from the start of the command.
     """
 
@@ -57,6 +60,8 @@ class TrainingConfig:
     seed: int = 1
     precision: Precision = "fp32"
     threads: int = 1
+    accumulate: int = 1
+    compression: Compression = "none"
     epochs: float | None = None
     minutes: float | None = None
 

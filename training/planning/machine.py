@@ -46,14 +46,16 @@ def check_precision(cell: Cell, precision: Precision, device: torch.device) -> N
             raise ParameterError("precision", message) from error
 
 
-def weights_per_second(probe: NetworkConfig, precision: Precision, device: torch.device, threads: int = 1) -> float:
+def weights_per_second(
+    probe: NetworkConfig, precision: Precision, device: torch.device, threads: int = 1, rows: int = 32
+) -> float:
     """Weights × characters a second of training steps of a small network: forward, backward, no optimiser.
 
     Quick and rough: the best of a few steps, whose rows `threads` share. It leaves PyTorch's random state as it was.
     """
     with torch.random.fork_rng(devices=[]):
         network = Network(probe).to(device)
-        ids = torch.randint(probe.vocabulary, (32, 64), device=device)
+        ids = torch.randint(probe.vocabulary, (rows, 64), device=device)
         parts = row_parts(len(ids), threads)
         works = [partial(_probe, deepcopy(network), ids[part], precision) for part in parts]
         best = math.inf
@@ -77,10 +79,21 @@ def _probe(network: Network, ids: torch.Tensor, precision: Precision) -> None:
     F.cross_entropy(logits.float().flatten(0, 1), ids.t().flatten()).backward()  # type: ignore[no-untyped-call]
 
 
-def choose_device(name: str) -> torch.device:
-    """The device of that name; "auto" is the GPU where there is one. Raises ParameterError where there is none."""
+def choose_device(name: str, local: int = 0, here: int = 1) -> torch.device:
+    """The device of that name; "auto" is the GPU where there is one. Raises ParameterError where there is none.
+
+    local: the number of this process among those of the machine, which are so many as `here`; each has a GPU.
+    """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and here > 1:
+        if here > torch.cuda.device_count():
+            raise ParameterError(
+                "device",
+                f"{here} processes of this machine have {torch.cuda.device_count()} GPUs, but need one each; start as "
+                "many processes as GPUs, or choose --device cpu.",
+            )
+        name = f"cuda:{local}"
     gpus = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
     devices = ["cpu", *(["cuda", *gpus] if gpus else [])]
     if name not in devices:
@@ -90,10 +103,11 @@ def choose_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def machine(device: torch.device) -> str:
-    """The device a network is trained on, this machine's cores and PyTorch's version."""
+def machine(device: torch.device, processes: int = 1) -> str:
+    """The device a network is trained on, this machine's cores, PyTorch's version and how many processes train."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
-    return f"{name}, {os.cpu_count()} cores, PyTorch {torch.__version__.split('+')[0]}"
+    together = f", {processes} processes" if processes > 1 else ""
+    return f"{name}, {os.cpu_count()} cores, PyTorch {torch.__version__.split('+')[0]}{together}"
 
 
 def _processor() -> str:

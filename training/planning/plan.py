@@ -48,7 +48,10 @@ REGULARISATION = [
 DEEP = 0.67  # of the highest learning rate of one layer, what several take
 
 # Overrides that are fields of TrainingConfig under the same name, where its default is the plan.
-PLAIN = ("jitter", "warmup_steps", "decay", "weight_decay", "max_grad_norm", "average", "fit_temperature", "patience")
+PLAIN = (
+    *("jitter", "warmup_steps", "decay", "weight_decay", "max_grad_norm", "average", "fit_temperature", "patience"),
+    *("accumulate", "compression"),
+)
 
 
 @dataclass(frozen=True)
@@ -64,24 +67,30 @@ class Plan:
 
 
 def make_plan(
-    overrides: PlanOverrides, vocabulary: int, characters: int, device: torch.device, base: NetworkConfig | None = None
+    overrides: PlanOverrides,
+    vocabulary: int,
+    characters: int,
+    device: torch.device,
+    base: NetworkConfig | None = None,
+    processes: int = 1,
 ) -> Plan:
     """The whole configuration for a train part of `characters` characters.
 
     With a budget in minutes the machine's speed is measured, in a second or two; with one in epochs nothing is, so
     that the same command plans the same run everywhere.
     base: the network that is trained on, grown to this vocabulary; its sizes are not up for choice.
+    processes: that share each batch, and measure at the same time.
     """
     characters = max(characters, FEWEST_CHARACTERS)
     precision = faster_precision(device) if overrides.precision == "auto" else overrides.precision
     check_precision(base.cell if base else overrides.cell, precision, device)
-    batch_size, sequence_length = _window(overrides, characters)
-    threads = _chosen(overrides.threads, default_threads(batch_size)) if device.type == "cpu" else 1
+    batch_size, sequence_length = _window(overrides, characters, processes)
+    threads = _chosen(overrides.threads, default_threads(batch_size // processes)) if device.type == "cpu" else 1
     speed = None
     if overrides.minutes is not None:
         cell, vocabulary = (base.cell, base.vocabulary) if base else (overrides.cell, vocabulary)
         probe = NetworkConfig(cell=cell, layers=1, hidden=512, embedding=128, vocabulary=vocabulary)
-        speed = weights_per_second(probe, precision, device, threads)
+        speed = processes * weights_per_second(probe, precision, device, threads, 32 // min(processes, 8))
     network = base or _network(overrides, vocabulary, characters, speed)
     passes = _passes(overrides, network, characters, speed)
     rate = CELLS[network.cell].learning_rate * (1 if network.layers == 1 else DEEP)
@@ -162,13 +171,30 @@ def _passes(overrides: PlanOverrides, network: NetworkConfig, characters: int, s
     return passes
 
 
-def _window(overrides: PlanOverrides, characters: int) -> tuple[int, int]:
-    """Batch size and sequence length, smaller where the text is too short to fill them a few times."""
+def _window(overrides: PlanOverrides, characters: int, processes: int) -> tuple[int, int]:
+    """Batch size and sequence length, smaller where the text is too short to fill them a few times.
+
+    processes: that deal out the sequences among each other, as many to each.
+    """
     sequence_length = _chosen(overrides.sequence_length, max(8, min(64, characters // 64)))
-    batch_size = _chosen(overrides.batch_size, max(1, min(32, characters // (4 * max(1, sequence_length)))))
+    planned = max(1, min(32, characters // (4 * max(1, sequence_length))))
+    batch_size = _chosen(overrides.batch_size, max(1, planned // processes) * processes)
+    check_shares(batch_size, processes)
     if batch_size * 4 > characters:
         raise ParameterError(
             "batch_size",
             f"--batch-size is {batch_size:,}, but {characters:,} characters fill {characters // 4:,} at most.",
         )
     return batch_size, min(sequence_length, characters // max(1, batch_size) // 2)
+
+
+def check_shares(batch_size: int, processes: int) -> None:
+    """Raise ParameterError where processes cannot share a batch evenly."""
+    if batch_size % processes:
+        fewer, more = batch_size // processes * processes, -(-batch_size // processes) * processes
+        choices = f"{fewer:,} or {more:,}" if fewer else f"{more:,}"
+        raise ParameterError(
+            "batch_size",
+            f"A batch has {batch_size:,} sequences (--batch-size), which {processes:,} processes cannot share evenly; "
+            f"choose {choices}, or another number of processes.",
+        )

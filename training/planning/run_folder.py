@@ -4,6 +4,7 @@ import errno
 import itertools
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from model.errors import TrainingError
@@ -22,12 +23,22 @@ def run_folder(options: TrainOptions) -> Path:
     if options.out is not None:
         _check_out(options.out, options.overwrite)
         return options.out
-    first = options.corpus[0] if options.corpus else "reference"
-    stem = "stdin" if first == "-" else _safe(Path(first).resolve().name.split(".")[0]) or "run"
-    numbers = (Path("runs") / (stem if number == 1 else f"{stem}-{number}") for number in itertools.count(1))
-    out = next(folder for folder in numbers if not os.path.lexists(folder))
+    out = next(folder for folder in _folders(options) if not os.path.lexists(folder))
     _check_writable(out)
     return out
+
+
+def newest_folder(options: TrainOptions) -> Path | None:
+    """The folder that the last run of the same corpus got where none was named; None where there was no run."""
+    there = list(itertools.takewhile(os.path.lexists, _folders(options)))
+    return there[-1] if there else None
+
+
+def _folders(options: TrainOptions) -> Iterator[Path]:
+    """Folders for runs of a corpus, in the order in which they are taken."""
+    first = options.corpus[0] if options.corpus else "reference"
+    stem = "stdin" if first == "-" else _safe(Path(first).resolve().name.split(".")[0]) or "run"
+    return (Path("runs") / (stem if number == 1 else f"{stem}-{number}") for number in itertools.count(1))
 
 
 def _safe(stem: str) -> str:

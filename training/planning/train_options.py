@@ -14,6 +14,7 @@ from training.items.separator import OF_A_FILE, Label, separator_of
 from training.planning.schedule import Decay
 
 Precision = Literal["bf16", "fp32"]
+Compression = Literal["none", "bf16"]
 
 NETWORK, REGULARISATION, STEPS = "Network", "Regularisation", "Steps"  # groups of `unroll train --help`
 PLANNED = "planned"
@@ -155,6 +156,16 @@ class PlanOverrides:
         shown=PLANNED,
         range=above_zero(1_000_000_000),
     )
+    accumulate: int | None = option(
+        None,
+        "Windows read for each step; processes then exchange gradients that much more seldom.",
+        STEPS,
+        shown="1",
+        range=whole(1, 1_024),
+    )
+    compression: Compression | None = option(
+        None, "Of gradients on their way between processes: bf16 halves the bytes.", STEPS, shown="none"
+    )
     precision: Literal["auto", Precision] = option(
         "auto",
         "Of the matrix products; auto is bf16 where the hardware has it.",
@@ -180,6 +191,7 @@ class TrainOptions:
     corpus: files, folders, "-"; none is the reference prose Python carries.
     out: the run's folder; None is one of its own below runs/, named after the corpus.
     resume: the run to go on with, which has its own plan and corpus. base: a checkpoint to train on.
+    processes: that are started here to share each batch; 1 where torchrun has started them.
     command: the command line, for the card.
     Raises ParameterError on a number out of range and on an unknown split.
     """
@@ -237,6 +249,12 @@ class TrainOptions:
     split: str = option(DEFAULT, IN_WORDS)
     dtype: WeightsDtype = option("float32", "Weights on disk; float16 halves the file.", flag="--weights")
     device: str = option("auto", "auto, cpu or cuda.")
+    processes: int = option(
+        1,
+        "Processes of this machine that share each batch, started by torchrun's engine; for several machines, see "
+        "docs/scaling.md.",
+        range=whole(1, 256),
+    )
     tensorboard: bool = option(False, "Also write a TensorBoard log into the run.", flag="--tensorboard")
     command: tuple[str, ...] = ("unroll", "train")
 

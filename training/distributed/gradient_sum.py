@@ -1,0 +1,86 @@
+"""The gradient of a step from those of several windows, and of the rows that other processes read."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from training.distributed.ranks import Ranks
+from training.planning.train_options import Compression
+
+
+class Summed(NamedTuple):
+    """What a step has summed beside the gradient.
+
+    loss: mean nats per id, a scalar on the device. asides: numbers of the processes, each summed over them, in fp32.
+    """
+
+    loss: Tensor
+    asides: Sequence[float]
+
+
+class GradientSum:
+    """Adds up gradients in one buffer, so that processes have one message for each other a step.
+
+    parameters: whose gradients are summed. compression: in what the gradient travels; the loss does in fp32.
+    """
+
+    def __init__(self, parameters: Sequence[nn.Parameter], ranks: Ranks, compression: Compression) -> None:
+        self.parameters, self.ranks, self.compression = list(parameters), ranks, compression
+        self._sum: Tensor | None = None
+        self._places: list[Tensor] = []
+        self._added = False
+
+    def add(self, loss: Tensor | None) -> None:
+        """Add the gradients that the parameters have, and their part of the step's loss, which is None without any."""
+        if self._sum is None:
+            self._make_buffer()
+        assert self._sum is not None
+        if loss is None:
+            if not self._added:
+                self._sum.zero_()
+        elif self._added:
+            torch._foreach_add_(self._places, [_gradient(weight) for weight in self.parameters])
+            self._sum[self._size] += loss
+        else:
+            torch._foreach_copy_(self._places, [_gradient(weight) for weight in self.parameters])
+            self._sum[self._size] = loss
+        self._added = True
+
+    def over_ranks(self, asides: Sequence[float]) -> Summed:
+        """Sum over the processes, and leave the gradient in the parameters. asides: a number or two of this process."""
+        assert self._sum is not None
+        size, on_cpu = self._size, self._sum.device.type == "cpu"
+        said = torch.tensor([*asides])
+        if self.ranks.count > 1:
+            if on_cpu:
+                self._sum[size + 1 : size + 1 + len(said)] = said
+            else:  # on the CPU, as reading them on the device would wait for it
+                self.ranks.sum(said)
+            if self.compression == "bf16":
+                self.ranks.sum_in_bf16(self._sum[:size])
+                self.ranks.sum(self._sum[size:])
+            else:
+                self.ranks.sum(self._sum)
+            if on_cpu:
+                said = self._sum[size + 1 : size + 1 + len(said)]
+        for weight, place in zip(self.parameters, self._places, strict=True):
+            weight.grad = place
+        self._added = False
+        return Summed(self._sum[size].clone(), said.tolist())
+
+    def _make_buffer(self) -> None:
+        sizes = [weight.numel() for weight in self.parameters]
+        self._size = sum(sizes)
+        self._sum = torch.zeros(self._size + 1 + ASIDES, device=self.parameters[0].device)
+        places = torch.split(self._sum[: self._size], sizes)
+        self._places = [place.view_as(weight) for place, weight in zip(places, self.parameters, strict=True)]
+
+
+ASIDES = 2  # numbers at most that travel beside a gradient
+
+
+def _gradient(weight: Tensor) -> Tensor:
+    assert weight.grad is not None
+    return weight.grad

@@ -1,0 +1,180 @@
+"""The processes that train one network together, and what they say to each other."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from model.errors import TrainingError
+from training.data.batches import Window
+
+
+class RankLost(TrainingError):
+    """Another process of the run has ended, or is not reached any more."""
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """Which of the processes of a run this is; rows of a batch are dealt out to them one by one.
+
+    number: of this process, the rank; 0 writes what the run leaves. count: of all. local: the number of this process
+    among those of its machine, which are so many as `here`. job: names the start of all of them; "" for one that is
+    alone. restarts: how often torchrun has started them anew.
+
+    Whatever is summed is summed in an order that depends on nothing but the count, so that equal runs have equal bytes.
+    Every method but the properties is called by all processes at the same place of their work; each raises RankLost
+    where one of them has ended.
+    """
+
+    number: int = 0
+    count: int = 1
+    local: int = 0
+    here: int = 1
+    job: str = ""
+    restarts: int = 0
+
+    @property
+    def first(self) -> bool:
+        """Whether this process writes."""
+        return self.number == 0
+
+    @property
+    def rows(self) -> slice:
+        """Rows of a batch that are this process's."""
+        return slice(self.number, None, self.count)
+
+    def rows_of(self, first: int) -> int:
+        """How many of the first rows of a batch are this process's."""
+        return len(range(self.number, first, self.count))
+
+    def share(self, window: Window) -> Window:
+        """The rows of a window that are this process's; where they end early, there may be none."""
+        if self.count == 1:
+            return window
+        inputs, targets = (np.ascontiguousarray(part[self.rows]) for part in (window.inputs, window.targets))
+        counts, usual = (None if part is None else part[self.rows] for part in (window.counts, window.usual))
+        return window._replace(inputs=inputs, targets=targets, counts=counts, usual=usual)
+
+    def sum(self, values: Tensor) -> None:
+        """Add up what all processes have, in place."""
+        if self.count == 1:
+            return
+        with _met(self):
+            if self.count > 2 or values.device.type != "cpu":
+                dist.all_reduce(values)
+                return
+            # Two exchange everything at once: half the time of a ring, which goes round twice.
+            values.add_(self._exchanged(values))
+
+    def sum_in_bf16(self, values: Tensor) -> None:
+        """The same, of values (n,) that travel in bfloat16: half the bytes. The sums are in fp32, rounded once."""
+        if self.count == 1:
+            return
+        with _met(self):
+            rounded = values.to(torch.bfloat16)
+            if self.count == 2 and values.device.type == "cpu":
+                torch.add(rounded.float(), self._exchanged(rounded), out=values)
+                return
+            size = -(-len(values) // self.count)
+            sent = torch.zeros(self.count, size, dtype=torch.bfloat16, device=values.device)
+            sent.view(-1)[: len(values)] = rounded
+            pieces = torch.empty_like(sent)
+            dist.all_to_all_single(pieces, sent)
+            dist.all_gather(list(sent), pieces.float().sum(0).to(torch.bfloat16))
+            values.copy_(sent.view(-1)[: len(values)])
+
+    def _exchanged(self, values: Tensor) -> Tensor:
+        """What the other of two processes has."""
+        other = torch.empty_like(values)
+        for work in [dist.isend(values, 1 - self.number), dist.irecv(other, 1 - self.number)]:
+            if work is not None:
+                work.wait()
+        return other
+
+    def sum_of(self, number: float) -> float:
+        """The sum of a number that each process has."""
+        if self.count == 1:
+            return number
+        values = torch.tensor([number], dtype=torch.float64)
+        self.sum(values)
+        return float(values)
+
+    def whole(self, part: Tensor, rows: int) -> Tensor:
+        """A tensor of all rows (rows, …) from the rows that each process has (n, …)."""
+        if self.count == 1:
+            return part
+        every = part.new_zeros(rows, *part.shape[1:])
+        every[self.rows] = part
+        self.sum(every)
+        return every
+
+    def of_first(self, make: Callable[[], Any]) -> Any:
+        """What the first process makes, as JSON values, in all of them; the others make nothing."""
+        if self.count == 1:
+            return make()
+        content = self.bytes_of_first(lambda: json.dumps(make()).encode())
+        return json.loads(content)
+
+    def bytes_of_first(self, make: Callable[[], bytes]) -> bytes:
+        """Bytes that the first process makes, in all of them."""
+        content = make() if self.first else b""
+        if self.count == 1:
+            return content
+        with _met(self):
+            size = torch.tensor([len(content)])
+            dist.broadcast(size, 0)
+            sent = torch.empty(int(size), dtype=torch.uint8)
+            if self.first:
+                sent.numpy()[:] = np.frombuffer(content, np.uint8)
+            dist.broadcast(sent, 0)
+        return sent.numpy().tobytes()
+
+    def of_each(self, value: Any) -> list[Any]:
+        """What each process has, as JSON values, in their order."""
+        if self.count == 1:
+            return [value]
+        with _met(self):
+            content = np.frombuffer(json.dumps(value).encode(), np.uint8)
+            sizes = [torch.zeros(1, dtype=torch.int64) for _ in range(self.count)]
+            dist.all_gather(sizes, torch.tensor([len(content)]))
+            longest = int(max(sizes))
+            sent = torch.zeros(longest, dtype=torch.uint8)
+            sent.numpy()[: len(content)] = content
+            every = [torch.empty_like(sent) for _ in sizes]
+            dist.all_gather(every, sent)
+        return [json.loads(one.numpy()[: int(size)].tobytes()) for one, size in zip(every, sizes, strict=True)]
+
+    @contextmanager
+    def first_of_machine_first(self) -> Iterator[None]:
+        """Let the others of a machine do what is inside once its first process has, and so find what that left."""
+        if self.count > 1 and self.local:
+            self._wait()
+        yield
+        if self.count > 1 and not self.local:
+            self._wait()
+
+    def _wait(self) -> None:
+        with _met(self):
+            dist.barrier()
+
+
+ALONE = Ranks()
+
+
+@contextmanager
+def _met(ranks: Ranks) -> Iterator[None]:
+    """Say in a sentence that another process has ended."""
+    try:
+        yield
+    except RuntimeError as error:  # gloo and nccl raise nothing more special
+        cause = str(error).partition("\n")[0].rpartition("] ")[2].rstrip(". ")
+        raise RankLost(
+            f"Rank {ranks.number} of {ranks.count} does not reach the others any more ({cause}): one has ended, or the "
+            "network between them."
+        ) from error

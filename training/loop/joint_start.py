@@ -1,0 +1,61 @@
+"""The run that several processes begin or go on with, which the first of them knows and the others are told."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from model.errors import CorpusError, TrainingError
+from model.text.tokenizer import Tokenizer
+from training.distributed.ranks import Ranks
+from training.loop.run_record import RunRecord, lasts, read_record
+from training.loop.run_state import RunState, read_end
+from training.planning.run_folder import newest_folder
+from training.planning.train_options import TrainOptions
+
+
+def check_readable(corpus: Sequence[str], ranks: Ranks) -> None:
+    """Raise CorpusError where several processes would have to read one pipe."""
+    if ranks.count > 1 and not all(lasts(name) for name in corpus):
+        raise CorpusError(
+            "The corpus comes through a pipe, which only one of several processes can read; save it to a file first."
+        )
+
+
+def begun_before(options: TrainOptions, ranks: Ranks) -> Path | None:
+    """The run that these processes began before torchrun started them anew; None where there is none."""
+    found = ranks.of_first(lambda: _begun_before(options, ranks))
+    return None if found is None else Path(found)
+
+
+def _begun_before(options: TrainOptions, ranks: Ranks) -> str | None:
+    if not ranks.restarts or (out := options.out or newest_folder(options)) is None:
+        return None
+    try:
+        return os.fspath(out) if read_record(out)[0].job == ranks.job else None
+    except TrainingError:
+        return None
+
+
+def record_of_first(out: Path, ranks: Ranks) -> tuple[RunRecord, Tokenizer | None]:
+    """What `read_record` reads in the first process, in all. Raises TrainingError as that does."""
+    read = read_record(out) if ranks.first else None
+    if ranks.count == 1:
+        assert read is not None
+        return read
+
+    def told() -> tuple[dict[str, object], str | None]:
+        assert read is not None
+        return read[0].to_json(), None if read[1] is None else read[1].to_json()
+
+    record, tokenizer = ranks.of_first(told)
+    return RunRecord.from_json(record), None if tokenizer is None else Tokenizer.from_json(tokenizer)
+
+
+def end_of_first(out: Path, ranks: Ranks) -> RunState | None:
+    """What `read_end` reads in the first process, in all. Raises TrainingError as that does."""
+
+    def told() -> str | None:
+        return None if (end := read_end(out)) is None else end.to_json()
+
+    found = ranks.of_first(told)
+    return None if found is None else RunState.from_json(found)
