@@ -24,6 +24,8 @@ from tests.benchmarks import (
     page,
     preparing,
     quality,
+    rank_network,
+    ranks,
     scoring,
     serving,
     soak,
@@ -64,6 +66,8 @@ BY_NAME = {
     "finetuning": finetuning.measure,
     "gpu": gpu.measure,
     "page": page.measure,
+    "ranks": ranks.measure,
+    "rank_network": rank_network.measure,
 }
 """Those that take long, and run only when named."""
 
