@@ -19,6 +19,7 @@ from training.planning.presets import with_preset
 from training.planning.run_folder import run_folder
 from training.planning.train_options import MINUTES, TrainOptions
 
+SAYING = 5.0  # seconds in which the first process says what all know; torchrun would end it once another has ended
 FORMER_FLAGS = former_flags(TrainOptions)
 """The flag of today for each former one, still understood and shown nowhere."""
 
@@ -62,11 +63,14 @@ def _launch(options: TrainOptions) -> None:
     """Start the processes of a run, having seen what of the options can be seen before."""
     from training.distributed.environment import is_started_by_torchrun
     from training.distributed.launch import launch
+    from training.distributed.ranks import Ranks
+    from training.loop.joint_start import check_readable
     from training.planning.plan import check_shares
 
     if is_started_by_torchrun():
         raise ParameterError("processes", "torchrun has started the processes already; leave out --processes.")
     if options.resume is None:
+        check_readable(options.corpus, Ranks(count=options.processes))
         run_folder(options)
     if options.overrides.batch_size is not None:
         check_shares(options.overrides.batch_size, options.processes)
@@ -75,6 +79,7 @@ def _launch(options: TrainOptions) -> None:
 
 def _run(options: TrainOptions, started: float) -> None:
     """Begin a run or go on with one, alone or with the processes that the environment names."""
+    from training.distributed.agreement import Disagreement
     from training.distributed.environment import joined
     from training.loop.joint_start import begun_before
     from training.run import resume, run
@@ -83,11 +88,17 @@ def _run(options: TrainOptions, started: float) -> None:
         console = TerminalConsole()
         if not ranks.first:
             console = TerminalConsole(file=open_files.enter_context(open(os.devnull, "w")))
-        out = options.resume or begun_before(options, ranks)
-        if out is not None:
-            resume(out, console, started, ranks)
-        else:
-            run(options, console, started, ranks)
+        try:
+            out = options.resume or begun_before(options, ranks)
+            if out is not None:
+                resume(out, console, started, ranks)
+            else:
+                run(options, console, started, ranks)
+        except Disagreement:
+            if ranks.first:
+                raise
+            time.sleep(SAYING)
+            os._exit(1)
     if not ranks.first:
         os._exit(0)  # PyTorch 2.13 aborts one process in some that end just after they have left the others
 

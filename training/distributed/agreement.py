@@ -21,8 +21,12 @@ REMEDIES = {
 """What has to be the same, and what to do where it is not, in the order in which it is asked."""
 
 
+class Disagreement(TrainingError):
+    """The processes of a run were not given the same; all of them know, so that one may say it."""
+
+
 def agree(ranks: Ranks, corpus: str, vocabulary: str, split: str) -> None:
-    """Raise TrainingError, in every process, where one has another version, text, vocabulary or split than rank 0.
+    """Raise Disagreement, in every process, where one has another version, text, vocabulary or split than rank 0.
 
     Each is any text that is the same where the thing is.
     """
@@ -40,7 +44,7 @@ def agree(ranks: Ranks, corpus: str, vocabulary: str, split: str) -> None:
     for what, remedy in REMEDIES.items():
         for number, card in enumerate(cards):
             if card[what] != cards[0][what]:
-                raise TrainingError(
+                raise Disagreement(
                     f"Rank {number} ({card['place']}) has another {what} than rank 0 ({card[what][:12]} against "
                     f"{cards[0][what][:12]}); {remedy}."
                 )

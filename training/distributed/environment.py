@@ -8,8 +8,10 @@ from datetime import timedelta
 
 import torch
 import torch.distributed as dist
+from torch.distributed.rendezvous import rendezvous
 
 from model.errors import TrainingError
+from training.distributed.meeting import meet
 from training.distributed.ranks import ALONE, Ranks
 
 PATIENCE = timedelta(minutes=30)  # until a process that says nothing is given up; one that ended is noticed at once
@@ -34,7 +36,9 @@ def joined(environment: Mapping[str, str] = os.environ) -> Iterator[Ranks]:
     ranks = ranks_of(environment)
     try:
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-        dist.init_process_group(backend, timeout=PATIENCE, rank=ranks.number, world_size=ranks.count)
+        found, _, _ = next(rendezvous("env://", ranks.number, ranks.count, timeout=PATIENCE))
+        store = meet(found, ranks, PATIENCE.total_seconds())
+        dist.init_process_group(backend, store=store, timeout=PATIENCE, rank=ranks.number, world_size=ranks.count)
     except (RuntimeError, ValueError, OSError) as error:
         raise TrainingError(
             f"Rank {ranks.number} of {ranks.count} does not find the others by {environment[HOST]}:{environment[PORT]} "

@@ -26,7 +26,7 @@ def launch(processes: int, words: Sequence[str]) -> None:
     words: its command line, of which all get the same, but for the option that asks for the processes. A signal goes
     on to each of them. Raises TrainingError where one was killed, and SystemExit where one has said why it ended.
     """
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # the processes speak for themselves
+    logging.disable(logging.CRITICAL)  # the processes speak for themselves
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, available_cores() // processes)))
     config = LaunchConfig(
         min_nodes=1,
