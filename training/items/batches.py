@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 
 from model.text.frame import START, item_ends
 from model.text.utf8_ids import Ids
-from training.data.batches import UNRELEASED, Window
+from training.data.batches import UNRELEASED, Batches, Window
 from training.data.prepared_corpus import release
+from training.data.split import Split
 
 POOL = 128  # steps' worth of long items that are sorted by length together
 WHOLE = 2  # windows long an item may be and is still read at once
@@ -137,3 +138,10 @@ class ItemBatches:
         if position["pass"] != self._pass:
             self._order = None
         self._pass, self._batch, self._column = position["pass"], position["batch"], position["column"]
+
+
+def batches_of(split: Split, batch_size: int, sequence_length: int, seed: int, jitter: float) -> Batches | ItemBatches:
+    """The train part as batches, of items where it is a list of them."""
+    if split.separator:
+        return ItemBatches(split.train, split.separator, batch_size, sequence_length, seed)
+    return Batches(split.train, batch_size, sequence_length, seed, jitter)

@@ -15,7 +15,6 @@ from model.config import WeightsDtype
 from model.errors import CheckpointError, TrainingError
 from model.network import Network, to_tensors
 from model.text.tokenizer import Tokenizer
-from training.data.batches import Batches
 from training.data.prepared_corpus import count_ids, spelt
 from training.data.split import Split
 from training.distributed.rank_reader import score_together
@@ -24,7 +23,7 @@ from training.evaluation.network_reader import network_reader
 from training.evaluation.protocols import alone, carried
 from training.evaluation.readers import Reader
 from training.evaluation.score import Score
-from training.items.batches import ItemBatches
+from training.items.batches import batches_of
 from training.loop.finished_run import FinishedRun
 from training.loop.initial_weights import InitialWeights
 from training.loop.learner import Learner
@@ -89,7 +88,7 @@ class Trainer:
         self.learner = Learner(config, device, ranks)
         initial_weights = initial_weights or InitialWeights(count_ids(split.train, tokenizer.size))
         self.unseen = initial_weights.put_into(self.learner.network)
-        self.batches = _batches(split, config)
+        self.batches = batches_of(split, config.batch_size, config.sequence_length, config.seed, config.jitter)
         ids = None if config.epochs is None else max(1.0, config.epochs * self.batches.ids_per_pass)
         seconds = None if config.minutes is None else max(1.0, config.minutes * 60 - finish)
         self.budget = Budget(ids, seconds)
@@ -98,8 +97,10 @@ class Trainer:
         self.losses = LossQueue(device)
         # Ids and characters differ where rare characters are spelt in bytes; progress bars speak of characters.
         self.characters_per_id = spelt(initial_weights.counts) / len(split.train)
-        self._agreed, self._all_stop = 0.0, False
-        """Seconds of the first process's clock, and whether one was to stop, at the last step."""
+        self._agreed, self._all_stop = (
+            0.0,
+            False,
+        )  # the first one's clock, and whether one was to stop, at the last step
         self.good = self.moment()
         self.stopped_early = False
         self.unsaved: dict[str, Checkpoint] = {}
@@ -113,8 +114,8 @@ class Trainer:
         Raises TrainingError when the loss is lost again and again, or when the disk refused to the end; what was saved
         before is kept.
         """
-        began, saved_at, progress = time.monotonic() - self.state.seconds, self.elapsed(), 0.0
         self._agreed = self.ranks.of_first(lambda: time.monotonic() - self.started)
+        began, saved_at, progress = time.monotonic() - self.state.seconds, self.elapsed(), 0.0
         while not self._stopped() and not self._stale():
             progress = self.budget.progress(self.state.ids, self.elapsed())
             if self.state.next_validation is None:
@@ -391,11 +392,3 @@ class Trainer:
             unseen=self.unseen,
             training=training,
         )
-
-
-def _batches(split: Split, config: TrainingConfig) -> Batches | ItemBatches:
-    """The train part as batches, of items where it is a list of them."""
-    shape = config.batch_size, config.sequence_length, config.seed
-    if split.separator:
-        return ItemBatches(split.train, split.separator, *shape)
-    return Batches(split.train, *shape, config.jitter)
