@@ -11,7 +11,6 @@ from model.errors import TrainingError
 from tests.training.distributed.crew import Crew, made
 from tests.training.distributed.jobs import Run, agreement, make_trainer, rounded_sums, steps, whole_run
 from training.distributed.ranks import ALONE
-from training.loop.masks import Masks
 from training.loop.trainer import Trainer
 from training.planning.regularisation import Regularisation
 
@@ -66,7 +65,7 @@ def test_several_windows_a_step_have_the_mean_of_their_gradients() -> None:
     for _ in range(3):
         one = single.batches.next()
         inputs, targets = torch.from_numpy(one.inputs), torch.from_numpy(one.targets)
-        _, state = step(inputs, targets, state, Masks())
+        _, state = step(inputs, targets, state, single.learner.masks.draw(8, carried=False))
         gradients.append([weight.grad for weight in single.learner.network.parameters()])
     mean = [sum(parts) / 3 for parts in zip(*gradients, strict=True)]
     norm = float(torch.stack([part.norm() for part in mean]).norm())
