@@ -14,6 +14,8 @@ PATIENCE = 100  # seconds until a process that does not answer fails the test
 def serve(pipe: Connection) -> None:
     """What a process does: join the others, do a piece of work, answer with what it returns; again and again."""
     os.environ["OMP_NUM_THREADS"] = "1"
+    import torch.distributed as dist
+
     from training.distributed.environment import joined
 
     while (job := pipe.recv()) is not None:
@@ -23,6 +25,8 @@ def serve(pipe: Connection) -> None:
             with joined(environment) as ranks:
                 pipe.send(function(ranks, *arguments))
         except Exception as error:
+            if dist.is_initialized():  # which an error leaves, as the program ends with it
+                dist.destroy_process_group()
             pipe.send(error)
 
 
