@@ -21,6 +21,7 @@ from service.analysis.score_answer import ScoreAnswer
 from service.analysis.score_schemas import ScoreLine, ScoreRequest
 from service.api.error_responses import FAULT, INVALID, Failure, of_http_exception, of_service_error, openai_shape
 from service.api.problems import remedy
+from service.api.promises import check_promises
 from service.api.request_fields import origin_of
 from service.api.sse import ENCODE
 from service.engine.engine import SPENT, Engine
@@ -158,6 +159,7 @@ class LineBlocks:
             problem = error.errors()[0]
             name = ".".join(map(str, problem["loc"])) or "text"
             raise ParameterError(name, f"{where}, {name}: {remedy(problem)}.") from None
+        check_promises(asked.model_extra, f"{where}, ")
         if asked.memory and not self._remembers:
             raise ParameterError("memory", f"{where}: {FITTING}")
         work = len(asked.text) + len(asked.context or "")

@@ -88,7 +88,12 @@ class ScoreRequest(Nullable):
 
 
 class ScoreLine(Nullable):
-    """A line of a body of lines: a text to score. A line that is a JSON string is its `text`; others are ignored."""
+    """A line of a body of lines: a text to score. A line that is a JSON string is its `text`.
+
+    Other fields are ignored, but for those that promise something, such as `state`: their line has an error.
+    """
+
+    model_config = ConfigDict(extra="allow")
 
     text: Text = Field(description="The text, as one of `texts`.")
     context: Text | None = Field(

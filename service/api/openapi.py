@@ -7,6 +7,13 @@ from pydantic import BaseModel
 
 from service.api.schemas import LARGEST_ID, ErrorBody
 
+RESUMES = {
+    "name": "Last-Event-ID",
+    "in": "header",
+    "required": False,
+    "schema": {"type": "string"},
+    "description": "The id of the last event that came of the same request: the stream goes on after it. Only streams.",
+}
 EXACT = 2.0**53  # above it a float is not one exact whole number
 
 
@@ -32,6 +39,7 @@ def described(
         for path in document["paths"].values():
             for operation in path.values():
                 _answers(operation["responses"])
+                _goes_on(operation)
         return document
 
     return exactly
@@ -49,6 +57,13 @@ def _limits(part: Any, vocabulary: int) -> None:
             part[name] = int(limit) - 1 if limit > EXACT else int(limit)
     if part.get("maximum") == LARGEST_ID:
         part["maximum"] = vocabulary - 1
+
+
+def _goes_on(operation: dict[str, Any]) -> None:
+    """Document how a stream of events goes on after one of them, where the answer may be one."""
+    if "text/event-stream" in operation["responses"].get("200", {}).get("content", {}):
+        operation.setdefault("parameters", []).append(RESUMES)
+        operation["responses"]["204"] = {"description": "The event that Last-Event-ID names was the stream's last."}
 
 
 def _answers(responses: dict[str, Any]) -> None:

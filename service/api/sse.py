@@ -204,7 +204,7 @@ async def event_ids(
     """The ids of the stream that answers a request.
 
     Raises ParameterError where it goes on after an event of another request, and VersionGone where that was of another
-    model.
+    model and not the last.
     """
     body, path = await request.body(), request.scope["path"].encode("utf-8", "surrogatepass")
     start = seed % 2**64 if last is None else last.seed
@@ -216,7 +216,7 @@ async def event_ids(
             f"The header {HEADER} is of another request; send the body that the stream began with, or leave it out."
         )
         raise ParameterError(HEADER, message)
-    if last is not None and last.model != served:
+    if last is not None and last.place != "done" and last.model != served:
         raise VersionGone(
             f"The stream that {HEADER} names was written by another version of the model; this server has "
             f"{model.name!r}, {model.facts.digests.model[:12]}. Send the request again without {HEADER}."

@@ -124,7 +124,7 @@ def refusal(response: httpx.Response) -> tuple[int, str]:
 
 def test_another_request_or_model_is_refused(server: Running, tmp_path: Path) -> None:
     body = {"prompt": "a", "stream": True, "max_tokens": 9}
-    (_, first), *_ = events_and_ids(ask(server, COMPLETIONS, body).content)
+    (_, first), *_, (_, last) = events_and_ids(ask(server, COMPLETIONS, body).content)
     status, message = refusal(ask(server, COMPLETIONS, {**body, "max_tokens": 10}, first))
     assert (status, "is of another request" in message) == (400, True)
     status, message = refusal(ask(server, COMPLETIONS, {**body, "prompt": ["a", "b"]}, first))
@@ -136,6 +136,7 @@ def test_another_request_or_model_is_refused(server: Running, tmp_path: Path) ->
     save(small_checkpoint(seed=1), tmp_path / "small")
     with serving(Settings(checkpoint=tmp_path / "small")) as changed:
         status, message = refusal(ask(changed, COMPLETIONS, body, first))
+        assert ask(changed, COMPLETIONS, body, last).status_code == 204  # all was sent, by whichever version
     assert (status, "another version of the model" in message) == (409, True)
 
 

@@ -281,7 +281,7 @@ def test_the_description_is_complete_and_its_examples_are_answers(scorer: Runnin
     document = scorer.client.get("/openapi.json").json()
     operation = document["paths"]["/v1/score"]["post"]
     refused = ("400", "403", "404", "409", "413", "415", "429")
-    assert set(operation["responses"]) == {*("200", *refused, "500", "503", "504", "default")}
+    assert set(operation["responses"]) == {*("200", "204", *refused, "500", "503", "504", "default")}
     for name, about in document["components"]["schemas"]["ScoreRequest"]["properties"].items():
         assert about["description"]
         assert name == "texts" or {"type": "null"} in about["anyOf"]

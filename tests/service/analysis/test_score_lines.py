@@ -104,6 +104,15 @@ def test_what_is_wrong_with_a_line_is_said_in_its_place(server: Running) -> None
     assert lines[3]["error"]["param"] == "text"
 
 
+def test_a_line_that_asks_for_what_is_not_done_is_told(server: Running) -> None:
+    lines = scored(
+        server, sent([{"text": "a", "state": "x"}, {"text": "a", "return_state": True}, {"text": "a", "tag": 1}])
+    )
+    assert [line["error"]["param"] for line in lines[:2]] == ["line 1, state", "line 2, return_state"]
+    assert all("is not supported" in line["error"]["message"] for line in lines[:2])
+    assert figures(lines[2:]) == alone(server, ["a"])
+
+
 def test_answers_come_while_the_body_does(server: Running) -> None:
     """A line is answered before the next one is sent, on one connection."""
     host, port = server.url.removeprefix("http://").split(":")

@@ -80,11 +80,16 @@ def test_every_error_is_documented(document: Any) -> None:
         "503",
         "504",
     }
-    assert set(answers) == {"200", "default"} | errors
+    assert set(answers) == {"200", "204", "default"} | errors
     for name, path in document["paths"].items():
         for operation in path.values() if name.startswith("/v1/") else ():
             assert "422" not in operation["responses"]
+            streamed = "text/event-stream" in operation["responses"]["200"]["content"]
+            assert ("204" in operation["responses"]) is streamed
+            assert ("Last-Event-ID" in {one["name"] for one in operation.get("parameters", ())}) is streamed
             for status, answer in operation["responses"].items():
+                if status == "204":
+                    continue
                 schema = answer["content"]["application/json"]["schema"]
                 if status != "200" and (status, operation["tags"]) != ("503", ["operation"]):
                     assert schema == {"$ref": "#/components/schemas/ErrorBody"}
