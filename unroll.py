@@ -31,6 +31,7 @@ VERBS = {
     "generate": "model.commands.generate:generate",
     "score": "model.commands.score:score",
     "evaluate": "training.commands.evaluate:evaluate",
+    "compare": "training.commands.compare:compare",
     "copied": "training.commands.copied:copied",
     "info": "model.commands.info:info",
 }

@@ -69,8 +69,9 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("lstm_window", "row_threads"),
     },
     "training/report": {"loop", "evaluation", "monitoring"},
+    "training/comparison": {"allocator", "report", "loop", "planning", "evaluation", "data", "row_threads"},
     "training/commands": {
-        *("allocator", "run", "loop", "distributed"),
+        *("allocator", "comparison", "run", "loop", "distributed"),
         *("items", "report", "planning", "evaluation", "monitoring", "data"),
     },
 }

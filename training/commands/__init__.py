@@ -1,1 +1,1 @@
-"""The commands train, evaluate and copied, and their options."""
+"""The commands train, evaluate, compare and copied, and their options."""

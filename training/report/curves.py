@@ -86,7 +86,7 @@ def curves(validations: Sequence[MetricsLine], best_step: int) -> Markup:
         "on purpose, dropout and the like; validation is text that is never learnt from."
     )
     wide, narrow = draw(main, WIDE, "wide"), draw(main, NARROW, "narrow")
-    figure = element("figure", _legend(main.series, best), wide, narrow, element("figcaption", words))
+    figure = element("figure", legend(main.series, best), wide, narrow, element("figcaption", words))
     drawn = [element("figure", draw(chart, SMALL, "")) for chart in small]
     return Markup(figure + element("div", *drawn, class_="small-charts") + _values(validations, best_step))
 
@@ -209,7 +209,7 @@ def _line(series: Series, across: Axis, up: Axis) -> Markup:
     return element("g", line, *dots, class_=f"series {series.style}")
 
 
-def _legend(series: Sequence[Series], best: MetricsLine | None) -> Markup:
+def legend(series: Sequence[Series], best: MetricsLine | None = None) -> Markup:
     """What the lines are, above the drawing, where no line can run through it."""
     line = [element("line", x1=0, x2=30, y1=7, y2=7, class_=f"series {one.style}") for one in series]
     items = [

@@ -93,7 +93,12 @@ def report(data: ReportData) -> str:
         element("main", joined(["", *main, ""], "\n")),
         element("footer", element("p", "The figures of the validations are also in metrics.jsonl beside this page.")),
     ]
-    page = element("html", _head(data.name), element("body", joined(["", *body, ""], "\n")), lang="en")
+    page = element(
+        "html",
+        head(f"{data.name}: report of a training run"),
+        element("body", joined(["", *body, ""], "\n")),
+        lang="en",
+    )
     return f"<!DOCTYPE html>\n{page}\n"
 
 
@@ -131,8 +136,8 @@ def _best_step(data: ReportData) -> int:
     return min(data.validations, key=lambda validation: validation["validation_bits"], default={"step": 0})["step"]
 
 
-def _head(name: str) -> Markup:
-    """The page's head. Its policy allows no fetches, no scripts and no style but its own; texts may hold HTML."""
+def head(title: str) -> Markup:
+    """A page's head. Its policy allows no fetches, no scripts and no style but its own; texts may hold HTML."""
     digest = base64.b64encode(hashlib.sha256(STYLE.encode("utf-8")).digest()).decode("ascii")
     policy = f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
     parts = [
@@ -141,7 +146,7 @@ def _head(name: str) -> Markup:
         element("meta", name_="viewport", content="width=device-width, initial-scale=1"),
         element("meta", name_="color-scheme", content="light dark"),
         element("meta", name_="referrer", content="no-referrer"),
-        element("title", f"{name}: report of a training run"),
+        element("title", title),
         element("style", Markup(STYLE)),
     ]
     return element("head", joined(["", *parts, ""], "\n"))
