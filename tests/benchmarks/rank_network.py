@@ -2,8 +2,8 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from statistics import median
 
 from tests.benchmarks.figures import Figure
@@ -11,7 +11,7 @@ from tests.benchmarks.rank_workers import Place, Steps, workers
 from tests.benchmarks.timing import ratio, side_by_side
 
 SIZES = (320, 512)  # units of each of two layers
-ROUNDS, STEPS = 5, 24
+ROUNDS, STEPS = 4, 16
 RATE, BURST = "1gbit", "128kb"
 PORT = 29_600
 
@@ -65,6 +65,7 @@ def two_namespaces() -> Iterator[tuple[str, str]]:
     Only root may make them: ends the program with a sentence where that is refused.
     """
     names = "unroll-0", "unroll-1"
+    _remove(names)  # those of a benchmark that was killed
     try:
         for name in names:
             _ip("netns", "add", name)
@@ -79,7 +80,12 @@ def two_namespaces() -> Iterator[tuple[str, str]]:
     except (OSError, subprocess.CalledProcessError) as error:
         sys.exit(f"The network of two machines cannot be made ({error}); be root, and install iproute2.")
     finally:
-        for name in names:
+        _remove(names)
+
+
+def _remove(names: Sequence[str]) -> None:
+    for name in names:
+        with suppress(OSError):
             subprocess.run(["ip", "netns", "delete", name], capture_output=True, check=False)
 
 

@@ -8,7 +8,7 @@ from tests.benchmarks.rank_workers import Place, Steps, free_port, workers
 from tests.benchmarks.timing import ratio
 
 SIZES = (320, 512)  # units of each of two layers
-ROUNDS, STEPS = 7, 24
+ROUNDS, STEPS = 5, 16
 TWO_THREADS, ONE_THREAD = 1.0, 1.6  # times as fast as these, at least
 
 
