@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from model.checkpoint import CONFIG, TOKENIZER, WEIGHTS
-from service.models.naming import NAME, Place
+from service.models.naming import Place, shown
 
 logger = logging.getLogger(__name__)
 
@@ -127,7 +127,7 @@ class FolderWatch:
 
     def _places(self) -> list[Place] | None:
         try:
-            names = sorted(name for name in os.listdir(self._folder) if NAME.fullmatch(name))
+            names = sorted(name for name in os.listdir(self._folder) if not name.startswith("."))
         except OSError as error:
             if not self._unreadable:
                 logger.error("The folder of models %s cannot be read (%s); what is served stays.", self._folder, error)
@@ -137,4 +137,4 @@ class FolderWatch:
         if len(names) > MOST_MODELS and not self._too_many:
             logger.warning("%s has %d folders; the first %d by name are served.", self._folder, len(names), MOST_MODELS)
         self._too_many = len(names) > MOST_MODELS
-        return [Place(name, self._folder / name) for name in names[:MOST_MODELS]]
+        return [Place(shown(name), self._folder / name) for name in names[:MOST_MODELS]]

@@ -20,7 +20,7 @@ from service.inference.served_model import ModelFacts, ServedModel
 from service.models.collector import Collector
 from service.models.folder_watch import Change, Signature, signature_of
 from service.models.model_entry import ModelEntry
-from service.models.naming import Place, aliases_of, named_places, without_digest
+from service.models.naming import NAME, UNNAMED, Place, aliases_of, named_places, without_digest
 from service.models.reading_threads import ReadingThreads
 from service.models.residents import Residents, Room, Standing
 from service.models.watcher import Watcher
@@ -82,7 +82,7 @@ class ModelRegistry:
         """Read the models of the folder at the start; those that cannot be served are looked at again."""
         for change in changes:
             name = change.place.name
-            if name not in self._entries:
+            if name not in self._entries and NAME.fullmatch(name):
                 with suppress(CheckpointError):
                     self._begin_with(change.place, change.signature, {self._settings.default_model, *self._pinned})
 
@@ -188,6 +188,8 @@ class ModelRegistry:
 
     def _conflict(self, place: Place) -> str:
         """Who else has the name of a checkpoint, in words; nothing where nobody has."""
+        if not NAME.fullmatch(place.name):
+            return UNNAMED
         if place.name in self._aliases:
             return f"{flag_of('alias')} gives its name to another"
         named = any(one.name == place.name and one.folder != place.folder for one in self._named_places)

@@ -10,9 +10,11 @@ from service.settings import BUNDLED_NAME, Settings, flag_of, listed, name_of_fo
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 """A name of a folder of models, and one that is given to a folder; no path and no white space."""
+LONGEST = 100  # characters of a name
 DIGEST = re.compile(r"[0-9a-f]{8,64}")
 """What may stand behind the @ of a version: the digest, or its first digits."""
 
+UNNAMED = "its folder's name is none for a model; rename it to letters, digits, dots, dashes and underscores"
 PAIRS = "write NAME=FOLDER, the name of letters, digits, dots, dashes and underscores"
 
 
@@ -26,6 +28,14 @@ class Place(NamedTuple):
     def checkpoint(self) -> Path:
         """The folder of the checkpoint."""
         return named_checkpoint(self.folder)
+
+
+def shown(folder: str) -> str:
+    """The name of a folder as it can be printed: its own where a model may have it, and else none that a model has."""
+    if NAME.fullmatch(folder):
+        return folder
+    plain = folder.encode("ascii", "backslashreplace").decode()
+    return plain if len(plain) <= LONGEST else f"{plain[: LONGEST - 1]}…"
 
 
 def named_places(settings: Settings) -> list[Place]:

@@ -96,10 +96,8 @@ def test_a_run_counts_by_its_best(looking: Looking, tmp_path: Path, folders: dic
     assert looking.look() == [("run", "new")]
 
 
-def test_hidden_folders_and_strange_names_are_no_models(
-    looking: Looking, tmp_path: Path, folders: dict[str, Path]
-) -> None:
-    for name in (".unroll-x", ".one.previous", "two words", "-x", "é"):
+def test_hidden_folders_and_files_are_no_models(looking: Looking, tmp_path: Path, folders: dict[str, Path]) -> None:
+    for name in (".unroll-x", ".one.previous"):
         shutil.copytree(folders["one"], tmp_path / "models" / name)
     (tmp_path / "models" / "file").write_text("x")
     assert looking.look(100) == []

@@ -68,6 +68,35 @@ def text(server: Running, **fields: Any) -> str:
     return written
 
 
+@pytest.mark.parametrize(
+    ("folder", "shown"),
+    [
+        ("two words", "two words"),
+        ("-x", "-x"),
+        ("é", "\\xe9"),
+        (os.fsdecode(b"bad\xff"), "bad\\udcff"),
+        ("x" * 101, f"{'x' * 99}…"),
+    ],
+)
+def test_a_folder_whose_name_is_none_is_told_of(folder: str, shown: str, server: Running, models: Path) -> None:
+    """It is no model, and /health, the log and a metric say why."""
+    save(checkpoint(2), models / folder)
+    assert eventually(lambda: shown in server.client.get("/health").json()["models"]["problems"], seconds=20)
+    assert "rename it to letters, digits" in server.client.get("/health").json()["models"]["problems"][shown]
+    assert "unroll_model_refusals_total" in server.client.get("/metrics").text
+    assert [card["id"] for card in server.client.get("/v1/models").json()["data"]] == ["one"]
+    (models / folder).rename(models / "named")
+    assert swapped(server, None, "named")
+    assert eventually(lambda: not server.client.get("/health").json()["models"]["problems"], seconds=20)
+
+
+def test_a_strange_name_is_none_at_the_start_either(models: Path) -> None:
+    save(checkpoint(2), models / "a b")
+    with serving(Settings(models=models)) as running:
+        assert [card["id"] for card in running.client.get("/v1/models").json()["data"]] == ["one"]
+        assert eventually(lambda: "a b" in running.client.get("/health").json()["models"]["problems"], seconds=20)
+
+
 def test_a_folder_that_appears_is_served_and_one_that_goes_is_drained(slow: Running, models: Path) -> None:
     save(checkpoint(2), models / "two")
     assert swapped(slow, None, "two")
