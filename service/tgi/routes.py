@@ -7,7 +7,8 @@ from importlib.metadata import version
 from itertools import chain
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Path, Request
+from fastapi import APIRouter, Depends, Path, Query, Request
+from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from model.errors import ParameterError
@@ -104,9 +105,13 @@ class Generator:
                 raise ParameterError(name, f"parameters.{name} is not for a stream; leave out {name} or stream.")
         return await self._stream(body, request)
 
-    async def info(self, request: Request) -> TgiInfo:
+    async def info(
+        self,
+        request: Request,
+        asked: Annotated[str | None, Query(alias="model", description="The model's name.")] = None,
+    ) -> TgiInfo:
         """Tell what is served, and what a request may ask for."""
-        model, settings = await asked_model(self.registry, name_in_path(request), request), self.settings
+        model, settings = await asked_model(self.registry, name_in_path(request) or asked, request), self.settings
         return TgiInfo(
             model_id=model.name,
             model_sha=model.fingerprint,
@@ -208,8 +213,11 @@ async def model_in_path(model: Annotated[str, Path(description="The model's name
 
 
 def name_in_path(request: Request) -> str | None:
-    """The model that the path names, as /models/NAME/generate does."""
-    return request.path_params.get("model")
+    """The model that the path names, as /models/NAME/generate does. Raises HTTPException where that is empty."""
+    name: str | None = request.path_params.get("model")
+    if name == "":
+        raise HTTPException(404)  # as of any path that is none
+    return name
 
 
 def headers(*names: str) -> dict[str, Any]:

@@ -144,7 +144,11 @@ def test_an_unknown_model_is_404_and_names_what_there_is(server: Running) -> Non
     tgi = server.client.post("/models/three/generate", json={"inputs": "ab"})
     assert tgi.status_code == 404
     assert tgi.json()["error_type"] == "validation"
-    assert server.client.get("/tokenizer_info?model=three").status_code == 404
+    for path in ("/tokenizer_info?model=three", "/info?model=three"):
+        assert server.client.get(path).status_code == 404
+    assert server.client.get("/info?model=two").json() == server.client.get("/models/two/info").json()
+    for path in ("/models//generate", "/models/", "/models//generate_stream"):
+        assert server.client.post(path, json={"inputs": "ab"}).status_code == 404
     assert server.client.get("/v1/models/three").status_code == 404
 
 
