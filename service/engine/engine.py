@@ -30,6 +30,7 @@ from service.errors import (
     StepFailed,
 )
 from service.process.background import Background, stand_back
+from service.process.bell import Bell
 from service.process.delivery import Delivery
 from service.settings import Settings
 
@@ -89,6 +90,7 @@ class Engine:
         self._stopping = False
         self._retired = 0  # models that were retired
         self._delivery = Delivery()
+        self._bell = Bell(self._deliver)
         self._looking: asyncio.TimerHandle | None = None
         self._threads = [
             threading.Thread(target=self._run, args=(index, count), name=f"engine-{index}", daemon=True)
@@ -99,6 +101,7 @@ class Engine:
         """Start the threads and take requests; their text is handed over in `loop`."""
         self._loop = loop
         self._refusal = None
+        self._bell.hang(loop)
         self.background.start(loop)
         for thread in self._threads:
             thread.start()
@@ -117,6 +120,7 @@ class Engine:
         for thread in self._threads:
             if thread.is_alive():
                 thread.join(max(0.0, until - time.monotonic()))
+        self._bell.take_down()
 
     def deadline(self, arrived: float) -> float:
         """When the time of a request that came then is over, by `time.monotonic`; infinity where that is never."""
@@ -215,6 +219,7 @@ class Engine:
     def abandon(self, error: ServiceError) -> None:
         """End every request now, with an error."""
         self.background.abandon(error)
+        self._bell.hear()
         self._delivery.finish()
         for group in list(self._groups):
             self._give_up(group, error)
@@ -326,7 +331,7 @@ class Engine:
         errors: list[tuple[SequenceGroup, ServiceError]] = [(group, self.late) for group in late]
         errors += [(group, SPENT if group in turn.starved else FAILED) for group in turn.failed]
         if turn.events or turn.scored or errors:
-            self._loop.call_soon_threadsafe(self._deliver, turn.scored, turn.events, errors)
+            self._bell.ring(turn.scored, turn.events, errors)
 
     def _look(self) -> None:
         """End requests that are past their deadline, even if no thread ends a turn."""

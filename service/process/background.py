@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 # How much lower the priority of a thread is than the event loop's (nice). A thread uses all the time it gets, so where
 # both share a core, short requests would otherwise wait for it.
 NICE = 10
-SWITCH_SECONDS = 0.001  # for which a thread keeps Python's lock while others want it; the event loop waits so long
+SWITCH_SECONDS = 0.00025  # for which a thread keeps Python's lock while others want it; all wait so long for others
 MOST_WORK = 1024  # pieces of work that wait; what each holds is charged to the ledger
 MEMORY_SECONDS = 0.02  # until memory is asked for again, where there is none
 
