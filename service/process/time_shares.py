@@ -3,7 +3,7 @@
 from collections.abc import Hashable, Mapping
 
 SLACK = 0.001  # seconds of time, by weight, that a caller may be ahead of the others: about a turn
-FALL = 1 / 3  # a caller's weight falls with its rows to this power
+FALL = 1 / 2  # a caller's weight falls with its rows to this power
 CLEARED = 64  # callers that have gone and are remembered beside as many as there are
 
 EVERYBODY: frozenset[Hashable] = frozenset()
