@@ -30,6 +30,7 @@ from service.monitoring.access_log import AccessLog, paths_of
 from service.monitoring.health import Reports
 from service.monitoring.metrics import Metrics
 from service.openai import routes as openai_routes
+from service.openai.body_route import route_straight
 from service.openai.completions import Completions
 from service.playground import routes as page_routes
 from service.playground import static_files
@@ -154,6 +155,7 @@ def _add_routes(made: Application, reports: Reports, states: StateTokens, settin
         made.asgi.include_router(page_routes.router())
     front_page.add_documentation(made.asgi)
     made.asgi.state.paths = paths_of(made.asgi)
+    route_straight(made.asgi)
 
 
 def _add_middleware(made: Application, keys: ApiKeys, errors: ErrorResponses, settings: Settings) -> None:
