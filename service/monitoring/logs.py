@@ -16,6 +16,7 @@ from service.settings import Settings
 
 QUEUED = 2_000  # lines that may wait to be written; more are dropped and counted, so that a full disk blocks nothing
 LONGEST = 8_192  # characters of a message, and of the end of a traceback
+TOGETHER_SECONDS = 0.01  # for which lines wait for others once one is written: waking a thread for each takes time
 FLUSH_SECONDS = 1.0  # to write what waits when the program ends
 
 
@@ -88,6 +89,7 @@ class LogHandler(logging.Handler):
             self._descriptor = os.dup(descriptor)
         except OSError:
             self._descriptor = -1  # every line will count as lost
+        self._hurry = threading.Event()  # set where lines are to be written at once
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
         self._thread.start()
 
@@ -105,13 +107,16 @@ class LogHandler(logging.Handler):
 
     def flush(self) -> None:
         """Wait until everything is written, but not for long."""
+        self._hurry.set()
         deadline = time.monotonic() + FLUSH_SECONDS
         while self._lines.unfinished_tasks and time.monotonic() < deadline:
             time.sleep(0.001)
+        self._hurry.clear()
 
     def close(self) -> None:
         """Write what waits, and end the thread."""
         self.flush()
+        self._hurry.set()
         if self._thread.is_alive():
             with contextlib.suppress(Full):
                 self._lines.put_nowait(None)
@@ -122,6 +127,8 @@ class LogHandler(logging.Handler):
             if not self._write(line):
                 self._unwritten += 1
             self._lines.task_done()
+            if self._lines.empty():
+                self._hurry.wait(TOGETHER_SECONDS)
         if self._descriptor >= 0:
             os.close(self._descriptor)
         self._lines.task_done()
