@@ -30,6 +30,8 @@ KEEP_ALIVE = b": keep-alive\n"
 OpenAI's Python package would take for an event without data once an event had an id."""
 
 
+LISTENS_AFTER = 0.005  # seconds until it is watched whether a client leaves; a short text has begun by then
+
 GIVEN_UP = "The request was given up."
 
 
@@ -42,14 +44,21 @@ async def begin(texts: Texts, request: Request, until: float = math.inf) -> Grow
     raises Disconnected when the client leaves meanwhile.
     """
     texts.submit()
-    listener = asyncio.create_task(_listen(request, texts))
+    listeners: list[asyncio.Task[None]] = []
+
+    def listen() -> None:
+        listeners.append(asyncio.create_task(_listen(request, texts)))
+
+    later = asyncio.get_running_loop().call_later(LISTENS_AFTER, listen)
     try:
         return await texts.take(None if until == math.inf else max(0.0, until - time.monotonic()))
     except BaseException:
         texts.release()
         raise
     finally:
-        listener.cancel()
+        later.cancel()
+        for listener in listeners:
+            listener.cancel()
 
 
 async def attended(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
