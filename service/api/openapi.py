@@ -62,7 +62,9 @@ def _limits(part: Any, vocabulary: int) -> None:
 def _goes_on(operation: dict[str, Any]) -> None:
     """Document how a stream of events goes on after one of them, where the answer may be one."""
     if "text/event-stream" in operation["responses"].get("200", {}).get("content", {}):
-        operation.setdefault("parameters", []).append(RESUMES)
+        parameters = operation.setdefault("parameters", [])
+        if RESUMES not in parameters:  # the document is made once, and corrected each time it is asked for
+            parameters.append(RESUMES)
         operation["responses"]["204"] = {"description": "The event that Last-Event-ID names was the stream's last."}
 
 
