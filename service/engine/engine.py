@@ -6,7 +6,6 @@ import math
 import threading
 import time
 from collections.abc import Hashable
-from functools import partial
 from typing import Literal
 
 from model.errors import ServiceError
@@ -352,10 +351,7 @@ class Engine:
         errors: list[tuple[SequenceGroup, ServiceError]],
     ) -> None:
         """Hand over the results of a turn; in the event loop's thread."""
-        news = [partial(self._score, group, slice_) for group, slice_ in scored]
-        news += [partial(self._grow, row, piece) for row, piece in events]
-        news += [partial(self._fail, group, error) for group, error in errors]
-        self._delivery.add(self._loop, news)
+        self._delivery.add(self._loop, (self._score, scored), (self._grow, events), (self._fail, errors))
 
     def _score(self, group: SequenceGroup, slice_: Slice) -> bool:
         if group in self._groups and group.scoring is not None and group.scoring.on_scores is not None:

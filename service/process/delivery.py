@@ -4,6 +4,8 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
+from itertools import repeat
+from typing import Any
 
 # Tasks woken in one pass of the event loop. Each then answers for a text, which takes about 0.1 ms; all 128 of a full
 # engine at once kept a health probe waiting for more than 10 ms.
@@ -11,27 +13,33 @@ AT_ONCE = 4
 PASS_SECONDS = 0.0005  # of calls in one pass: those that wake nobody only add to what is there already
 LOOK = 16  # calls between two looks at the clock
 
-News = Callable[[], bool]
-"""A call that hands over one result; whether it woke a task."""
+Call = Callable[..., bool]
+"""Hands over one result; returns whether it woke a task."""
 
 
 class Delivery:
     """A queue of calls to make, first in, first out; used in the event loop's thread only."""
 
     def __init__(self) -> None:
-        self._line: deque[News] = deque()
+        self._line: deque[tuple[Call, tuple[Any, ...]]] = deque()
         self._going = False  # whether a pass of the loop is scheduled
 
-    def add(self, loop: asyncio.AbstractEventLoop, calls: Iterable[News]) -> None:
-        """Add some calls: the first are made at once if none waits, the others in later passes."""
-        self._line.extend(calls)
+    def add(self, loop: asyncio.AbstractEventLoop, *news: tuple[Call, Iterable[tuple[Any, ...]]]) -> None:
+        """Add calls, each with the arguments of each result: the first are made at once if none waits, the others in
+        later passes."""
+        for call, results in news:
+            self._line.extend(zip(repeat(call), results, strict=False))
         if not self._going:
             self._next(loop)
 
     def finish(self) -> None:
         """Make all waiting calls now."""
         while self._line:
-            self._line.popleft()()
+            self._make()
+
+    def _make(self) -> bool:
+        call, result = self._line.popleft()
+        return call(*result)
 
     def _next(self, loop: asyncio.AbstractEventLoop) -> None:
         self._going = True
@@ -39,7 +47,7 @@ class Delivery:
         until = 0.0
         try:
             while self._line and woken < AT_ONCE:
-                woken += self._line.popleft()()
+                woken += self._make()
                 made += 1
                 if made == LOOK:
                     until = time.perf_counter() + PASS_SECONDS
