@@ -9,7 +9,7 @@ also refuses probes, and answers in plain text.
 
 import asyncio
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, cast
 
@@ -325,14 +325,10 @@ class Connection(H11Protocol):
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let the application answer, or not; its answer is sent in pieces that a reader has to take one by one."""
 
-        async def pieces(message: Message) -> None:
+        def pieces(message: Message) -> Awaitable[None]:
             if message["type"] == "http.response.start" and self._rest_is_long(message["status"]):
                 message = {**message, "headers": [*message.get("headers", ()), CLOSE_HEADER]}
-            body = message.get("body", b"")
-            for at in range(0, len(body) - PIECE, PIECE):
-                await send({"type": message["type"], "body": body[at : at + PIECE], "more_body": True})
-            last = max(0, (len(body) - 1) // PIECE * PIECE)
-            await send({**message, "body": body[last:]} if last else message)
+            return send(message) if len(message.get("body", b"")) <= PIECE else _in_pieces(message, send)
 
         self._limit.busy(self)
         failure = self._objection(scope)
@@ -372,6 +368,15 @@ class Connection(H11Protocol):
             return True
         length = next((value for name, value in self.headers if name == b"content-length"), None)
         return length is None or int(length) > SMALL_REST or self.conn.they_are_waiting_for_100_continue
+
+
+async def _in_pieces(message: Message, send: Send) -> None:
+    """Send a long part of a body a piece at a time."""
+    body = message["body"]
+    last = (len(body) - 1) // PIECE * PIECE
+    for at in range(0, last, PIECE):
+        await send({"type": message["type"], "body": body[at : at + PIECE], "more_body": True})
+    await send({**message, "body": body[last:]})
 
 
 def _ignore(code: str) -> None:

@@ -6,7 +6,10 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
+import h11
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from service.settings import Settings
 from service.transport.parser import Parser
@@ -114,3 +117,24 @@ def test_a_body_that_does_not_end_does_not_keep_a_server_that_stops(checkpoint_f
         assert refused.status == 503
         assert refused.error["code"] == "draining"
         assert process.wait(timeout=30) == 0
+
+
+@given(
+    st.sampled_from(["GET", "HEAD"]),
+    st.sampled_from(["1.0", "1.1"]),
+    st.booleans(),
+    st.lists(st.binary(max_size=300), max_size=5),
+)
+def test_answers_are_written_as_h11_writes_them(method: str, version: str, known: bool, parts: list[bytes]) -> None:
+    def written(connection: h11.Connection) -> list[bytes | None]:
+        connection.receive_data(f"{method} / HTTP/{version}\r\nHost: localhost\r\n\r\n".encode())
+        if isinstance(connection, Parser):
+            connection.begin(60)
+        while type(connection.next_event()) is not h11.EndOfMessage:
+            pass
+        length = [("Content-Length", str(sum(map(len, parts))))] if known else []
+        sent = [connection.send(h11.Response(status_code=200, headers=length))]
+        sent += [connection.send(h11.Data(data=b"" if method == "HEAD" else part)) for part in parts]
+        return [*sent, connection.send(h11.EndOfMessage())]
+
+    assert written(Parser(16_384)) == written(h11.Connection(h11.SERVER))
