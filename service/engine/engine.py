@@ -8,6 +8,7 @@ import time
 from collections.abc import Hashable
 from typing import Literal
 
+from model.cores import available_cores
 from model.errors import ServiceError
 from service.engine.counters import Counters, Refusal, WorkerCounters
 from service.engine.decode_batch import Event
@@ -62,7 +63,7 @@ class Engine:
         timeout = settings.deadline_seconds or float("inf")
         self.slots = sum(slots)
         """Texts that are written at once."""
-        self.background = Background()
+        self.background = Background(self.has_others if available_cores() == 1 else None)
         """Does what would hold the event loop."""
         self.cache = PrefixCache(settings.prefix_cache_bytes)
         self.counters = Counters([WorkerCounters() for _ in slots])

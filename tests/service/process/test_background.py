@@ -54,6 +54,22 @@ def test_callers_take_turns_and_each_is_served_in_order() -> None:
     assert run(main) == ["first", "a1", "b1", "a1", "b1", "a1", "a2"]
 
 
+def test_each_step_of_a_caller_that_rests_is_followed_by_a_pause() -> None:
+    log: list[str] = []
+
+    async def main() -> None:
+        background = Background(
+            lambda caller: caller == "a", lambda seconds: log.append("pause" if seconds > 0 else "")
+        )
+        background.start(asyncio.get_running_loop())
+        await background.finish(steps("a1", 2, log), "a")
+        await background.finish(steps("b1", 2, log), "b")
+        background.stop()
+
+    asyncio.run(main())
+    assert log == ["a1", "pause", "a1", "pause", "pause", "b1", "b1"]
+
+
 def test_work_that_is_given_up_ends_after_its_step_and_holds_nothing() -> None:
     class Large:
         pass
