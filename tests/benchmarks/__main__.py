@@ -34,6 +34,7 @@ from tests.benchmarks import (
     watching,
 )
 from tests.benchmarks.figures import show
+from tests.benchmarks.peers import beside
 
 BENCHMARKS = {
     "tokenizing": tokenizing.measure,
@@ -68,6 +69,7 @@ BY_NAME = {
     "page": page.measure,
     "ranks": ranks.measure,
     "rank_network": rank_network.measure,
+    "peers": beside.measure,
 }
 """Those that take long, and run only when named."""
 
