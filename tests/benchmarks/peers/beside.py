@@ -1,8 +1,8 @@
 """Characters a second of this server, of llama.cpp's and of LitServe's: one client, one core each, one run."""
 
-import contextlib
 import os
 import random
+import signal
 import socket
 import subprocess
 import sys
@@ -40,7 +40,12 @@ def started(arguments: list[str], port: int, path: str, environment: dict[str, s
     """A server in a process on the server's core, from when its `path` answers 200 to the end of a `with` block."""
     with on_core(SERVER_CORE):
         process = subprocess.Popen(
-            arguments, cwd=REPOSITORY, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            arguments,
+            cwd=REPOSITORY,
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,  # so that its workers end with it
         )
     try:
         until = time.monotonic() + START_SECONDS
@@ -50,10 +55,7 @@ def started(arguments: list[str], port: int, path: str, environment: dict[str, s
             time.sleep(0.2)
         yield port
     finally:
-        process.terminate()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(10)
-        process.kill()
+        os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 
