@@ -30,9 +30,11 @@ def test_it_is_planned_where_it_clearly_pays() -> None:
 def test_it_is_proposed_where_it_costs_more_and_never_done_for_few_characters() -> None:
     shorter = CODE[3_000_000:]
     assert 0.001 < rare_characters(counted(shorter), 2).share < 0.01
-    assert rare_characters(counted(shorter)) == RareCharacters(1, False, 3_013, 0.0, 10)
+    assert rare_characters(counted(shorter)) == RareCharacters(1, False, 3_013, 0.0, 50)
     few = CODE[:-2_100]
     assert rare_characters(counted(few)) == RareCharacters(1, False, 913, 0.0, None)
+    poems = "".join(chr(0x4E00 + at) * (12 if at < 2_000 else 40 if at < 3_000 else 4_000) for at in range(4_000))
+    assert rare_characters(counted(poems)) == RareCharacters(1, False, 4_000, 0.0, 20)
     prose = rare_characters(counted(PROSE))
     assert (prose.min_count, prose.proposed) == (1, None)
 
