@@ -22,6 +22,7 @@ from tests.benchmarks import (
     levers,
     lists,
     page,
+    peers,
     preparing,
     quality,
     rank_network,
@@ -34,7 +35,6 @@ from tests.benchmarks import (
     watching,
 )
 from tests.benchmarks.figures import show
-from tests.benchmarks.peers import beside
 
 BENCHMARKS = {
     "tokenizing": tokenizing.measure,
@@ -69,7 +69,7 @@ BY_NAME = {
     "page": page.measure,
     "ranks": ranks.measure,
     "rank_network": rank_network.measure,
-    "peers": beside.measure,
+    "peers": peers.measure,
 }
 """Those that take long, and run only when named."""
 

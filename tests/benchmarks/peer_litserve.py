@@ -1,6 +1,6 @@
 """LitServe with the loop of the tutorials: nn.LSTM step by step, softmax, multinomial, an event a character.
 
-Run with the package `litserve` on the path: `python -m tests.benchmarks.peers.litserve_loop PORT`.
+Run with the package `litserve` on the path: `python -m tests.benchmarks.peer_litserve PORT`.
 """
 
 import importlib

@@ -1,6 +1,6 @@
 """A Transformer of random weights with about as many parameters as the bundled model, in 8 bits, as GGUF.
 
-Run with the package `gguf` on the path: `python -m tests.benchmarks.peers.transformer FILE PARAMETERS CHARACTERS`.
+Run with the package `gguf` on the path: `python -m tests.benchmarks.peer_transformer FILE PARAMETERS CHARACTERS`.
 """
 
 import importlib

@@ -14,10 +14,10 @@ from contextlib import ExitStack, contextmanager
 from statistics import median
 from typing import Any, NamedTuple
 
+from tests.benchmarks import peer_programs
 from tests.benchmarks.client import Client
 from tests.benchmarks.engine import PROMPT
 from tests.benchmarks.figures import Figure, counted
-from tests.benchmarks.peers import building
 from tests.benchmarks.server_process import REPOSITORY, START_SECONDS, served
 from tests.benchmarks.timing import CLIENT_CORE, SERVER_CORE, on_core, ratio, side_by_side
 
@@ -77,8 +77,8 @@ def llama() -> Iterator[Peer]:
     """llama.cpp's server with the Transformer, one thread, as many sequences at once as there are streams."""
     port, most = _free_port(), max(COUNTS)
     flags = ["--threads", "1", "--threads-batch", "1", "--parallel", str(most)]
-    flags += ["--ctx-size", str(512 * most), "--port", str(port), "--model", str(building.transformer())]
-    with started([str(building.llama_server()), *flags], port, "/health", dict(os.environ)):
+    flags += ["--ctx-size", str(512 * most), "--port", str(port), "--model", str(peer_programs.transformer())]
+    with started([str(peer_programs.llama_server()), *flags], port, "/health", dict(os.environ)):
         fields = {"temperature": 1.0, "samplers": ["temperature"], "ignore_eos": True, "cache_prompt": False}
         yield Peer("llama.cpp, q8_0", port, 256, fields)
 
@@ -87,8 +87,8 @@ def llama() -> Iterator[Peer]:
 def litserve() -> Iterator[Peer]:
     """LitServe with the loop of the tutorials."""
     port = _free_port()
-    command = [sys.executable, "-m", "tests.benchmarks.peers.litserve_loop", str(port)]
-    with started(command, port, "/health", building.with_packages()):
+    command = [sys.executable, "-m", "tests.benchmarks.peer_litserve", str(port)]
+    with started(command, port, "/health", peer_programs.with_packages()):
         yield Peer("LitServe, the tutorials' loop", port, 100, {})
 
 

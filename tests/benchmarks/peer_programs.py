@@ -64,7 +64,7 @@ def transformer() -> Path:
         packages()
         arguments = [str(file), str(parameters), characters]
         subprocess.run(
-            [sys.executable, "-m", "tests.benchmarks.peers.transformer", *arguments],
+            [sys.executable, "-m", "tests.benchmarks.peer_transformer", *arguments],
             cwd=REPOSITORY,
             env=with_packages(),
             check=True,
