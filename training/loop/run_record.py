@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import stat
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -163,7 +164,13 @@ def write_record(out: Path, record: RunRecord, extending: Tokenizer | None) -> N
 def read_record(out: Path) -> tuple[RunRecord, Tokenizer | None]:
     """What `write_record` kept. Raises TrainingError where there is no run, or one of another version."""
     path = out / FOLDER / RECORD
-    if not os.path.isfile(path):
+    try:
+        here = stat.S_ISREG(os.stat(path).st_mode)
+    except PermissionError as error:
+        raise TrainingError(f"The run {out} cannot be read ({error.strerror}); resume it as its owner.") from error
+    except (OSError, ValueError):
+        here = False
+    if not here:
         raise TrainingError(f"{out} holds no run to resume ({path} is not there); name the folder given as --out.")
     try:
         values: dict[str, Any] = json.loads(path.read_text("utf-8"))

@@ -12,12 +12,19 @@ import pytest
 from model.checkpoint import load
 from model.errors import TrainingError
 from tests.unprivileged import unprivileged
+from training.loop.run_record import read_record
 from training.planning.run_folder import run_folder
 from training.planning.train_options import TrainOptions
 
 ROOT = Path(__file__).parents[3]
 VERSE = "Frère Jacques, dormez-vous ? Sonnez les matines, ding, dang, dong.\n"
 QUICK = ["--layers", "1", "--hidden", "32", "--embedding", "8", "--precision", "fp32"]
+
+
+def not_resumed(run: Path) -> str:
+    with pytest.raises(TrainingError) as raised:
+        read_record(run)
+    return str(raised.value)
 
 
 def unroll(*words: str, cwd: Path) -> tuple[str, str]:
@@ -101,6 +108,8 @@ def test_a_folder_that_may_not_be_written_is_refused_before_the_work(tmp_path: P
             assert run_folder(TrainOptions(out=Path(out))) == Path(out)
         for out in ("shut", "shut/run", "shut/new/run", "closed/inner", "closed/run"):
             assert "(Permission denied" in refusal(Path(out))
+        for run in ("shut/run", "closed/inner/run"):
+            assert ("(Permission denied" in not_resumed(Path(run))) == run.startswith("closed")
     with unprivileged(base / "shut"), pytest.raises(TrainingError, match="choose a folder that can be, with --out"):
         run_folder(TrainOptions())
     (base / "shut").chmod(0o755)
