@@ -15,7 +15,7 @@ CHART_TOOLS_SHA256 := 437dbff5cf662ff817c7d8bbe6eb2287925f07e4bb8b1b09003165cbda
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 SBOM_TOOL := 'cyclonedx-bom>=7,<8'
 
-.PHONY: help serve train test large clients browser screenshots lint benchmark image image-proof chart-proof sbom licences constraints clean
+.PHONY: help serve train test large clients browser screenshots lint benchmark image image-proof chart-proof replicas-proof sbom licences constraints clean
 .DELETE_ON_ERROR:
 
 # List what there is to make.
@@ -89,6 +89,11 @@ image-proof:
 # object, run its pods here; needs npm, unzip and openssl.
 chart-proof: .venv/chart build/chart/kubectl/kubectl
 	@$(BIN)/python -m pytest -m 'chart or not chart' tests/kubernetes $(FLAGS)
+
+# Prove several servers behind nginx, as root: new checkpoints,
+# restarts and kills under load; needs nginx and iproute2.
+replicas-proof: .venv/development
+	@$(BIN)/python -m tests.load replicas
 
 build/chart/kubectl/kubectl:
 	rm -rf build/chart

@@ -1,11 +1,11 @@
-"""Run a load script: `python -m tests.load requests|saturation|cancel|drain|hostile|models|states|kills|chaos`."""
+"""Run a load script: `python -m tests.load NAME`."""
 
 import argparse
 import sys
 from pathlib import Path
 
 from tests.benchmarks.figures import show
-from tests.load import cancelling, chaos, draining, hostile, kills, mixed, models, saturation, states
+from tests.load import cancelling, chaos, draining, hostile, kills, mixed, models, replicas, saturation, states
 
 FIGURES = {
     "requests": mixed.measure,
@@ -16,6 +16,7 @@ FIGURES = {
     "models": models.measure,
     "states": states.measure,
     "kills": kills.measure,
+    "replicas": replicas.measure,
 }
 
 
