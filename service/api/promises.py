@@ -63,7 +63,9 @@ OFF: dict[str, tuple[Any, ...]] = {
 }
 NOTHING: tuple[Any, ...] = (None, False, "", [], {})
 MEANT: tuple[Any, ...] = (None, False)
-"""Of what a text must match, where an empty value is no less a promise: `{}` is the schema of any JSON value."""
+"""Of the fields where an empty value is no less a promise."""
+# `{}` is the schema of any JSON value, and asks for a search with all its defaults.
+EMPTY_IS_MEANT = {name for name, why in PROMISES.items() if why == PATTERN} | {"web_search_options"}
 
 
 def check_promises(fields: Mapping[str, Any] | None, within: str = "") -> None:
@@ -73,7 +75,7 @@ def check_promises(fields: Mapping[str, Any] | None, within: str = "") -> None:
     """
     for name in PROMISES.keys() & (fields or {}).keys():
         value = (fields or {})[name]
-        nothing = (*(MEANT if PROMISES[name] == PATTERN else NOTHING), *OFF.get(name, ()))
+        nothing = (*(MEANT if name in EMPTY_IS_MEANT else NOTHING), *OFF.get(name, ()))
         if any(value is off or (type(value) is type(off) and value == off) for off in nothing):
             continue
         raise ParameterError(within + name, f"{within}{name} is not supported: {PROMISES[name]}; leave it out.")

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from service.api.promises import PATTERN, PROMISES
+from service.api.promises import EMPTY_IS_MEANT, PROMISES
 from service.openai.schemas import CompletionRequest
 from service.tgi.schemas import Parameters
 from tests.service.error_cases import COMPLETIONS, check
@@ -58,6 +58,13 @@ def test_every_other_route_refuses_what_it_would_not_do(path: str, fields: dict[
         assert error["message"].startswith(f"{name} is not supported: ")
 
 
+def test_a_search_with_all_its_defaults_is_a_search(server: Running) -> None:
+    asked = {"messages": [{"role": "user", "content": "a"}], "max_tokens": 1}
+    error = check(server.client.post("/v1/chat/completions", json={**asked, "web_search_options": {}}), 400)
+    assert error["param"] == "web_search_options"
+    server.client.post("/v1/chat/completions", json={**asked, "web_search_options": None}).raise_for_status()
+
+
 def test_a_chat_is_answered_by_a_message_or_continues_one(server: Running) -> None:
     asked = {"messages": [{"role": "user", "content": "a"}], "add_generation_prompt": False, "seed": 1}
     error = check(server.client.post("/v1/chat/completions", json=asked), 400)
@@ -70,7 +77,7 @@ def test_a_chat_is_answered_by_a_message_or_continues_one(server: Running) -> No
 
 @pytest.mark.parametrize("off", [None, False, "", [], {}])
 def test_a_promise_of_nothing_is_only_named(off: Any, server: Running) -> None:
-    names = [name for name in OPENAI if PROMISES[name] != PATTERN or off in (None, False)]
+    names = [name for name in OPENAI if name not in EMPTY_IS_MEANT or off in (None, False)]
     response = server.client.post(COMPLETIONS, json={"prompt": "a", **dict.fromkeys(names, off)})
     assert response.status_code == 200
     named = response.headers.get("x-unroll-ignored-fields", "")
