@@ -185,6 +185,8 @@ class ModelRegistry:
                     self._refuse(name, "reading it failed, as the log says", change.final)
                 else:
                     self._adopt(change.place, found, change.signature)
+            else:  # the very folder that is served came back
+                self.problems.pop(name, None)
 
     def _conflict(self, place: Place) -> str:
         """Who else has the name of a checkpoint, in words; nothing where nobody has."""

@@ -206,6 +206,24 @@ def test_a_replacement_that_fails_its_checks_is_refused(
     assert server.client.get("/health").json()["models"]["problems"] == {}
 
 
+def test_a_refusal_is_over_once_the_version_before_is_put_back(server: Running, models: Path) -> None:
+    def problems() -> dict[str, str]:
+        told: dict[str, str] = server.client.get("/health").json()["models"]["problems"]
+        return told
+
+    before = digest(server)
+    save(checkpoint(2), models / ".next")
+    truncated(models / ".next")
+    (models / "one").rename(models / ".aside")
+    (models / ".next").rename(models / "one")
+    assert eventually(lambda: "one" in problems(), seconds=20)
+    shutil.rmtree(models / "one")
+    (models / ".aside").rename(models / "one")
+    assert eventually(lambda: problems() == {}, seconds=20)
+    assert digest(server) == before
+    assert text(server) == Reference(models / "one").write(**FIELDS).text
+
+
 def test_a_checkpoint_that_is_refused_from_the_first_is_told_of(server: Running, models: Path) -> None:
     shutil.copytree(models / "one", models / "two")
     truncated(models / "two")
