@@ -9,6 +9,7 @@ from typing import Literal, get_args
 from model.command_line import options
 from model.command_line.options import Option, about, options_of
 from model.command_line.terminal import in_a_line
+from model.cores import available_cores
 from model.memory import DEFAULT_MOST_BYTES, FEWEST_BYTES, HELP, LARGEST_MOST_BYTES
 from service.errors import SettingsError
 from service.setting_fields import ACCESS, CONNECTIONS, LIMITS, LOGS, MODEL, PORT, port_number, setting
@@ -17,6 +18,9 @@ Arithmetic = Literal["int8", "fp32"]
 Device = Literal["cpu", "cuda"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["text", "json"]
+
+# The event loop takes about an eighth of a core for what one thread writes; beyond that many it is what limits.
+USEFUL_THREADS = 8
 
 ENVIRONMENT = "UNROLL_"  # every setting is also read from this prefix and its name in capitals
 
@@ -125,8 +129,13 @@ class Settings:
     arithmetic: Arithmetic = setting("int8", "int8 is fast, fp32 rounds nothing.", MODEL, choices=get_args(Arithmetic))
     device: Device = setting("cpu", "cpu, or cuda for a GPU with PyTorch.", MODEL, choices=get_args(Device))
     max_model_bytes: int = setting(DEFAULT_MOST_BYTES, HELP, MODEL, least=FEWEST_BYTES, most=LARGEST_MOST_BYTES)
-    threads: int = setting(
-        1, "Threads that generate, each on its core; one text alone is no faster with more.", MODEL, least=1, most=256
+    threads: int | None = setting(
+        None,
+        "Threads that generate, each on its core; one text alone is no faster with more. [default: the cores this "
+        "process may use, at most 8]",
+        MODEL,
+        least=1,
+        most=256,
     )
 
     api_keys: str | None = setting(
@@ -320,6 +329,12 @@ class Settings:
         if self.checkpoint is None:
             return BUNDLED_NAME
         return name_of_folder(self.checkpoint)
+
+    @property
+    def workers(self) -> int:
+        """Threads that generate: as many as asked for, else as cores that are of use, and never more than slots."""
+        cores = 1 if self.device == "cuda" else min(available_cores(), USEFUL_THREADS)
+        return min(self.threads or cores, self.max_rows)
 
     @property
     def prefix(self) -> str:

@@ -58,7 +58,7 @@ class Engine:
     """
 
     def __init__(self, settings: Settings) -> None:
-        workers, spare = min(settings.threads, settings.max_rows), settings.max_rows // SHARE
+        workers, spare = settings.workers, settings.max_rows // SHARE
         slots = [(settings.max_rows + spare + at) // workers for at in range(workers)]
         timeout = settings.deadline_seconds or float("inf")
         self.slots = sum(slots)

@@ -186,7 +186,7 @@ def load_limit(settings: Settings) -> LoadLimit:
         arithmetic=settings.arithmetic,
         compiled=bool(processors()),
         rows=settings.max_rows,
-        threads=min(settings.threads, settings.max_rows),
+        threads=settings.workers,
         of_an_id=SPELLED_BYTES + GUIDED_BYTES,
     )
 

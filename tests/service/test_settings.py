@@ -1,5 +1,6 @@
 """Settings are checked when they are made, and an error names the setting, its flag and its variable."""
 
+import os
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -7,11 +8,29 @@ from typing import Any
 import pytest
 
 from model.command_line.options import about
+from model.cores import available_cores
 from service.environment import check_environment
 from service.errors import SettingsError
 from service.setting_fields import port_number
 from service.settings import RANGES, Settings, is_loopback, variable_of
 from tests.service.serving import program
+
+
+def test_threads_are_by_default_as_many_as_cores_of_use() -> None:
+    assert Settings().workers == min(available_cores(), 8)
+    assert Settings(threads=12).workers == 12
+    assert Settings(threads=12, max_rows=3).workers == 3
+    assert Settings(device="cuda").workers == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="cores are chosen on Linux alone")
+def test_threads_keep_to_the_cores_that_the_process_may_use() -> None:
+    before = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(before)})
+        assert Settings().workers == 1
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def test_defaults_are_safe() -> None:
