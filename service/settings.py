@@ -19,7 +19,7 @@ Device = Literal["cpu", "cuda"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["text", "json"]
 
-# The event loop takes about an eighth of a core for what one thread writes; beyond that many it is what limits.
+# The event loop feeds 5 threads with streams and 33 with whole answers (`python -m tests.benchmarks capacity`).
 USEFUL_THREADS = 8
 
 ENVIRONMENT = "UNROLL_"  # every setting is also read from this prefix and its name in capitals
