@@ -10,6 +10,7 @@ from service.models.model_entry import ModelEntry
 from service.models.model_registry import Allowed, ModelRegistry
 
 MOST_MODELS = 256  # that have series of their own
+VERSION = version("unroll")  # read once: looking it up takes half a millisecond
 
 
 def of_models(registry: ModelRegistry, allowed: Allowed) -> Iterator[Metric]:
@@ -67,7 +68,7 @@ def _of_all(registry: ModelRegistry, allowed: Allowed) -> Iterator[Metric]:
 
 def _facts(entry: ModelEntry) -> dict[str, str]:
     facts = {
-        "version": version("unroll"),
+        "version": VERSION,
         "digest": entry.facts.digest[:16],
         "vocab": str(entry.facts.vocabulary),
         "params": str(entry.facts.parameters),
