@@ -146,7 +146,7 @@ def test_a_model_that_fails_is_a_424(path: str, checkpoint_folder: Path, caplog:
 
 
 def test_a_model_that_fails_later_is_the_last_event(checkpoint_folder: Path, caplog: pytest.LogCaptureFixture) -> None:
-    settings = Settings(checkpoint=checkpoint_folder, max_rows=3, stream_interval=0)
+    settings = Settings(checkpoint=checkpoint_folder, max_rows=3, threads=1, stream_interval=0)
     with serving(settings, FragileDecoder) as running:
         with running.client.stream("POST", "/generate_stream", json=SLOW) as response:
             body = response.iter_raw()
