@@ -19,7 +19,7 @@ def verdict(run: FinishedRun) -> list[str]:
             f"The run ended early: {config.patience} validations in a row brought nothing better (--patience)."
         )
     best = min(validations, key=lambda validation: validation.validation_bits)
-    if (sentence := _overfits(validations, best)) is not None:
+    if (sentence := _overfits(validations, best, len(run.split.train))) is not None:
         notes.append(sentence + _remedies(run))
     elif len(validations) >= 8 and _gained(validations) > BARELY and not run.stopped_early:
         notes.append(
@@ -29,14 +29,15 @@ def verdict(run: FinishedRun) -> list[str]:
     return notes
 
 
-def _overfits(validations: Sequence[Validation], best: Validation) -> str | None:
+def _overfits(validations: Sequence[Validation], best: Validation, pass_: int) -> str | None:
+    """What shows it, if anything does. pass_: characters of a pass; what was read once is not known by heart."""
     last = validations[-1]
     if last.validation_bits - best.validation_bits > RISEN:
         return (
             f"The network overfits: it did best on held-out text at step {best.step:,} ({best.validation_bits:.3f} "
             f"bits) and ended at {last.validation_bits:.3f}, while on its own text it went on to {last.train_bits:.3f}."
         )
-    if last.validation_bits - last.train_bits > APART:
+    if last.validation_bits - last.train_bits > APART and last.characters > pass_:
         return (
             f"The network knows its own text much better ({last.train_bits:.3f} bits) than held-out text "
             f"({last.validation_bits:.3f})."

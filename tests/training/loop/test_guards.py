@@ -1,5 +1,6 @@
 """A lost run goes back and on with a lower rate; one that gets no better ends; one that overfits says so."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +92,7 @@ def test_a_run_ends_early_when_validations_bring_nothing_better(tmp_path: Path) 
 
 def check(step: int, train: float, validation: float) -> Validation:
     return Validation(
-        step=step, characters=step * 100, seconds=1.0, progress=0.1, rate=1e-3, characters_per_second=1.0,
+        step=step, characters=step * 100_000, seconds=1.0, progress=0.1, rate=1e-3, characters_per_second=1.0,
         train_bits=train, validation_bits=validation, gradient_norm=1.0, samples={},
     )  # fmt: skip
 
@@ -111,3 +112,12 @@ def test_curves_are_put_into_plain_sentences(tmp_path: Path, curve: list[Any], s
     notes = " ".join(verdict(running.finished()))
     assert all(words in notes for words in said)
     assert bool(notes) == bool(said)
+
+
+def test_what_was_read_once_is_not_known_by_heart(tmp_path: Path) -> None:
+    running = make_trainer(tmp_path)
+    running.state.validations = [check(0, 2.0, 2.5), check(1, 1.5, 1.9)]
+    assert "much better" in verdict(running.finished())[0]
+    once = len(running.finished().split.train)
+    running.state.validations[-1] = replace(running.state.validations[-1], characters=once)
+    assert verdict(running.finished()) == []
