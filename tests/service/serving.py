@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from queue import Queue
@@ -100,7 +100,11 @@ class Running:
 
 @contextmanager
 def serving(settings: Settings, decoder: type[Decoder] = Decoder, management: bool = False) -> Iterator[Running]:
-    """A server for a `with` block, with a port for its management or without; its grace is over with the block."""
+    """A server for a `with` block, with a port for its management or without; its grace is over with the block.
+
+    It has one thread unless the settings say otherwise, so that texts stand in one batch on any machine.
+    """
+    settings = settings if settings.threads else replace(settings, threads=1)
     loaded: Queue[Application] = Queue()
     gate = Gate(partial(create_application, settings, decoder))
     gate.when_open(loaded.put)

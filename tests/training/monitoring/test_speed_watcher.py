@@ -128,7 +128,7 @@ def test_a_run_beside_busy_processes_says_so_and_at_its_end_it_is_not_done(tmp_p
     with ExitStack() as stack:
         process = stack.enter_context(
             subprocess.Popen(
-                [*train, "train", "--minutes", "0.25", "--out", str(run)],
+                [*train, "train", "--minutes", "0.5", "--out", str(run)],
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,
