@@ -109,7 +109,10 @@ def measure() -> list[Figure]:
                 if begun:
                     texts += 1
                     middle += begun[-1][0] != "[DONE]"
-                    same += completed(other, body, begun)
+                    if completed(other, body, begun):
+                        same += 1
+                    else:
+                        console.print(f"differs: {json.dumps(body)} after the event {begun[-1][1]}")
             if at % 50 == 49:
                 console.print(f"{at + 1:,} kills: {same:,} of {texts:,} texts identical, {middle:,} cut in the middle")
     return [
