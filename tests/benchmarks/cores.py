@@ -1,6 +1,5 @@
 """Two cores: engine threads of one process against processes of their own, with the same 64 rows in all."""
 
-import multiprocessing
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from model.checkpoint import BUNDLED, load
 from tests.benchmarks.engine import EngineAlone, engine_alone
 from tests.benchmarks.figures import Figure
 from tests.benchmarks.timing import ratio, side_by_side
+from tests.piped import piped
 
 ROWS, CHARACTERS = 64, 1000
 PROCESSES = 2
@@ -50,20 +50,8 @@ class Workers:
 @contextmanager
 def workers() -> Iterator[Workers]:
     """Start the processes, and end them."""
-    context = multiprocessing.get_context("spawn")
-    pipes, processes = [], []
-    try:
-        for _ in range(PROCESSES):
-            ours, theirs = context.Pipe()
-            process = context.Process(target=work, args=(theirs,), daemon=True)
-            process.start()
-            pipes.append(ours)
-            processes.append(process)
+    with piped(work, [()] * PROCESSES) as pipes:
         yield Workers(pipes)
-    finally:
-        for process in processes:
-            process.kill()
-            process.join()
 
 
 def measure() -> list[Figure]:

@@ -1,7 +1,6 @@
 """Processes that take training steps when they are told to, alone or together, for benchmarks to time."""
 
 import ctypes
-import multiprocessing
 import os
 import socket
 import time
@@ -12,6 +11,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
+
+from tests.piped import piped
 
 SEQUENCES, CHARACTERS, VOCABULARY = 32, 64, 320
 NEW_NETWORK = 0x40000000  # CLONE_NEWNET of setns(2)
@@ -127,17 +128,5 @@ def free_port() -> int:
 @contextmanager
 def workers(places: Sequence[Place], hidden: int, threads: int = 1) -> Iterator[Workers]:
     """Start a worker at each place, and end them."""
-    context = multiprocessing.get_context("spawn")
-    pipes, processes = [], []
-    try:
-        for place in places:
-            ours, theirs = context.Pipe()
-            process = context.Process(target=work, args=(theirs, place, hidden, threads), daemon=True)
-            process.start()
-            pipes.append(ours)
-            processes.append(process)
+    with piped(work, [(place, hidden, threads) for place in places]) as pipes:
         yield Workers(pipes)
-    finally:
-        for process in processes:
-            process.kill()
-            process.join()

@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from model.errors import ParameterError
+from tests.training.comparison.calling import compare
 from tests.training.html_reader import read_html
 from tests.training.verse import VERSE
 from training.comparison import language_run, memory_tasks
@@ -30,14 +31,6 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("corpus") / "verse.txt"
     path.write_text(VERSE * 300)
     return path
-
-
-def compare(*words: str | Path) -> str:
-    result = CliRunner().invoke(program, ["compare", *map(str, words)])
-    if result.exception and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    assert result.exit_code == 0, result.output
-    return result.output
 
 
 def without_times(value: Any) -> Any:

@@ -5,16 +5,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
 from model.checkpoint import BUNDLED, Checkpoint, load, save
 from model.decoding.decoder import Decoder
 from model.errors import CorpusError, ParameterError
 from tests.model.small import small_checkpoint
+from tests.training.comparison.calling import compare
 from training.comparison.paired import character_nats, compare_checkpoints
 from training.evaluation.protocols import carried
 from training.evaluation.readers import decoder_reader
-from unroll import program
 
 TEXT = "The quick brown fox jumps over the lazy dog, and the dog does not care at all about it.\n" * 30
 
@@ -25,14 +24,6 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run")
     save(small_checkpoint(), folder / "best")
     return folder
-
-
-def compare(*words: str | Path) -> str:
-    result = CliRunner().invoke(program, ["compare", *map(str, words)])
-    if result.exception and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    assert result.exit_code == 0, result.output
-    return result.stdout
 
 
 def test_a_trained_model_is_better_than_random_weights_and_the_other_way_round(small: Path) -> None:

@@ -1,12 +1,13 @@
 """Processes that do the same work together, each as one rank, for tests that compare them with one process."""
 
-import multiprocessing
 import os
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from typing import Any
+
+from tests.piped import piped
 
 PATIENCE = 100  # seconds until a process that does not answer fails the test
 
@@ -62,17 +63,5 @@ class Crew:
 @contextmanager
 def made(count: int) -> Iterator[Crew]:
     """Start so many processes, and end them."""
-    context = multiprocessing.get_context("spawn")
-    pipes, processes = [], []
-    try:
-        for _ in range(count):
-            ours, theirs = context.Pipe()
-            process = context.Process(target=serve, args=(theirs,), daemon=True)
-            process.start()
-            pipes.append(ours)
-            processes.append(process)
+    with piped(serve, [()] * count) as pipes:
         yield Crew(pipes)
-    finally:
-        for process in processes:
-            process.kill()
-            process.join()
