@@ -12,7 +12,7 @@ from model.decoding.rows import AnyDecoder, Drawn
 from model.errors import ParameterError
 from model.sampling.parameters import SamplingParameters
 from model.sampling.sampler import RowSampling
-from model.sampling.transitions import CODES, AnyConstraint
+from model.sampling.transitions import CODES, NEVER, AnyConstraint, Completion
 from model.text.prompt import Prompt
 from model.text.stop_strings import StopStrings
 from model.text.text_stream import FinishReason, TextStream
@@ -71,11 +71,14 @@ def generate(
     Raises ParameterError on a parameter outside its range, and where not even the shortest text that matches fits
     in `max_tokens`; TokenizerError on a prompt that is not Unicode.
     """
-    stream = TextStream(tokenizer, stop, include_stop, min_tokens)
     asked = Prompt(tokenizer, decoder.ids, prompt)
     if constraint is not None:
         constraint.check(max_tokens)
     walk = None if constraint is None else constraint.walk(max_tokens)
+    complete = None
+    if constraint is not None and constraint.ends and tokenizer.frame.items:
+        complete = Completion(constraint.walk(NEVER), tokenizer.pieces, decoder.ids)
+    stream = TextStream(tokenizer, stop, include_stop, min_tokens, complete)
     row = RowSampling(parameters or SamplingParameters(), decoder.ids, asked.penalised, choice, logprobs, walk)
     return _continue(decoder, stream, asked.ids, row, max_tokens)
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from model.decoding.rows import AnyDecoder, Drawn
 from model.sampling.parameters import SamplingParameters
 from model.sampling.sampler import RowSampling
-from model.sampling.transitions import CODES, AnyConstraint
+from model.sampling.transitions import CODES, NEVER, AnyConstraint, Completion
 from model.text.prompt import Prompt
 from model.text.stop_strings import StopStrings
 from model.text.text_stream import FinishReason, TextStream
@@ -95,7 +95,10 @@ class ItemRows:
             walk = None if request.constraint is None else request.constraint.walk(request.max_tokens)
             row = RowSampling(request.parameters, self._known, self._penalised, index, None, walk)
             self._rows.set(slot, row, int(self._prompt[-1]))
-            self._streams[slot] = TextStream(self._tokenizer, self._stops)
+            complete = None
+            if request.constraint is not None and request.constraint.ends and self._stops.end:
+                complete = Completion(request.constraint.walk(NEVER), self._tokenizer.pieces, self._known)
+            self._streams[slot] = TextStream(self._tokenizer, self._stops, complete=complete)
             self._parts[slot], self._index[slot] = [], index
         self._filled[slots] = self._drawn[slots] = 0
         self._holding[slots] = False

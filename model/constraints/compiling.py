@@ -55,6 +55,11 @@ class Compiled:
         """Whether no text is ever cut in the middle."""
         return self.transitions is not None
 
+    @property
+    def ends(self) -> bool:
+        """Whether there are places where a text is complete; allowed ids and bad words have none."""
+        return self.transitions is None or bool(self.transitions.complete.any())
+
     def check(self, max_tokens: int, place: Sequence[int] = BEGINNING) -> None:
         """Raise ParameterError where not even the shortest text that matches fits, from a place of the table on."""
         least = 0 if self.transitions is None else self.transitions.least(place)

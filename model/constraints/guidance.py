@@ -101,6 +101,10 @@ class MatcherWalk(Walk):
             self._matcher.consume_token(self._vocabulary.columns[column])
         return super().take(column)
 
+    def fork(self) -> "MatcherWalk":
+        """See `Walk.fork`."""
+        return MatcherWalk(self._matcher.deep_copy(), self._vocabulary, self.left)
+
     def _look(self) -> None:
         """What may follow now. A text that cannot go on with this model's characters ends as one that was cut."""
         mask = allowed(self._matcher, self._vocabulary.known)

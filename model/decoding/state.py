@@ -18,12 +18,13 @@ from model.cells.state_layout import StateLayout
 from model.errors import ParameterError
 from model.sampling.sampler import RowSampling
 from model.sampling.transitions import BEGINNING, DEEPEST
+from model.text.frame import LARGEST_SEPARATOR
 
 VERSION = 1
 FLOATS = "<f4"
 ROW = struct.Struct("<IQQI")  # last, position, seed, choice
 SIZE = struct.Struct("<I")
-EXTRAS = ("row", "drawn", "prompt", "undecoded", "held", "pattern", "walk", "written")
+EXTRAS = ("row", "drawn", "prompt", "undecoded", "held", "pattern", "walk", "written", "ends")
 PART_BYTES = 16  # of a part's name and lengths, at most
 COUNT_BYTES = 5  # of a count, at most
 LONGEST_HELD = 4_096  # bytes of text that is held back: four of each character of a stop string
@@ -39,6 +40,7 @@ class RowState:
     seed, choice: what the draws are made from; position: how many ids the text has.
     drawn: how often the text has the id of each column (S,). in_prompt: whether what stands before it has it (S,).
     undecoded: bytes of a character that is not complete. held: text that may begin a stop string and was not shown.
+    ends: as `TextStream.ends` has it, where `held` may be the beginning of a separator.
     pattern: a digest of what the text must match, empty if nothing. walk: the place of its table the text is at; or
         written: the columns of the text, where there is no table.
     """
@@ -55,6 +57,7 @@ class RowState:
     pattern: bytes = b""
     walk: tuple[int, ...] = BEGINNING
     written: tuple[int, ...] = ()
+    ends: tuple[int, ...] = ()
 
     @property
     def seen(self) -> NDArray[np.bool_]:
@@ -77,7 +80,7 @@ class RowState:
         parts["undecoded"], parts["held"] = self.undecoded, self.held.encode()
         parts["pattern"] = self.pattern
         parts["walk"] = b"".join(_varints(self.walk)) if self.walk != BEGINNING else b""
-        parts["written"] = b"".join(_varints(self.written))
+        parts["written"], parts["ends"] = b"".join(_varints(self.written)), b"".join(_varints(self.ends))
         return bytes([VERSION]) + b"".join(_part(name, content) for name, content in parts.items() if content)
 
     @classmethod
@@ -111,12 +114,14 @@ class RowState:
             pattern=parts.get("pattern", b""),
             walk=tuple(_numbers(parts.get("walk", b""))) or BEGINNING,
             written=tuple(_numbers(parts.get("written", b""))),
+            ends=tuple(_numbers(parts.get("ends", b""))),
         )
 
 
 def most_bytes(layout: StateLayout, columns: int) -> int:
     """Of a state in this layout, at most."""
-    extras = columns * (COUNT_BYTES + 1) + LONGEST_HELD + (MOST_WRITTEN + DEEPEST) * COUNT_BYTES + 100
+    numbers = MOST_WRITTEN + DEEPEST + LARGEST_SEPARATOR
+    extras = columns * (COUNT_BYTES + 1) + LONGEST_HELD + numbers * COUNT_BYTES + 100
     return 4 * layout.floats + (len(layout.widths) + len(EXTRAS)) * PART_BYTES + extras
 
 

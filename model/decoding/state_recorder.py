@@ -7,6 +7,7 @@ from model.arithmetic import Array
 from model.decoding.rows import Rows
 from model.decoding.state import RowState
 from model.sampling.transitions import BEGINNING, Transitions, Walk
+from model.text.text_stream import TextStream
 
 
 class StateRecorder:
@@ -64,8 +65,8 @@ class StateRecorder:
                 rows.read([slot], np.array([[self._last, *drawn[: count - 1]]], np.int32))
         self.take(drawn[:count])
 
-    def now(self, network: Array, held: str, undecoded: bytes) -> RowState:
-        """The state after what was taken so far."""
+    def now(self, network: Array, stream: TextStream) -> RowState:
+        """The state after what was taken so far, of which `stream` made text."""
         beginning = self._beginning
         return RowState(
             network=network,
@@ -75,8 +76,9 @@ class StateRecorder:
             position=beginning.position + self.count,
             drawn=self._drawn,
             in_prompt=beginning.in_prompt,
-            undecoded=undecoded,
-            held=held,
+            undecoded=stream.undecoded,
+            held=stream.held,
+            ends=stream.ends,
             pattern=beginning.pattern,
             walk=tuple(self._walk) or BEGINNING,
             written=tuple(self._written or ()),

@@ -5,6 +5,7 @@ visibly pushdown automaton (Alur & Madhusudan 2004).
 """
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -140,6 +141,12 @@ class Walk:
         self._look()
         return True
 
+    def fork(self) -> "Walk":
+        """Another walk that goes on from here by itself."""
+        other = copy(self)
+        other.returns = self.returns.copy()
+        return other
+
     def _look(self) -> None:
         """Whether the text ends here: nothing can follow it, or nothing may."""
         follows = bool((self.transitions.next[self.state] != NOWHERE).any())
@@ -147,6 +154,27 @@ class Walk:
             self.ended = "stop" if self.free else "length"
         elif self.left <= 0:
             self.ended = "length"
+
+
+class Completion:
+    """Whether a text that must match something may end; it is read piece by piece.
+
+    walk: the way of the text, for this alone. pieces: the character of each id; ids: of the columns (S,).
+    """
+
+    def __init__(self, walk: Walk, pieces: Sequence[str | None], ids: NDArray[np.int64]) -> None:
+        self._walk = walk
+        self._columns = {pieces[token]: column for column, token in enumerate(ids.tolist())}
+
+    def fork(self) -> "Completion":
+        """Another one that goes on from here by itself."""
+        other = copy(self)
+        other._walk = self._walk.fork()
+        return other
+
+    def __call__(self, text: str) -> bool:
+        """Read more of the text; whether it may end there."""
+        return all(self._walk.take(self._columns[character]) for character in text) and self._walk.free
 
 
 class AnyConstraint(Protocol):
@@ -159,6 +187,10 @@ class AnyConstraint(Protocol):
     @property
     def nbytes(self) -> int:
         """What all rows share."""
+
+    @property
+    def ends(self) -> bool:
+        """Whether there are places where a text is complete; where there are none, it may end anywhere."""
 
     def check(self, max_tokens: int, place: Sequence[int] = BEGINNING) -> None:
         """Raise ParameterError where not even the shortest text that matches fits."""

@@ -2,7 +2,7 @@
 
 import re
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,6 +69,17 @@ class StopMatcher:
             self.matched = self._failure[self.matched - 1]
         self.matched += character == self.stop[self.matched]
         return self.matched == len(self.stop)
+
+    def go_on(self) -> None:
+        """Look for the next one after one that was found, which may begin within it."""
+        self.matched = self._failure[-1]
+
+    def begun(self) -> Iterator[int]:
+        """How many characters of the text so far may belong to the string: the most first."""
+        length = self.matched
+        while length:
+            yield length
+            length = self._failure[length - 1]
 
 
 def _failure_table(stop: str) -> "array[int]":

@@ -13,7 +13,7 @@ from model.decoding.state import RowState
 from model.decoding.state_recorder import StateRecorder
 from model.online_memory.memory import OnlineMemory
 from model.sampling.sampler import RowSampling, bias_of
-from model.sampling.transitions import NEVER, AnyConstraint, Walk
+from model.sampling.transitions import NEVER, AnyConstraint, Completion, Walk
 from model.text.prompt import Prompt
 from model.text.stop_strings import StopStrings
 from model.text.text_stream import TextStream
@@ -99,12 +99,15 @@ class Sequence(Row):
         request, state = group.request, group.goes_on
         walk = group.tables.walk(request, state)
         self.sampling = group.sampling.of_choice(self.choice if state is None else state.choice + self.choice, walk)
-        self.stream = TextStream(group.model.tokenizer, group.tables.stops, request.include_stop, request.min_tokens)
+        complete = group.tables.completion(state)
+        shared = group.model.tokenizer, group.tables.stops
+        self.stream = TextStream(*shared, request.include_stop, request.min_tokens, complete)
         self.pending, self.logprobs, self.joined = [], [], 0
         if state is not None:
             self.begun = state.position
             state.resume(self.sampling)
-            if shown := self.stream.resume(state.position, state.held, state.undecoded):
+            ends = state.ends if state.pattern == group.tables.pattern else ()
+            if shown := self.stream.resume(state.position, state.held, state.undecoded, ends):
                 self.pending.append(shown)
         self.recorder = StateRecorder(group.before(self.choice), group.columns, walk) if request.return_state else None
 
@@ -132,6 +135,7 @@ class Tables:
     ) -> None:
         self.constraint = constraint
         self.pattern = pattern
+        self._pieces, self._ids = tokenizer.pieces, ids
         self.stops = StopStrings(request.stop, "" if request.ignore_end else tokenizer.frame.separator)
         self.stop_starts = self.stops.starts(tokenizer) if self.stops.firsts else None
         self.bias = bias_of(request.parameters, ids)
@@ -140,10 +144,18 @@ class Tables:
         """A row's way through what its text must match: from its beginning, or on from a state."""
         if self.constraint is None:
             return None
-        left = NEVER if request.return_state else request.max_tokens
+        return self._walk(self.constraint, NEVER if request.return_state else request.max_tokens, state)
+
+    def completion(self, state: RowState | None) -> Completion | None:
+        """Whether an item may end where its separator was drawn; None where it may anywhere."""
+        if self.constraint is None or not self.constraint.ends or not self.stops.end:
+            return None
+        return Completion(self._walk(self.constraint, NEVER, state), self._pieces, self._ids)
+
+    def _walk(self, constraint: AnyConstraint, left: int, state: RowState | None) -> Walk:
         if state is None or state.pattern != self.pattern:
-            return self.constraint.walk(left)
-        return self.constraint.walk(left, state.walk, state.written)
+            return constraint.walk(left)
+        return constraint.walk(left, state.walk, state.written)
 
 
 class SequenceGroup:

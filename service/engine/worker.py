@@ -297,7 +297,7 @@ class Worker:
                 continue
             piece = events[event].piece
             recorder.end(self._rows, row.slot, drawn.ids[at], piece.tokens - recorder.count)
-            state = recorder.now(np.array(self._rows.state[row.slot]), row.stream.held, row.stream.undecoded)
+            state = recorder.now(np.array(self._rows.state[row.slot]), row.stream)
             events[event] = Event(row, piece._replace(state=state))
         return events
 
@@ -309,7 +309,7 @@ class Worker:
         row.begin()
         assert row.recorder is not None
         network = np.array(self._rows.state[group.sequences[0].slot])
-        state = row.recorder.now(network, row.stream.held, row.stream.undecoded)
+        state = row.recorder.now(network, row.stream)
         return Piece("".join(row.pending), "length", state=state)
 
     def _end_prompt(self, group: SequenceGroup, turn: Turn) -> None:

@@ -228,7 +228,8 @@ async def _constraint(
     pattern = pattern_digest(constraint, compiled) if states else b""
     check_pattern(request, compiled, pattern)
     if request.lease is not None:
-        request.lease.grow(min(request.texts, engine.slots) * compiled.row_bytes)
+        twice = compiled.ends and model.tokenizer.frame.items  # a second way says where an item may end
+        request.lease.grow(min(request.texts, engine.slots) * compiled.row_bytes * (1 + twice))
     return compiled, pattern
 
 
