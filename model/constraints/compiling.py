@@ -141,8 +141,11 @@ def _schema(constraint: Constraint) -> object:
     if constraint.kind != "json_schema":
         return None
     schema = constraint.value()
+    if schema is True:
+        return {}
     if not isinstance(schema, dict):
-        raise constraint.refused("is no JSON schema; send a JSON object")
+        what = "is the schema that no value is valid by" if schema is False else "is no JSON schema"
+        raise constraint.refused(f"{what}; send a JSON object")
     for pattern in patterns_of(schema):
         if reason := of_pattern(pattern):
             raise constraint.refused(f"has a pattern that is no regular expression {reason}")

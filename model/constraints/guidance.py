@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from model.constraints.constraint import Constraint, Limits
 from model.constraints.grammar import lark_of, reason_of
-from model.constraints.reasons import LEAVES_OUT, of_llguidance, of_pattern, patterns_of
+from model.constraints.reasons import LEAVES_OUT, of_llguidance, of_pattern, patterns_of, plain_places
 from model.constraints.vocabulary import Vocabulary
 from model.patterns.schema_tree import ESCAPES
 from model.sampling.transitions import NOWHERE, Transitions, Walk
@@ -65,7 +65,7 @@ def matcher(constraint: Constraint, grammar: str, guide: LLTokenizer, limits: Li
     made = LLMatcher(guide, grammar, log_level=0, limits=bounds)
     if made.is_error():
         reason = reason_of if constraint.kind == "grammar" else partial(of_llguidance, constraint.kind)
-        raise constraint.refused(reason(constraint.source, made.get_error()))
+        raise constraint.refused(reason(constraint.source, plain_places(made.get_error())))
     return made
 
 

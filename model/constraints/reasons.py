@@ -38,6 +38,16 @@ SCHEMA_REASONS: tuple[tuple[str, str], ...] = (
     (r"regex parse error", "one of its patterns is no regular expression"),
     (r"Unsatisfiable schema: (.*)", r"no value is valid: \1"),
 )
+LOOKS_AROUND = r'(?:invalid regex ".*" \(in regex\): )?lookarounds not supported yet; (\w+) in regex /.*/'
+PLACES = {
+    "Star": "^ may stand only where the text begins; leave it out",
+    "End": "$ may stand only where the text ends; leave it out",
+    "EndL": "$ may stand only where the text ends; leave it out",
+    "EndC": "$ may stand only where the text ends; leave it out",
+    "Word": "edges of words, such as \\b, are not followed; name the characters that may stand there",
+}
+"""By the first letters of its names for what takes no characters: `Start`, `EndLF`, `WordUnicode` and the like."""
+MADE_PLACE = re.compile(r"at 1\(\d+\): ")  # in the grammar that was made of a pattern
 CANNOT_BE = {"json_schema": "is no JSON schema that can be followed"}
 BARE = re.compile(r"(?<!\\)(\\\\)*\\\Z")  # a backslash at the end, before nothing
 
@@ -70,13 +80,18 @@ def patterns_of(schema: Any) -> Iterator[str]:
         waiting += one.values() if isinstance(one, dict) else one if isinstance(one, list) else ()
 
 
+def plain_places(error: str) -> str:
+    """What llguidance says of a regular expression, with the sign it does not follow named as it is written."""
+    return re.sub(LOOKS_AROUND, lambda found: PLACES[found[1][:4]], error, flags=re.DOTALL)
+
+
 def of_llguidance(kind: str, source: str, error: str) -> str:
     """What llguidance says, to stand behind the name of a field."""
     if kind == "regex" and (found := re.search(r"regex parse error:\n(.*)\nerror: (.+)", error, re.DOTALL)):
         carets = next((line for line in found[1].splitlines() if set(line) <= set(" ^") and "^" in line), "")
         where = f" at character {carets.index('^') - 3:,}" if carets and "\n" not in source else ""
         return f"is no regular expression{where}: {brief(found[2])}; see docs/constraints.md for what it may have"
-    what, said = CANNOT_BE.get(kind, "cannot be followed"), brief(error)
+    what, said = CANNOT_BE.get(kind, "cannot be followed"), brief(MADE_PLACE.sub("", error))
     for known, plain in SCHEMA_REASONS if kind == "json_schema" else ():
         if (found := re.match(known, said)) is not None:
             plain = found.expand(plain).replace('"', "")

@@ -2,16 +2,17 @@
 
 from typing import Annotated, Any
 
-from pydantic import Field, WithJsonSchema
+from pydantic import Field, StrictBool, WithJsonSchema
 
 from service.api.constraint_fields import FIELDS
 from service.api.schemas import Nullable
 
 MOST_LISTED = 10_000  # ids, words or choices
 
-OBJECT = {"type": "object"}
+SCHEMA = {"anyOf": [{"type": "object"}, {"const": True}]}
 TEXT = {"type": "string"}
 PATTERN = {**TEXT, "minLength": 1}
+SCHEMA_OR_TEXT = {"anyOf": [SCHEMA, PATTERN]}
 LIST = {"type": "array", "items": {**TEXT, "minLength": 1}, "maxItems": MOST_LISTED}
 TEXTS = {**LIST, "minItems": 1}
 FORMAT = {
@@ -21,7 +22,7 @@ FORMAT = {
             "type": "object",
             "properties": {
                 "type": {"const": "json_schema"},
-                "json_schema": {"type": "object", "properties": {"schema": OBJECT}, "required": ["schema"]},
+                "json_schema": {"type": "object", "properties": {"schema": SCHEMA}, "required": ["schema"]},
             },
             "required": ["type", "json_schema"],
         },
@@ -30,7 +31,7 @@ FORMAT = {
 KINDS: dict[str, dict[str, Any]] = {
     "regex": PATTERN,
     "choice": TEXTS,
-    "json": {"anyOf": [OBJECT, PATTERN]},
+    "json": SCHEMA_OR_TEXT,
     "json_object": {"const": True},
     "grammar": PATTERN,
 }
@@ -66,13 +67,13 @@ class Constrained(Nullable):
     guided_choice: Annotated[list[Any], WithJsonSchema(TEXTS)] | None = Field(
         default=None, max_length=MOST_LISTED, description="Texts: the answer is one of them."
     )
-    guided_json: Annotated[dict[str, Any] | str, WithJsonSchema({"anyOf": [OBJECT, PATTERN]})] | None = Field(
+    guided_json: Annotated[dict[str, Any] | StrictBool | str, WithJsonSchema(SCHEMA_OR_TEXT)] | None = Field(
         default=None, description=f"A JSON schema, or the text of one. {MATCHED}"
     )
     guided_grammar: Annotated[str, WithJsonSchema(PATTERN)] | None = Field(
         default=None, description=f"A grammar in Lark or GBNF. {MATCHED}"
     )
-    json_schema: Annotated[dict[str, Any], WithJsonSchema(OBJECT)] | None = Field(
+    json_schema: Annotated[dict[str, Any] | StrictBool, WithJsonSchema(SCHEMA)] | None = Field(
         default=None, description=f"A JSON schema, as llama.cpp's server takes it. {MATCHED}"
     )
     grammar: str | None = Field(

@@ -56,7 +56,7 @@ def _grammar(kind: str, value: dict[str, Any]) -> dict[str, Any]:
 
 
 TEXT = {"type": "string", "minLength": 1}
-SCHEMA = {"anyOf": [{"type": "object"}, TEXT]}
+SCHEMA = {"anyOf": [{"type": "object"}, {"const": True}, TEXT]}
 GRAMMAR = {
     "anyOf": [
         _grammar("regex", TEXT),
