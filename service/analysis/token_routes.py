@@ -23,7 +23,8 @@ from service.analysis.token_schemas import (
 )
 from service.api.openapi import errors
 from service.api.pieces import json_answer, json_text, separated
-from service.api.request_fields import asked_model
+from service.api.promises import check_promises
+from service.api.request_fields import asked_model, ignored_fields
 from service.api.schemas import LARGEST_MAX_TOKENS
 from service.api.sse import ENCODE
 from service.engine.engine import Engine
@@ -36,6 +37,8 @@ from service.settings import Settings
 
 BLOCK = 4_096  # characters or ids written as JSON at a time, in about a millisecond
 ID_BYTES = 6  # of memory an encoded id
+READ = {"state", "messages", "documents", "truncate_prompt_tokens"}
+"""Fields of other routes and servers that would change the ids; of others it is enough to say that they are unknown."""
 
 
 class TokenRoutes:
@@ -48,8 +51,12 @@ class TokenRoutes:
         self.spelled = PerModel(lambda model: spelled(model.tokenizer))
 
     async def tokenize(self, body: TokenizeRequest, request: Request) -> Response:
-        """Encode a text as ids. The ids decode to the same text: nothing is added, cut off or normalised."""
+        """Encode a text as ids. The ids decode to the same text: nothing is added, cut off or normalised.
+
+        Fields that are not known are named in the header X-Unroll-Ignored-Fields.
+        """
         model = await asked_model(self.registry, body.model, request)
+        headers = _headers(body)
         if (body.prompt is None) == (body.inputs is None):
             raise ParameterError("prompt", "Send one text: as `prompt`, or as `inputs` for the position of each id.")
         name, text = ("prompt", body.prompt) if body.prompt is not None else ("inputs", body.inputs or "")
@@ -61,11 +68,15 @@ class TokenRoutes:
         parts = self._ids(tokenizer, text, strings) if name == "prompt" else _positions(tokenizer, text)
         if name == "prompt" and (lease := request_context(request.scope).lease) is not None:
             lease.grow(len(text) * ID_BYTES * (1 if text.isascii() else WIDEST))
-        return await json_answer(parts, len(text) <= INSTANT, self.engine, request)
+        return await json_answer(parts, len(text) <= INSTANT, self.engine, request, headers)
 
     async def detokenize(self, body: DetokenizeRequest, request: Request) -> Response:
-        """Decode ids to text. Several bytes may make one character; bytes that are not UTF-8 become U+FFFD."""
+        """Decode ids to text. Several bytes may make one character; bytes that are not UTF-8 become U+FFFD.
+
+        Fields that are not known are named in the header X-Unroll-Ignored-Fields.
+        """
         model = await asked_model(self.registry, body.model, request)
+        headers = _headers(body)
         ids = body.tokens
         size = model.tokenizer.size
         if ids and (token := max(ids)) >= size:
@@ -75,7 +86,7 @@ class TokenRoutes:
             raise ParameterError("tokens", message)
         if (lease := request_context(request.scope).lease) is not None:
             lease.grow(len(ids) * DECODED_BYTES)
-        return await json_answer(_text(model.tokenizer, ids), len(ids) <= INSTANT, self.engine, request)
+        return await json_answer(_text(model.tokenizer, ids), len(ids) <= INSTANT, self.engine, request, headers)
 
     async def info(
         self, request: Request, model: Annotated[str | None, Query(description="The model's name.")] = None
@@ -107,6 +118,13 @@ class TokenRoutes:
             yield "]}"
         else:
             yield "null}"
+
+
+def _headers(body: TokenizeRequest | DetokenizeRequest) -> dict[str, str]:
+    """The header that names unknown fields. Raises ParameterError for one that says what else is to be read."""
+    unknown = body.model_extra or {}
+    check_promises({name: unknown[name] for name in READ & unknown.keys()})
+    return ignored_fields(unknown)
 
 
 def _positions(tokenizer: Tokenizer, text: str) -> Iterator[str]:

@@ -29,7 +29,7 @@ def some_ids(schema: dict[str, Any]) -> None:
 class TokenizeRequest(Nullable):
     """A text to encode. Send either `prompt`, as to vLLM, or `inputs`, as to text-generation-inference."""
 
-    model_config = ConfigDict(json_schema_extra=one_text)
+    model_config = ConfigDict(extra="allow", json_schema_extra=one_text)
 
     prompt: Text | None = Field(
         default=None, description="The text; the answer has its ids. As long as a prompt to be continued may be."
@@ -63,7 +63,7 @@ class PlacedToken(BaseModel):
 class DetokenizeRequest(Nullable):
     """Ids to decode."""
 
-    model_config = ConfigDict(json_schema_extra=some_ids)
+    model_config = ConfigDict(extra="allow", json_schema_extra=some_ids)
 
     tokens: Annotated[list[Annotated[int, Field(ge=0, le=LARGEST_ID)]], FailFast()] = Field(
         description="Ids of the vocabulary, from 0 to `vocab_size` - 1 of /tokenizer_info."

@@ -10,6 +10,7 @@ from urllib.parse import quote
 from fastapi import Request
 
 from model.decoding.state import RowState
+from model.errors import ParameterError
 from service.api.streaming import attended
 from service.inference.served_model import ServedModel
 from service.inference.state_tokens import StateTokens
@@ -34,9 +35,12 @@ def seed_of(beginning: RowState | None, prompts: Sequence[str | Sequence[int]]) 
 async def asked_model(registry: ModelRegistry, name: str | None, request: Request) -> ServedModel:
     """The model that a request names, as far as its key may use it; None and "" name the default.
 
-    Raises UnknownModel, VersionGone and ModelUnavailable; DeadlineExceeded and Disconnected where it has to be loaded.
+    Raises ParameterError where its query names another; UnknownModel, VersionGone and ModelUnavailable;
+    DeadlineExceeded and Disconnected where it has to be loaded.
     """
     context = request_context(request.scope)
+    if request.scope["query_string"] and request.query_params.get("model", name) != name:
+        raise ParameterError("model", "The query names a model that the body does not name; name it in the body.")
     if (model := registry.loaded(name, context.models)) is not None:
         return model
     return await attended(request, registry.load(name, context.models, context.arrived))

@@ -36,6 +36,7 @@ Allowed = frozenset[str] | None
 
 LONGEST = 100  # characters of a name that an error repeats
 MOST_NAMED = 8  # models that an error names
+HOW_TO_PIN = "Behind the @ of a version stands its digest, or 8 or more of its first digits, in small letters."
 
 
 class ModelRegistry:
@@ -284,7 +285,8 @@ class ModelRegistry:
     def find(self, asked: str | None, allowed: Allowed = None) -> tuple[ModelEntry, str | None]:
         """The model that a request names, and the digest that pins its version, which is that of the version served.
 
-        Raises UnknownModel where there is none, and VersionGone where that version is served no more.
+        Raises UnknownModel where there is none, and VersionGone where that version is not served, or no more: with its
+        model gone, nothing tells the two apart.
         """
         if not asked:
             entry, digest = self.default(allowed), None
@@ -294,8 +296,12 @@ class ModelRegistry:
                 name, digest = without_digest(asked)
                 entry = self._named_entry(name) if digest is not None else None
         if entry is None or not self._may_use(entry, allowed):
+            named = self._named(allowed)
+            if digest is not None:
+                raise VersionGone(f"The version {(asked or '')[:LONGEST]!r} is not served; {named}.")
             subject = f"There is no model {asked[:LONGEST]!r}" if asked else "The default model is not there"
-            raise UnknownModel(f"{subject}; {self._named(allowed)}.")
+            pin = f" {HOW_TO_PIN}" if self._pins_loosely(asked, allowed) else ""
+            raise UnknownModel(f"{subject}; {named}.{pin}")
         if not entry.is_version(digest):
             raise VersionGone(
                 f"The version {(asked or '')[:LONGEST]!r} is not served any more; the model is now "
@@ -326,6 +332,9 @@ class ModelRegistry:
                 model = await asyncio.shield(self._residents.want(entry))
         except TimeoutError:
             raise self._engine.late from None
+        except UnknownModel:  # gone meanwhile, and a version that was pinned with it
+            self.find(asked, allowed)
+            raise
         if digest is not None and not model.facts.digest.startswith(digest):
             self.find(asked, allowed)
         return model
@@ -363,6 +372,11 @@ class ModelRegistry:
 
     def _named_entry(self, name: str) -> ModelEntry | None:
         return self._entries.get(self._aliases.get(name, name))
+
+    def _pins_loosely(self, asked: str | None, allowed: Allowed) -> bool:
+        """Whether a name that is none is that of a model and what does not pin a version of it."""
+        entry = self._named_entry((asked or "").partition("@")[0])
+        return "@" in (asked or "") and entry is not None and self._may_use(entry, allowed)
 
     def _may_use(self, entry: ModelEntry, allowed: Allowed) -> bool:
         return allowed is None or entry.name in allowed or any(other in allowed for other in self.aliases(entry))

@@ -87,4 +87,4 @@ def aliases_of(settings: Settings) -> dict[str, str]:
 def without_digest(asked: str) -> tuple[str, str | None]:
     """A name that a request gave, and the digest that pins its version, if any."""
     name, at, digest = asked.rpartition("@")
-    return (name, digest) if at and DIGEST.fullmatch(digest) else (asked, None)
+    return (name, digest) if name and at and DIGEST.fullmatch(digest) else (asked, None)

@@ -161,8 +161,40 @@ def test_a_version_is_pinned_by_its_digest(server: Running) -> None:
     assert gone.status_code == 409
     assert gone.json()["error"]["code"] == "model_version_gone"
     assert f"two@{digest}" in gone.json()["error"]["message"]
-    for no_digest in ("two@", "two@xyz", "two@0123", "@" + digest):
-        assert server.client.post("/v1/completions", json={**FIELDS, "model": no_digest}).status_code == 404
+    for no_digest in ("two@", "two@xyz", "two@" + digest[:7], "two@" + digest.upper(), "@" + digest):
+        answer = server.client.post("/v1/completions", json={**FIELDS, "model": no_digest})
+        assert answer.status_code == 404
+        assert ("8 or more of its first digits" in answer.text) == no_digest.startswith("two"), no_digest
+
+
+def test_a_version_of_a_model_that_is_gone_is_409_and_names_what_there_is(server: Running) -> None:
+    for pin in ("three@01234567", f"three@{'a' * 64}"):
+        for path, body in (("/v1/completions", FIELDS), ("/v1/score", {"texts": "ab"}), ("/tokenize", {"prompt": "a"})):
+            answer = server.client.post(path, json={**body, "model": pin})
+            assert answer.status_code == 409
+            error = answer.json()["error"]
+            assert (error["code"], error["param"]) == ("model_version_gone", "model")
+            assert error["message"] == f"The version {pin!r} is not served; this server has 'one', 'two', 'training'."
+    assert server.client.get("/v1/models/three@01234567").status_code == 409
+
+
+def test_a_query_names_no_other_model_than_the_body(server: Running) -> None:
+    for path, body in (("/v1/completions", FIELDS), ("/v1/score", {"texts": "ab"}), ("/tokenize", {"prompt": "a"})):
+        for named in ({}, {"model": "one"}):
+            answer = server.client.post(path, params={"model": "two"}, json={**body, **named})
+            assert answer.status_code == 400
+            assert answer.json()["error"]["message"].endswith("name it in the body.")
+        same = server.client.post(path, params={"model": "two", "api-version": "1"}, json={**body, "model": "two"})
+        assert same.status_code == 200
+
+
+def test_what_would_change_ids_is_refused_and_other_unknown_fields_are_named(server: Running) -> None:
+    for path, body in (("/tokenize", {"prompt": "ab"}), ("/detokenize", {"tokens": [97]})):
+        answer = server.client.post(path, json={**body, "state": "x"})
+        assert (answer.status_code, answer.json()["error"]["param"]) == (400, "state")
+        assert server.client.post(path, json={**body, "state": None}).status_code == 200
+        named = server.client.post(path, json={**body, "max_tokens": 3})
+        assert named.headers["x-unroll-ignored-fields"] == "max_tokens"
 
 
 def test_every_other_route_knows_the_model(server: Running, written: dict[str, Reference]) -> None:
