@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { AXE, WATCH } from "./harness.mjs";
 
 const LONGEST_LIST = 9_000; // pixels of the page of 3,000 characters of names, which was 14,457 high in one column
+const LONGEST_ON_A_PHONE = 12_000; // of the same at 400, where names of ten characters stand in three columns
 const RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"];
 
 export async function reports_are_for_everyone(browser, url) {
@@ -35,5 +36,7 @@ export async function reports_are_for_everyone(browser, url) {
   assert.ok(await page.evaluate(() => document.documentElement.scrollHeight) < LONGEST_LIST);
   const lefts = await page.locator("#page .lines span").evaluateAll((all) => new Set(all.map((one) => Math.round(one.getBoundingClientRect().left / 130))).size);
   assert.ok(lefts >= 5, `${lefts} columns`);
+  await page.setViewportSize({ width: 400, height: 800 });
+  assert.ok(await page.evaluate(() => document.documentElement.scrollHeight) < LONGEST_ON_A_PHONE);
   await page.close();
 }

@@ -23,6 +23,7 @@ KINDS = {
     "a_key_is_asked_for_once": "locked",
     "chooses_and_compares_models": "two",
     "an_error_in_the_middle_is_a_sentence": "hasty",
+    "nothing_moves_while_text_streams": "slow",
     "stop_keeps_what_came": "slow",
     "the_connection_breaks_and_comes_back": "slow",
 }

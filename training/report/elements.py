@@ -18,10 +18,8 @@ NAMES = {"\n": "line break", " ": "space", "\t": "tab", "\r": "carriage return",
 
 
 TAG = re.compile(r"<[^>]*>")
-FEW_LINES, SHORT_LINE = (
-    8,
-    16,
-)  # lines from which on there are columns, and characters that nearly all of them have at most
+FEW_LINES = 8  # lines from which on there are columns
+SHORT_LINE, TINY_LINE = 16, 10  # characters that nearly all of them have at most, and where a phone has three columns
 
 
 class Markup(str):
@@ -61,17 +59,18 @@ def passage(*content: str, style: str = "text", scrolls: bool = False) -> Markup
     scrolls: whether it has its own scroll bar where it is long, which the keyboard can reach.
     """
     written = "".join(html.unescape(TAG.sub("", one)) if isinstance(one, Markup) else one for one in content)
-    style += " lines" * _has_short_lines(written)
+    length = _usual_length(written)
+    style += " lines" * (length <= SHORT_LINE) + " tiny" * (length <= TINY_LINE)
     text = element("pre", Markup("\n"), *content, class_=style, lang="", dir="auto", translate="no")
     if scrolls:
         return element("div", text, class_="long", tabindex=0, role="region", aria_label="A long text")
     return text
 
 
-def _has_short_lines(text: str) -> bool:
-    """Whether a text is many lines so short that a page of them would be mostly empty."""
+def _usual_length(text: str) -> float:
+    """How many characters nearly all lines have at most; infinite where there are too few lines to tell."""
     lengths = sorted(len(line) for line in text.split("\n") if line)
-    return len(lengths) >= FEW_LINES and lengths[len(lengths) * 95 // 100] <= SHORT_LINE
+    return lengths[len(lengths) * 95 // 100] if len(lengths) >= FEW_LINES else math.inf
 
 
 def quoted(text: str) -> Markup:

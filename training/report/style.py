@@ -128,6 +128,7 @@ background:var(--ink);color:var(--bg);white-space:normal;text-decoration:none}}}
 .first{{grid-template-columns:minmax(0,1fr)}}.notes{{padding-inline-end:14px}}
 .chart.wide{{display:none}}.chart.narrow{{display:block}}.told b{{flex-basis:100%}}
 details[open]>summary .preview{{display:none}}
+.surprise.lines{{font-size:13px;line-height:1.7}}.lines.tiny{{columns:10ch}}
 .columns,.small-charts{{grid-template-columns:minmax(0,1fr)}}
 .scrolls{{overflow:visible}}table,tbody{{display:block}}thead{{display:none}}
 tr{{display:block;border:1px solid var(--edge);border-radius:8px;padding:8px 12px;margin-bottom:8px}}

@@ -6,17 +6,21 @@ import { anySeed } from "./settings.js";
 import { TextView } from "./text_view.js";
 
 /** Make the view in an element. */
-export function make(host, { models, chosen, say }) {
+export function make(host, { models, chosen, say, current, named, address }) {
   const shared = { seed: anySeed(), length: 300 };
   const sides = [{ name: "Left", temperature: 0.5 }, { name: "Right", temperature: 1 }].map((side) => (
     { ...side, model: chosen(), prompt: "", story: null, view: null }
   ));
-  let running = null;
+  let running = null, shown = [];
+
+  /** The view that was written last, in the address; without what was typed where that is long. */
+  const link = () => address(shown, shown.map((one) => (Array.isArray(one) ? one.slice(0, 2) : one)));
 
   async function run() {
     running?.abort();
+    shown = [shared.seed, shared.length, ...sides.map((side) => [named(side.model ?? chosen()), side.temperature, side.prompt])];
+    link();
     const own = running = new AbortController();
-    say("");
     draw();
     const done = await Promise.allSettled(sides.map(async (side) => {
       const story = side.story = new Story(side.model ?? chosen());
@@ -47,6 +51,7 @@ export function make(host, { models, chosen, say }) {
     const a = left.text.slice(sides[0].prompt.length), b = right.text.slice(sides[1].prompt.length);
     let same = 0;
     while (same < Math.min(a.length, b.length) && a[same] === b[same]) same++;
+    if (!same) return a && b ? "They differ from the first written character on." : "";
     return same === 1 ? "The first written character is the same." : `The first ${same} written characters are the same.`;
   }
 
@@ -76,7 +81,7 @@ export function make(host, { models, chosen, say }) {
   }
 
   function draw() {
-    render(html`<form class="narrow" @submit=${(event) => { event.preventDefault(); run(); }}>
+    render(html`<form class="narrow" @submit=${(event) => { event.preventDefault(); say(""); run(); }}>
       <div class="row"><button class="main">Write both</button>
         <button type="button" ?disabled=${!running} @click=${() => running?.abort()}>Stop</button>
         <label class="field join">Seed <input id="both-seed" type="number" min="0" .value=${String(shared.seed)}
@@ -93,6 +98,18 @@ export function make(host, { models, chosen, say }) {
     facts();
   }
 
+  /** Write what a link says. */
+  async function restore([seed, length, ...views]) {
+    const given = views.length === 2 && views.every(([model, temperature, prompt]) => (
+      typeof model === "string" && temperature >= 0 && temperature <= 2 && ["string", "undefined"].includes(typeof prompt)));
+    if (!given || !Number.isSafeInteger(seed) || !(length >= 1 && length <= 20_000)) { draw(); return; }
+    Object.assign(shared, { seed, length: Math.trunc(length) });
+    views.forEach(([model, temperature, prompt], at) => Object.assign(sides[at], { model: current(model), temperature, prompt: prompt ?? "" }));
+    draw();
+    if (views.every((view) => view.length === 3)) await run();
+    else say("What was typed is too long for the link; type it again.");
+  }
+
   draw();
-  return { opened: draw };
+  return { opened() { draw(); link(); }, restore };
 }

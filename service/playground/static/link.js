@@ -1,10 +1,12 @@
-/** A view as the fragment of an address: models by version, how each text of the tree came about, where one looks. */
+/** A view as the fragment of an address: models by version, how each text of the tree came about, where one looks; or a tab. */
 
 import { DEFAULTS, partsFrom } from "./story.js";
 
-const WITH_BRANCHES = 2_000; // characters of a fragment that has all branches; a longer one has only what is shown
+const WITH_BRANCHES = 2_000; // characters of a fragment that has all branches, or a tab's texts; a longer one has less
 const LONGEST = 16_000; // characters of a fragment: more than any browser or chat cuts off is no link
 const MOST_TEXTS = 64; // of a tree that is written again
+const DIGEST = 12; // digits of a model's version
+const TABS = ["compare", "score", "card"];
 
 async function through(bytes, stream) {
   return new Uint8Array(await new Response(new Blob([bytes]).stream().pipeThrough(stream)).arrayBuffer());
@@ -31,8 +33,23 @@ async function packed(nodes, current, version, seen) {
     nodes.indexOf(node.parent), node.at, node.why, models.indexOf(version(node.model)),
     partsFrom(node.parts, node.at).map((part) => ("t" in part ? part.t : [part.n, part.c, changed(part.s)])),
   ]);
-  const json = JSON.stringify([2, models, texts, nodes.indexOf(current), seen]);
-  return toText(await through(new TextEncoder().encode(json), new CompressionStream("deflate-raw")));
+  return squeezed([2, models, texts, nodes.indexOf(current), seen]);
+}
+
+async function squeezed(view) {
+  return toText(await through(new TextEncoder().encode(JSON.stringify(view)), new CompressionStream("deflate-raw")));
+}
+
+/** The fragment of another tab than Write: state is JSON. bare: the same without its texts, for where they are too long. */
+export async function encodeTab(tab, state, bare) {
+  const fragment = await squeezed([3, tab, state]);
+  return fragment.length <= WITH_BRANCHES ? fragment : squeezed([3, tab, bare]);
+}
+
+/** A model with its version, where that is known. */
+export function versioned(models, name) {
+  const digest = models.find((model) => model.id === name)?.digest;
+  return digest && !name.includes("@") ? `${name}@${digest.slice(0, DIGEST)}` : name;
 }
 
 /**
@@ -51,11 +68,12 @@ export async function encode(roots, current, version, seen) {
   return { fragment: fragment && fragment.length <= LONGEST ? fragment : null, whole: all.length === path.length };
 }
 
-/** What a fragment holds: texts with model, parent, at, why and own parts, the one shown, and where one looks. */
+/** What a fragment holds: texts with model, parent, at, why and own parts, the one shown, and where one looks; or tab and state. */
 export async function decode(fragment) {
   if (fragment.length > LONGEST) throw new Error("longer than any of ours");
   const bytes = await through(toBytes(fragment), new DecompressionStream("deflate-raw"));
   const [version, models, texts, current = 0, seen = []] = JSON.parse(new TextDecoder().decode(bytes));
+  if (version === 3 && TABS.includes(models)) return { tab: models, state: texts };
   if (version === 1) return { texts: [{ model: models, parent: -1, at: 0, why: "", parts: texts.map(partOf) }], current: 0, seen: [] };
   if (version !== 2 || !(current in texts) || texts.length > MOST_TEXTS) throw new Error("of another version");
   return { texts: texts.map(([parent, at, why, model, parts], place) => {

@@ -2,7 +2,7 @@
 
 import { askKeyWith, json } from "./api.js";
 import { render } from "./lit-html.js";
-import { decode } from "./link.js";
+import { decode, encodeTab, versioned } from "./link.js";
 import { cards } from "./panels.js";
 import { Write } from "./write.js";
 
@@ -44,7 +44,27 @@ function paint(theme) {
 const LAZY = { compare: "./compare.js", score: "./score.js" };
 const made = {};
 
-async function open(name) {
+let write = null;
+
+/** Put a tab's view into the address, if the tab is still open. */
+async function address(name, state, bare) {
+  const fragment = await encodeTab(name, state, bare);
+  if (!by(name).hidden) history.replaceState(null, "", `#${fragment}`);
+}
+
+/** The name of a model that a link names with its version; says so where it is another now. */
+function current(model) {
+  const name = String(model).split("@")[0];
+  if (!models.some((one) => one.id === name)) {
+    say(`This server has no model ${name}; the link is shown with ${chosen()}.`);
+    return chosen();
+  }
+  if (versioned(models, name) !== model) say(`The model ${name} is another now than when this link was made.`);
+  return name;
+}
+
+/** Open a tab; state: what a link says of it. */
+async function open(name, state) {
   for (const tab of document.querySelectorAll("[role=tab]")) {
     const own = tab.id === `tab-${name}`;
     tab.setAttribute("aria-selected", String(own));
@@ -52,10 +72,19 @@ async function open(name) {
     by(tab.getAttribute("aria-controls")).hidden = !own;
   }
   if (name in LAZY) {
-    made[name] ??= import(LAZY[name]).then((module) => module.make(by(name), { models: () => models, chosen, say }));
-    (await made[name]).opened?.();
+    made[name] ??= import(LAZY[name]).then((module) => module.make(by(name), {
+      models: () => models, chosen, say, current, named: (model) => versioned(models, model),
+      address: (...views) => address(name, ...views),
+    }));
+    const tab = await made[name];
+    if (state) await tab.restore(state);
+    else tab.opened();
   }
-  if (name === "card") await showCards();
+  if (name === "write") await write?.opened();
+  if (name === "card") {
+    await address("card", [], []);
+    await showCards();
+  }
 }
 
 async function showCards() {
@@ -94,7 +123,7 @@ async function learnModels() {
   by("model").disabled = models.length < 2;
 }
 
-async function follow(write) {
+async function follow() {
   const fragment = location.hash.slice(1);
   if (!fragment || fragment === "paper") return;
   let view;
@@ -104,6 +133,11 @@ async function follow(write) {
     say("This link is damaged or of another version of the page; ask for it once more.");
     return;
   }
+  if (view.tab) {
+    await open(view.tab, view.state);
+    return;
+  }
+  if (by("write").hidden) await open("write");
   const name = view.texts[view.current].model.split("@")[0];
   if (models.some((model) => model.id === name)) by("model").value = name;
   await write.restore(view);
@@ -117,7 +151,7 @@ async function start() {
   });
   if (matchMedia("(max-width: 999px)").matches) by("options").open = false;
   tabs();
-  const write = new Write(() => models, chosen, say);
+  write = new Write(() => models, chosen, say);
   for (const kind of ["html", "svg", "png"]) {
     by(`as-${kind}`).addEventListener("click", async () => {
       by("as-html").closest("details").open = false;
@@ -125,13 +159,13 @@ async function start() {
       await save(write.node, kind, location.href, say);
     });
   }
-  addEventListener("hashchange", () => follow(write));
+  addEventListener("hashchange", follow);
   addEventListener("offline", () => say("The connection is gone; the page goes on once it is back."));
   document.documentElement.dataset.ready = "yes";
   try {
     await learnModels();
     await write.lens.offer();
-    await follow(write);
+    await follow();
   } catch (error) {
     say(error.message);
   }

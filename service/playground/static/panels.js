@@ -90,6 +90,5 @@ export function cards(models, tokenizer) {
       ${model.aliases?.length ? html`<dt>Other names</dt><dd>${model.aliases.join(", ")}</dd>` : nothing}
       <dt>Version</dt><dd><code>${model.digest}</code></dd>
     </dl>
-    <p class="small">The same version, seed and settings write the same text, on any machine.</p>
   </article>`)}</div>`;
 }

@@ -28,10 +28,13 @@ export function ranked(doc) {
 }
 
 /** Make the view in an element. */
-export function make(host, { chosen, say }) {
-  let doc = null, result = null, view = null, strip = null, busy = false;
+export function make(host, { chosen, say, current, named, address }) {
+  let doc = null, result = null, view = null, strip = null, busy = false, shown = [];
 
-  async function score() {
+  /** The text that was scored last, in the address; without it where it is long. */
+  const link = () => address(shown, shown.slice(0, 1));
+
+  async function score(model = chosen()) {
     const text = host.querySelector("#pasted").value;
     const next = new Doc();
     next.type(text);
@@ -40,11 +43,12 @@ export function make(host, { chosen, say }) {
       return;
     }
     busy = true;
-    say("");
+    shown = [named(model), text];
+    link();
     draw();
     try {
       const top = Math.max(0, Math.min(ALTERNATIVES, Math.floor(DETAILS / next.chars.length) - 2));
-      result = await scored(text, chosen(), top);
+      result = await scored(text, model, top);
       learn(next, result.details);
       doc = next;
       doc.made.fill(true);
@@ -77,19 +81,20 @@ export function make(host, { chosen, say }) {
     ${result.unseen_characters ? html`<div><b>${result.unseen_characters}</b><span>characters it never saw</span></div>` : nothing}
   </div>`;
 
-  const table = () => html`<table><caption class="unseen">Lines, most surprising first</caption>
-    <thead><tr><th class="number">Bits a character</th><th class="number">Line</th><th>Most surprising first</th></tr></thead>
+  const table = () => html`<table><caption class="unseen">Lines by bits per character, most surprising first</caption>
+    <thead><tr><th class="number">Bits</th><th class="number">Line</th><th>Text, most surprising first</th></tr></thead>
     <tbody>${ranked(doc).slice(0, MOST_LINES).map((line) => html`<tr><td class="number">${bitsOf(line.mean)}</td>
       <td class="number">${line.number}</td><td class="words">${line.text.slice(0, 200)}</td></tr>`)}</tbody></table>`;
 
   function draw() {
     render(html`<div class="desk"><div class="sheet">
-      <form @submit=${(event) => { event.preventDefault(); score(); }}>
+      <form @submit=${(event) => { event.preventDefault(); say(""); score(); }}>
         <label for="pasted">A text to score</label>
         <textarea id="pasted" rows="4" spellcheck="false" placeholder="Paste a text: what does the model make of it?"></textarea>
         <div class="row"><button class="main" ?disabled=${busy}>Score</button></div></form>
       <div class="paper fit" tabindex="0" role="group" aria-label="The scored text" @keydown=${keys}></div>
-      <div class="under"><canvas class="strip" role="img" aria-label="Surprise and entropy along the scored text"></canvas></div>
+      <div class="under"><canvas class="strip" role="img" aria-label="Surprise and entropy along the scored text"></canvas>
+        <p class="legend"><span class="key bar">surprise</span><span class="key curve">entropy</span></p></div>
       ${doc && result ? html`${figures()}${table()}` : nothing}</div>
       <aside class="side"><section class="box here"><h2>Here</h2><div id="score-here"></div></section></aside></div>`, host);
     view ??= new TextView(host.querySelector(".paper"), look);
@@ -97,6 +102,17 @@ export function make(host, { chosen, say }) {
     look(view.at);
   }
 
+  /** Score what a link says. */
+  async function restore([model, text]) {
+    if (typeof model !== "string") return;
+    if (typeof text !== "string") {
+      say("The text is too long for the link; paste it again.");
+      return;
+    }
+    host.querySelector("#pasted").value = text;
+    await score(current(model));
+  }
+
   draw();
-  return {};
+  return { opened: link, restore };
 }

@@ -2,7 +2,7 @@
 
 import { render } from "./lit-html.js";
 import { Lens } from "./lens.js";
-import { encode } from "./link.js";
+import { encode, versioned } from "./link.js";
 import { here, isCharacter, spoken, tree } from "./panels.js";
 import { Settings } from "./settings.js";
 import { Story } from "./story.js";
@@ -11,7 +11,6 @@ import { TextView } from "./text_view.js";
 
 const by = (id) => document.getElementById(id);
 const HEARD = 400; // milliseconds that a place is looked at before it is said
-const DIGEST = 12; // digits of a model's version in a link
 
 export class Write {
   /** models: a function that gives those served. chosen: a function that gives the name of the one chosen. say: shows a sentence. */
@@ -232,11 +231,18 @@ export class Write {
     this._facts();
   }
 
+  /** The tab is opened: the address is that of its text again. */
+  async opened() {
+    if (this.node) await this._link();
+    else history.replaceState(null, "", location.pathname + location.search);
+  }
+
   /** Put the view into the address; false where it is too long for one. */
   async _link(asked = false) {
-    if (!this.node || (this.restoring && !asked)) return true;
-    const link = await encode(this.roots, this.node, (name) => this._version(name), this._seeing());
+    if (!this.node || (this.restoring && !asked) || by("write").hidden) return true;
+    const link = await encode(this.roots, this.node, (name) => versioned(this.models(), name), this._seeing());
     this.whole = link.whole;
+    if (by("write").hidden) return true; // another tab was opened meanwhile, and the address is its own
     history.replaceState(null, "", link.fragment === null ? location.pathname + location.search : `#${link.fragment}`);
     return link.fragment !== null;
   }
@@ -244,12 +250,6 @@ export class Write {
   _seeing() {
     const { kind, unit } = this.lens;
     return kind === "unit" && unit ? [this.view.at, kind, unit.layer, unit.part, unit.unit] : [this.view.at, kind];
-  }
-
-  /** A model with its version, where that is known. */
-  _version(name) {
-    const digest = this.models().find((model) => model.id === name)?.digest;
-    return digest && !name.includes("@") ? `${name}@${digest.slice(0, DIGEST)}` : name;
   }
 
   async copy() {

@@ -34,6 +34,12 @@ def test_texts_of_short_lines_stand_in_columns(text: str, columns: bool) -> None
     assert shown.text == text
 
 
+@pytest.mark.parametrize(("length", "tiny"), [(10, True), (11, False)])
+def test_lines_of_ten_characters_stand_in_more_columns(length: int, tiny: bool) -> None:
+    (shown,) = read_html(passage(f"{'a' * length}\n" * 99)).all("pre")
+    assert ("tiny" in shown.styles()) == tiny
+
+
 def test_a_cell_says_of_which_column_it_is_where_rows_are_cards() -> None:
     row = read_html(table(("name", "value", "kind"), [("a", "1", "")])).all("tr")[1]
     assert [(cell.attributes["data-label"], cell.text) for cell in row.all("td")] == [("value", "1"), ("kind", "")]
