@@ -542,7 +542,13 @@ export async function chooses_and_compares_models(browser, url) {
   await close(other);
   await page.click("#tab-compare");
   await page.waitForSelector("#prompt-0");
-  await page.selectOption("#model-0", "bundled");
+  assert.ok(!(await page.isVisible("#model"))); // each side has its own
+  for (const name of ["tiny", "bundled"]) {
+    await page.click("#tab-write");
+    await page.selectOption("#model", name);
+    await page.click("#tab-compare");
+    await page.waitForFunction((wanted) => [0, 1].every((at) => document.getElementById(`model-${at}`).value === wanted), name);
+  }
   await page.selectOption("#model-1", "tiny");
   await page.fill("#prompt-0", "ab");
   await page.fill("#prompt-1", "abc");
@@ -557,6 +563,8 @@ export async function chooses_and_compares_models(browser, url) {
   }
   await page.click("#tab-card");
   await page.waitForFunction(() => document.querySelectorAll("#card article").length === 2);
+  const [, tinyCard] = await page.locator("#card article").allTextContents();
+  assert.match(tinyCard, /has no figures of text it\s+did not learn from/);
   await close(page);
 }
 

@@ -9,7 +9,7 @@ import { TextView } from "./text_view.js";
 export function make(host, { models, chosen, say, current, named, address }) {
   const shared = { seed: anySeed(), length: 300 };
   const sides = [{ name: "Left", temperature: 0.5 }, { name: "Right", temperature: 1 }].map((side) => (
-    { ...side, model: chosen(), prompt: "", story: null, view: null }
+    { ...side, model: null, prompt: "", story: null, view: null } // without a model of its own it has that of Write
   ));
   let running = null, shown = [];
 

@@ -79,6 +79,8 @@ const count = (value) => value.toLocaleString("en");
 export function cards(models, tokenizer) {
   return html`<div class="cards">${models.map((model) => html`<article class="box">
     <h2>${model.id}${model.default ? html` <span class="tag">default</span>` : nothing}</h2>
+    ${Object.keys(model.bits_per_character).length ? nothing : html`<p class="small">This checkpoint has no figures of text it
+      did not learn from; unroll evaluate measures them.</p>`}
     <div class="figures">${Object.entries(model.bits_per_character).toReversed().map(([part, bits]) => html`<p class=${part}>
       <b>${bits.toFixed(2)}</b><span>bits per character, ${part} part: as unsure as between ${(2 ** bits).toFixed(1)} equally likely characters</span></p>`)}</div>
     <dl>
