@@ -54,7 +54,7 @@ def test_as_served_it_predicts_the_last_tenth_of_shakespeare_as_well_as_promised
 
 def test_with_the_online_memory_the_test_part_costs_a_tenth_less(bundled: Checkpoint, shakespeare: Split) -> None:
     """At most 1.33 nats per character on text that chose nothing, where 1.4354 are needed without."""
-    weights = MemoryWeights.required(bundled.training)
+    weights = MemoryWeights.required(bundled.training, items=False)
     read = remembering(decoder_distributions(Decoder(bundled, "int8")), Memories(weights))
     assert carried(read, shakespeare.test, 1).nats_per_character <= 1.33
 

@@ -206,9 +206,10 @@ class ListWriter:
     def gave_up(self) -> str:
         """Why the list ended early, in a sentence."""
         counts = self._selection.counts
+        asked = f"{counted(self._asked.count, 'item')} {'was' if self._asked.count == 1 else 'were'}"
         return (
-            f"{counts.kept:,} of {self._asked.count:,} items were found in {counts.draws:,} tries, none in the last "
-            f"{IN_VAIN:,}; ask for fewer, or raise --temperature."
+            f"{counts.kept:,} of {asked} found in {counts.draws:,} tries, none in the "
+            f"last {IN_VAIN:,}; ask for fewer, or raise --temperature."
         )
 
     @property

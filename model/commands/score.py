@@ -149,7 +149,9 @@ class FileScorer:
             note(stored.note)
         self.files = files
         self.held_out = HeldOutSurprise.of(stored.checkpoint.training)
-        memory = MemoryWeights.required(stored.checkpoint.training) if options.memory else None
+        memory = None
+        if options.memory:
+            memory = MemoryWeights.required(stored.checkpoint.training, stored.checkpoint.tokenizer.frame.items)
         if memory is not None and self.held_out is not None:
             note("Lines are read with the online memory, the held-out passages that percentiles speak of without.")
         self._tokenizer, self._decoder = stored.checkpoint.tokenizer, Decoder(stored.checkpoint, options.arithmetic)

@@ -18,6 +18,12 @@ FITTING = (
     "The checkpoint has no weights for the online memory; fit them with "
     "`unroll evaluate CHECKPOINT CORPUS --split SPLIT --write-memory`."
 )
+OF_ITEMS = "The checkpoint writes items, each for itself, and the online memory is for one long text; leave it out."
+
+
+def lacking(items: bool) -> str:
+    """What to do about a checkpoint that has no weights, in a sentence. items: whether it is one of items."""
+    return OF_ITEMS if items else FITTING
 
 
 @dataclass(frozen=True)
@@ -45,11 +51,14 @@ class MemoryWeights:
         return cls(tuple(values), protocol)
 
     @classmethod
-    def required(cls, training: Mapping[str, Any]) -> "MemoryWeights":
-        """The same. Raises ParameterError, which names the remedy, where there is nothing."""
+    def required(cls, training: Mapping[str, Any], items: bool) -> "MemoryWeights":
+        """The same. items: whether the checkpoint is one of items.
+
+        Raises ParameterError, which names the remedy, where there is nothing.
+        """
         found = cls.of(training)
         if found is None:
-            raise ParameterError("memory", FITTING)
+            raise ParameterError("memory", lacking(items))
         return found
 
     def to_json(self) -> dict[str, Any]:

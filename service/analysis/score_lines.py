@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from model.errors import ParameterError, ServiceError
-from model.online_memory.weights import FITTING
+from model.online_memory.weights import lacking
 from model.sampling.parameters import SamplingParameters
 from service.analysis.score_answer import ScoreAnswer
 from service.analysis.score_schemas import ScoreLine, ScoreRequest
@@ -77,11 +77,14 @@ class Block:
 
 
 class LineBlocks:
-    """Cuts a body into lines, and the lines into blocks, as they come. remembers: whether the model has a memory."""
+    """Cuts a body into lines, and the lines into blocks, as they come.
 
-    def __init__(self, receive: Receive, most_work: int, at_once: int, remembers: bool) -> None:
+    lacking: why the model has no memory; empty where it has one.
+    """
+
+    def __init__(self, receive: Receive, most_work: int, at_once: int, lacking: str) -> None:
         self._receive, self._most_work, self._at_once = receive, most_work, at_once
-        self._remembers = remembers
+        self._lacking = lacking
         self._rest: list[bytes] = []  # of a line whose end has not come
         self._number = 0
         self._block = Block()
@@ -160,8 +163,8 @@ class LineBlocks:
             name = ".".join(map(str, problem["loc"])) or "text"
             raise ParameterError(name, f"{where}, {name}: {remedy(problem)}.") from None
         check_promises(asked.model_extra, f"{where}, ")
-        if asked.memory and not self._remembers:
-            raise ParameterError("memory", f"{where}: {FITTING}")
+        if asked.memory and self._lacking:
+            raise ParameterError("memory", f"{where}: {self._lacking}")
         work = len(asked.text) + len(asked.context or "")
         if work > self._most_work:
             message = f"{where} would read {work:,} characters; this server's max_work is {self._most_work:,}."
@@ -196,7 +199,8 @@ class LineScores(Response):
         assert context.take_lines is not None
         context.take_lines()
         at_once = max(1, min(MOST_LINES, most_texts // 2))
-        self._lines = LineBlocks(request.receive, most_work, at_once, model.memory is not None)
+        without = lacking(model.tokenizer.frame.items) if model.memory is None else ""
+        self._lines = LineBlocks(request.receive, most_work, at_once, without)
         self._blocks = self._lines.blocks()
         self._lease = context.lease
         self._base = 0 if context.lease is None else context.lease.size

@@ -9,7 +9,7 @@ from fastapi.routing import APIRoute
 from starlette.responses import Response
 
 from model.errors import ParameterError
-from model.online_memory.weights import FITTING
+from model.online_memory.weights import lacking
 from model.sampling.parameters import SamplingParameters
 from service.analysis.score_answer import ScoreAnswer
 from service.analysis.score_lines import MEDIA_TYPE, WORTH_KEEPING, LineScores, is_lines
@@ -123,7 +123,7 @@ class ScoreRoutes:
         check_promises(body.model_extra)
         self._check(body)
         if body.memory and model.memory is None:
-            raise ParameterError("memory", FITTING)
+            raise ParameterError("memory", lacking(model.tokenizer.frame.items))
         headers = ignored_fields(body.model_extra or ())
         if body.stream:
             ids = await event_ids(request, model, 0, resume_point(request))

@@ -182,7 +182,7 @@ def _memory(
         written = rewrite_memory(checkpoint, parts["validation"])
     if not options.memory:
         return None
-    return written or MemoryWeights.required(model.training)
+    return written or MemoryWeights.required(model.training, model.tokenizer.frame.items)
 
 
 def _check(options: EvaluateOptions) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.checkpoint import Checkpoint
+from model.command_line.terminal import counted
 from model.decoding.decoder import Decoder
 from model.held_out_surprise import QUANTILES, HeldOutSurprise
 from model.text.frame import START, item_ends
@@ -95,8 +96,8 @@ def _of_items(checkpoint: Checkpoint, ids: Ids) -> HeldOutSurprise | None:
             np.percentile(np.array(bits) / np.maximum(counts, 1), QUANTILES).tolist()
         )
     protocol = (
-        f"{len(places):,} items of the validation part in groups of like length, each alone from its beginning to its "
-        "last character, int8 as served"
+        f"{counted(len(places), 'item')} of the validation part in groups of like length, each alone from its "
+        "beginning to its last character, int8 as served"
     )
     return HeldOutSurprise(dict(sorted(lengths.items())), protocol)
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model.command_line.terminal import percent
+from model.command_line.terminal import counted, percent
 from model.decoding.rows import AnyDecoder
 from model.errors import ParameterError
 from model.sampling.parameters import SamplingParameters
@@ -211,7 +211,8 @@ def describe(copied: Copied, how: str = "", where: str = "corpus") -> str:
     of = f"Of {copied.characters:,} characters{' ' if how else ''}{how}"
     if copied.items is not None and copied.items[0]:
         items, known = copied.items
-        of = f"Of {items:,} items{' ' if how else ''}{how}, {percent(known / items)} stand in the {where} whole. {of}"
+        share = f"{percent(known / items)} stand{'s' * (items == 1)} in the {where} whole"
+        of = f"Of {counted(items, 'item')}{' ' if how else ''}{how}, {share}. {of}"
     if copied.length == 0:
         return f"{of}, none stands in the {where}."
     lines = (" ".join(line.split()) for line in copied.longest.split("\n"))

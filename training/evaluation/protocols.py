@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from model.command_line.terminal import counted
 from model.text.frame import START, item_ends
 from model.text.utf8_ids import Ids, count_characters
 from training.evaluation.readers import Reader
@@ -67,7 +68,7 @@ def alone(read: Reader, ids: Ids, separator: Sequence[int], most: int | None = N
         at = rows.stop
     characters = count_characters(ids[: int(ends[-1])]) if len(ends) else 0
     which = "each item alone, from the zero state to its end"
-    return Score(total, characters, f"{which}, {len(ends):,} items", items=len(ends))
+    return Score(total, characters, f"{which}, {counted(len(ends), 'item')}", items=len(ends))
 
 
 def _items(read: Reader, ids: Ids, starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> float:

@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from model.command_line.terminal import counted
 from model.errors import CorpusError
 from model.text.frame import LABEL_END, LARGEST_LABEL, MOST_LABELS
 from model.text.tokenizer import Tokenizer
@@ -26,15 +27,16 @@ def labels_of(ids: Ids, tokenizer: Tokenizer) -> tuple[str, ...]:
         first = without[0]
         item = tokenizer.decode(ids[starts[first] : ends[first]][:SHOWN].tolist())
         item = item.removesuffix(tokenizer.frame.separator)
+        have = f"{counted(len(starts), 'item')} {'has' if len(without) == 1 else 'have'}"
         raise CorpusError(
-            f"{len(without):,} of {len(starts):,} items have no label before a {LABEL_END}, the first is {item!r}; "
-            "give each one, or leave out --label."
+            f"{len(without):,} of {have} no label before a {LABEL_END}, the first is {item!r}; give each one, or leave "
+            "out --label."
         )
     labels = sorted(tokenizer.decode(one) for one in _different(ids, starts, label_ends))
     if len(labels) > MOST_LABELS or max(map(len, labels), default=0) > LARGEST_LABEL:
         raise CorpusError(
-            f"The list has {len(labels):,} different labels, the longest of {max(map(len, labels)):,} characters; "
-            f"there may be {MOST_LABELS:,}, of {LARGEST_LABEL} characters. Is what stands before the first "
+            f"The list has {counted(len(labels), 'different label')}, the longest of {max(map(len, labels)):,} "
+            f"characters; there may be {MOST_LABELS:,}, of {LARGEST_LABEL} characters. Is what stands before the first "
             f"{LABEL_END} a label? Else leave out --label."
         )
     return tuple(labels)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from model.command_line.terminal import counted
 from model.errors import CorpusError
 from model.text.frame import item_ends
 from model.text.tokenizer import Tokenizer
@@ -34,8 +35,9 @@ def split_items(ids: Ids, scheme: str, tokenizer: Tokenizer, any_number: bool = 
     starts, ends = item_places(ids, tokenizer)
     characters = int((ends - starts).sum())
     if not len(ends) or (characters < SMALLEST and not any_number):
+        size = f"{counted(len(ends), 'item')} of {counted(characters, 'character')} together"
         raise CorpusError(
-            f"The list has {len(ends):,} items of {characters:,} characters together, too few to learn from; "
+            f"The list has {size}, too few to learn from; "
             f"{SMALLEST:,} characters are enough to start, and to train a checkpoint on with --from one item is."
         )
     marks = _marks(ids, starts, ends, tokenizer)

@@ -13,7 +13,7 @@ from model.files import replace_file
 from model.held_out_surprise import NAME, QUANTILES, HeldOutSurprise
 from model.memory import UNLIMITED
 from model.online_memory.weights import NAME as MEMORY
-from model.online_memory.weights import MemoryWeights
+from model.online_memory.weights import OF_ITEMS, MemoryWeights
 from model.text.utf8_ids import Ids
 from training.evaluation.measure_surprise import held_out_surprise
 from training.evaluation.online_memory import fit_memory
@@ -124,10 +124,8 @@ def rewrite_memory(folder: Path, ids: Ids) -> MemoryWeights:
     stored = read(folder, UNLIMITED)
     weights = fit_memory(stored.checkpoint, ids)
     if weights is None:
-        raise CorpusError(
-            "The online memory is for one long text: the validation part is a list, or shorter than 1,024 ids; name a "
-            "longer text."
-        )
+        short = "The validation part is shorter than the 1,024 ids that the online memory needs; name a longer text."
+        raise CorpusError(OF_ITEMS if stored.checkpoint.tokenizer.frame.items else short)
     try:
         _rewrite_entry(folder, stored, MEMORY, weights.to_json())
     except OSError as error:

@@ -16,6 +16,7 @@ from model.decoding.decoder import Decoder
 from model.online_memory.memory import OnlineMemory
 from model.online_memory.weights import NAME, MemoryWeights
 from model.surprise_sum import BITS
+from model.text.frame import TextFrame
 from service.settings import Settings
 from tests.model.small import small_checkpoint
 from tests.service.serving import Running, serving
@@ -107,9 +108,12 @@ def test_threads_and_blocks_change_nothing(folder: Path, remembers: Literal["lin
 
 
 def test_a_checkpoint_without_weights_names_the_remedy(tmp_path: Path) -> None:
-    save(small_checkpoint(), tmp_path / "small")
-    result = CliRunner(env={"COLUMNS": "400"}).invoke(
-        program, ["score", str(tmp_path / "small"), str(write(tmp_path / "lines", ["a"])), "--memory", "line"]
-    )
-    assert result.exit_code == 2
-    assert "--write-memory" in result.stderr
+    plain = small_checkpoint()
+    of_items = replace(plain, tokenizer=plain.tokenizer.framed(TextFrame("\n")))
+    for checkpoint, remedy in ((plain, "--write-memory"), (of_items, "for one long text; leave it out")):
+        save(checkpoint, tmp_path / "small")
+        result = CliRunner(env={"COLUMNS": "400"}).invoke(
+            program, ["score", str(tmp_path / "small"), str(write(tmp_path / "lines", ["a"])), "--memory", "line"]
+        )
+        assert result.exit_code == 2
+        assert remedy in result.stderr

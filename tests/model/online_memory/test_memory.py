@@ -131,4 +131,4 @@ def test_weights_are_kept_in_json_and_others_are_none() -> None:
     for training in wrong:
         assert MemoryWeights.of(training) is None
         with pytest.raises(ParameterError, match="--write-memory"):
-            MemoryWeights.required(training)
+            MemoryWeights.required(training, items=False)

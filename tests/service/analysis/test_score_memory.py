@@ -12,6 +12,7 @@ import pytest
 from model.checkpoint import Checkpoint, save
 from model.decoding.decoder import Decoder
 from model.online_memory.weights import NAME, MemoryWeights
+from model.text.frame import TextFrame
 from service.settings import Settings
 from tests.model.small import small_checkpoint
 from tests.service.serving import Running, serving
@@ -108,8 +109,13 @@ def test_a_state_carries_no_memory(scorer: Running) -> None:
     assert bits(scorer, TEXT, state=token) == bits(scorer, TEXT, state=plain)
 
 
-def test_a_checkpoint_without_weights_names_the_remedy(tmp_path_factory: pytest.TempPathFactory) -> None:
-    with serving(Settings(checkpoint=saved(tmp_path_factory, small_checkpoint()))) as running:
+@pytest.mark.parametrize(("separator", "remedy"), [("", "--write-memory"), ("\n", "for one long text; leave it out")])
+def test_a_checkpoint_without_weights_names_the_remedy(
+    separator: str, remedy: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    plain = small_checkpoint()
+    checkpoint = replace(plain, tokenizer=plain.tokenizer.framed(TextFrame(separator)))
+    with serving(Settings(checkpoint=saved(tmp_path_factory, checkpoint))) as running:
         response = running.client.post("/v1/score", json={"texts": "a", "memory": True})
         lines = running.client.post(
             "/v1/score",
@@ -117,9 +123,9 @@ def test_a_checkpoint_without_weights_names_the_remedy(tmp_path_factory: pytest.
             headers={"content-type": "application/x-ndjson"},
         )
     assert response.status_code == 400
-    assert "--write-memory" in response.json()["error"]["message"]
+    assert remedy in response.json()["error"]["message"]
     assert response.json()["error"]["param"] == "memory"
     wrong, right = map(json.loads, lines.text.splitlines())
     assert wrong["error"]["param"] == "memory"
-    assert "--write-memory" in wrong["error"]["message"]
+    assert remedy in wrong["error"]["message"]
     assert right["index"] == 0

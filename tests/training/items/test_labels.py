@@ -29,6 +29,8 @@ def test_a_label_is_what_stands_before_the_first_mark() -> None:
     ("text", "sentence"),
     [
         ("F|Anna\nBen\n|Eve\n", r"2 of 3 items have no label before a \|, the first is 'Ben'"),
+        ("F|Anna\nBen\n", r"1 of 2 items has no label before a \|, the first is 'Ben'"),
+        ("Ben\n", r"1 of 1 item has no label before a \|, the first is 'Ben'"),
         ("x" * 65 + "|Anna\n", "the longest of 65 characters"),
         ("".join(f"{number}|a\n" for number in range(MOST_LABELS + 1)), "1,025 different labels"),
     ],

@@ -58,6 +58,8 @@ def test_empty_items_are_left_out_and_a_handful_holds_nothing_out() -> None:
     np.testing.assert_array_equal(parts.train, parts.test)
     with pytest.raises(CorpusError, match="2 items of 13 characters together, too few"):
         parts_of(["CCO", "c1ccccc1"])
+    with pytest.raises(CorpusError, match="1 item of 2 characters together, too few"):
+        parts_of(["C"])
     with pytest.raises(CorpusError, match="0 items"):
         parts_of(["", ""], any_number=True)
 
