@@ -92,11 +92,11 @@ RANGES: dict[str, tuple[float, float]] = {
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, Real)
+    return type(value) is float or isinstance(value, Real)  # the common type first: the other check takes a while
 
 
 def _is_whole(value: object) -> bool:
-    return isinstance(value, Integral)
+    return type(value) is int or isinstance(value, Integral)
 
 
 def _is_mapping(value: object) -> bool:

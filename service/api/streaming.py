@@ -30,7 +30,7 @@ KEEP_ALIVE = b": keep-alive\n"
 OpenAI's Python package would take for an event without data once an event had an id."""
 
 
-LISTENS_AFTER = 0.005  # seconds until it is watched whether a client leaves; a short text has begun by then
+LISTENS_AFTER = 0.05  # seconds until it is watched whether a client leaves; a short text has begun by then
 
 GIVEN_UP = "The request was given up."
 
