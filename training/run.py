@@ -221,7 +221,7 @@ def _train(run: _Run, saved: tuple[Saved, Saved] | None = None) -> FinishedRun:
     speed = SpeedWatcher(
         out,
         record.resumable,
-        record.characters_per_second,
+        record.characters_per_second if run.parts.held_out else None,  # a handful never fills a batch, as planned
         trainer.characters,
         show=trainer.show,
         keep=lambda note: trainer.state.notes.append(note),

@@ -135,7 +135,8 @@ def show_outcome(
 ) -> None:
     """Print how the run ended, its figures, and the commands to use it. ended: in a few words."""
     test = results.figures["test"]
-    figure = f"test {test.bits_per_character:.2f} bits per character{test.stretch}"
+    part = "test" if run.split.held_out else "the items it learnt from,"
+    figure = f"{part} {test.bits_per_character:.2f} bits per character{test.stretch}"
     console.say(f"{ended}: {figure}. {run.step:,} steps, best at step {run.best_step:,}.")
     console.print()
     _show_figures(console, results.figures)

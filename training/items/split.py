@@ -38,7 +38,7 @@ def split_items(ids: Ids, scheme: str, tokenizer: Tokenizer, any_number: bool = 
         size = f"{counted(len(ends), 'item')} of {counted(characters, 'character')} together"
         raise CorpusError(
             f"The list has {size}, too few to learn from; "
-            f"{SMALLEST:,} characters are enough to start, and to train a checkpoint on with --from one item is."
+            f"{SMALLEST:,} characters are enough to start, and one item to train a checkpoint on, with --from."
         )
     marks = _marks(ids, starts, ends, tokenizer)
     held_out = len(different := np.unique(marks)) >= FEWEST

@@ -21,7 +21,7 @@ def verdict(run: FinishedRun) -> list[str]:
     best = min(validations, key=lambda validation: validation.validation_bits)
     if (sentence := _overfits(validations, best, len(run.split.train))) is not None:
         notes.append(sentence + _remedies(run))
-    elif len(validations) >= 8 and _gained(validations) > BARELY and not run.stopped_early:
+    elif run.split.held_out and len(validations) >= 8 and _gained(validations) > BARELY and not run.stopped_early:
         notes.append(
             f"The network was still learning: the last quarter of the run gained {_gained(validations):.2f} bits; a "
             "longer budget (--minutes, --epochs) would give a better one."

@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -204,11 +205,15 @@ def test_a_handful_is_enough_to_train_a_checkpoint_on_and_is_said_to_prove_nothi
     (tmp_path / "few.txt").write_text("zzZZ77\nzZZ78\n")
     base = trained / "run" / "best"
     output = unroll("train", tmp_path / "few.txt", "--from", base, "--epochs", "30", "--out", tmp_path / "run")
-    assert "none is held out" in " ".join(output.split())
+    (tmp_path / "one.txt").write_text("z")
+    alone = unroll("train", tmp_path / "one.txt", "--from", base, "--epochs", "30", "--out", tmp_path / "one")
+    for said in (" ".join(output.split()), " ".join(alone.split())):
+        assert "none is held out" in said
+        assert re.search(r"Done: the items it learnt from, \d\.\d\d bits per character", said)
+        for misleading in ("still learning", "that were planned", " test 0", " test 1"):
+            assert misleading not in said
     tuned = load(tmp_path / "run" / "best")
     assert tuned.tokenizer.frame.separator == "\n"
-    (tmp_path / "one.txt").write_text("z")
-    unroll("train", tmp_path / "one.txt", "--from", base, "--epochs", "3", "--out", tmp_path / "one")
 
 
 def test_five_molecules_are_enough_to_train_a_checkpoint_on(trained: Path, tmp_path: Path) -> None:
