@@ -32,6 +32,7 @@ class LineScore(NamedTuple):
 
     bits_per_character: None of an empty line. percentile: of held-out passages of about this length that surprise
     less, None where the checkpoint does not know. surprises: bits of each character, where they were asked for.
+    highest: bits of the character that surprises most, where it was asked for; None of an empty line.
     """
 
     text: str
@@ -40,12 +41,14 @@ class LineScore(NamedTuple):
     bits_per_character: float | None
     percentile: float | None
     surprises: NDArray[np.float64] | None = None
+    highest: float | None = None
 
 
 class LineScorer:
     """Scores lines on all cores.
 
     context: what every line follows; without one, a line begins as a text does. surprises: also of each character.
+    highest: also of the character that surprises most, which may be the end.
     ends: the end of each line is scored, too, as one more character that `text` does not show: a line that is cut short
         surprises by that.
     memory: the weights of an online memory, with which lines are read. remembers: whether that of a line holds the
@@ -61,6 +64,7 @@ class LineScorer:
         *,
         context: str = "",
         surprises: bool = False,
+        highest: bool = False,
         ends: bool = False,
         memory: MemoryWeights | None = None,
         remembers: Literal["line", "file"] = "line",
@@ -70,7 +74,7 @@ class LineScorer:
         line_begins = "" if tokenizer.frame.items else tokenizer.piece(tokenizer.start_id)
         self._prefix = context or line_begins
         tokenizer.encode(self._prefix)  # text that is not Unicode is refused here
-        self._surprises = surprises
+        self._surprises, self._highest = surprises, highest
         self._end = (tokenizer.frame.separator or "\n") if ends else ""
         self._scales: dict[int, list[float]] = {}
         self._memory, self._whole_file = memory, memory is not None and remembers == "file"
@@ -109,11 +113,10 @@ class LineScorer:
         if rows is None:
             rows = self._own.rows = self._rows()
         scored = rows.score([f"{line}{self._end}" for line in lines] if self._end else lines)
+        by_character = self._surprises or self._highest
         return [
             self._line(
-                line,
-                nats_of(scored.of_line(number)),
-                scored.of_characters(number)[: len(line)] * -BITS if self._surprises else None,
+                line, nats_of(scored.of_line(number)), scored.of_characters(number) * -BITS if by_character else None
             )
             for number, line in enumerate(lines)
         ]
@@ -125,8 +128,9 @@ class LineScorer:
             return FileRows(self._decoder, self._tokenizer, self._prefix, self._memory, end)
         return LineRows(self._decoder, self._tokenizer, self._prefix, memory=self._memory)
 
-    def _line(self, line: str, nats: float, surprises: NDArray[np.float64] | None) -> LineScore:
+    def _line(self, line: str, nats: float, by_character: NDArray[np.float64] | None) -> LineScore:
         characters, bits = len(line) + len(self._end), nats * BITS
+        surprises = by_character[: len(line)] if by_character is not None and self._surprises else None
         if not characters:
             return LineScore(line, 0, bits, None, None, surprises)
         per_character = bits / characters
@@ -138,7 +142,8 @@ class LineScorer:
                 if len(self._scales) < MOST_LENGTHS:
                     self._scales[characters] = scale
             percentile = self._held_out.on_scale(per_character, scale)
-        return LineScore(line, characters, bits, per_character, percentile, surprises)
+        highest = float(by_character.max()) if by_character is not None and self._highest else None
+        return LineScore(line, characters, bits, per_character, percentile, surprises, highest)
 
 
 class LineReader:
@@ -192,6 +197,8 @@ class LineReader:
 
 
 def oddness(score: LineScore) -> tuple[float, float]:
-    """By which lines are ranked, the oddest last: percentile, then bits per character."""
-    percentile, bits = score.percentile, score.bits_per_character
-    return (-math.inf if percentile is None else percentile, -math.inf if bits is None else bits)
+    """By which lines are ranked, the oddest last: highest surprise if it was asked for, else percentile; then bits per
+    character."""
+    first = score.percentile if score.highest is None else score.highest
+    bits = score.bits_per_character
+    return (-math.inf if first is None else first, -math.inf if bits is None else bits)

@@ -45,9 +45,12 @@ class ScoreOptions:
     top: int | None = option(None, "Only the oddest lines, this many, the oddest first.", shown="all", typer={"min": 1})
     threshold: float | None = option(
         None,
-        "Only lines from this percentile on; the exit code is 1 where there is none.",
+        "Only lines from this percentile on, or from these bits; the exit code is 1 where there is none.",
         shown="none",
         typer={"min": 0, "max": 100},
+    )
+    by: Literal["percentile", "highest"] = option(
+        "percentile", "What --top and --threshold go by: percentile, or highest, the bits of the oddest character."
     )
     form: Literal["tsv", "jsonl"] = option("tsv", "Of a line of the output.", flag="--format")
     before: str = option("", "Text that every line follows; escapes such as \\n are read.", flag="--context")
@@ -69,14 +72,16 @@ class ScoreOptions:
 def _score(_: typer.Context, options: ScoreOptions) -> None:
     """Score lines: the bits of each, its bits per character, and its percentile among held-out passages.
 
-    The columns are: file (where there are several), line, bits, bits per character, percentile, text. The exit code is
-    2 after an error.
+    The columns are: file (where there are several), line, bits, bits per character, percentile (or highest, as --by
+    says), text. The exit code is 2 after an error.
 
     Examples:
 
       unroll score runs/log/best today.log --top 20
 
       tail -f app.log | unroll score runs/log/best - --threshold 99
+
+      tail -f app.log | unroll score runs/log/best - --ends --by highest --threshold 12
 
       unroll score runs/log/best *.log --format jsonl > scores.jsonl
     """
@@ -106,7 +111,7 @@ def score_files(options: ScoreOptions) -> int:
     folder, files = which(options.paths)
     scorer = FileScorer(folder, files, options)
     output = Output(options, len(files) > 1)
-    if output.threshold is not None and scorer.held_out is None:
+    if output.threshold is not None and options.by == "percentile" and scorer.held_out is None:
         raise ParameterError(
             "threshold",
             "The checkpoint has no held-out passages to compare with; measure them with "
@@ -158,6 +163,7 @@ class FileScorer:
         self._settings: dict[str, Any] = {
             "context": unescaped(options.before),
             "surprises": options.show,
+            "highest": options.by == "highest",
             "ends": options.ends,
             "memory": memory,
             "remembers": options.memory or "line",
@@ -189,7 +195,7 @@ class Output:
     def __init__(self, options: ScoreOptions, with_file: bool) -> None:
         from model.command_line.console import TerminalConsole
 
-        self.threshold, self.shown = options.threshold, 0
+        self.threshold, self.shown, self._by = options.threshold, 0, options.by
         self._json, self._top, self._with_file = options.form == "jsonl", options.top, with_file
         self._oddest: list[tuple[tuple[float, float], int, Place, Any]] = []
         self._taken = 0
@@ -200,7 +206,8 @@ class Output:
         """Take the next line."""
         from model.bulk.score import oddness
 
-        if self.threshold is not None and (line.percentile is None or line.percentile < self.threshold):
+        value = getattr(line, self._by)
+        if self.threshold is not None and (value is None or value < self.threshold):
             return
         if self._top is None:
             self._write(place, line)
@@ -227,7 +234,7 @@ class Output:
         if self._json:
             sys.stdout.buffer.write(self._object(place, line))
             return
-        numbers = [f"{line.bits:.3f}", _number(line.bits_per_character), _number(line.percentile)]
+        numbers = [f"{line.bits:.3f}", _number(line.bits_per_character), _number(getattr(line, self._by))]
         before = "\t".join([*([place.file] if self._with_file else []), str(place.line), *numbers, ""])
         if self._console is not None:
             self._console.print(self._coloured(before, line), soft_wrap=True)
@@ -239,6 +246,8 @@ class Output:
     def _object(self, place: Place, line: Any) -> bytes:
         values = {**place._asdict(), **line._asdict()}
         surprises = values.pop("surprises")
+        if self._by != "highest":
+            del values["highest"]
         if surprises is not None:
             values["surprises"] = surprises.tolist()
         return f"{json_for_terminal(json.dumps(values, ensure_ascii=False))}\n".encode()

@@ -186,3 +186,28 @@ def test_the_end_of_a_line_may_count(folder: Path, server: Running, tmp_path: Pa
     assert [one["text"] for one in found] == every
     assert [one["characters"] for one in found] == [len(line) + 1 for line in every]
     assert [len(one["surprises"]) for one in found] == [len(line) for line in every]
+
+
+def test_lines_may_be_ranked_by_the_character_that_surprises_most(checkpoint_folder: Path, tmp_path: Path) -> None:
+    """Its end is one of them with --ends, and no held-out passages are needed."""
+    file = write_lines(tmp_path / "lines", [*some_lines(50), ""])
+    by_highest = ["--ends", "--by", "highest"]
+    every = objects(checkpoint_folder, file, *by_highest, "--show")
+    for one in every:
+        end = one["bits"] - sum(one["surprises"])
+        assert one["highest"] == pytest.approx(max([*one["surprises"], end]), rel=1e-4)
+    expected = sorted(every, key=lambda one: -one["highest"])
+    top = objects(checkpoint_folder, file, *by_highest, "--top", "7")
+    assert [one["line"] for one in top] == [one["line"] for one in expected[:7]]
+    limit = f"{expected[9]['highest']:.3f}"
+    found = objects(checkpoint_folder, file, *by_highest, "--threshold", limit)
+    assert [one["line"] for one in found] == [one["line"] for one in every if one["highest"] >= float(limit)]
+    assert 9 <= len(found) <= 11
+    shown = run(checkpoint_folder, file, *by_highest).stdout.split("\n")[0]
+    assert shown.split("\t")[3] == f"{every[0]['highest']:.3f}"
+    assert "highest" not in objects(checkpoint_folder, file)[0]
+    without_end = objects(checkpoint_folder, file, "--by", "highest", "--show")
+    assert [one["highest"] for one in without_end[:-1]] == [
+        max(one["surprises"], default=None) for one in without_end[:-1]
+    ]
+    assert without_end[-1]["highest"] is None
