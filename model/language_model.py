@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from model.bulk.choices import ChoiceReader
 from model.bulk.drawing import ItemRequest
 from model.bulk.generate import drawn_items
 from model.bulk.score import LineScorer
@@ -221,6 +222,24 @@ class LanguageModel:
             return vector
         return embedder.embed([_text("text", text) for text in texts])
 
+    def choice_logprobs(
+        self, choices: Sequence[str], contexts: str | Iterable[str] = "", *, label: str | None = None
+    ) -> NDArray[np.float64]:
+        """ln p that a text goes on with each choice (choices,); of several contexts, a row each (contexts, choices).
+
+        Common beginnings of choices are read once, and a context that goes on from the one before is read from there:
+        the days of a series can be forecast one after the other. Probabilities are not made to add up to 1: a text
+        may go on otherwise, and a choice that begins another holds it.
+        label: of a model of items that have labels: of which the items are.
+        Raises ParameterError on what are no texts, TokenizerError on text that is not Unicode.
+        """
+        texts = _strings(choices, "choices")
+        reader = ChoiceReader(self._decoder, self.checkpoint.tokenizer, texts)
+        if isinstance(contexts, str):
+            return reader.log_probabilities(self._labelled(contexts, label))
+        rows = [reader.log_probabilities(self._labelled(context, label)) for context in _strings(contexts, "contexts")]
+        return np.array(rows).reshape(-1, len(texts))
+
     def score(self, lines: Iterable[str], context: str = "") -> Scores:
         """How much each line surprises, by itself, as /v1/score says.
 
@@ -288,12 +307,12 @@ def _parameters(seed: Any, sampling: dict[str, Any]) -> SamplingParameters:
     return SamplingParameters(seed=seed, **sampling)
 
 
-def _strings(stop: Any) -> Sequence[str]:
-    if isinstance(stop, str):
-        return [stop]
-    strings: list[Any] = list(stop) if isinstance(stop, Iterable) else [None]
+def _strings(texts: Any, name: str = "stop") -> Sequence[str]:
+    if isinstance(texts, str):
+        return [texts]
+    strings: list[Any] = list(texts) if isinstance(texts, Iterable) else [None]
     if not all(isinstance(one, str) for one in strings):
-        raise ParameterError("stop", f"stop is {_short(stop)}; give a text, or a list of texts.")
+        raise ParameterError(name, f"{name} is {_short(texts)}; give a text, or a list of texts.")
     return strings
 
 
