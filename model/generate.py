@@ -8,8 +8,11 @@ from numpy.typing import NDArray
 
 from model.decoding.beams import BeamOptions, Found, check_beams, new_search
 from model.decoding.decoder import Decoder
-from model.decoding.rows import AnyDecoder, Drawn
+from model.decoding.rows import AnyDecoder, Drawn, Rows
 from model.errors import ParameterError
+from model.online_memory.drawing import RememberingRows
+from model.online_memory.memory import OnlineMemory
+from model.online_memory.weights import MemoryWeights
 from model.sampling.parameters import SamplingParameters
 from model.sampling.sampler import RowSampling
 from model.sampling.transitions import CODES, NEVER, AnyConstraint, Completion
@@ -56,6 +59,7 @@ def generate(
     choice: int = 0,
     logprobs: int | None = None,
     constraint: AnyConstraint | None = None,
+    memory: MemoryWeights | None = None,
 ) -> Iterator[Piece]:
     """Continue a prompt, a piece at a time; the pieces' texts joined are the continuation without the prompt.
 
@@ -68,6 +72,8 @@ def generate(
     logprobs: report the log-probability of each drawn id and of this many of the likeliest; None reports nothing.
     constraint: what the text must match, from its first character to its last; it ends where the model would draw a
         character that the pattern does not allow, which is drawn and not kept.
+    memory: the weights of an online memory of prompt and text, whose distribution is drawn from; log-probabilities are
+        of that, too.
     Raises ParameterError on a parameter outside its range, and where not even the shortest text that matches fits
     in `max_tokens`; TokenizerError on a prompt that is not Unicode.
     """
@@ -80,7 +86,10 @@ def generate(
         complete = Completion(constraint.walk(NEVER), tokenizer.pieces, decoder.ids)
     stream = TextStream(tokenizer, stop, include_stop, min_tokens, complete)
     row = RowSampling(parameters or SamplingParameters(), decoder.ids, asked.penalised, choice, logprobs, walk)
-    return _continue(decoder, stream, asked.ids, row, max_tokens)
+    if memory is None:
+        return _continue(decoder.rows(1), stream, asked.ids, row, max_tokens)
+    rows = RememberingRows(decoder, OnlineMemory(memory, len(asked.ids) + max_tokens))
+    return _continue(rows, stream, asked.ids, row, max_tokens)
 
 
 def search(
@@ -113,9 +122,8 @@ def search(
 
 
 def _continue(
-    decoder: Decoder, stream: TextStream, read: NDArray[np.int32], row: RowSampling, max_tokens: int
+    rows: Rows, stream: TextStream, read: NDArray[np.int32], row: RowSampling, max_tokens: int
 ) -> Iterator[Piece]:
-    rows = decoder.rows(1)
     rows.read([0], read[None, :-1])
     rows.set(0, row, int(read[-1]))
     reported: list[TokenLogprobs] = []

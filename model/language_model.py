@@ -27,6 +27,7 @@ from model.errors import ParameterError, UnrollError
 from model.generate import generate, search
 from model.held_out_surprise import HeldOutSurprise
 from model.memory import DEFAULT_MOST_BYTES, FEWEST_BYTES, LoadLimit
+from model.online_memory.weights import MemoryWeights
 from model.sampling.parameters import SamplingParameters
 from model.sampling.transitions import AnyConstraint
 
@@ -101,17 +102,23 @@ class LanguageModel:
         seed: int | None = None,
         stop: str | Sequence[str] = (),
         label: str | None = None,
+        memory: bool = False,
         **options: Any,
     ) -> list[str]:
         """`n` continuations of a prompt, without it; text j is choice j of a request to a server with the same seed.
 
         max_tokens: characters of a text at most. seed: None for another each time. stop: ends a text, not shown.
         label: of a model of items that have labels: of which the items are.
+        memory: draw with the online memory, which makes likelier what prompt and text had before; a server has it not.
         options: temperature and the others of `SamplingParameters`; and what each text must match, one of `regex`,
             `choice` (a list of texts), `json_schema` (a dictionary, or its text), `json_object` (True), `grammar`,
             `allowed_token_ids` and `bad_words`.
         Raises ParameterError on a parameter outside its range, TokenizerError on a prompt that is not Unicode.
         """
+        if memory:
+            drawn = {**options, "seed": secrets.randbits(SEED_BITS) if seed is None else seed, "memory": True}
+            asked: dict[str, Any] = {"max_tokens": max_tokens, "stop": stop, "label": label, **drawn}
+            return ["".join(self._pieces(prompt, at, **asked)) for at in range(_whole("n", n, 1))]
         constraint, sampling = self._matching(options)
         request = ItemRequest(
             prompt=self._labelled(prompt, label),
@@ -161,10 +168,30 @@ class LanguageModel:
         seed: int | None = None,
         stop: str | Sequence[str] = (),
         label: str | None = None,
+        memory: bool = False,
         **options: Any,
     ) -> Iterator[str]:
         """One continuation in pieces, as its characters are drawn; joined they are the first text of `generate`."""
+        asked: dict[str, Any] = {"max_tokens": max_tokens, "seed": seed, "stop": stop, "label": label}
+        return self._pieces(prompt, 0, memory=memory, **asked, **options)
+
+    def _pieces(
+        self,
+        prompt: str,
+        number: int,
+        /,
+        *,
+        max_tokens: int,
+        seed: int | None,
+        stop: str | Sequence[str],
+        label: str | None,
+        memory: bool,
+        **options: Any,
+    ) -> Iterator[str]:
         constraint, sampling = self._matching(options)
+        weights = None
+        if memory:
+            weights = MemoryWeights.required(self.checkpoint.training, self.checkpoint.tokenizer.frame.items)
         pieces = generate(
             self._decoder,
             self.checkpoint.tokenizer,
@@ -172,7 +199,9 @@ class LanguageModel:
             max_tokens=_whole("max_tokens", max_tokens, 0),
             parameters=_parameters(seed, sampling),
             stop=_strings(stop),
+            choice=number,
             constraint=constraint,
+            memory=weights,
         )
         return (piece.text for piece in pieces if piece.text)
 

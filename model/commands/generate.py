@@ -100,6 +100,11 @@ class GenerateOptions:
     interactive: bool = option(
         False, "Read prompts from the keyboard, each continued after the text before it.", flag="--interactive"
     )
+    memory: bool = option(
+        False,
+        "Draw with the online memory: what prompt and text had before is likelier again.",
+        flag="--memory",
+    )
     raw: bool = option(False, "Escapes such as \\n in prompt and stop strings are letters.", flag="--raw")
     sampling: SamplingOptions = field(default_factory=SamplingOptions)
     search: BeamSearchOptions = field(default_factory=BeamSearchOptions)
@@ -113,6 +118,13 @@ class GenerateOptions:
         if self.raw:
             return self
         return replace(self, prompt=unescaped(self.prompt), stop=tuple(map(unescaped, self.stop)))
+
+    def check_memory(self) -> None:
+        """Raise ParameterError where an option is given that texts with a memory do not have."""
+        given = {"beams": self.search.beams, "count": self.bulk.count, "interactive": self.interactive}
+        wrong = [name for name, value in given.items() if value]
+        if self.memory and wrong:
+            raise ParameterError("memory", f"--memory is of single texts and goes without --{wrong[0]}; leave out one.")
 
     def check_interactive(self) -> None:
         """Raise ParameterError where an option is given that a conversation does not have."""
@@ -153,6 +165,7 @@ def _generate(_: typer.Context, options: GenerateOptions) -> None:
     options.bulk.check(options.n, options.as_json)
     options.search.check(options.sampling, options.match, options.bulk.count)
     options.check_interactive()
+    options.check_memory()
     options = replace(options.read_escapes(), sampling=options.bulk.seeded(options.sampling))
     parameters = options.sampling.parameters()
     text = options.prompt if options.prompt_file is None else read_prompt(options.prompt_file, options.prompt)
@@ -170,6 +183,10 @@ def _generate(_: typer.Context, options: GenerateOptions) -> None:
 
         settings["constraint"] = compiled(constraint, Vocabulary(loaded.tokenizer, decoder.ids))
         settings["constraint"].check(options.max_tokens)
+    if options.memory:
+        from model.online_memory.weights import MemoryWeights
+
+        settings["memory"] = MemoryWeights.required(loaded.training, loaded.tokenizer.frame.items)
     if stored.note:
         note(stored.note)
     if read.unseen:

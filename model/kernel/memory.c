@@ -281,7 +281,19 @@ int memory_score(char *bytes, int steps, int vocabulary, const int32_t *ids, con
     return 0;
 }
 
-/* The same of many texts side by side, each with its own memory, null where it has none: arrays (rows, steps), and
+/* What is expected after the last id of a text, of which nothing is learnt: as `memory_score` has it in `all` for the
+   step whose distribution is `weights` (vocabulary,), which adds up to `whole`. 0, or -1 for an id beyond it. */
+int memory_expect(char *bytes, int vocabulary, int32_t last, const float *weights, double whole, double *room,
+                  float *all) {
+    parts m = parts_of(bytes);
+    if (last < 0 || last >= vocabulary) return -1;
+    if (!m.header->length) push(m.header, last);
+    opinion o = ask(&m, weights, whole);
+    log_all(&m, &o, vocabulary, weights, whole, room, all);
+    return 0;
+}
+
+/* The same as `memory_score` of many texts side by side, each with its own memory, null where it has none: arrays (rows, steps), and
    (rows, steps, vocabulary) of weights. */
 int memory_score_rows(char *const *bytes, int rows, int steps, int vocabulary, const int32_t *ids, const int32_t *next,
                       const float *weights, const double *whole, float *logprobs) {

@@ -150,6 +150,22 @@ class OnlineMemory:
             raise IndexError("an id is not one of the network's")
         return logprobs, full
 
+    def expect(self, last: int, weights: Array, whole: float) -> Array:
+        """How likely every id is after the last one of the text, which `score` learns next: ln p (V,).
+
+        weights, whole: as `score` has them, (V,) and their sum. Raises IndexError on an id beyond V.
+        """
+        if not 0 <= last < len(weights):
+            raise IndexError("an id is not one of the network's")
+        if self._python is not None:
+            return self._python.expect(last, weights, whole)
+        assert self._score is not None
+        weights = np.ascontiguousarray(weights, np.float32)
+        full, room = np.empty(len(weights), np.float32), np.empty(len(weights))
+        arrays = room.ctypes.data, full.ctypes.data
+        self._score[3](self._bytes.ctypes.data, len(weights), last, weights.ctypes.data, whole, *arrays)
+        return full
+
 
 def score_rows(
     memories: Sequence[OnlineMemory | None],
@@ -176,17 +192,18 @@ def score_rows(
 
 
 @cache
-def _compiled() -> tuple[Any, Any, Any] | None:
-    """`memory_begin`, `memory_score` and `memory_score_rows`; None where this version of them was not compiled."""
+def _compiled() -> tuple[Any, Any, Any, Any] | None:
+    """`memory_begin`, `memory_score`, `memory_score_rows`, `memory_expect`; None without this version of them."""
     compiled = library()
-    if not hasattr(compiled, "memory_score_rows"):
+    if not hasattr(compiled, "memory_expect"):
         return None
     if function("memory_header_bytes", result=c_int64)() != HEADER.itemsize:
         return None
-    from ctypes import c_int32
+    from ctypes import c_double, c_int32
 
     return (
         function("memory_begin", c_void_p, result=None),
         function("memory_score", c_void_p, c_int32, c_int32, *(c_void_p,) * 7),
         function("memory_score_rows", c_void_p, c_int32, c_int32, c_int32, *(c_void_p,) * 5),
+        function("memory_expect", c_void_p, c_int32, c_int32, c_void_p, c_double, c_void_p, c_void_p),
     )

@@ -58,6 +58,12 @@ class ReferenceMemory:
             self._learn(after)
         return logprobs, every
 
+    def expect(self, last: int, weights: Array, whole: float) -> Array:
+        """ln p of every id (V,) after the last one; see `OnlineMemory.expect`."""
+        self._history = self._history or (last,)
+        mixed, _ = self._mixed(np.maximum(weights.astype(np.float64), RAREST) / whole)
+        return np.array([math.log(p) for p in mixed], np.float32)
+
     def _known(self) -> list[tuple[int, ...]]:
         return [self._history[:order] for order in ORDERS if order <= len(self._history)]
 

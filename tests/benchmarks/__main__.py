@@ -28,6 +28,7 @@ from tests.benchmarks import (
     quality,
     rank_network,
     ranks,
+    remembering,
     scoring,
     serving,
     soak,
@@ -70,6 +71,7 @@ BY_NAME = {
     "gpu": gpu.measure,
     "page": page.measure,
     "ranks": ranks.measure,
+    "remembering": remembering.measure,
     "rank_network": rank_network.measure,
     "peers": peers.measure,
 }

@@ -132,3 +132,18 @@ def test_weights_are_kept_in_json_and_others_are_none() -> None:
         assert MemoryWeights.of(training) is None
         with pytest.raises(ParameterError, match="--write-memory"):
             MemoryWeights.required(training, items=False)
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_what_is_expected_is_what_the_score_of_the_next_id_has_and_learns_nothing(compiled: bool) -> None:
+    weights, wholes = OF_TEXT
+    memory, other = (OnlineMemory(MemoryWeights(), compiled=compiled) for _ in range(2))
+    for at in range(120):
+        asked = [memory.expect(int(IDS[at]), weights[at], float(wholes[at])).tolist() for _ in range(2)]
+        one = slice(at, at + 1)
+        _, every = memory.score(IDS[one], IDS[at + 1 : at + 2], weights[one], wholes[one], every=True)
+        assert every is not None
+        assert asked == [every[0].tolist()] * 2
+    assert score(memory, 120).tolist() == score(other)[120:].tolist()
+    with pytest.raises(IndexError, match="not one of the network's"):
+        memory.expect(CHECKPOINT.tokenizer.size, weights[0], float(wholes[0]))
