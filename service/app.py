@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -44,6 +44,7 @@ from service.security.body_pace import BodyPace
 from service.security.rate_limit import RateLimit, RateLimiter
 from service.security.security_headers import SecurityHeaders
 from service.settings import Settings, listed
+from service.siblings.siblings import Siblings
 from service.tgi import errors as tgi_errors
 from service.tgi import routes as tgi_routes
 
@@ -69,6 +70,7 @@ class Application:
     """What serves; all of it is made at the start and lives as long as the server.
 
     asgi: answers requests; the engine runs while it does. registry: of the models. ledger: the bytes of all requests.
+    beat: tells other processes behind the port how this one is; to be called some times a second.
     """
 
     asgi: FastAPI
@@ -76,20 +78,32 @@ class Application:
     engine: Engine
     ledger: Ledger
     metrics: Metrics
+    beat: Callable[[], None]
 
 
 def create_application(
-    settings: Settings, decoder: type[Decoder] = Decoder, keys: ApiKeys | None = None
+    settings: Settings,
+    decoder: type[Decoder] = Decoder,
+    keys: ApiKeys | None = None,
+    siblings: Siblings | None = None,
 ) -> Application:
     """An application that serves the models of the settings.
 
-    keys: of those who may use it; None = the keys of the settings.
+    keys: of those who may use it; None = the keys of the settings. siblings: the processes behind its port, where there
+    are several.
     Raises CheckpointError and SettingsError, before anything is started, if a model that they name cannot be served.
     """
     engine = Engine(settings)
     registry = ModelRegistry(settings, engine, decoder)
-    ledger = _ledger(settings, engine)
-    reports = Reports(registry, engine, ledger, settings)
+    ledger = _ledger(settings, engine, siblings)
+    reports = Reports(registry, engine, ledger, settings, siblings)
+    metrics_ = Metrics(registry, engine, ledger, lambda: reports.condition.ready, siblings)
+
+    def beat() -> None:
+        if siblings is not None:
+            siblings.board.write(reports.vitals())
+            if siblings.snapshots.wanted:
+                siblings.snapshots.answer(metrics_.snapshot)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:  # noqa: ARG001
@@ -111,13 +125,14 @@ def create_application(
         redirect_slashes=False,
         openapi_tags=TAGS,
     )
-    made = Application(
-        asgi, registry, engine, ledger, Metrics(registry, engine, ledger, lambda: reports.condition.ready)
+    made = Application(asgi, registry, engine, ledger, metrics_, beat)
+    states = StateTokens(
+        secrets_of(settings), settings.state_seconds, passing=None if siblings is None else siblings.secret
     )
-    _add_routes(made, reports, StateTokens(secrets_of(settings), settings.state_seconds), settings)
+    _add_routes(made, reports, states, settings)
     errors = ErrorResponses(ERROR_SHAPES)
     errors.install(asgi)
-    _add_middleware(made, keys or ApiKeys(settings), errors, settings)
+    _add_middleware(made, keys or ApiKeys(settings), errors, settings, siblings)
     streamed = (Progress, ScoreLine, LineScore, *((ChatCompletionChunk,) if settings.chat else ()))
     asgi.openapi = described(  # type: ignore[method-assign]
         asgi.openapi, lambda: registry.largest_vocabulary, only_in_streams=streamed
@@ -125,7 +140,7 @@ def create_application(
     return made
 
 
-def _ledger(settings: Settings, engine: Engine) -> Ledger:
+def _ledger(settings: Settings, engine: Engine, siblings: Siblings | None) -> Ledger:
     """The bytes of all requests, within what the machine has; under pressure the prefix cache is given up for them."""
     memory = Memory()
 
@@ -133,7 +148,8 @@ def _ledger(settings: Settings, engine: Engine) -> Ledger:
         engine.cache.clear()
         allocator.trim()
 
-    return Ledger(settings.memory_budget_bytes or default_budget(memory), Headroom(memory, relieve=relieve))
+    budget = settings.memory_budget_bytes or default_budget(memory)
+    return Ledger(budget, Headroom(memory, relieve=relieve), None if siblings is None else siblings.memory)
 
 
 def _add_routes(made: Application, reports: Reports, states: StateTokens, settings: Settings) -> None:
@@ -158,7 +174,9 @@ def _add_routes(made: Application, reports: Reports, states: StateTokens, settin
     route_straight(made.asgi)
 
 
-def _add_middleware(made: Application, keys: ApiKeys, errors: ErrorResponses, settings: Settings) -> None:
+def _add_middleware(
+    made: Application, keys: ApiKeys, errors: ErrorResponses, settings: Settings, siblings: Siblings | None
+) -> None:
     """Put the middleware around the routes. The last that is added is the outermost."""
     app = made.asgi
     app.add_middleware(WithPrefix, prefix=settings.prefix)
@@ -167,7 +185,7 @@ def _add_middleware(made: Application, keys: ApiKeys, errors: ErrorResponses, se
     pace = BodyPace(made.engine.has_others)
     app.add_middleware(BodyLimit, max_bytes=most, seconds=seconds, ledger=made.ledger, pace=pace)
     page = frozenset(static_files.files()) if settings.page else frozenset()
-    app.add_middleware(RateLimit, limiter=_limiter(settings), errors=errors, page=page)
+    app.add_middleware(RateLimit, limiter=_limiter(settings, siblings), errors=errors, page=page)
     app.add_middleware(Auth, keys=keys, hosts=settings.hosts, errors=errors, page=page)
     stack = app.build_middleware_stack
 
@@ -183,8 +201,9 @@ def _add_middleware(made: Application, keys: ApiKeys, errors: ErrorResponses, se
     app.build_middleware_stack = observed  # type: ignore[method-assign]
 
 
-def _limiter(settings: Settings) -> RateLimiter:
-    return RateLimiter(settings.key_requests_per_minute, settings.key_concurrent_requests, time.monotonic)
+def _limiter(settings: Settings, siblings: Siblings | None) -> RateLimiter:
+    rate, at_once = settings.key_requests_per_minute, settings.key_concurrent_requests
+    return RateLimiter(rate, at_once, time.monotonic, None if siblings is None else siblings.requests)
 
 
 def _cors(origins: str) -> dict[str, Any]:

@@ -60,7 +60,7 @@ def _serve(context: typer.Context, options: ServeOptions) -> None:
         _print(options.settings, context)
         return
     check_address_space()
-    from service.server import run
+    from service.start import run
 
     settings = options.settings
     keys = settings.api_keys is not None or settings.api_keys_file is not None

@@ -5,33 +5,23 @@ import gc
 import logging
 import signal
 import socket
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from types import FrameType
 from typing import Any, cast
 
 import uvicorn
 
-from model.checkpoint import check
-from model.decoding.kernel_library import processors
-from service.app import Application, create_application
+from service.app import Application
 from service.engine.engine import Engine
-from service.errors import Draining, EngineStopped
-from service.inference.served_model import load_limit
-from service.models.naming import named_places
-from service.monitoring import logs
-from service.process import allocator
-from service.process.address_space import enough_to_run, too_little
-from service.process.background import SWITCH_SECONDS
+from service.errors import Draining
 from service.process.watchdog import LOST, SPENT, Watchdog
-from service.security.api_keys import ApiKeys
-from service.settings import Settings, is_loopback
+from service.settings import Settings
+from service.siblings.siblings import Siblings
 from service.transport.connections import Connection, bounded
-from service.transport.listeners import BACKLOG, listen, listen_unix
+from service.transport.listeners import BACKLOG
 from service.transport.shared_limits import SharedLimits
 from service.transport.startup_gate import Gate
 from service.transport.tls import secured, tls_context
@@ -39,10 +29,6 @@ from service.transport.tls import secured, tls_context
 logger = logging.getLogger(__name__)
 
 ACCEPTED = 8  # connections that are taken in one pass of the event loop, of each port
-OPEN = (
-    "OPEN TO EVERYONE. Listening on %s: everyone who can reach %s can use this server; it asks for no key. "
-    "Give it keys with --api-keys-file or UNROLL_API_KEYS_FILE."
-)
 ENGINE_FAILED_SECONDS = 1  # for probes to see that the engine has failed, before the server ends
 LAST_BODY_SECONDS = 0.5  # for bodies that are on their way when the server stops
 FLUSH_SECONDS = 2  # for slow clients to read what is written, at the end of the grace: of it at most half
@@ -55,17 +41,28 @@ class DrainingServer(uvicorn.Server):
 
     Meanwhile the socket stays open, so that new requests are answered with 503 and not with silence. SIGQUIT is another
     SIGTERM, SIGHUP calls `hang_up`, SIGUSR1 and SIGUSR2 do nothing.
+
+    parent: where there are several processes, a pipe that ends with their parent, which is like SIGTERM. A supervisor
+    may send its signal to all of them, and the parent passes it on as well, so then the end comes at once with SIGUSR2.
     """
 
     def __init__(
-        self, config: uvicorn.Config, gate: Gate[Application], grace_seconds: float, hang_up: Callable[[], None] | None
+        self,
+        config: uvicorn.Config,
+        gate: Gate[Application],
+        grace_seconds: float,
+        hang_up: Callable[[], None] | None,
+        parent: int | None = None,
     ) -> None:
         super().__init__(config)
         self._gate = gate
         self._grace_seconds = grace_seconds
         self._hang_up = hang_up
+        self._parent = parent
+        self.beats: list[Callable[[], None]] = []
+        """Called some times a second, also while the last texts end."""
         self.watchdog: Watchdog | None = None
-        """Notified in each pass that the server runs."""
+        """Notified each time that the server runs."""
 
     @property
     def _engine(self) -> Engine | None:
@@ -74,12 +71,23 @@ class DrainingServer(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002
         """Note a signal. Uvicorn would raise it again at the end; this server ends with status 0."""
-        self.force_exit = self.should_exit
+        self.force_exit = self.force_exit or (self.should_exit and self._parent is None)
+        self.should_exit = True
+
+    def _end_now(self, *_: Any) -> None:
+        self.force_exit = self.should_exit = True
+
+    def _orphaned(self) -> None:
+        """The parent has died: nobody would start this process anew, or pass signals on."""
+        assert self._parent is not None
+        asyncio.get_running_loop().remove_reader(self._parent)
         self.should_exit = True
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to listen, before there is a model."""
         await super().startup(sockets)
+        if self._parent is not None:
+            asyncio.get_running_loop().add_reader(self._parent, self._orphaned)
         for one in sockets or ():
             one.listen(BACKLOG)  # asyncio's own backlog is what it accepts in one pass
 
@@ -91,6 +99,8 @@ class DrainingServer(uvicorn.Server):
             return
         loop = asyncio.get_running_loop()
         handlers: dict[int, Any] = {signal.SIGQUIT: self.handle_exit}
+        if self._parent is not None:
+            handlers[signal.SIGUSR2] = self._end_now
         if self._hang_up is not None:
             handlers[signal.SIGHUP] = lambda *_: loop.call_soon_threadsafe(self._reload)
         with super().capture_signals():
@@ -116,8 +126,7 @@ class DrainingServer(uvicorn.Server):
 
     async def on_tick(self, counter: int) -> bool:
         """Whether to stop: after a signal, when there will be no model, or when no more text can be generated."""
-        if self.watchdog is not None:
-            self.watchdog.beat()
+        self._beat()
         died = self._engine is not None and self._engine.died
         return await super().on_tick(counter) or died or self._gate.error is not None
 
@@ -136,8 +145,7 @@ class DrainingServer(uvicorn.Server):
         began = time.monotonic()
         deadline = began + seconds
         while self.server_state.tasks and not self.force_exit and time.monotonic() < deadline:
-            if self.watchdog is not None:
-                self.watchdog.beat()
+            self._beat()
             if time.monotonic() > began + LAST_BODY_SECONDS:
                 self._give_up_bodies()
             await asyncio.sleep(0.05)
@@ -146,6 +154,12 @@ class DrainingServer(uvicorn.Server):
         self.config.timeout_graceful_shutdown = cast("int", left)
         # Every stream now ends by itself, so the application can be shut down in order; a third signal still forces.
         self.force_exit = False
+
+    def _beat(self) -> None:
+        if self.watchdog is not None:
+            self.watchdog.beat()
+        for beat in self.beats:
+            beat()
 
     def _give_up_bodies(self) -> None:
         """Refuse requests that have not come whole: nothing would be generated for them."""
@@ -159,10 +173,13 @@ def make_server(
     settings: Settings,
     hang_up: Callable[[], None] | None = None,
     management: int | None = None,
+    siblings: Siblings | None = None,
+    parent: int | None = None,
 ) -> DrainingServer:
     """The server of an application behind its gate; its `run` takes the sockets to serve on.
 
-    management: the port of that socket which answers only for health and metrics.
+    management: the port of that socket which answers only for health and metrics. siblings: the processes behind its
+    port, where there are several; parent: then a pipe that ends with their parent.
     Raises SettingsError where the certificate cannot be used.
     """
     context = tls_context(settings)
@@ -171,7 +188,7 @@ def make_server(
         if gate.loaded is not None:
             gate.loaded.metrics.refused(code)
 
-    shared = SharedLimits(settings, management)
+    shared = SharedLimits(settings, management, siblings)
     plain = bounded(settings, shared, refused)
     config = uvicorn.Config(
         gate,
@@ -188,98 +205,13 @@ def make_server(
         forwarded_allow_ips=settings.trusted_proxies,
         timeout_graceful_shutdown=FLUSH_SECONDS,
     )
-    server = DrainingServer(config, gate, settings.grace_seconds, hang_up)
+    server = DrainingServer(config, gate, settings.grace_seconds, hang_up, parent)
 
     def count(application: Application) -> None:
         application.metrics.connections = lambda: len(server.server_state.connections)
+        server.beats.append(application.beat)
+        application.beat()
         gc.freeze()  # what is loaded stays, so the garbage collector need not look at it again
 
     gate.when_open(count)
     return server
-
-
-def run(settings: Settings, announce: Callable[[Application, str], None]) -> None:
-    """Serve until a signal says to stop.
-
-    announce: called with the application and its URL once it answers.
-    Raises SettingsError, CheckpointError, and EngineStopped when no more text could be generated.
-    """
-    with enough_to_run():
-        _run(settings, announce)
-
-
-def _run(settings: Settings, announce: Callable[[Application, str], None]) -> None:
-    hung_up = _hear_hang_ups()
-    allocator.configure()
-    sys.setswitchinterval(SWITCH_SECONDS)
-    logs.configure(settings)
-    if not processors():
-        logger.warning(
-            "No kernel was compiled for this processor, so steps run in numpy, a tenth as fast, with the same "
-            "texts; there are kernels for x86-64 with AVX2 and for Arm: install a C compiler and then Unroll again."
-        )
-    keys = ApiKeys(settings)
-    tls_context(settings)  # a fault of it, or of the checkpoint, ends the program before the port is open
-    for place in named_places(settings):
-        check(place.checkpoint, load_limit(settings))
-    listeners, url = _listen(settings)
-    if settings.uds is None and not is_loopback(settings.host) and not keys.needed:
-        logger.warning(OPEN, listeners[0].getsockname()[0], url)
-    gate = Gate(partial(create_application, settings, keys=keys), settings.prefix)
-    gate.when_open(_check_memory)
-    gate.when_open(lambda application: announce(application, url))
-    management = None
-    if settings.management_port is not None:
-        listeners += listen(settings.host, settings.management_port)
-        management = listeners[-1].getsockname()[1]
-        logger.info("Health and metrics are also told on port %d, to connections of its own.", management)
-    gate.when_open(lambda _: keys.reload() if hung_up else None)
-
-    def hang_up() -> None:
-        keys.reload()
-        if gate.loaded is not None:
-            gate.loaded.registry.look_now()
-
-    server = make_server(gate, settings, hang_up, management)
-    if settings.watchdog_seconds:
-        server.watchdog = Watchdog(settings.watchdog_seconds, server.lost)
-        server.watchdog.start()
-    try:
-        server.run(sockets=listeners)
-    finally:
-        if server.watchdog is not None:
-            server.watchdog.stop()
-        if settings.uds is not None:
-            settings.uds.unlink(missing_ok=True)
-    if gate.error is not None:
-        raise gate.error
-    if gate.loaded is not None and gate.loaded.engine.died:
-        raise EngineStopped(
-            "The server ended because a thread that generates has died, as the log says; start it again."
-        )
-
-
-def _check_memory(application: Application) -> None:
-    """Raise SettingsError where all is loaded and nothing is left of the process's own limit for requests."""
-    if application.ledger.starved:
-        raise too_little()
-
-
-def _listen(settings: Settings) -> tuple[list[socket.socket], str]:
-    """The sockets for everybody, and their URL, or of a Unix socket unix: and its path."""
-    if settings.uds is not None:
-        return [listen_unix(settings.uds)], f"unix:{settings.uds}"
-    listeners = listen(settings.host, settings.port)
-    host, port = listeners[0].getsockname()[:2]
-    scheme = "http" if settings.tls_certificate is None else "https"
-    return listeners, f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
-
-
-def _hear_hang_ups() -> list[int]:
-    """The SIGHUPs until the server hears them itself; they, SIGUSR1 and SIGUSR2 end the process no more."""
-    numbers: list[int] = []
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGHUP, lambda number, _: numbers.append(number))
-        for number in (signal.SIGUSR1, signal.SIGUSR2):
-            signal.signal(number, signal.SIG_IGN)
-    return numbers

@@ -138,6 +138,15 @@ class Settings:
         most=256,
     )
 
+    processes: int = setting(
+        1,
+        "Processes behind the port, for many short requests: one event loop answers what one core can. They divide "
+        "threads, slots and prefix cache among them, and keep all limits together.",
+        MODEL,
+        least=1,
+        most=64,
+    )
+
     api_keys: str | None = setting(
         None,
         "API keys, separated by commas; other users of the machine may see them, but not those of a file.",
@@ -333,7 +342,7 @@ class Settings:
     @property
     def workers(self) -> int:
         """Threads that generate: as many as asked for, else as cores that are of use, and never more than slots."""
-        cores = 1 if self.device == "cuda" else min(available_cores(), USEFUL_THREADS)
+        cores = 1 if self.device == "cuda" else min(available_cores(), USEFUL_THREADS * self.processes)
         return min(self.threads or cores, self.max_rows)
 
     @property

@@ -20,7 +20,7 @@ SPEAKS_HTTP = tuple(
     f"service/{name}"
     for name in (
         *("analysis", "api", "chat", "embeddings", "monitoring", "openai", "playground"),
-        *("security", "tgi", "transport", "app.py", "server.py"),
+        *("security", "tgi", "transport", "app.py", "server.py", "start.py"),
     )
 )
 TORCH = {"model/network.py", "model/cells/torch_cells.py", "model/decoding/cuda_decoder.py"}  # beside all of training
@@ -44,7 +44,8 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("config", "errors", "generate", "held_out_surprise", "memory", "strict_json"),
     },
     "model/decoding": {"checkpoint", "sampling", "text", "cells", "config", "arithmetic", "errors"},
-    "service/process": {"errors"},
+    "service/siblings": set(),
+    "service/process": {"siblings", "errors"},
     "service/engine": {"process", "settings", "errors"},
     "service/inference": {"process", "engine", "settings", "errors"},
     "service/models": {"process", "inference", "engine", "settings", "errors"},
@@ -54,10 +55,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "service/embeddings": {"api", "models", "inference", "engine", "settings"},
     "service/tgi": {"api", "models", "inference", "engine", "process", "settings", "request_context"},
     "service/analysis": {"api", "models", "inference", "engine", "process", "settings", "errors", "request_context"},
-    "service/monitoring": {"api", "models", "inference", "engine", "process", "settings", "request_context"},
+    "service/monitoring": {
+        *("api", "models", "inference", "engine", "process", "siblings", "settings", "request_context"),
+    },
     "service/playground": {"api"},
-    "service/security": {"api", "process", "settings", "errors", "request_context"},
-    "service/transport": {"security", "api", "process", "settings", "errors"},
+    "service/security": {"api", "process", "siblings", "settings", "errors", "request_context"},
+    "service/transport": {"security", "api", "process", "siblings", "settings", "errors"},
     "training/data": set(),
     "training/items": {"data"},
     "training/evaluation": {"row_threads"},

@@ -57,14 +57,18 @@ def secrets_of(settings: Settings) -> list[bytes]:
 class StateTokens:
     """Makes tokens of states and states of tokens.
 
-    keys: secrets; the first signs, all are believed. None makes a random one. seconds: for how long a token is good.
-    clock: seconds since 1970.
+    keys: secrets; the first signs, all are believed. seconds: for how long a token is good. clock: seconds since 1970.
+    passing: takes their place where there are none; None makes a random one.
     """
 
     def __init__(
-        self, keys: Sequence[bytes] = (), seconds: float = 3600, clock: Callable[[], float] = time.time
+        self,
+        keys: Sequence[bytes] = (),
+        seconds: float = 3600,
+        clock: Callable[[], float] = time.time,
+        passing: bytes | None = None,
     ) -> None:
-        self._keys = [*keys] or [secrets.token_bytes(32)]
+        self._keys = [*keys] or [passing or secrets.token_bytes(32)]
         self._passing = not keys  # and not yet said in the log
         self._seconds = seconds
         self._clock = clock

@@ -1,6 +1,7 @@
 """The health of the server for its operators: whether it is alive, whether it is ready, and details."""
 
 import time
+from collections.abc import Iterable
 from typing import Literal
 
 from fastapi import APIRouter, Request
@@ -13,6 +14,8 @@ from service.models.model_registry import ModelRegistry
 from service.process.ledger import Ledger
 from service.request_context import request_context
 from service.settings import Settings
+from service.siblings.board import Vitals
+from service.siblings.siblings import Siblings
 
 Word = Literal["ok", "draining", "stalled", "failed", "out_of_memory"]
 
@@ -70,6 +73,9 @@ class Health(State):
     waiting: int = Field(ge=0, description="Texts waiting for a slot, or for another text to read their prompt.")
     still_seconds: float = Field(ge=0, description="How long there has been work without a step being made.")
     failures: int = Field(ge=0, description="Calls of the model that failed since the server started.")
+    processes: int | None = Field(
+        default=None, description="Processes that serve, where there are several; the numbers are of all together."
+    )
     prefix_cache: PrefixCacheCounts | None = Field(
         default=None, description="Only with a key if the server needs one, as it tells about prompts of others."
     )
@@ -120,8 +126,16 @@ class Condition:
 class Reports:
     """Answers the health routes; no answer waits for anything."""
 
-    def __init__(self, registry: ModelRegistry, engine: Engine, ledger: Ledger, settings: Settings) -> None:
+    def __init__(
+        self,
+        registry: ModelRegistry,
+        engine: Engine,
+        ledger: Ledger,
+        settings: Settings,
+        siblings: Siblings | None = None,
+    ) -> None:
         self._registry = registry
+        self._siblings = siblings
         self._engine = engine
         self._ledger = ledger
         self._open = settings.api_keys is None and settings.api_keys_file is None
@@ -133,33 +147,79 @@ class Reports:
 
     async def ready(self) -> JSONResponse:
         """Whether the server takes requests: not while it loads, stops, has no memory left, or makes no step."""
-        return _answer(State(status=self.condition.word), self.condition.ready)
+        word = self._word(self._others())
+        return _answer(State(status=word), word == "ok")
+
+    def vitals(self) -> Vitals:
+        """How this process is, for the others behind its port."""
+        engine, condition, cache = self._engine, self.condition, self._engine.cache.statistics
+        return Vitals(
+            beat=time.monotonic(),
+            stalled=condition.word == "stalled",
+            still=condition.still_seconds,
+            running=engine.running,
+            waiting=engine.waiting,
+            failures=engine.failures,
+            queries=cache.queries,
+            hits=cache.hits,
+            cached_tokens=cache.cached_tokens,
+            evictions=cache.evictions,
+            entries=cache.entries,
+            cache_bytes=cache.bytes,
+            model_bytes=self._registry.memory_bytes,
+        )
+
+    def _others(self) -> list[Vitals]:
+        return [] if self._siblings is None else self._siblings.board.others(time.monotonic())
+
+    def _word(self, others: list[Vitals]) -> Word:
+        """What keeps the server from working: this process, or another that is to make steps and makes none. One that
+        ends or starts takes no requests, so that the others do."""
+        word = self.condition.word
+        return "stalled" if word == "ok" and any(other.stalled for other in others) else word
 
     async def health(self, request: Request) -> JSONResponse:
         """Whether the server takes requests, and how many texts it writes and has waiting; with a key, also memory."""
-        engine, condition, context = self._engine, self.condition, request_context(request.scope)
+        context, others = request_context(request.scope), self._others()
+        all_ = [self.vitals(), *others]
+        word = self._word(others)
         health = Health(
-            status=condition.word,
+            status=word,
             model=self._registry.default_name(context.models),
-            running=engine.running,
-            waiting=engine.waiting,
-            still_seconds=condition.still_seconds,
-            failures=engine.failures,
+            running=_sum(one.running for one in all_),
+            waiting=_sum(one.waiting for one in all_),
+            still_seconds=max(one.still for one in all_),
+            failures=_sum(one.failures for one in all_),
+            processes=None if self._siblings is None else len(all_),
         )
         if self._open or context.holder is not None:
             ledger = self._ledger
-            health.prefix_cache = PrefixCacheCounts(**engine.cache.statistics._asdict())
+            health.prefix_cache = _cache(all_)
             if context.models is None:
-                health.models = self._models()
+                health.models = self._models(_sum(one.model_bytes for one in all_))
             health.memory = MemoryCounts(budget_bytes=ledger.budget, held_bytes=ledger.held, refused=ledger.refused)
-        return _answer(health, condition.ready)
+        return _answer(health, word == "ok")
 
-    def _models(self) -> ModelCounts:
+    def _models(self, size: int) -> ModelCounts:
         entries, registry = list(self._registry), self._registry
         loaded = sum(entry.served is not None for entry in entries)
-        return ModelCounts(
-            served=len(entries), loaded=loaded, bytes=registry.memory_bytes, problems=dict(registry.problems)
-        )
+        return ModelCounts(served=len(entries), loaded=loaded, bytes=size, problems=dict(registry.problems))
+
+
+def _cache(all_: list[Vitals]) -> PrefixCacheCounts:
+    """The prefix caches of all processes together."""
+    return PrefixCacheCounts(
+        queries=_sum(one.queries for one in all_),
+        hits=_sum(one.hits for one in all_),
+        cached_tokens=_sum(one.cached_tokens for one in all_),
+        evictions=_sum(one.evictions for one in all_),
+        entries=_sum(one.entries for one in all_),
+        bytes=_sum(one.cache_bytes for one in all_),
+    )
+
+
+def _sum(numbers: Iterable[float]) -> int:
+    return int(sum(numbers))
 
 
 def _answer(body: State, well: bool) -> JSONResponse:

@@ -145,19 +145,31 @@ class LogHandler(logging.Handler):
         return True
 
 
-def configure(settings: Settings) -> LogHandler:
+class AtOnce(logging.StreamHandler[Any]):
+    """Writes lines where they are logged, without a thread, so that the process can be forked."""
+
+
+def configure(settings: Settings, at_once: bool = False) -> logging.Handler:
     """Send everything that this process logs, with Uvicorn's messages and Python's warnings, to standard error in the
-    format of the settings; replaces the handler of an earlier call."""
+    format of the settings; replaces the handler of an earlier call.
+
+    at_once: write it where it is logged, without a thread: for a process that only starts others, and logs little.
+    """
     root = logging.getLogger()
     # No format shows where a message was logged, nor by which thread: looking that up takes as long as all the rest.
     logging._srcfile = None  # as the documentation of Python has it, "Optimization"
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
-    for handler in list(root.handlers):
-        if isinstance(handler, LogHandler):
-            root.removeHandler(handler)
-            handler.close()
+    for earlier in list(root.handlers):
+        if isinstance(earlier, (LogHandler, AtOnce)):
+            root.removeHandler(earlier)
+            earlier.close()
     formatter = JsonFormatter() if settings.log_format == "json" else TextFormatter()
-    handler = LogHandler(sys.__stderr__.fileno() if sys.__stderr__ else 2, formatter)
+    handler: logging.Handler
+    if at_once:
+        handler = AtOnce(sys.__stderr__)
+        handler.setFormatter(formatter)
+    else:
+        handler = LogHandler(sys.__stderr__.fileno() if sys.__stderr__ else 2, formatter)
     root.addHandler(handler)
     root.setLevel(settings.log_level.upper())
     logging.captureWarnings(True)

@@ -1,7 +1,7 @@
 """GET /metrics: the counts of the engine and of the HTTP server, as Prometheus reads them."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -19,8 +19,10 @@ from service.models.model_registry import Allowed, ModelRegistry
 from service.monitoring import logs
 from service.monitoring.metric_families import counter, gauge, histogram, labelled_counter, labelled_histogram
 from service.monitoring.model_metrics import of_models
+from service.monitoring.whole_metrics import snapshot, whole
 from service.process.ledger import Ledger
 from service.request_context import request_context
+from service.siblings.siblings import Siblings
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -62,15 +64,24 @@ class _Collected(Collector):
 class Metrics:
     """The metrics of one application; for the event loop's thread.
 
-    ready: whether the server calls itself ready. connections: how many are open; None if unknown.
+    ready: whether the server calls itself ready. siblings: the processes behind its port, where there are several.
+    connections: how many are open; None if unknown.
     """
 
-    def __init__(self, registry: ModelRegistry, engine: Engine, ledger: Ledger, ready: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        registry: ModelRegistry,
+        engine: Engine,
+        ledger: Ledger,
+        ready: Callable[[], bool],
+        siblings: Siblings | None = None,
+    ) -> None:
         self._models = registry
         self._engine = engine
         self._constraints = registry.constraints.counts
         self._ledger = ledger
         self._ready = ready
+        self._siblings = siblings
         self.connections: Callable[[], int] | None = None
         self.requests: dict[tuple[str, int], int] = {}
         self.rejected = dict.fromkeys(BY_CODE.values(), 0)
@@ -98,17 +109,35 @@ class Metrics:
         if reason is not None:
             self.rejected[reason] += 1
 
-    def render(self, allowed: Allowed = None) -> bytes:
-        """All metrics in Prometheus' text format 0.0.4, of models those that a key may use."""
+    def render(self, allowed: Allowed = None, others: Sequence[bytes] = ()) -> bytes:
+        """All metrics in Prometheus' text format 0.0.4, of models those that a key may use.
+
+        others: snapshots of other processes, whose counts are added.
+        """
+        own = self._own(allowed)
+        if not others:
+            return generate_latest(own)
+        registry = CollectorRegistry()
+        registry.register(_Collected(lambda: whole(own.collect(), others)))
+        return generate_latest(registry)
+
+    def snapshot(self) -> bytes:
+        """All metrics of this process, for another one."""
+        return snapshot(self._own(None).collect())
+
+    def _own(self, allowed: Allowed) -> CollectorRegistry:
         registry = CollectorRegistry()
         registry.register(_Collected(partial(self.collect, allowed)))
         for collector in self._process:
             registry.register(collector)
-        return generate_latest(registry)
+        return registry
 
     async def show(self, request: Request) -> PlainTextResponse:
         """Metrics for Prometheus; their names begin with unroll_, process_ and python_."""
-        text = self.render(request_context(request.scope).models)
+        others: list[bytes] = []
+        if self._siblings is not None:
+            others = await self._siblings.snapshots.of_others(self._siblings.serves)
+        text = self.render(request_context(request.scope).models, others)
         return PlainTextResponse(text, headers={"Content-Type": CONTENT_TYPE})
 
     def collect(self, allowed: Allowed = None) -> Iterator[Metric]:
@@ -132,6 +161,8 @@ class Metrics:
 
     def _gauges(self) -> Iterator[Metric]:
         engine = self._engine
+        alive = 1 if self._siblings is None else self._siblings.alive
+        yield gauge("processes", "Processes behind the port that serve.", alive)
         yield gauge("ready", "1 while the server calls itself ready, else 0.", float(self._ready()))
         yield gauge("requests_running", "Texts that have a slot.", engine.running)
         yield gauge("requests_waiting", "Texts that wait for a slot.", engine.waiting)

@@ -1,4 +1,4 @@
-"""The ledger of bytes for the whole process: what requests will hold is charged before it is made."""
+"""The ledger of bytes for the whole server: what requests will hold is charged before it is made."""
 
 import threading
 from collections.abc import Hashable
@@ -6,19 +6,9 @@ from types import TracebackType
 
 from service.errors import MemorySpent, TooCostly
 from service.process.memory import Headroom
+from service.siblings.sums import OwnSums, Sums
 
 UNKNOWN = "unknown"  # the holder of what is charged to nobody
-
-
-class Total:
-    """Bytes that are charged now; the one number that several processes behind one port would share."""
-
-    def __init__(self) -> None:
-        self.value = 0
-
-    def add(self, size: int) -> None:
-        """Add to the bytes, or take off with a negative size."""
-        self.value += size
 
 
 class Ledger:
@@ -26,28 +16,27 @@ class Ledger:
 
     budget: bytes that all leases may have together.
     headroom: bytes the machine can still give; nothing is charged beyond them. None = as many as there are.
-    total: what is charged, where it is shared with others.
+    sums: what is charged, where it is shared with other processes.
 
     A holder (a key, or an address) may have as much as is left to all others after it (dynamic thresholds: Choudhury
     and Hahne, 1998, with a factor of 1). One greedy holder so stops at half of the budget, n of them leave 1 / (n + 1)
     free, and a newcomer with a small request always finds room. Any thread may call the methods.
     """
 
-    def __init__(self, budget: int, headroom: Headroom | None = None, total: Total | None = None) -> None:
+    def __init__(self, budget: int, headroom: Headroom | None = None, sums: Sums | None = None) -> None:
         self.budget = budget
         self.refused = 0
         """Charges that were refused."""
         self.most = 0
         """The most bytes that were ever charged at once."""
         self._headroom = headroom
-        self._total = total or Total()
-        self._held: dict[Hashable, int] = {}
+        self._sums = sums or OwnSums()
         self._lock = threading.Lock()
 
     @property
     def held(self) -> int:
         """Bytes that are charged now."""
-        return self._total.value
+        return self._sums.whole
 
     @property
     def exhausted(self) -> bool:
@@ -77,29 +66,29 @@ class Ledger:
                 "send less, or raise --memory-budget-bytes."
             )
         with self._lock:
-            own, held = self._held.get(holder, 0), self._total.value
-            left = self.budget - held - size
-            # A single lease on an idle server may have all.
-            fits = left >= 0 and (own + size <= left or held == before)
-            if not fits or (self._headroom is not None and size > self._headroom.left):
+            if (self._headroom is not None and size > self._headroom.left) or not self._fits(size, holder, before):
                 self.refused += 1
                 raise MemorySpent("The server has no memory for this now; try again in a moment, or send less.")
             if self._headroom is not None:
                 self._headroom.use(size)
-            self._held[holder] = own + size
-            self._total.add(size)
-            self.most = max(self.most, self._total.value)
+
+    def _fits(self, size: int, holder: Hashable, before: int) -> bool:
+        """Charge some bytes where they are left for the holder; whether they are."""
+        with self._sums.lock:
+            own, held = self._sums.of(holder), self._sums.whole
+            left = self.budget - held - size
+            # A single lease on an idle server may have all.
+            fits = left >= 0 and (own + size <= left or held == before)
+            if fits:
+                self._sums.add(holder, size)
+                self.most = max(self.most, held + size)
+        return fits
 
     def _give_back(self, size: int, holder: Hashable) -> None:
         if not size:
             return
-        with self._lock:
-            self._total.add(-size)
-            own = self._held[holder] - size
-            if own:
-                self._held[holder] = own
-            else:
-                del self._held[holder]
+        with self._lock, self._sums.lock:
+            self._sums.add(holder, -size)
 
 
 class Lease:

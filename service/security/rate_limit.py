@@ -3,16 +3,60 @@
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
+from contextlib import AbstractContextManager
+from typing import Protocol
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api.error_responses import ErrorResponses, Failure
 from service.request_context import request_context
 from service.security.auth import PUBLIC
+from service.siblings.sums import OwnSums
 
 # Callers that are remembered. One that is forgotten has its full allowance again. All keys fit many times over, so that
 # only addresses are ever forgotten.
 MOST_CALLERS = 65_536
+
+
+class Requests(Protocol):
+    """What is known of each caller's requests.
+
+    lock: to be held where it is looked at and then changed.
+    """
+
+    @property
+    def lock(self) -> AbstractContextManager[None]: ...
+
+    def of(self, name: Hashable) -> int:
+        """How many are open."""
+
+    def add(self, name: Hashable, number: int) -> None:
+        """Count more as open, or with a negative number fewer."""
+
+    def stamp(self, name: Hashable) -> float:
+        """When those so far will be earned; 0 where nothing is known of them."""
+
+    def set_stamp(self, name: Hashable, stamp: float) -> None:
+        """Note that."""
+
+
+class OwnRequests(OwnSums):
+    """The same of a process that serves alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._earned: OrderedDict[Hashable, float] = OrderedDict()
+
+    def stamp(self, name: Hashable) -> float:
+        """When the requests of a caller so far will be earned."""
+        return self._earned.get(name, 0.0)
+
+    def set_stamp(self, name: Hashable, stamp: float) -> None:
+        """Note that, and forget who has asked least recently."""
+        self._earned[name] = stamp
+        self._earned.move_to_end(name)
+        if len(self._earned) > MOST_CALLERS:
+            self._earned.popitem(last=False)
 
 
 class RateLimiter:
@@ -21,47 +65,49 @@ class RateLimiter:
     per_minute: requests a caller may make in each minute, at once or spread; 0 = any number.
     at_once: most open requests of one caller; 0 = any number.
     clock: seconds that never go back.
+    requests: what is known of each caller's, where it is shared with other processes.
 
     The rate is the generic cell rate algorithm (ITU-T I.371): one number for each caller: when its requests so far
     would have been earned.
     """
 
-    def __init__(self, per_minute: float, at_once: int, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, per_minute: float, at_once: int, clock: Callable[[], float], requests: Requests | None = None
+    ) -> None:
         self._period = 60 / per_minute if per_minute else 0.0  # seconds that earn a request
         self._credit = max(60.0, self._period)  # seconds of it that may be used in advance
         self._at_once = at_once
         self._clock = clock
-        self._earned: OrderedDict[Hashable, float] = OrderedDict()
-        self._open: dict[Hashable, int] = {}
+        self._requests = requests or OwnRequests()
 
     def wait(self, caller: Hashable) -> int:
         """Count a request; 0 if it may be made, else the whole seconds after which it may."""
         if not self._period:
             return 0
-        now = self._clock()
-        earned = max(now, self._earned.get(caller, now)) + self._period
-        late = earned - now - self._credit
-        if late > 1e-9:  # more than an error of rounding
-            return math.ceil(late)
-        self._earned[caller] = earned
-        self._earned.move_to_end(caller)
-        if len(self._earned) > MOST_CALLERS:
-            self._earned.popitem(last=False)
+        with self._requests.lock:
+            now = self._clock()
+            earned = max(now, self._requests.stamp(caller)) + self._period
+            late = earned - now - self._credit
+            if late > 1e-9:  # more than an error of rounding
+                return math.ceil(late)
+            self._requests.set_stamp(caller, earned)
         return 0
 
     def enter(self, caller: Hashable) -> bool:
         """Count a request as open, unless the caller has as many as it may; each that enters has to leave."""
-        count = self._open.get(caller, 0)
-        if self._at_once and count >= self._at_once:
-            return False
-        self._open[caller] = count + 1
+        if not self._at_once:
+            return True
+        with self._requests.lock:
+            if self._requests.of(caller) >= self._at_once:
+                return False
+            self._requests.add(caller, 1)
         return True
 
     def leave(self, caller: Hashable) -> None:
         """Count a request as answered."""
-        self._open[caller] -= 1
-        if not self._open[caller]:
-            del self._open[caller]
+        if self._at_once:
+            with self._requests.lock:
+                self._requests.add(caller, -1)
 
 
 LIMITED = "rate_limit_error"

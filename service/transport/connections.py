@@ -252,7 +252,7 @@ class Connection(H11Protocol):
 
     @property
     def _crowded(self) -> Failure:
-        return CROWDED if len(self._limit) > self._limit.most else CROWDED_ADDRESS
+        return CROWDED if self._limit.open > self._limit.most else CROWDED_ADDRESS
 
     def _overdue(self) -> None:
         if self.transport.is_closing():

@@ -3,11 +3,15 @@
 import errno
 import socket
 import stat
+import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from service.errors import SettingsError
 
+LEFT_SECONDS = 0.005  # for which a connection is left to other processes
 BACKLOG = 2048  # connections that wait to be taken
 BOTH = {"localhost": ("127.0.0.1", "::1"), "": ("0.0.0.0", "::")}  # clients try either first
 ABSENT = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)  # this machine has no such address
@@ -56,6 +60,30 @@ def _bound(name: str, port: int, alone: bool) -> socket.socket:
         listener.close()
         raise
     return listener
+
+
+class FairListener(socket.socket):
+    """A socket that several processes listen on; this one leaves a connection to the others while it has more than its
+    share.
+
+    Connections are kept for many requests, and whichever process is woken first would have most of them. crowded:
+    whether it has more than its share. Others that do not take a connection, as they are busy or hang, have it taken.
+    """
+
+    def __init__(self, listener: socket.socket, crowded: Callable[[], bool]) -> None:
+        super().__init__(fileno=listener.detach())
+        self._crowded = crowded
+        self._until = 0.0  # when a connection that waits is taken all the same
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        """The next connection; raises BlockingIOError where it is left to others, as where there is none."""
+        now = time.monotonic()
+        if self._crowded():
+            if now > self._until + LEFT_SECONDS:  # it is another one
+                self._until = now + LEFT_SECONDS
+            if now < self._until:
+                raise BlockingIOError(errno.EAGAIN, "it is left to another process")
+        return super().accept()
 
 
 def listen_unix(path: Path) -> socket.socket:

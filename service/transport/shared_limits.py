@@ -5,6 +5,7 @@ import asyncio
 from service.process.pass_budget import PassBudget
 from service.security.client_identity import among
 from service.settings import Settings
+from service.siblings.siblings import Siblings
 from service.transport.connection_limit import ConnectionLimit
 from service.transport.parser import PASS_SECONDS
 from service.transport.sockets import fitting
@@ -18,18 +19,29 @@ MANAGEMENT_CONNECTIONS = 64  # of the management port
 class SharedLimits:
     """What all connections of a server share: their limit and their time for parsing, apart for the management port.
 
-    management: the number of that port; None = there is none.
+    management: the number of that port; None = there is none. siblings: other processes that count the same.
     """
 
-    def __init__(self, settings: Settings, management: int | None = None) -> None:
+    def __init__(self, settings: Settings, management: int | None = None, siblings: Siblings | None = None) -> None:
         beyond = PROBE_CONNECTIONS + REFUSED_CONNECTIONS
         beside = beyond if management is None else beyond + MANAGEMENT_CONNECTIONS
         most = fitting(settings.max_connections, beside=beside)
         each = settings.max_address_connections
         proxies = among(settings.trusted_proxies)
         # Without an address a client comes by the Unix socket, where a proxy is, too.
-        self.public = ConnectionLimit(most, each, beyond, lambda address: not address or proxies(address))
-        self.management = ConnectionLimit(MANAGEMENT_CONNECTIONS - PROBE_CONNECTIONS, 0, PROBE_CONNECTIONS)
+        self.public = ConnectionLimit(
+            most,
+            each,
+            beyond,
+            lambda address: not address or proxies(address),
+            None if siblings is None else siblings.connections,
+        )
+        self.management = ConnectionLimit(
+            MANAGEMENT_CONNECTIONS - PROBE_CONNECTIONS,
+            0,
+            PROBE_CONNECTIONS,
+            sums=None if siblings is None else siblings.management,
+        )
         self.management_port = management
         self.parsing = PassBudget(PASS_SECONDS)
         self.management_parsing = PassBudget(PASS_SECONDS)

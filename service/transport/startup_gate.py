@@ -31,16 +31,19 @@ class Gate(Generic[Loaded]):
     """An ASGI application that loads another one and then passes everything on to it.
 
     load: makes the other one, in a thread, as it may take long. prefix: of paths that come by a proxy.
+    patient: whether to let the server begin to listen only once it is loaded, as other processes answer meanwhile.
     loaded: what it made, once it answers. error: what `load` raised; the gate never opens then.
     """
 
-    def __init__(self, load: Callable[[], Loaded], prefix: str = "") -> None:
+    def __init__(self, load: Callable[[], Loaded], prefix: str = "", patient: bool = False) -> None:
         self.loaded: Loaded | None = None
         self.error: Exception | None = None
         self._load = load
+        self.patient = patient
         self._prefix = prefix
         self._then: list[Callable[[Loaded], None]] = []
         self._closing = asyncio.Event()
+        self._settled = asyncio.Event()  # once it is open, or never will be
 
     def when_open(self, call: Callable[[Loaded], None]) -> None:
         """Have `call` called with what was loaded once it answers."""
@@ -59,6 +62,8 @@ class Gate(Generic[Loaded]):
         """Load while the server answers already, and end the application when the server ends."""
         await receive()
         running = asyncio.create_task(self._run())
+        if self.patient:
+            await self._settled.wait()
         await send({"type": "lifespan.startup.complete"})
         await receive()
         self._closing.set()
@@ -73,9 +78,11 @@ class Gate(Generic[Loaded]):
                 self.loaded = loaded
                 for call in self._then:
                     call(loaded)
+                self._settled.set()
                 await self._closing.wait()
         except Exception as error:
             self.error = error
+            self._settled.set()
 
 
 def _while_loading(path: str) -> JSONResponse:

@@ -36,17 +36,17 @@ def texts(client: Client, stream: bool) -> float:
     return time.perf_counter() - began
 
 
-def short_requests(client: Client) -> float:
+def short_requests(client: Client, tokens: int = SHORT) -> float:
     """Seconds until many short texts are answered, each client asking again when it has its answer."""
     began, asked = time.perf_counter(), CONNECTIONS
     busy = {client.open() for _ in range(CONNECTIONS)}
     for stream in busy:
-        client.ask(stream, prompt="a", max_tokens=SHORT)
+        client.ask(stream, prompt="a", max_tokens=tokens)
     while busy:
         for stream in [one for one in client.turn() if one.ended is not None]:
             if asked < REQUESTS:
                 asked += 1
-                client.ask(stream, prompt="a", max_tokens=SHORT)
+                client.ask(stream, prompt="a", max_tokens=tokens)
             else:
                 busy.discard(stream)
     return time.perf_counter() - began

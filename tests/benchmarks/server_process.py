@@ -6,7 +6,7 @@ import select
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,9 +33,12 @@ class ServerProcess:
 
 
 @contextmanager
-def served(*arguments: str) -> Iterator[ServerProcess]:
-    """`unroll serve` with some flags on a free port, from when it answers to the end of a `with` block."""
-    with on_core(SERVER_CORE):
+def served(*arguments: str, cores: Collection[int] = (SERVER_CORE,)) -> Iterator[ServerProcess]:
+    """`unroll serve` with some flags on a free port, from when it answers to the end of a `with` block.
+
+    cores: those it may use.
+    """
+    with on_core(*cores):
         process = subprocess.Popen(
             [sys.executable, "-m", "unroll", "serve", "--port", "0", *arguments],
             cwd=REPOSITORY,

@@ -12,10 +12,10 @@ SERVER_CORE, CLIENT_CORE = CORES[0], CORES[-1]
 
 
 @contextmanager
-def on_core(core: int) -> Iterator[None]:
-    """Keep this thread on one core; the threads and processes it starts meanwhile stay there for good."""
+def on_core(*cores: int) -> Iterator[None]:
+    """Keep this thread on a core, or on some; the threads and processes it starts meanwhile stay there for good."""
     before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {core})
+    os.sched_setaffinity(0, cores)
     try:
         yield
     finally:

@@ -218,3 +218,16 @@ class Reference:
         before = prompt if isinstance(prompt, str) else self.checkpoint.tokenizer.decode(prompt)
         text = (before if fields.get("echo") else "") + "".join(piece.text for piece in pieces)
         return pieces[-1]._replace(text=text)
+
+
+def children_of(pid: int) -> list[int]:
+    """The processes that a process has started, in the order of their numbers; as Linux tells it."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = (folder / "stat").read_text().rpartition(")")[2].split()[1]
+        except OSError:  # it has ended
+            continue
+        if int(parent) == pid:
+            found.append(int(folder.name))
+    return sorted(found)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.security.rate_limit import MOST_CALLERS, RateLimiter
+from service.security.rate_limit import MOST_CALLERS, OwnRequests, RateLimiter
 from service.settings import Settings
 from tests.service.serving import ENDLESS, Running, SlowDecoder, eventually, serving
 
@@ -73,13 +73,14 @@ def test_no_limit_is_none() -> None:
 
 
 def test_callers_without_end_are_forgotten() -> None:
-    use = RateLimiter(1, 1, Clock())
+    requests = OwnRequests()
+    use = RateLimiter(1, 1, Clock(), requests)
     for number in range(MOST_CALLERS + 10):
         assert use.wait(number) == 0
         assert use.enter(number)
         use.leave(number)
-    assert len(use._earned) == MOST_CALLERS
-    assert not use._open
+    assert len(requests._earned) == MOST_CALLERS
+    assert not requests._counts
     assert use.wait(MOST_CALLERS) > 0
 
 

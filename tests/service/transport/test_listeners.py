@@ -4,14 +4,15 @@ import json
 import re
 import socket
 import stat
+import time
 from pathlib import Path
 
 import httpx
 import pytest
 
 from service.errors import SettingsError
-from service.transport.listeners import listen, listen_unix
-from tests.service.serving import program, serving_process
+from service.transport.listeners import LEFT_SECONDS, FairListener, listen, listen_unix
+from tests.service.serving import eventually, program, serving_process
 
 SIX = socket.has_ipv6 and Path("/proc/net/if_inet6").exists() and Path("/proc/net/if_inet6").read_text()
 
@@ -121,3 +122,28 @@ def test_a_half_closed_unix_socket_is_answered_and_a_gone_one_let_go(checkpoint_
         while piece := client.recv(4096):
             received += piece
         assert received.startswith(b"HTTP/1.1 200 OK")
+
+
+def test_a_connection_is_left_to_other_processes_for_a_moment_and_then_taken() -> None:
+    crowded = [True]
+    with FairListener(listen("127.0.0.1", 0)[0], lambda: crowded[0]) as listener:
+        listener.setblocking(False)
+        for _ in range(2):  # the second comes later, and is left to others, too
+            with socket.create_connection(listener.getsockname()):
+                with pytest.raises(BlockingIOError):
+                    listener.accept()
+                assert eventually(lambda: _takes(listener))
+            time.sleep(3 * LEFT_SECONDS)
+        crowded[0] = False
+        with socket.create_connection(listener.getsockname()):
+            assert _takes(listener)
+            assert not _takes(listener)  # nobody waits
+
+
+def _takes(listener: FairListener) -> bool:
+    try:
+        connection, _ = listener.accept()
+    except BlockingIOError:
+        return False
+    connection.close()
+    return True

@@ -1,0 +1,1 @@
+"""Tests of `service/siblings`: what several processes behind one port share."""
