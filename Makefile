@@ -15,7 +15,7 @@ CHART_TOOLS_SHA256 := 437dbff5cf662ff817c7d8bbe6eb2287925f07e4bb8b1b09003165cbda
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 SBOM_TOOL := 'cyclonedx-bom>=7,<8'
 
-.PHONY: help serve train test large clients browser screenshots lint benchmark image image-proof chart-proof replicas-proof sbom licences constraints clean
+.PHONY: help serve train test large clients browser screenshots lint benchmark image image-proof chart-proof replicas-proof ray sbom licences constraints clean
 .DELETE_ON_ERROR:
 
 # List what there is to make.
@@ -95,6 +95,11 @@ chart-proof: .venv/chart build/chart/kubectl/kubectl
 replicas-proof: .venv/development
 	@$(BIN)/python -m tests.load replicas
 
+# Prove bulk work on a Ray cluster of several nodes,
+# one of which is killed in the middle.
+ray: .venv/ray
+	@$(BIN)/python -m pytest -m ray tests/model/cluster $(FLAGS)
+
 build/chart/kubectl/kubectl:
 	rm -rf build/chart
 	mkdir -p build/chart
@@ -148,6 +153,10 @@ clean:
 
 .venv/chart: $(BUILT_FROM) | .venv/bin/python
 	$(INSTALL) '.[chart]'
+	@touch $@
+
+.venv/ray: $(BUILT_FROM) | .venv/bin/python
+	$(INSTALL) '.[dev,ray]'
 	@touch $@
 
 .venv/clients: $(BUILT_FROM) | .venv/bin/python

@@ -39,9 +39,12 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("decoding", "online_memory", "sampling", "text", "arithmetic", "held_out_surprise", "surprise_sum"),
         *("command_line", "cores", "files", "strict_json", "errors"),
     },
+    "model/cluster": {
+        *("bulk", "checkpoint", "constraints", "decoding", "online_memory", "sampling", "held_out_surprise", "errors"),
+    },
     "model/commands": {
-        *("bulk", "checkpoint", "command_line", "constraints", "decoding", "online_memory", "sampling", "text"),
-        *("config", "errors", "generate", "held_out_surprise", "memory", "strict_json"),
+        *("bulk", "checkpoint", "cluster", "command_line", "constraints", "decoding", "online_memory", "sampling"),
+        *("text", "config", "errors", "generate", "held_out_surprise", "memory", "strict_json"),
     },
     "model/decoding": {"checkpoint", "sampling", "text", "cells", "config", "arithmetic", "errors"},
     "service/siblings": set(),

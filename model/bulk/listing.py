@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -27,6 +27,9 @@ from model.errors import ParameterError
 from model.text.tokenizer import Tokenizer
 
 SHOWN_EVERY = 0.1  # seconds
+
+Draw = Callable[[int, int | None], AbstractContextManager[Iterator[Item]]]
+"""Draws the items from a number on, up to another or without an end; see `drawn_items`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +92,7 @@ class ListWriter:
     """Draws a list and writes it.
 
     identity: the model, and whatever else the texts depend on beside the request for items, as JSON values.
+    draw: draws the items somewhere else than on this machine.
     Raises ParameterError on what cannot be done, before there is a file.
     """
 
@@ -99,12 +103,15 @@ class ListWriter:
         asked: ListRequest,
         items: ItemRequest,
         identity: dict[str, Any],
+        draw: Draw | None = None,
     ) -> None:
         check_request(decoder, tokenizer, items)
         if asked.resume and asked.out is None:
             raise ParameterError("resume", "--resume goes on with a file; name it with --out.")
         self._decoder, self._tokenizer, self._asked, self._items = decoder, tokenizer, asked, items
+        self._draw = draw or self._drawn_here
         self._console = TerminalConsole(stderr=True)
+        self._stdout = sys.stdout  # while others draw, it is where they may print
         separator = tokenizer.frame.separator or "\n"
         corpus = None if asked.novel_to is None else CorpusItems(asked.novel_to, separator, asked.label)
         self._selection = Selection(asked.unique, corpus)
@@ -129,16 +136,7 @@ class ListWriter:
         end = None if filtered else max(counts.draws, self._asked.count)
         try:
             with ExitStack() as stack:
-                items = stack.enter_context(
-                    drawn_items(
-                        self._decoder,
-                        self._tokenizer,
-                        self._items,
-                        start=counts.draws,
-                        end=end,
-                        threads=self._asked.threads,
-                    )
-                )
+                items = stack.enter_context(self._draw(counts.draws, end))
                 bar = stack.enter_context(self._bar())
                 self._write_all(items, bar, stack.enter_context(interruption()))
             complete = True
@@ -149,10 +147,14 @@ class ListWriter:
             self._close(complete)
             self._report(counts.kept - kept, time.monotonic() - began)
 
+    def _drawn_here(self, start: int, end: int | None) -> AbstractContextManager[Iterator[Item]]:
+        threads = self._asked.threads
+        return drawn_items(self._decoder, self._tokenizer, self._items, start=start, end=end, threads=threads)
+
     def _write_all(self, items: Iterator[Item], bar: Progress, interrupted: Callable[[], bool]) -> None:
         form, lead, count = self._asked.form, self._asked.lead, self._asked.count
-        stdout: IO[bytes] | None = None if self._file is not None else sys.stdout.buffer
-        terminal = stdout is not None and sys.stdout.isatty()
+        stdout: IO[bytes] | None = None if self._file is not None else self._stdout.buffer
+        terminal = stdout is not None and self._stdout.isatty()
         task, shown = bar.add_task("", total=count, completed=self._selection.counts.kept), 0.0
         if stdout is not None:
             stdout.write(header(form))
@@ -230,7 +232,7 @@ class ListWriter:
 
     def _bar(self) -> Progress:
         """A bar where standard error is a terminal on which the items do not come, too."""
-        shown = self._console.is_terminal and (self._file is not None or not sys.stdout.isatty())
+        shown = self._console.is_terminal and (self._file is not None or not self._stdout.isatty())
         return Progress(
             TextColumn("{task.completed:,.0f} of {task.total:,.0f} items"),
             BarColumn(bar_width=None),

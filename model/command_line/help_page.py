@@ -6,6 +6,8 @@ from typing import Any
 
 from typer.core import TyperCommand, TyperGroup
 
+from model.command_line.optional_values import completed
+
 WIDTH = 100  # columns at most: longer lines are hard to read
 NAMES = 26  # columns of the names; a longer one has a line of its own
 
@@ -27,6 +29,11 @@ FACTS_IN_WORDS = (
 
 class HelpPage(TyperCommand):
     """A verb with such a help."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the words behind the verb."""
+        flags = {flag for one in self.get_params(ctx) for flag in one.opts}
+        return super().parse_args(ctx, completed(args, flags))
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """The words of the first line behind the verb."""

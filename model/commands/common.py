@@ -3,10 +3,12 @@
 import json
 import os
 import sys
+from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from model.command_line.console import TerminalConsole
-from model.command_line.terminal import for_terminal, json_for_terminal, never_fail
+from model.command_line.terminal import counted, for_terminal, json_for_terminal, never_fail
+from model.errors import ParameterError
 from model.memory import FEWEST_BYTES, VARIABLE
 
 CHECKPOINT = "Checkpoint folder, as `unroll train` writes it."
@@ -14,6 +16,10 @@ BUNDLED = "the bundled one"
 INTERRUPTED = 130  # the exit code of a program that Ctrl-C ended
 JSON = "Print one JSON object instead."
 LONGEST_PATH = 200  # characters of one that an error shows
+RAY = (
+    "a Ray cluster: that at HOST:PORT, or without an address the one there is, else this machine's cores. Needs the "
+    "extra `ray`."
+)
 
 MOST_BYTES = {"envvar": VARIABLE, "min": FEWEST_BYTES}  # what typer takes for the limit on what loading takes
 
@@ -46,6 +52,18 @@ def unusable(error: OSError) -> str:
     path = os.fsdecode(error.filename)
     shown = f"{path[:LONGEST_PATH]}{'…' * (len(path) > LONGEST_PATH)}"
     return f"{shown} cannot be used: {error.strerror}. Check the path, or name another."
+
+
+def check_ray(address: str | None, threads: int | None) -> None:
+    """Raise ParameterError where there are threads of this machine, and a cluster that does the work."""
+    if address is not None and threads is not None:
+        raise ParameterError("threads", "--threads is of this machine and --ray uses a cluster; leave out one of them.")
+
+
+def note_nodes(nodes: Mapping[str, int]) -> None:
+    """Say which nodes of a cluster did how many blocks."""
+    said = ", ".join(f"{name} did {counted(blocks, 'block')}" for name, blocks in sorted(nodes.items()))
+    note(f"Worked on {counted(len(nodes), 'node')}: {said}." if said else "There was nothing for the cluster to do.")
 
 
 def note(message: str) -> None:

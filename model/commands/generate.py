@@ -156,6 +156,8 @@ def _generate(_: typer.Context, options: GenerateOptions) -> None:
       unroll generate runs/fr-en/best --prompt "bonjour|" --stop "\\n" --beams 4
 
       unroll generate runs/names/best --count 10000 --unique --novel-to names.txt --out new.txt
+
+      unroll generate runs/names/best --count 10000000 --out many.txt --ray 10.0.0.1:6379
     """
     from model.checkpoint import named_checkpoint
     from model.checkpoint import read as read_checkpoint
@@ -197,7 +199,12 @@ def _generate(_: typer.Context, options: GenerateOptions) -> None:
     if options.bulk.count is not None:
         identity = {"model": stored.digests.model, "arithmetic": options.arithmetic, "constraint": repr(constraint)}
         items = list_items(loaded.tokenizer, label + text, settings)
-        write_list(decoder, loaded.tokenizer, options.bulk, items, identity, (label, options.echo))
+        cluster = None
+        if options.bulk.ray is not None:
+            from model.cluster.item_blocks import ItemCluster
+
+            cluster = ItemCluster(options.bulk.ray, loaded, options.arithmetic, items, constraint)
+        write_list(decoder, loaded.tokenizer, options.bulk, items, identity, (label, options.echo), cluster)
         return
     echoed = text if options.echo else ""
     if not (options.as_json or options.search.beams):

@@ -9,11 +9,11 @@ import typer
 
 from model.command_line.options import option
 from model.command_line.terminal import counted, shell_word
-from model.commands.common import INTERRUPTED, note
+from model.commands.common import INTERRUPTED, RAY, check_ray, note, note_nodes
 from model.errors import ParameterError
 
 BULK = "In bulk"  # a group of `unroll generate --help`
-NEEDS_COUNT = ("unique", "novel_to", "out", "resume", "check")
+NEEDS_COUNT = ("unique", "novel_to", "out", "resume", "check", "ray")
 
 Seeded = TypeVar("Seeded")
 
@@ -38,6 +38,7 @@ class ListOptions:
         shown="none",
     )
     threads: int | None = option(None, "Threads that draw the list.", BULK, shown="one a core", typer={"min": 1})
+    ray: str | None = option(None, f"Draw the list on {RAY}", BULK, metavar="[ADDRESS]", shown="none")
 
     def check(self, n: int, as_json: bool) -> None:
         """Raise ParameterError where an option of lists is given and no list is asked for, or one that lists lack."""
@@ -47,6 +48,7 @@ class ListOptions:
             raise ParameterError("count", f"{' and '.join(names)} needs a list; say of how many items, with --count.")
         if self.count is not None and (n > 1 or as_json):
             raise ParameterError("count", "--count writes a list: leave out --n, and for JSON choose --format jsonl.")
+        check_ray(self.ray, self.threads)
 
     def seeded(self, sampling: Seeded) -> Seeded:
         """The options of sampling, with the seed of the list that is resumed where none was chosen."""
@@ -67,9 +69,16 @@ def list_items(tokenizer: Any, prompt: str, settings: Mapping[str, Any]) -> Any:
 
 
 def write_list(
-    decoder: Any, tokenizer: Any, options: ListOptions, items: Any, identity: dict[str, Any], shown: tuple[str, bool]
+    decoder: Any,
+    tokenizer: Any,
+    options: ListOptions,
+    items: Any,
+    identity: dict[str, Any],
+    shown: tuple[str, bool],
+    cluster: Any = None,
 ) -> None:
     """Write a list. shown: the label that its prompt begins with, and whether the rest of the prompt is shown.
+    cluster: an ItemCluster, which draws it in place of this machine.
 
     Ctrl-C ends it with what there is, and so does a model that has no more to give."""
     from model.bulk.list_file import is_complete
@@ -94,9 +103,11 @@ def write_list(
         threads=options.threads,
         resume=options.resume,
     )
-    writer = ListWriter(decoder, tokenizer, asked, items, identity)
+    writer = ListWriter(decoder, tokenizer, asked, items, identity, None if cluster is None else cluster.drawn)
     try:
         writer.write()
+        if cluster is not None:
+            note_nodes(cluster.nodes)
     except KeyboardInterrupt:
         note(writer.interrupted)
         raise typer.Exit(INTERRUPTED) from None

@@ -4,9 +4,11 @@ import heapq
 import json
 import os
 import sys
-from collections.abc import Generator, Sequence
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -15,7 +17,16 @@ import typer
 from model.command_line.from_options import command_of
 from model.command_line.options import option
 from model.command_line.terminal import counted, for_terminal, json_for_terminal, shell_word
-from model.commands.common import INTERRUPTED, MOST_BYTES, note, refuse, unusable
+from model.commands.common import (
+    INTERRUPTED,
+    MOST_BYTES,
+    RAY,
+    check_ray,
+    note,
+    note_nodes,
+    refuse,
+    unusable,
+)
 from model.errors import ParameterError, UnrollError
 from model.memory import DEFAULT_MOST_BYTES, HELP, LoadLimit
 
@@ -66,6 +77,7 @@ class ScoreOptions:
     show: bool = option(False, "Colour the characters that surprised.", flag="--show")
     arithmetic: Literal["int8", "fp32"] = option("int8", "Products in 8-bit integers, or in 32-bit floats.")
     threads: int | None = option(None, "Threads.", shown="one a core", typer={"min": 1})
+    ray: str | None = option(None, f"Score on {RAY}", metavar="[ADDRESS]", shown="none")
     max_model_bytes: int = option(DEFAULT_MOST_BYTES, HELP, typer=MOST_BYTES)
 
 
@@ -84,6 +96,8 @@ def _score(_: typer.Context, options: ScoreOptions) -> None:
       tail -f app.log | unroll score runs/log/best - --ends --by highest --threshold 12
 
       unroll score runs/log/best *.log --format jsonl > scores.jsonl
+
+      unroll score runs/log/best *.log --ray 10.0.0.1:6379 > scores.tsv
     """
     try:
         found = score_files(options)
@@ -108,6 +122,11 @@ score = command_of(ScoreOptions, _score)
 
 def score_files(options: ScoreOptions) -> int:
     """Score all lines; how many were shown."""
+    check_ray(options.ray, options.threads)
+    if options.ray is not None and options.memory == "file":
+        raise ParameterError(
+            "ray", "--memory file reads one line after the other; leave out --ray, or choose --memory line."
+        )
     folder, files = which(options.paths)
     scorer = FileScorer(folder, files, options)
     output = Output(options, len(files) > 1)
@@ -143,7 +162,6 @@ class FileScorer:
 
     def __init__(self, folder: Path | None, files: Sequence[str], options: ScoreOptions) -> None:
         from model.checkpoint import named_checkpoint, read
-        from model.decoding.decoder import Decoder
         from model.held_out_surprise import HeldOutSurprise
         from model.online_memory.weights import MemoryWeights
         from model.text.escapes import unescaped
@@ -159,34 +177,68 @@ class FileScorer:
             memory = MemoryWeights.required(stored.checkpoint.training, stored.checkpoint.tokenizer.frame.items)
         if memory is not None and self.held_out is not None:
             note("Lines are read with the online memory, the held-out passages that percentiles speak of without.")
-        self._tokenizer, self._decoder = stored.checkpoint.tokenizer, Decoder(stored.checkpoint, options.arithmetic)
+        self._checkpoint, self._arithmetic, self._ray = stored.checkpoint, options.arithmetic, options.ray
         self._settings: dict[str, Any] = {
             "context": unescaped(options.before),
             "surprises": options.show,
             "highest": options.by == "highest",
             "ends": options.ends,
             "memory": memory,
-            "remembers": options.memory or "line",
-            "threads": options.threads,
         }
+        self._here: dict[str, Any] = {"remembers": options.memory or "line", "threads": options.threads}
 
     def scores(self) -> Generator[tuple[Place, Any]]:
         """Each line's place and score; None for a score where nothing may come for a while."""
-        from model.bulk.score import LineReader, LineScorer
+        return self._scores_here() if self._ray is None else self._scores_on(self._ray)
 
-        with LineScorer(self._decoder, self._tokenizer, self.held_out, **self._settings) as scorer:
+    def _scores_here(self) -> Generator[tuple[Place, Any]]:
+        from model.bulk.score import LineScorer
+        from model.decoding.decoder import Decoder
+
+        decoder, tokenizer = Decoder(self._checkpoint, self._arithmetic), self._checkpoint.tokenizer
+        with LineScorer(decoder, tokenizer, self.held_out, **self._settings, **self._here) as scorer:
             for name in self.files:
-                file = sys.stdin.buffer if name == STANDARD_INPUT else Path(name).open("rb")  # noqa: SIM115
-                with file:
-                    reader = LineReader(file.fileno(), name)
-                    number = 0
-                    for line in scorer.score(reader.blocks()):
-                        number += line is not None
-                        yield Place(name, number), line
-                if reader.replaced:
-                    verb = "is" if reader.replaced == 1 else "are"
-                    lines = f"{counted(reader.replaced, 'line')} that {verb} not UTF-8"
-                    note(f"{name} has {lines}; the bytes were read as U+FFFD.")
+                number = 0
+                for line in scorer.score(self._blocks(name)):
+                    number += line is not None
+                    yield Place(name, number), line
+
+    def _scores_on(self, address: str) -> Generator[tuple[Place, Any]]:
+        """The same from a cluster, which has blocks of several files at a time."""
+        from model.cluster.line_blocks import LineCluster, LineSettings
+
+        sent: deque[Iterator[Place]] = deque()  # the places of the lines of each block
+
+        def blocks() -> Iterator[list[str] | None]:
+            for name in self.files:
+                number = 1
+                for block in self._blocks(name):
+                    if block is not None:
+                        sent.append(map(Place, repeat(name), range(number, number + len(block))))
+                        number += len(block)
+                    yield block
+
+        settings, place = LineSettings(**self._settings), Place("", 0)
+        with LineCluster(address, self._checkpoint, self._arithmetic, settings) as cluster:
+            places = chain.from_iterable(sent.popleft() for _ in repeat(None))
+            for line in cluster.score(blocks()):
+                if line is not None:
+                    place = next(places)
+                yield place, line
+        note_nodes(cluster.nodes)
+
+    def _blocks(self, name: str) -> Iterator[list[str] | None]:
+        """The lines of a file in blocks; None where the next may not come for a while."""
+        from model.bulk.score import LineReader
+
+        file = sys.stdin.buffer if name == STANDARD_INPUT else Path(name).open("rb")  # noqa: SIM115
+        with file:
+            reader = LineReader(file.fileno(), name)
+            yield from reader.blocks()
+        if reader.replaced:
+            verb = "is" if reader.replaced == 1 else "are"
+            lines = f"{counted(reader.replaced, 'line')} that {verb} not UTF-8"
+            note(f"{name} has {lines}; the bytes were read as U+FFFD.")
 
 
 class Output:
@@ -199,8 +251,9 @@ class Output:
         self._json, self._top, self._with_file = options.form == "jsonl", options.top, with_file
         self._oddest: list[tuple[tuple[float, float], int, Place, Any]] = []
         self._taken = 0
-        self._terminal = sys.stdout.isatty()
-        self._console = TerminalConsole() if options.show else None
+        self._stdout = sys.stdout  # while a cluster works, it is where Ray may print
+        self._terminal = self._stdout.isatty()
+        self._console = TerminalConsole(file=self._stdout) if options.show else None
 
     def take(self, place: Place, line: Any) -> None:
         """Take the next line."""
@@ -221,7 +274,7 @@ class Output:
 
     def flush(self) -> None:
         """Hand what was written to the reader at once."""
-        sys.stdout.flush()
+        self._stdout.flush()
 
     def end(self) -> None:
         """Write what waits for the end."""
@@ -232,16 +285,16 @@ class Output:
     def _write(self, place: Place, line: Any) -> None:
         self.shown += 1
         if self._json:
-            sys.stdout.buffer.write(self._object(place, line))
+            self._stdout.buffer.write(self._object(place, line))
             return
         numbers = [f"{line.bits:.3f}", _number(line.bits_per_character), _number(getattr(line, self._by))]
         before = "\t".join([*([place.file] if self._with_file else []), str(place.line), *numbers, ""])
         if self._console is not None:
             self._console.print(self._coloured(before, line), soft_wrap=True)
         elif self._terminal:
-            sys.stdout.buffer.write(for_terminal(f"{before}{line.text}\n").encode())
+            self._stdout.buffer.write(for_terminal(f"{before}{line.text}\n").encode())
         else:
-            sys.stdout.buffer.write(f"{before}{line.text}\n".encode())
+            self._stdout.buffer.write(f"{before}{line.text}\n".encode())
 
     def _object(self, place: Place, line: Any) -> bytes:
         values = {**place._asdict(), **line._asdict()}
