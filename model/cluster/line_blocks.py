@@ -23,6 +23,7 @@ class LineSettings:
 
     context: str = ""
     surprises: bool = False
+    highest: bool = False
     ends: bool = False
     memory: MemoryWeights | None = None
 
@@ -44,7 +45,7 @@ class LineWork:
             for one in scores
             if one is not None
         ]
-        figures = [("bits", pa.float64()), ("bits_per_character", pa.float64()), ("percentile", pa.float64())]
+        figures = [(name, pa.float64()) for name in ("bits", "bits_per_character", "percentile", "highest")]
         schema = [("text", pa.string()), ("characters", pa.int64()), *figures, ("surprises", pa.list_(pa.float64()))]
         return pa.Table.from_pylist(rows, pa.schema(schema))
 
@@ -60,6 +61,7 @@ def scorer(work: LineWork) -> LineScorer:
         HeldOutSurprise.of(checkpoint.training),
         context=settings.context,
         surprises=settings.surprises,
+        highest=settings.highest,
         ends=settings.ends,
         memory=settings.memory,
         threads=1,

@@ -86,6 +86,7 @@ def test_a_list_has_the_bytes_of_one_machine(folder: Path, cluster: Nodes, name:
 SCORES = {
     "columns": [],
     "top": ["--top", "20", "--show"],
+    "highest": ["--by", "highest", "--threshold", "12", "--ends"],
     "memory": ["--memory", "line", "--ends", "--format", "jsonl", "--context", r"the log\n"],
 }
 
