@@ -219,6 +219,7 @@ export async function a_key_is_asked_for_once(browser, url) {
   await page.waitForFunction(() => document.getElementById("model").length);
   await write(page, "a", ROMEO);
   assert.equal((await text(page)).length, 201);
+  assert.equal(await page.getAttribute("footer a", "href"), null); // the pages of the API need the key, too
   await page.reload();
   await page.waitForFunction(() => document.getElementById("model").length);
   await settled(page);
@@ -283,6 +284,20 @@ export async function the_connection_breaks_and_comes_back(browser, url) {
   assert.ok((await text(page)).startsWith(kept));
   await close(page);
   proxy.close();
+}
+
+export async function a_tab_opens_once_the_connection_is_back(browser, url) {
+  const page = await open(browser, url);
+  for (const [tab, there] of [["score", "#pasted"], ["compare", "#prompt-0"]]) {
+    await page.context().setOffline(true);
+    await page.click(`#tab-${tab}`);
+    await page.waitForFunction(() => /cannot be reached\. .*\./.test(document.getElementById("notice").textContent));
+    await page.context().setOffline(false);
+    await page.click(`#tab-${tab}`);
+    await page.waitForSelector(there);
+    assert.equal(await page.isVisible("#notice"), false);
+  }
+  await close(page);
 }
 
 /** Hold a PNG to what a text has: its paper, ink, and the colours of surprise. */
@@ -451,16 +466,16 @@ export async function compares_and_scores(browser, url) {
   }
   await page.click("#tab-score");
   await page.waitForSelector("#pasted");
-  await page.fill("#pasted", "The king is dead, my lord.\n2026-11-22 06:25:14 ERROR eth0: timeout\n");
+  await page.fill("#pasted", "The king is dead, my lord.\n\n2026-11-22 06:25:14 ERROR eth0: timeout\n");
   await page.click("#score button.main");
   await page.waitForSelector("#score table");
   const { results: [scored] } = await (await fetch(new URL("v1/score", url), {
     method: "POST", headers: { "Content-Type": "application/json" },
-    body: JSON.stringify({ texts: ["The king is dead, my lord.\n2026-11-22 06:25:14 ERROR eth0: timeout\n"], details: true }),
+    body: JSON.stringify({ texts: ["The king is dead, my lord.\n\n2026-11-22 06:25:14 ERROR eth0: timeout\n"], details: true }),
   })).json();
   const mean = (some) => (some.reduce((sum, one) => sum + one.bits, 0) / some.length).toFixed(2);
   assert.deepEqual(await page.locator("#score tbody tr").evaluateAll((rows) => rows.map((row) => [...row.cells].map((cell) => cell.textContent))), [
-    [mean(scored.details.slice(27)), "2", "2026-11-22 06:25:14 ERROR eth0: timeout"],
+    [mean(scored.details.slice(28)), "3", "2026-11-22 06:25:14 ERROR eth0: timeout"],
     [mean(scored.details.slice(0, 27)), "1", "The king is dead, my lord."],
   ]);
   const figures = await page.textContent("#score .figures");
@@ -470,6 +485,7 @@ export async function compares_and_scores(browser, url) {
   await page.waitForSelector("#card dl");
   assert.match(await page.textContent("#card"), /2\.07\s*bits per character, test part/);
   assert.match(await page.textContent("#card"), /Parameters\s*3,596,657/);
+  await page.waitForFunction(() => /Vocabulary\s*65 characters; 256 bytes/.test(document.getElementById("card").textContent));
   await close(page);
 }
 
@@ -522,6 +538,26 @@ export async function the_keyboard_is_enough(browser, url) {
   await close(page);
 }
 
+/** A unit belongs to a model: when a text of another one is shown, the best of its own units is. */
+async function finds_units_of_each_model(page, url) {
+  await page.selectOption("#lens-kind", "unit");
+  for (const [name, at] of [["bundled", 1], ["tiny", 0], ["bundled", 1]]) {
+    await page.locator(".tree button").nth(at).click();
+    const answer = await fetch(new URL("v1/inspect/units", url), {
+      method: "POST", headers: { "Content-Type": "application/json" },
+      body: JSON.stringify({ model: name, text: await text(page), most: 2 }),
+    });
+    const found = (await answer.json()).features.flatMap((one) => one.units);
+    const best = found.toSorted((a, b) => Math.abs(b.correlation) - Math.abs(a.correlation))[0];
+    await page.waitForFunction(([layer, part, unit]) => ["layer", "part", "unit"].map(
+      (field) => document.getElementById(field)?.value).join() === [layer, part, unit].join(), [best.layer, best.part, best.unit]);
+    const shares = await page.locator("#found option:not(:disabled)").allTextContents();
+    assert.deepEqual(shares.map((one) => /-?[\d.]+(?=\)$)/.exec(one)[0]), found.map((one) => one.correlation.toFixed(2)));
+    assert.equal(await page.locator("#notice").isVisible(), false);
+  }
+  await page.selectOption("#lens-kind", "surprise");
+}
+
 export async function chooses_and_compares_models(browser, url) {
   const page = await open(browser, url);
   const models = await page.locator("#model option").allTextContents();
@@ -535,6 +571,7 @@ export async function chooses_and_compares_models(browser, url) {
   await page.click("#more");
   await settled(page);
   const both = tiny + await complete(url, { ...fields, prompt: tiny, seed: 5, model: "bundled" });
+  await finds_units_of_each_model(page, url);
   assert.equal(await text(page), both);
   const other = await open(browser, page.url()); // of two models' parts each by its own
   await settled(other);

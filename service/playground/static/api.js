@@ -3,7 +3,7 @@
 const BASE = new URL("../../", import.meta.url);
 const KEY = "unroll.key";
 const BROKEN = "The connection to the server broke. What came before is kept.";
-const AWAY = "The server cannot be reached. Check the connection, then try again.";
+export const AWAY = "The server cannot be reached. Check the connection, then try again.";
 
 /** What went wrong, in a sentence; `status` is 0 where no answer came. */
 export class Problem extends Error {
@@ -19,6 +19,9 @@ let askForKey = async () => null;
 export function askKeyWith(ask) {
   askForKey = ask;
 }
+
+/** Whether a key is sent with each request. */
+export const hasKey = () => sessionStorage.getItem(KEY) !== null;
 
 const sentence = (text) => (/[.!?]$/.test(text) ? text : `${text}.`);
 

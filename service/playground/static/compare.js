@@ -1,6 +1,7 @@
 /** Two texts side by side: other models, prompts or temperatures, and the same seed. */
 
 import { html, render } from "./lit-html.js";
+import { counted } from "./panels.js";
 import { DEFAULTS, Story } from "./story.js";
 import { anySeed } from "./settings.js";
 import { TextView } from "./text_view.js";
@@ -41,7 +42,7 @@ export function make(host, { models, chosen, say, current, named, address }) {
     const { story } = side;
     if (!story?.chars.length) return "";
     const mean = story.mean();
-    return `${story.chars.length} characters · ${Number.isNaN(mean) ? "" : `${mean.toFixed(2)} bits per character`}`;
+    return `${counted(story.chars.length)} · ${Number.isNaN(mean) ? "" : `${mean.toFixed(2)} bits per character`}`;
   };
 
   /** How many written characters are the same on both sides, from the first one on. */

@@ -2,6 +2,7 @@
 
 import { exists, json } from "./api.js";
 import { html, nothing, render } from "./lit-html.js";
+import { counted } from "./panels.js";
 import { levelOf, surprise } from "./text_view.js";
 
 const FEATURES = {
@@ -19,7 +20,7 @@ const sized = (value, greatest) => STRONG.filter((share) => Math.abs(value) >= s
 export class Lens {
   /** host: where the fields stand. text: gives the Story that is shown. view: where it is. chosen: called at a choice. */
   constructor(host, view, text, say, chosen) {
-    Object.assign(this, { host, view, text, say, chosen, kind: "surprise", unit: null, found: [], values: [], greatest: 1, asked: 0 });
+    Object.assign(this, { host, view, text, say, chosen, kind: "surprise", unit: null, found: [], searched: null, values: [], greatest: 1, asked: 0 });
     this.network = { layers: 1, width: 1, parts: ["hidden"] };
   }
 
@@ -52,7 +53,7 @@ export class Lens {
     if (this.kind === "surprise") return;
     this.values = [];
     this.view.paint = surprise;
-    if (this.kind === "unit") await this._read();
+    if (this.kind === "unit") await this._search();
     this.view.recolour();
     this.draw();
   }
@@ -71,17 +72,25 @@ export class Lens {
 
   /** Find the units that respond to something in the text at hand, and show the best of them. */
   async _search() {
+    const story = this.text();
     const answer = await this._ask("v1/inspect/units", { most: 2 });
     if (!answer) return;
+    if (this.searched && this.searched !== story.model) this.unit = null; // another model's units mean other things
+    this.searched = story.model;
     this.network = answer.network;
     this.found = answer.features.flatMap(({ feature, units }) => units.map((unit) => ({ ...unit, feature })));
     const best = this.found.toSorted((a, b) => Math.abs(b.correlation) - Math.abs(a.correlation))[0];
-    this.unit ??= best ?? { layer: 0, part: "hidden", unit: 0 };
+    this.unit = this._again() ?? this.unit ?? best ?? { layer: 0, part: "hidden", unit: 0 };
     await this._read();
   }
 
+  /** The unit that is shown, as it was found in this text. */
+  _again() {
+    const same = (one) => ["layer", "part", "unit"].every((name) => one[name] === this.unit?.[name]);
+    return this.found.find((one) => same(one) && one.feature === this.unit.feature) ?? this.found.find(same);
+  }
+
   async _read() {
-    if (!this.unit) { await this._search(); return; }
     const { layer, part, unit } = this.unit;
     const answer = await this._ask("v1/inspect", { top_logprobs: 0, units: [{ layer, part, unit }] });
     if (!answer) return;
@@ -124,7 +133,7 @@ export class Lens {
   _words() {
     if (this.kind === "influence") {
       if (!this.values.length) return "Step to a character: what would be otherwise without it?";
-      return this.felt ? `Without it, predictions differ for ${this.felt} characters.` : "Without it, nothing would be otherwise.";
+      return this.felt ? `Without it, predictions differ for ${counted(this.felt)}.` : "Without it, nothing would be otherwise.";
     }
     const value = this.values[this.view.at];
     return value === undefined ? `from −${this.greatest.toFixed(2)} to ${this.greatest.toFixed(2)}` : `${value.toFixed(3)} here`;

@@ -1,6 +1,6 @@
 /** Puts the page together: models, tabs, colours, the key, and the view that a link has. */
 
-import { askKeyWith, json } from "./api.js";
+import { askKeyWith, AWAY, hasKey, json } from "./api.js";
 import { render } from "./lit-html.js";
 import { decode, encodeTab, versioned } from "./link.js";
 import { cards } from "./panels.js";
@@ -63,6 +63,22 @@ function current(model) {
   return name;
 }
 
+/** A tab whose file is fetched when it is opened first; null where it cannot be. */
+async function lazy(name) {
+  try {
+    const module = await import(LAZY[name]);
+    made[name] ??= module.make(by(name), {
+      models: () => models, chosen, say, current, named: (model) => versioned(models, model),
+      address: (...views) => address(name, ...views),
+    });
+    return made[name];
+  } catch (error) {
+    if (!(error instanceof TypeError)) throw error;
+    say(AWAY);
+    return null;
+  }
+}
+
 /** Open a tab; state: what a link says of it. */
 async function open(name, state) {
   for (const tab of document.querySelectorAll("[role=tab]")) {
@@ -72,11 +88,8 @@ async function open(name, state) {
     by(tab.getAttribute("aria-controls")).hidden = !own;
   }
   if (name in LAZY) {
-    made[name] ??= import(LAZY[name]).then((module) => module.make(by(name), {
-      models: () => models, chosen, say, current, named: (model) => versioned(models, model),
-      address: (...views) => address(name, ...views),
-    }));
-    const tab = await made[name];
+    const tab = await lazy(name);
+    if (!tab) return;
     if (state) await tab.restore(state);
     else tab.opened();
   }
@@ -103,14 +116,15 @@ async function showCards() {
 
 function tabs() {
   const all = [...document.querySelectorAll("[role=tab]")];
+  const turn = (tab) => { say(""); open(tab.id.slice(4)); };
   all.forEach((tab, at) => {
-    tab.addEventListener("click", () => open(tab.id.slice(4)));
+    tab.addEventListener("click", () => turn(tab));
     tab.addEventListener("keydown", (event) => {
       const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
       if (!step) return;
       const next = all[(at + step + all.length) % all.length];
       next.focus();
-      open(next.id.slice(4));
+      turn(next);
     });
   });
 }
@@ -155,8 +169,9 @@ async function start() {
   for (const kind of ["html", "svg", "png"]) {
     by(`as-${kind}`).addEventListener("click", async () => {
       by("as-html").closest("details").open = false;
-      const { save } = await import("./export.js");
-      await save(write.node, kind, location.href, say);
+      const found = await import("./export.js").catch(() => null);
+      if (found) await found.save(write.node, kind, location.href, say);
+      else say(AWAY);
     });
   }
   addEventListener("hashchange", follow);
@@ -164,6 +179,7 @@ async function start() {
   document.documentElement.dataset.ready = "yes";
   try {
     await learnModels();
+    if (hasKey()) document.querySelector("footer a").removeAttribute("href"); // its page would need the key, too
     await write.lens.offer();
     await follow();
   } catch (error) {

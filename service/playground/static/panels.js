@@ -49,6 +49,8 @@ export function spoken(doc, at) {
   return `${nameOf(doc.chars[at])}${bits}${others ? `; instead: ${others}` : ""}`;
 }
 
+const BYTES = 256; // ids of bytes at the beginning of each vocabulary
+
 const tail = (node) => {
   const from = node.parent ? node.at + (node.why === "on" ? 0 : 1) : 0;
   const shown = node.chars.slice(from, from + 34).join("").replaceAll("\n", "↵");
@@ -73,6 +75,9 @@ export function tree(roots, current, select) {
     </button></li>`)}</ul>`;
 }
 
+/** "1 character", "2,000 characters". */
+export const counted = (value) => `${count(value)} character${value === 1 ? "" : "s"}`;
+
 const count = (value) => value.toLocaleString("en");
 
 /** The models that are served, with their figures. */
@@ -85,7 +90,7 @@ export function cards(models, tokenizer) {
       <b>${bits.toFixed(2)}</b><span>bits per character, ${part} part: as unsure as between ${(2 ** bits).toFixed(1)} equally likely characters</span></p>`)}</div>
     <dl>
       <dt>Parameters</dt><dd>${count(model.parameters)}</dd>
-      ${tokenizer[model.id] ? html`<dt>Characters it knows</dt><dd>${count(tokenizer[model.id])}</dd>` : nothing}
+      ${tokenizer[model.id] ? html`<dt>Vocabulary</dt><dd>${count(tokenizer[model.id] - BYTES)} characters; ${BYTES} bytes spell all others</dd>` : nothing}
       <dt>Longest text</dt><dd>${count(model.max_model_len)} characters in one request; the model itself has no longest</dd>
       <dt>Written</dt><dd>${new Date(model.created * 1000).toISOString().slice(0, 10)}</dd>
       <dt>In memory</dt><dd>${model.loaded ? "yes" : "no; the first request loads it"}</dd>

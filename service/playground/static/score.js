@@ -1,7 +1,7 @@
 /** What the model makes of a text that someone pastes: a heat map, figures, and lines by surprise. */
 
 import { html, nothing, render } from "./lit-html.js";
-import { bitsOf, here } from "./panels.js";
+import { bitsOf, counted, here } from "./panels.js";
 import { ALTERNATIVES, Doc, learn, scored } from "./story.js";
 import { Strip } from "./strip.js";
 import { TextView } from "./text_view.js";
@@ -13,16 +13,17 @@ const MOST_LINES = 40;
 /** The lines of a text with their bits per character, most surprising first. */
 export function ranked(doc) {
   const lines = [];
-  let from = 0;
+  let from = 0, number = 1;
   for (let at = 0; at <= doc.chars.length; at++) {
     if (at < doc.chars.length && doc.chars[at] !== "\n") continue;
     const end = Math.min(at + 1, doc.chars.length);
     const text = doc.chars.slice(from, at).join("");
     if (text.trim()) {
       const bits = doc.bits.slice(from, end).reduce((sum, one) => sum + one, 0);
-      lines.push({ text, from, number: lines.length + 1, mean: bits / (end - from) });
+      lines.push({ text, from, number, mean: bits / (end - from) });
     }
     from = at + 1;
+    number++;
   }
   return lines.sort((a, b) => b.mean - a.mean);
 }
@@ -76,9 +77,9 @@ export function make(host, { chosen, say, current, named, address }) {
 
   const figures = () => html`<div class="figures">
     <div><b>${result.bits_per_character.toFixed(2)}</b><span>bits per character</span></div>
-    <div><b>${result.bits.toFixed(0)}</b><span>bits for ${result.characters.toLocaleString("en")} characters</span></div>
+    <div><b>${result.bits.toFixed(0)}</b><span>bits for ${counted(result.characters)}</span></div>
     ${result.anomaly ? html`<div><b>${result.anomaly.percentile.toFixed(1)} %</b><span>of passages it never saw surprise it less</span></div>` : nothing}
-    ${result.unseen_characters ? html`<div><b>${result.unseen_characters}</b><span>characters it never saw</span></div>` : nothing}
+    ${result.unseen_characters ? html`<div><b>${result.unseen_characters}</b><span>character${result.unseen_characters === 1 ? "" : "s"} it never saw</span></div>` : nothing}
   </div>`;
 
   const table = () => html`<table><caption class="unseen">Lines by bits per character, most surprising first</caption>

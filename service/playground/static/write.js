@@ -3,13 +3,14 @@
 import { render } from "./lit-html.js";
 import { Lens } from "./lens.js";
 import { encode, versioned } from "./link.js";
-import { here, isCharacter, spoken, tree } from "./panels.js";
+import { counted, here, isCharacter, spoken, tree } from "./panels.js";
 import { Settings } from "./settings.js";
 import { Story } from "./story.js";
 import { Strip } from "./strip.js";
 import { TextView } from "./text_view.js";
 
 const by = (id) => document.getElementById(id);
+const ENDS = { stop: "ended after ", stopped: "stopped after " };
 const HEARD = 400; // milliseconds that a place is looked at before it is said
 
 export class Write {
@@ -329,10 +330,10 @@ export class Write {
     const mean = node.mean(), made = node.made.reduce((sum, one) => sum + one, 0);
     const seed = node.lastSettings?.seed;
     const parts = [
-      `${node.chars.length.toLocaleString("en")} characters${made < node.chars.length ? `, ${made.toLocaleString("en")} written` : ""}`,
+      `${counted(node.chars.length)}${made < node.chars.length ? `, ${made.toLocaleString("en")} written` : ""}`,
       Number.isNaN(mean) ? "" : `${mean.toFixed(2)} bits per character`,
       seed === undefined ? "" : `seed ${seed}`,
-      this.running ? "writing…" : node.problem ? "broken off" : node.seconds ? `${node.seconds.toFixed(2)} s` : "",
+      this.running ? "writing…" : node.problem ? "broken off" : node.seconds ? `${ENDS[node.finish] ?? ""}${node.seconds.toFixed(2)} s` : "",
     ];
     by("facts").textContent = parts.filter(Boolean).join(" · ");
     by("strip").setAttribute("aria-label", `Surprise and entropy along the text${Number.isNaN(mean) ? "" : `: ${mean.toFixed(2)} bits per character on average`}`);
