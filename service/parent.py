@@ -91,16 +91,21 @@ class Parent:
             os.read(self._woken, 4096)
         while self._heard:
             self._handle(self._heard.pop(0))
-        for process, child in list(self._children.items()):
-            pid, status = os.waitpid(child.pid, os.WNOHANG)
-            if pid:
-                self._ended(process, os.waitstatus_to_exitcode(status))
-            else:
-                self._look(process, child)
+        self._reap()
+        for process, child in self._children.items():
+            self._look(process, child)
         now = time.monotonic()
         for process in [one for one, due in self._due.items() if due <= now and self._stopping is None]:
             del self._due[process]
             self._start(process)
+
+    def _reap(self) -> None:
+        """Note which processes have ended; also those that a dead one left, which are a container's first process's."""
+        processes = {child.pid: process for process, child in self._children.items()}
+        with suppress(ChildProcessError):  # there is none
+            while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+                if ended[0] in processes:
+                    self._ended(processes[ended[0]], os.waitstatus_to_exitcode(ended[1]))
 
     def _hear(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
         self._heard.append(number)
