@@ -6,12 +6,14 @@ import struct
 from collections import Counter
 from collections.abc import Callable, Hashable
 from contextlib import AbstractContextManager, nullcontext
+from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
 
 from service.siblings.shared_memory import SharedLock, SharedMemory
 
+REMEMBERED = 1_024  # names whose place is known without hashing them
 WAYS = 8  # entries among which a name may have its own
 STAMP, COUNTS = 2, 3  # words of an entry: two of its name, its stamp, and a count of each process
 
@@ -80,6 +82,7 @@ class SharedSums:
         self._memory = SharedMemory(processes + self._buckets * WAYS * self._width)
         self._words, self._numbers = self._memory.words, self._memory.numbers
         self._secret = secrets.token_bytes(16)
+        self._key = lru_cache(REMEMBERED)(self._hashed)
         self._clock = clock
 
     @property
@@ -129,7 +132,7 @@ class SharedSums:
             table = np.frombuffer(self._memory.bytes, np.int64)[self._first :].reshape(-1, self._width)
             table[:, COUNTS + process] = 0
 
-    def _key(self, name: Hashable) -> tuple[int, int]:
+    def _hashed(self, name: Hashable) -> tuple[int, int]:
         text = name if isinstance(name, bytes) else b"=" + str(name).encode("utf-8", "surrogatepass")
         first, second = struct.unpack("=qq", hashlib.blake2b(text, digest_size=16, key=self._secret).digest())
         return first | 1, second  # never the name of an entry that was never taken

@@ -49,6 +49,7 @@ def short_requests(client: Client, tokens: int = SHORT) -> float:
                 client.ask(stream, prompt="a", max_tokens=tokens)
             else:
                 busy.discard(stream)
+                client.close(stream)
     return time.perf_counter() - began
 
 
