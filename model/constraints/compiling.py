@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from llguidance import LLMatcher
 
 from model.constraints import words
-from model.constraints.closing import closed
 from model.constraints.constraint import Constraint, Limits
 from model.constraints.grammar import is_lark
 from model.constraints.grammar_tree import grammar_tree
 from model.constraints.guidance import MatcherWalk, allowed, check_patterns, grammar_of, matcher, schema_grammar
-from model.constraints.notes import without_notes
+from model.constraints.loosening import UNCOUNTED, loosened, uncounted
 from model.constraints.reasons import of_pattern, patterns_of
+from model.constraints.schemas import closed, without_notes
 from model.constraints.unseen import lacking
 from model.constraints.vocabulary import Vocabulary
 from model.errors import ParameterError
@@ -98,13 +98,14 @@ def compiled(constraint: Constraint, vocabulary: Vocabulary, limits: Limits | No
         case "bad_words":
             return Compiled(words.without(constraint, vocabulary, limits))
     alphabet = Alphabet(list(vocabulary.characters))
-    table = followed = schema = None
+    table = followed = schema = misread = None
     grammar = ""
     if constraint.kind == "choice":
         table = _table(constraint, None, alphabet, limits)
     if table is None:
         schema = _schema(constraint)
-        grammar = grammar_of(constraint) if schema is None else schema_grammar(schema)
+        looser, misread = loosened(schema)
+        grammar = grammar_of(constraint) if schema is None else schema_grammar(looser)
         followed = matcher(constraint, grammar, vocabulary.guide, limits)
         table = _table(constraint, schema, alphabet, limits)
         if table is not None and not agrees(table, followed.deep_copy(), vocabulary):
@@ -119,6 +120,8 @@ def compiled(constraint: Constraint, vocabulary: Vocabulary, limits: Limits | No
                 missing = bits(table.missing(vocabulary.known))
                 raise _unseen(constraint, "".join(sorted(alphabet.characters[at] for at in missing)))
             return Compiled(transitions)
+    if misread is not None:
+        raise constraint.refused(misread)
     assert followed is not None
     check_patterns(constraint, schema)
     needed = lacking(constraint, grammar, schema, followed, vocabulary, limits)
@@ -130,7 +133,7 @@ def compiled(constraint: Constraint, vocabulary: Vocabulary, limits: Limits | No
 def stepwise(constraint: Constraint, vocabulary: Vocabulary, limits: Limits | None = None) -> Compiled:
     """A constraint of which it is known that `compiled` makes no table of it. Raises ParameterError as that does."""
     schema = _schema(constraint)
-    grammar = grammar_of(constraint) if schema is None else schema_grammar(schema)
+    grammar = grammar_of(constraint) if schema is None else schema_grammar(loosened(schema)[0])
     return Compiled(None, vocabulary, matcher(constraint, grammar, vocabulary.guide, limits or Limits()))
 
 
@@ -149,6 +152,8 @@ def _schema(constraint: Constraint) -> object:
     for pattern in patterns_of(schema):
         if reason := of_pattern(pattern):
             raise constraint.refused(f"has a pattern that is no regular expression {reason}")
+    if uncounted(schema):
+        raise constraint.refused(UNCOUNTED)
     schema = without_notes(schema)
     return closed(schema) if constraint.closed else schema
 

@@ -15,6 +15,8 @@ LONG_ESCAPE = re.compile(r"(?<!\\)((?:\\\\)*)\\(?:u([0-9a-fA-F]{4})|U([0-9a-fA-F
 BRACKET_ESCAPE = re.compile(r"(?<!\\)((?:\\\\)*)\\([\[\]])")
 EMPTY_TEXT = 'write "" where the empty text is meant'
 
+GBNF_PART = re.compile(r'"(?:\\.|[^"\\])*"|\[(?:\\.|[^\]\\])*\]|#[^\n]*|\{[^}]*\}|\s+|.', re.DOTALL)
+REPEATED = re.compile(r"\s*[*+?{]")
 GBNF_REASONS: tuple[tuple[str, str], ...] = (
     (r"Expected ::=", "::= is missing behind the name of a rule"),
     (r"Expected name", "the name of a rule is missing"),
@@ -55,7 +57,7 @@ def lark_of(constraint: Constraint) -> str:
         raise _refused(constraint, last, f"there is a rule {twice} before; leave one of them out")
     try:
         _check(constraint)
-        return gbnf_to_lark(short_escapes(source))
+        return gbnf_to_lark(short_escapes(kept_groups(source)))
     except GbnfToLarkError as error:
         reason = str(error).removesuffix(f" at {error.pos}")
         raise _refused(constraint, error.pos.pos, _plain(reason, GBNF_REASONS)) from None
@@ -85,6 +87,20 @@ def reason_of(source: str, error: str) -> str:
 def is_lark(source: str) -> bool:
     """Whether a grammar is in Lark's notation, and not in GBNF."""
     return LARK_HEAD.search(source) is not None
+
+
+def kept_groups(source: str) -> str:
+    """A grammar in GBNF whose groups the converter (llguidance 1.9.1) keeps where one repeats what repeats.
+
+    It drops the brackets of a group of one part, and `("a"{2}){3}` becomes `"a"{2}{3}`, which is none.
+    """
+    made: list[str] = []
+    before = ""  # the last part that is no white space
+    for part in GBNF_PART.finditer(source):
+        repeats = part[0] == ")" and REPEATED.match(source, part.end()) is not None
+        made.append(' "")' if repeats and (before == ")" or REPEATED.match(before)) else part[0])
+        before = part[0].strip() or before
+    return "".join(made)
 
 
 def short_escapes(source: str) -> str:

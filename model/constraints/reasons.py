@@ -19,6 +19,7 @@ JSON_REASONS = {
     "Invalid \\uXXXX escape": "four hexadecimal digits are missing",
     "Illegal trailing comma before end of object": "a comma has nothing behind it",
     "Illegal trailing comma before end of array": "a comma has nothing behind it",
+    "Unexpected UTF-8 BOM (decode using utf-8-sig)": "a byte-order mark stands before the JSON; leave it out",
 }
 SCHEMA_REASONS: tuple[tuple[str, str], ...] = (
     (
@@ -36,7 +37,19 @@ SCHEMA_REASONS: tuple[tuple[str, str], ...] = (
         "minProperties and maxProperties are followed only where every property listed is required; leave them out",
     ),
     (r"regex parse error", "one of its patterns is no regular expression"),
+    (r"(?s)Unsatisfiable schema: Regex is empty.*", "no text is valid by its pattern and what stands beside that"),
+    (r"(?s).*[Uu]nable to determine if regex is empty.*", "a pattern and what stands beside it are too much together"),
+    (r"(?s).*fuel exhausted.*", "its patterns are too much together; write shorter ones"),
     (r"Unsatisfiable schema: (.*)", r"no value is valid: \1"),
+    (r"Failed to generate regex for .* range.*", "a bound of a number is too large to be followed; leave it out"),
+    (r"Expected \w+ for '(\w+)'.*", r"the value of \1 has the wrong type"),
+    (r"Invalid type: (.*)", r"there is no type \1"),
+    (r"Pointer '/?(.*)' does not exist", r"it refers to #/\1, which it does not have"),
+    (r"circular references.*", "a part of it refers to itself beside other words; write what it means in full"),
+    (
+        r"patternProperty regexes (.*) and (.*) are not disjoint",
+        r"one name may match both \1 and \2; make them exclusive",
+    ),
 )
 LOOKS_AROUND = r'(?:invalid regex ".*" \(in regex\): )?lookarounds not supported yet; (\w+) in regex /.*/'
 PLACES = {

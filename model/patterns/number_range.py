@@ -21,7 +21,7 @@ class Bound(NamedTuple):
 def number_range(low: Bound | None, high: Bound | None) -> str:
     """The pattern of the numbers between two bounds; None is without end.
 
-    Raises NotRegular where a bound has too many digits, or both are fractions of one whole number.
+    Raises NotRegular where a bound has too many digits.
     """
     for bound in (low, high):
         if bound is not None and (abs(bound.value) >= LARGEST or bound.value * LARGEST % 1):
@@ -48,7 +48,7 @@ def _magnitudes(low: Bound, high: Bound | None) -> list[str]:
         if high.value == low.value:
             return [f"{low.value.normalize():f}".replace(".", r"\.")]
         if low.value != first or low.open:
-            raise NotRegular("both bounds are fractions of one whole number")
+            return [rf"{first}\.({'|'.join(_between(low, high))})"]
         return [f"{first}{_to(high)}"]
     parts = [f"{first}{_from(low)}"]
     if first + 1 < last:
@@ -59,11 +59,9 @@ def _magnitudes(low: Bound, high: Bound | None) -> list[str]:
 def _from(low: Bound) -> str:
     """What follows the whole part of a bound in numbers that have the same one and are not below it."""
     digits = _fraction(low)
-    more = "[0-9]*[1-9][0-9]*" if low.open else "[0-9]*"
-    if not digits:
-        return rf"\.{more}" if low.open else ANY_FRACTION
-    parts = [f"{digits[:at]}[{int(digit) + 1}-9][0-9]*" for at, digit in enumerate(digits) if digit != "9"]
-    return rf"\.({'|'.join([*parts, digits + more])})"
+    if not digits and not low.open:
+        return ANY_FRACTION
+    return rf"\.({'|'.join(_above(digits, low.open))})"
 
 
 def _to(high: Bound) -> str:
@@ -71,9 +69,35 @@ def _to(high: Bound) -> str:
     digits = _fraction(high)
     if not digits:
         return r"(\.0+)?"
+    beginnings = [digits[:at] for at in range(1, len(digits))]
+    return rf"(\.({'|'.join([*_below(digits, high.open), *beginnings])}))?"
+
+
+def _between(low: Bound, high: Bound) -> list[str]:
+    """The digits behind the point of numbers between two bounds of one whole part, of which the lower is not whole, or
+    open."""
+    size = max(len(_fraction(low)), len(_fraction(high)))
+    begin, end = (_fraction(one).ljust(size, "0") for one in (low, high))
+    at = next(at for at in range(size) if begin[at] != end[at])
+    same, least, most = begin[:at], int(begin[at]), int(end[at])
+    parts = [f"{same}{least}{rest}" for rest in _above(begin[at + 1 :].rstrip("0"), low.open)]
+    if most - least > 1:
+        parts.append(f"{same}[{least + 1}-{most - 1}][0-9]*")
+    # 10.2 below 10.25 is written 10.20: llguidance (1.9.1) takes no beginning of the bound there
+    return parts + [f"{same}{most}{rest}" for rest in _below(end[at + 1 :].rstrip("0"), high.open)]
+
+
+def _above(digits: str, is_open: bool) -> list[str]:
+    """Digits behind a point, or behind others of them, that are not below some; without zeros at their end."""
+    more = "[0-9]*[1-9][0-9]*" if is_open else "[0-9]*"
+    parts = [f"{digits[:at]}[{int(digit) + 1}-9][0-9]*" for at, digit in enumerate(digits) if digit != "9"]
+    return [*parts, digits + more]
+
+
+def _below(digits: str, is_open: bool) -> list[str]:
+    """The same that are not above some, without beginnings of these; perhaps none."""
     parts = [f"{digits[:at]}[0-{int(digit) - 1}][0-9]*" for at, digit in enumerate(digits) if digit != "0"]
-    parts += [digits[:at] for at in range(1, len(digits))]
-    return rf"(\.({'|'.join(parts if high.open else [*parts, digits])}))?"
+    return parts if is_open else [*parts, digits]
 
 
 def _fraction(bound: Bound) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
 from model.patterns.json_parts import FORMATS, NUMBER, integer_range
-from model.patterns.number_range import LARGEST, number_range
+from model.patterns.number_range import number_range
 from model.patterns.pattern_tree import EMPTY, Alphabet, Chars, Choice, Nested, NotRegular, Repeat, Sequence, Tree
 from model.patterns.positions import bits
 from model.patterns.regex_tree import regex_tree
@@ -22,6 +22,7 @@ DEEPEST = 32  # tables within tables, all references followed
 DEEPEST_NAME = 60  # characters of a name that others must not have
 CONSTANTS = ("true", "false", "null")
 MOST_FIRST = 100  # items of a list that have a schema each
+LARGEST_WHOLE = 10**30  # of a bound of whole numbers
 MOST_PARTS = 20_000  # of a tree: references that are followed again and again multiply
 
 BOUNDS = {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"}
@@ -236,7 +237,7 @@ class _TreeBuilder:
         low, high = bounds_of(schema)
         least = None if low is None else math.floor(low.value) + 1 if low.open else math.ceil(low.value)
         most = None if high is None else math.ceil(high.value) - 1 if high.open else math.floor(high.value)
-        if not all(bound is None or abs(bound) < LARGEST for bound in (least, most)):
+        if not all(bound is None or abs(bound) < LARGEST_WHOLE for bound in (least, most)):
             raise NotRegular("its bounds are too large")
         return regex_tree(integer_range(least, most), self._alphabet)
 

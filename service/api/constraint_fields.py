@@ -93,7 +93,7 @@ def _format(name: str, value: Any) -> Constraint | None:
         inner = value.get("json_schema", value)
         return _from_json("json_schema")(f"{name}.json_schema.schema", _member(f"{name}.json_schema", inner, "schema"))
     if kind == "json_object":
-        if "schema" in value:
+        if value.get("schema") is not None:
             return _from_json("json_schema")(f"{name}.schema", value["schema"])
         return Constraint("json_object", "", name)
     kinds = "text, json_object or json_schema"

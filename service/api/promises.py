@@ -31,7 +31,7 @@ ONE_MODEL = "this server has whole models and no adapters; `model` names one"
 PROMISES: dict[str, str] = {
     **dict.fromkeys(("response_format", "structured_outputs", "structural_tag", "format"), PATTERN),
     **dict.fromkeys(("guided_json", "guided_regex", "guided_choice", "guided_grammar"), PATTERN),
-    **dict.fromkeys(("grammar", "json_schema", "regex", "ebnf"), PATTERN),
+    **dict.fromkeys(("grammar", "json_schema", "json_object", "regex", "choice", "ebnf"), PATTERN),
     **dict.fromkeys(("tools", "tool_choice", "functions", "function_call"), NO_TOOLS),
     **dict.fromkeys(("bad_words", "bad_words_ids", "banned_strings", "allowed_token_ids", "force_words_ids"), NO_BANS),
     **dict.fromkeys(("stop_token_ids", "stop_sequences", "stop_regex", "eos_token_id"), NO_STOP),

@@ -49,7 +49,8 @@ class Processes:
         self._running.move_to_end(process)
         idle = [one for one in self._running if one is not process and not one.compiling]
         for one in idle[: max(0, len(self._running) - MOST_PROCESSES)]:
-            await one.close()
+            if not one.compiling:  # it may have begun while another was ended
+                await one.close()
 
     async def close(self) -> None:
         """End all of them."""

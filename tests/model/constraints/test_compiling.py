@@ -72,8 +72,14 @@ REGULAR: tuple[Any, ...] = (
             {"minimum": 2, "maximum": 9.5},
             {"exclusiveMinimum": 0, "maximum": 1},
             {"minimum": 3, "maximum": 3},
+            {"exclusiveMinimum": 0, "maximum": 0.1},
+            {"exclusiveMinimum": 10, "exclusiveMaximum": 10.25},
+            {"minimum": -0.25, "exclusiveMaximum": 0.0},
         )
     ),
+    {"const": 12345678901234567},
+    {"enum": [9007199254740993, 123456789012345678901234567890, "a"]},
+    {"type": "array", "items": {"const": {"a1": 9007199254740993}}, "minItems": 1, "maxItems": 1},
     {"type": "array", "prefixItems": [{"type": "null"}, {"const": "a"}], "items": False},
     {"type": "array", "items": {"type": "boolean"}, "prefixItems": [{"const": 1}], "minItems": 1, "maxItems": 3},
     {"type": "array", "prefixItems": [{"const": 1}, {"const": 2}], "items": {"const": 3}, "minItems": 3},
@@ -85,6 +91,7 @@ REGULAR: tuple[Any, ...] = (
 )
 STEP_BY_STEP: tuple[Any, ...] = (
     {"type": "object", "minProperties": 1},
+    {"type": "object", "properties": {"a": NULL}, "required": ["a"], "minProperties": 2, "maxProperties": 2},
     {"type": "string", "format": "email"},
     {"type": "number", "multipleOf": 0.5},
     {"type": "number", "minimum": -1.5, "maximum": 100},
@@ -184,14 +191,14 @@ def test_an_object_that_lists_its_properties_has_no_others_unless_it_says_so() -
         (
             "json_schema",
             '{"type":"nothing"}',
-            r"field is no JSON schema that can be followed \(Invalid type: nothing\); .*",
+            r"field is no JSON schema that can be followed: there is no type nothing\.",
         ),
         (
             "json_schema",
             '{"$ref":"http://127.0.0.1:9/schema"}',
             r"field is .*: it refers to http://127\.0\.0\.1:9/schema, and nothing is fetched; .*",
         ),
-        ("json_schema", '{"$ref":"#/$defs/none"}', r"field is no JSON schema that can be followed \(.*"),
+        ("json_schema", '{"$ref":"#/$defs/none"}', r".*: it refers to #/\$defs/none, which it does not have\."),
         ("json_schema", '{"$ref":"#/$defs/a","$defs":{"a":{"$ref":"#/$defs/a"}}}', r"field .*"),
         (
             "json_schema",
@@ -211,6 +218,29 @@ def test_an_object_that_lists_its_properties_has_no_others_unless_it_says_so() -
         ),
         ("json_schema", r'{"pattern":"a$b"}', r"field is .* can be followed \(\$ may stand only where .*\); see .*"),
         ("grammar", "start: /a$b/", r"field is no grammar at line 1, column 8: \$ may stand only where .*"),
+        (
+            "json_schema",
+            '{"minProperties":3,"additionalProperties":{"type":"null"}}',
+            r"field has minProperties beyond .*",
+        ),
+        (
+            "json_schema",
+            '{"patternProperties":{"a":{}},"properties":{"b":{"const":9007199254740993}}}',
+            r".* beyond .*",
+        ),
+        (
+            "json_schema",
+            '{"patternProperties":{"a":{"exclusiveMinimum":0,"maximum":0.1,"type":"number"}}}',
+            r"field has an exclusive bound of a number whose two bounds share their whole part, .*",
+        ),
+        ("json_schema", '{"type":"number","minimum":1e30}', r".*: a bound of a number is too large to be followed; .*"),
+        ("json_schema", '{"type":"number","minimum":"a"}', r".*: the value of minimum has the wrong type\."),
+        ("json_schema", "\ufeff{}", r"field is no JSON at character 1: a byte-order mark stands before the JSON; .*"),
+        (
+            "json_schema",
+            '{"type":"string","format":"ipv4","pattern":"^256"}',
+            r".*: no text is valid by its pattern and .*",
+        ),
         ("allowed_ids", '["a"]', r"field is no list of ids; .*"),
         ("allowed_ids", "[5, 99999]", r"field has no id that this model draws; .*"),
         ("bad_words", json.dumps(VOCABULARY.characters), r"field leaves no character to be drawn; .*"),

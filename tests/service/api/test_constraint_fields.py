@@ -58,6 +58,7 @@ FORMAT = {"type": "json_schema", "json_schema": {"name": "person", "schema": PER
 ASKED: list[tuple[dict[str, Any], Any]] = [
     ({"response_format": FORMAT}, is_person),
     ({"response_format": {"type": "json_object", "schema": PERSON}}, is_person),
+    ({"response_format": {"type": "json_object", "schema": None}}, lambda text: isinstance(json.loads(text), dict)),
     ({"response_format": {"type": "json_object"}, "seed": 2}, lambda text: isinstance(json.loads(text), dict)),
     ({"response_format": {"type": "text"}}, lambda text: len(text) == 80),
     ({"grammar": "", "bad_words": [], "guided_regex": None, "response_format": None}, lambda text: len(text) == 80),
@@ -147,7 +148,7 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"guided_choice": ["a", 5]}, "guided_choice", "is no list of texts"),
     ({"allowed_token_ids": []}, "allowed_token_ids", "is no list of ids; send at least one"),
     ({"guided_json": "{"}, "guided_json", "is no JSON at its end: a name in double quotes is missing"),
-    ({"guided_json": {"type": "nothing"}}, "guided_json", "Invalid type: nothing"),
+    ({"guided_json": {"type": "nothing"}}, "guided_json", "there is no type nothing"),
     ({"guided_json": {"a": [0] * 190_000, "b": "x" * 90_000}}, "guided_json", "far too much"),
     ({"guided_json": {"$ref": "https://127.0.0.1/schema"}}, "guided_json", "nothing is fetched"),
     ({"guided_grammar": 'start: "a" none'}, "guided_grammar", "line 1, column 8"),

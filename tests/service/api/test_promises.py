@@ -84,7 +84,10 @@ def test_a_promise_of_nothing_is_only_named(off: Any, server: Running) -> None:
     assert set(named.split(", ")) == ({""} if off is None else set(names))
 
 
-@pytest.mark.parametrize(("name", "value"), [("format", {}), ("ebnf", []), ("regex", {}), ("structural_tag", {})])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("format", {}), ("ebnf", []), ("regex", {}), ("structural_tag", {}), ("choice", ["a"]), ("json_object", True)],
+)
 def test_an_empty_pattern_that_is_not_kept_is_refused_as_any_other(name: str, value: Any, server: Running) -> None:
     error = check(server.client.post(COMPLETIONS, json={"prompt": "a", name: value}), 400)
     assert error["message"].startswith(f"{name} is not supported: ")
