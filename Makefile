@@ -15,7 +15,7 @@ CHART_TOOLS_SHA256 := 437dbff5cf662ff817c7d8bbe6eb2287925f07e4bb8b1b09003165cbda
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 SBOM_TOOL := 'cyclonedx-bom>=7,<8'
 
-.PHONY: help serve train test large clients browser screenshots lint benchmark image image-proof chart-proof replicas-proof ray sbom licences constraints clean
+.PHONY: help serve train test large clients examples browser screenshots lint benchmark image image-proof chart-proof replicas-proof ray sbom licences constraints clean
 .DELETE_ON_ERROR:
 
 # List what there is to make.
@@ -48,6 +48,10 @@ large: .venv/development
 # against a real server.
 clients: .venv/clients
 	@$(BIN)/python -m pytest -m clients tests/clients
+
+# Run the recipes in examples/ in miniature.
+examples: .venv/examples
+	@$(BIN)/python -m pytest -m examples tests/examples $(FLAGS)
 
 # Try the page in a real browser; needs Chromium, Node and npm
 # (Debian: apt-get install chromium nodejs npm).
@@ -161,6 +165,10 @@ clean:
 
 .venv/clients: $(BUILT_FROM) | .venv/bin/python
 	$(INSTALL) '.[clients]'
+	@touch $@
+
+.venv/examples: $(BUILT_FROM) | .venv/bin/python
+	$(INSTALL) '.[examples]'
 	@touch $@
 
 .venv/bin/python:

@@ -252,7 +252,7 @@ def test_no_test_file_imports_another() -> None:
     assert listed(found) == []
 
 
-@pytest.mark.parametrize("path", [*files_of(*PACKAGES, "tests"), ROOT / "unroll.py"], ids=name_of)
+@pytest.mark.parametrize("path", [*files_of(*PACKAGES, "examples", "tests"), ROOT / "unroll.py"], ids=name_of)
 def test_a_file_opens_with_one_sentence_and_is_short(path: Path) -> None:
     text = path.read_text("utf-8")
     opening = (ast.get_docstring(ast.parse(text)) or "").partition("\n\n")[0]
@@ -302,6 +302,24 @@ print([name for name in {UNWANTED} if name in sys.modules])
 
 def test_the_service_does_not_load_torch_or_onnx() -> None:
     assert python(f"import sys, service.app; print([name for name in {UNWANTED} if name in sys.modules])") == "[]"
+
+
+def test_recipes_stand_on_the_commands_and_the_python_face_alone() -> None:
+    """What a recipe lacks there is added to Unroll, where others find it, too."""
+    ours = {*PACKAGES, "tests"}
+    imports = [one for path in files_of("examples") for one in imports_of(path)]
+    assert "examples.logs.sets" in {one.module for one in imports}
+    assert listed([one for one in imports if one.package in ours]) == []
+
+
+def test_every_recipe_says_what_it_is_for_and_what_came_out() -> None:
+    recipes = [path for path in (ROOT / "examples").iterdir() if path.is_dir() and list(path.glob("*.py"))]
+    listed_there = (ROOT / "examples" / "README.md").read_text("utf-8")
+    assert recipes
+    for recipe in recipes:
+        page = (recipe / "README.md").read_text("utf-8")
+        assert re.findall(r"^## (.*)$", page, re.M)[:3] == ["What", "Why", "Result"], recipe.name
+        assert f"({recipe.name}/README.md)" in listed_there
 
 
 def test_no_file_leaves_work_for_later() -> None:

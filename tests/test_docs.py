@@ -101,7 +101,7 @@ def the_map() -> dict[str, str]:
 
 
 def test_the_map_names_every_folder_and_no_other() -> None:
-    packages = ("model", "training", "service", "tests")
+    packages = ("model", "training", "service", "examples", "tests")
     there = {path.parent.relative_to(ROOT).as_posix() for name in packages for path in (ROOT / name).rglob("*.py")}
     mirrors = {name for name in there if name.startswith("tests/") and name.count("/") > 1}  # of the packages' folders
     assert {name.removeprefix("tests/") for name in mirrors} <= there

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import unroll
+from examples.logs.ssh_log import Log
 from model.bulk.score import LineScorer, oddness
 from model.language_model import LanguageModel
 from tests.benchmarks.figures import Figure
-from tests.benchmarks.ssh_log import Log
 
 TRAINED, SCORED, ONE_IN = 20_000, 4_000, 20
 MINUTES = float(os.environ.get("BENCHMARK_ANOMALY_MINUTES", "1"))

@@ -1,0 +1,99 @@
+"""One log from its lines to its results: Unroll and its rivals on the same lines, tuned on the same validation."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from examples.logs import by_unroll, sets
+from examples.logs.evaluation import Ranking, Result, best_on_validation, found_at, is_odd, lead, threshold
+from examples.logs.rivals import DISCOUNTS, FORESTS, CharacterGrams, forest
+from examples.logs.sets import LogSet
+from examples.logs.sources import Library
+from examples.logs.surprise import HIGHEST, Scores
+
+OPTIONS = {
+    "HDFS": ("--layers", "2", "--hidden", "192", "--embedding", "64", "--epochs", "20"),
+    "made": ("--layers", "2", "--hidden", "128", "--embedding", "32", "--epochs", "12"),
+    "other": ("--layers", "2", "--hidden", "128", "--embedding", "32", "--epochs", "40"),
+}
+"""Of `unroll train`: sizes as it plans them for such lists, and passes that take a minute or two on two cores."""
+MADE = (4_000, 2_000)  # lines to learn and to rank of the log that is made here
+QUICK = ("--hidden", "32", "--embedding", "16", "--epochs", "8")  # to see that all works
+FALSE_ALARMS = 0.01  # share of usual lines that the threshold lets through
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came out for a log. threshold: of `unroll score --by highest`. pace: characters in a second of a core."""
+
+    log: LogSet
+    checkpoint: Path
+    unroll: Result
+    grams: Result
+    forest: Result
+    threshold: float
+    pace: float
+
+    @property
+    def rival(self) -> Result:
+        """The better of the rivals, by what it did on the lines to rank."""
+        return max(self.grams, self.forest, key=lambda result: result.auroc)
+
+    def lead(self) -> tuple[float, float]:
+        """The middle 95 % of the lead in AUROC over the better rival."""
+        return lead(is_odd(self.log.test), self.unroll.ranking, self.rival.ranking)
+
+    def found_at(self, false_alarms: float) -> tuple[float, float]:
+        """The share of odd lines found at a share of false alarms, by Unroll and by the 5-gram."""
+        odd = is_odd(self.log.test)
+        return found_at(odd, self.unroll.ranking, false_alarms), found_at(odd, self.grams.ranking, false_alarms)
+
+
+LOGS: Mapping[str, Callable[[Library], LogSet]] = {
+    "HDFS": sets.hdfs,
+    "BGL": sets.labelled,
+    **{name: partial(sets.planted, name=name) for name in sets.FOREIGN},
+    "made": lambda _: sets.made(*MADE),
+}
+
+
+def run(log: LogSet, folder: Path, quick: bool = False) -> Outcome:
+    """Train, tune and rank. folder: of what is written. quick: a small model, one forest, and its pace on few lines."""
+    validate, test = [line.text for line in log.validate], [line.text for line in log.test]
+    tuned, odd = is_odd(log.validate), is_odd(log.test)
+
+    def best(settings: Mapping[str, tuple[Ranking, Ranking]]) -> Result:
+        return best_on_validation(tuned, odd, settings)
+
+    options = QUICK if quick else OPTIONS.get(log.name, OPTIONS["other"])
+    checkpoint = by_unroll.train(log.train, folder, options)
+    asked = {
+        name: by_unroll.score(checkpoint, lines, folder / f"{name}.txt")
+        for name, lines in (("validate", validate), ("test", test))
+    }
+    settings = _paired(asked["validate"], asked["test"])
+    grams: dict[str, tuple[Ranking, Ranking]] = {}
+    for discount in DISCOUNTS:
+        model = CharacterGrams(log.train, discount)
+        pairs = _paired(model.scores(validate), model.scores(test))
+        grams |= {f"{name}, discount {discount:g}": pair for name, pair in pairs.items()}
+    # A session's events are its words; its letters stand side by side.
+    words = [[" ".join(line) if log.name == "HDFS" else line for line in part] for part in (log.train, validate, test)]
+    trees = {}
+    for analyzer, longest, samples in FORESTS[-1:] if quick else FORESTS:
+        ranked = forest(words[0], analyzer, longest, samples, words[1], words[2])
+        trees[f"{analyzer} 1- to {longest}-grams, {samples} samples a tree"] = (ranked[0], ranked[1])
+    return Outcome(
+        log,
+        checkpoint,
+        best(settings),
+        best(grams),
+        best(trees),
+        threshold(asked["validate"][HIGHEST][~tuned], FALSE_ALARMS),
+        by_unroll.pace(checkpoint, test, folder / "pace.txt", *((20_000,) if quick else ())),
+    )
+
+
+def _paired(validate: Scores, test: Scores) -> dict[str, tuple[Ranking, Ranking]]:
+    return {name: (validate[name], test[name]) for name in validate}
