@@ -489,6 +489,30 @@ export async function compares_and_scores(browser, url) {
   await close(page);
 }
 
+export async function a_phone_shows_what_is_tapped(browser, url) {
+  const page = await open(browser, url, { options: { viewport: PHONE, hasTouch: true, isMobile: true } });
+  await write(page, "ROMEO:\n", { ...ROMEO, length: 600 });
+  const before = await text(page);
+  for (const share of [0.9, 0.2]) { // of the height of the paper; what is tapped near its end would be covered
+    await page.evaluate(() => scrollTo(0, 0));
+    const [x, y] = await page.evaluate((part) => {
+      const paper = document.getElementById("paper").getBoundingClientRect(), wanted = paper.top + part * paper.height;
+      const all = [...document.querySelectorAll("#paper .line > span")].map((one) => one.getBoundingClientRect());
+      const rect = all.find(({ top, bottom, width }) => top > paper.top && bottom > wanted && bottom < paper.bottom && width > 6);
+      return [rect.left + 3, rect.top + 8];
+    }, share);
+    await page.touchscreen.tap(x, y);
+    await page.waitForSelector(".spot");
+    const [here, mark] = await page.evaluate(() => [".here", "#paper .mark"].map((one) => document.querySelector(one).getBoundingClientRect()));
+    assert.ok(here.bottom <= PHONE.height && mark.bottom <= here.top, `${mark.bottom}, then ${here.top} to ${here.bottom}`);
+  }
+  await page.locator(".choices button:not(:disabled)").first().tap();
+  await settled(page);
+  assert.notEqual(await text(page), before);
+  assert.equal(await page.locator(".tree button").count(), 2);
+  await close(page);
+}
+
 /** Press Tab until an element has the focus. */
 async function tabTo(page, selector) {
   for (let step = 0; step < 60; step++) {
@@ -529,6 +553,13 @@ export async function the_keyboard_is_enough(browser, url) {
     await page.keyboard.press("Control+z");
     await settled(page);
     assert.equal(await text(page), wanted);
+  }
+  for (let more = 0; more < 5; more++) {
+    await page.keyboard.press("g");
+    await settled(page);
+    const [row, box] = await page.evaluate(() => ["#tree [aria-current]", "#tree"].map(
+      (one) => document.querySelector(one).getBoundingClientRect()).map(({ top, bottom }) => [top, bottom]));
+    assert.ok(row[0] >= box[0] - 1 && row[1] <= box[1] + 1, "the branch that is shown is seen in the list");
   }
   await page.evaluate(() => document.activeElement.blur());
   await tabTo(page, "#tab-write");

@@ -29,12 +29,12 @@ export class Write {
     by("share").addEventListener("click", () => this.share());
     by("paper").addEventListener("keydown", (event) => this._key(event));
     by("paper").addEventListener("click", (event) => {
-      const at = this.view.locate(event.clientX, event.clientY);
-      if (at >= 0) this.view.look(at);
+      this.view.look(this.view.locate(event.clientX, event.clientY));
+      this._uncover();
     });
     document.addEventListener("keydown", (event) => {
       if (by("write").hidden || by("ask").open) return;
-      if (event.key === "Escape" && this.running) this.stop();
+      if (event.key === "Escape") this.running ? this.stop() : this.view.look(-1);
       if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) { event.preventDefault(); this.begin(); }
     });
     addEventListener("online", () => { if (this.node?.problem && !this.node.problem.status) this.more(); });
@@ -320,8 +320,24 @@ export class Write {
     by("paper").setAttribute("aria-busy", String(on));
     by("paper").dataset.known = on || this.scoring ? "" : "yes";
     render(tree(this.roots, node, (one) => this.select(one)), by("tree"));
+    if (this.drawn !== node) this._showBranch();
+    this.drawn = node;
     this._looked(this.view.at);
     this._facts();
+  }
+
+  /** On a narrow screen what is here stands over the page: scroll until the character is seen above it. */
+  _uncover() {
+    const box = document.querySelector("#write .here"), seen = this.view.rect(this.view.at);
+    if (seen && getComputedStyle(box).position === "sticky") scrollBy(0, Math.max(0, seen.bottom + 12 - box.getBoundingClientRect().top));
+  }
+
+  /** Scroll the list of branches, and not the page, to the one that is shown. */
+  _showBranch() {
+    const box = by("tree"), row = box.querySelector("[aria-current]")?.getBoundingClientRect();
+    if (!row) return;
+    const { top, bottom } = box.getBoundingClientRect();
+    box.scrollTop += Math.min(0, row.top - top) + Math.max(0, row.bottom - bottom);
   }
 
   _facts() {
