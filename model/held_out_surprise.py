@@ -6,7 +6,7 @@
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ import numpy as np
 NAME = "held_out_surprise"  # of the block in the `training` table
 QUANTILES = (0, 1, 5, 10, 25, 50, 75, 90, 95, 99, 100)  # in percent
 MOST_LENGTHS = 64  # passages are measured at a handful of lengths; every score looks through all of them
+MOST_SCALES = 4096  # lengths of texts whose scales are kept
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class HeldOutSurprise:
 
     lengths: Mapping[int, tuple[float, ...]]
     protocol: str
+    _scales: dict[int, list[float]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @classmethod
     def of(cls, training: Mapping[str, Any]) -> "HeldOutSurprise | None":
@@ -51,12 +53,7 @@ class HeldOutSurprise:
 
     def percentile(self, bits_per_character: float, characters: int) -> float:
         """The percentage of the held-out passages of about this length, in characters, that surprise less."""
-        return self.on_scale(bits_per_character, self.scale(characters))
-
-    @staticmethod
-    def on_scale(bits_per_character: float, scale: list[float]) -> float:
-        """The same where the scale of a length is known."""
-        return float(np.interp(bits_per_character, scale, QUANTILES))
+        return float(np.interp(bits_per_character, self.scale(characters), QUANTILES))
 
     def median(self, characters: int) -> float:
         """The median bits per character of the held-out passages of about this length, in characters."""
@@ -64,8 +61,13 @@ class HeldOutSurprise:
 
     def scale(self, characters: int) -> list[float]:
         """The quantiles at a length: between those measured, in its logarithm; beyond them as at the nearest."""
-        at, measured = math.log(max(characters, 1)), [math.log(length) for length in self.lengths]
-        return [float(np.interp(at, measured, values)) for values in zip(*self.lengths.values(), strict=True)]
+        scale = self._scales.get(characters)
+        if scale is None:
+            at, measured = math.log(max(characters, 1)), [math.log(length) for length in self.lengths]
+            scale = [float(np.interp(at, measured, values)) for values in zip(*self.lengths.values(), strict=True)]
+            if len(self._scales) < MOST_SCALES:
+                self._scales[characters] = scale
+        return scale
 
 
 def _is_length(written: Any) -> bool:

@@ -24,7 +24,6 @@ from model.text.tokenizer import Tokenizer
 
 BLOCK = 1 << 18  # bytes that are read, and scored by one thread, at a time
 LONGEST_LINE = 1 << 24  # bytes; a line is held whole
-MOST_LENGTHS = 4096  # lengths whose scales are kept
 
 
 class LineScore(NamedTuple):
@@ -76,7 +75,6 @@ class LineScorer:
         tokenizer.encode(self._prefix)  # text that is not Unicode is refused here
         self._surprises, self._highest = surprises, highest
         self._end = (tokenizer.frame.separator or "\n") if ends else ""
-        self._scales: dict[int, list[float]] = {}
         self._memory, self._whole_file = memory, memory is not None and remembers == "file"
         self._threads = 1 if self._whole_file else threads or available_cores()
         self._pool = ThreadPoolExecutor(self._threads, "score")
@@ -134,14 +132,7 @@ class LineScorer:
         if not characters:
             return LineScore(line, 0, bits, None, None, surprises)
         per_character = bits / characters
-        percentile = None
-        if self._held_out is not None:
-            scale = self._scales.get(characters)
-            if scale is None:
-                scale = self._held_out.scale(characters)
-                if len(self._scales) < MOST_LENGTHS:
-                    self._scales[characters] = scale
-            percentile = self._held_out.on_scale(per_character, scale)
+        percentile = None if self._held_out is None else self._held_out.percentile(per_character, characters)
         highest = float(by_character.max()) if by_character is not None and self._highest else None
         return LineScore(line, characters, bits, per_character, percentile, surprises, highest)
 
