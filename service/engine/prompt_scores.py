@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 from model.arithmetic import Array
 from model.decoding.rows import Scored, empty_scored
 
+GATHERED = (
+    1024  # ids; of a shorter prompt all scores are handed over at once, which takes less time than many times a few
+)
 MANY = 64  # likeliest ids of a step: those of a whole vocabulary take about as long as the step
 
 
@@ -49,6 +52,7 @@ class PromptScores:
         besides its ids.
     watch: looks at the states. apart: whether the prompt is read apart from those that are merely scored, as a step of
         it takes longer and more memory.
+    gathers: whether its scores are handed over once all are there.
     kept: the scores of all ids but the first, (n - 1,) and (n - 1, N), whole once the prompt is read.
     """
 
@@ -63,8 +67,20 @@ class PromptScores:
         self.top = top
         self.on_scores = on_scores
         self.watch = watch
+        self.gathers = on_scores is not None and top is None and length <= GATHERED
+        self._length = length
+        self._gathered: Array | None = None
+        self._first = 0  # id that is scored
         self.apart = watch is not None or (top or 0) > MANY
         self.kept = None if on_scores else scores_at(empty_scored(1, length - 1, top, vocabulary), 0, top)
+
+    def gather(self, start: int, logprobs: Array) -> Slice | None:
+        """Take the scores of some ids; returns all of them with the last; in the thread that reads."""
+        if self._gathered is None:
+            self._first, self._gathered = start, np.empty(self._length - start, np.float32)
+        end = start + len(logprobs)
+        self._gathered[start - self._first : end - self._first] = logprobs
+        return Slice(self._first, Scored(self._gathered)) if end == self._length else None
 
     def keep(self, slice_: Slice) -> None:
         """Enter the scores of some ids; in the thread that reads; others look once the prompt is read."""

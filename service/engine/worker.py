@@ -196,6 +196,11 @@ class Worker:
         for at, (group, scoring) in enumerate(zip(chosen, wishes, strict=True)):
             if scoring.watch is not None and scored.states is not None and columns is not None:
                 scoring.watch.take(group.read, columns_of(scored.states[at], columns, scoring.watch.columns))
+            if scoring.gathers:
+                whole = scoring.gather(group.read + 1, scored.logprobs[at])
+                if whole is not None:
+                    turn.scored.append((group, whole))
+                continue
             part = Slice(group.read + 1, scores_at(scored, at, scoring.top))
             if scoring.on_scores is None:
                 scoring.keep(part)
