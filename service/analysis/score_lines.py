@@ -1,9 +1,10 @@
-"""Texts that come one a line, in any number, and leave as lines of scores; a block of them is held at a time."""
+"""Texts that come one a line, in any number, and leave as lines of scores; few of them are held at a time."""
 
 import asyncio
 import json
 import logging
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -37,6 +38,7 @@ logger = logging.getLogger(__name__)
 MEDIA_TYPE = "application/x-ndjson"
 MOST_LINES = 64  # of a block: side by side they keep the engine busy, and leave room for others
 MOST_CHARACTERS = 1 << 16  # of a block of more than one line
+AT_ONCE = 2  # blocks that are scored at a time: rows that one leaves are filled by the next
 PAUSE_SECONDS = 0.005  # without a line, after which a block is scored as it is
 MOST_WAITING = 4 << 20  # bytes of scores that wait for a reader before no more lines are read
 PATIENCE_SECONDS = 60.0  # that a block waits for room in the queue and in memory, which the first one does not
@@ -74,6 +76,36 @@ class Block:
         work = self.size + len(line.asked.text) + len(line.asked.context or "")
         alike = not self.lines or (line.asked.context or "", line.asked.memory) == (self.context, self.memory)
         return alike and len(self.lines) < MOST_LINES and (not self.lines or work <= min(MOST_CHARACTERS, most_work))
+
+
+class Reading(NamedTuple):
+    """A block whose texts are read, or a line that is there already.
+
+    first: index of the block's first score. charged: bytes for it, that are given back once its scores are there.
+    """
+
+    block: Block
+    answer: ScoreAnswer | None = None
+    texts: Texts | None = None
+    first: int = 0
+    charged: int = 0
+
+    async def scores(self) -> bytes:
+        """Its lines, once all its texts are read."""
+        if self.answer is None or self.texts is None:
+            return self.block.wrong
+        await self.texts.take()
+        self.release()
+        results = zip(self.block.lines, self.answer.results(), strict=True)
+        return "".join(
+            f"{ENCODE({**result, 'line': line.number, 'index': index})}\n"
+            for index, (line, result) in enumerate(results, self.first)
+        ).encode()
+
+    def release(self) -> None:
+        """Have no more of its texts read; again does nothing."""
+        if self.texts is not None:
+            self.texts.release()
 
 
 class LineBlocks:
@@ -198,29 +230,35 @@ class LineScores(Response):
         context = request_context(request.scope)
         assert context.take_lines is not None
         context.take_lines()
-        at_once = max(1, min(MOST_LINES, most_texts // 2))
+        at_once = max(1, min(MOST_LINES, most_texts // (2 * AT_ONCE)))
         without = lacking(model.tokenizer.frame.items) if model.memory is None else ""
         self._lines = LineBlocks(request.receive, most_work, at_once, without)
         self._blocks = self._lines.blocks()
         self._lease = context.lease
         self._base = 0 if context.lease is None else context.lease.size
         self._index = 0
+        self._reading: deque[Reading] = deque()  # in the order of their lines
+        self._beginning = False  # whether a block is being charged
         self._waiting: list[bytes] = []
         self._size = 0  # of what waits
         self._changed = asyncio.Condition()
-        self._ended = False
+        self._all_read = self._ended = False
 
     async def prepare(self) -> None:
         """Score the first block."""
         async for block in self._blocks:
-            self._put(await self._score(block))
+            await self._begin(block)
+            try:
+                self._put(await self._reading[0].scores())
+            finally:
+                self._reading.popleft().release()
             return
-        self._ended = True
+        self._all_read = True
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
         """Send the lines until there are no more or the client leaves."""
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        scoring = asyncio.create_task(self._score_all())
+        working = [asyncio.create_task(self._read_all()), asyncio.create_task(self._score_all())]
         try:
             while not (self._ended and not self._waiting):
                 async with self._changed:
@@ -231,58 +269,101 @@ class LineScores(Response):
                 await send({"type": "http.response.body", "body": body, "more_body": True})
             await send({"type": "http.response.body", "body": b""})
         finally:
-            scoring.cancel()
-            await asyncio.gather(scoring, return_exceptions=True)
+            for task in working:
+                task.cancel()
+            await asyncio.gather(*working, return_exceptions=True)
+            for reading in self._reading:
+                reading.release()
 
-    async def _score_all(self) -> None:
-        """Score block after block; what goes wrong becomes the last line."""
-        failure: Failure | None = None
+    async def _read_all(self) -> None:
+        """Begin block after block while there is room; what goes wrong becomes the last line."""
+        last = b""
         try:
             async for block in self._blocks:
                 async with self._changed:
-                    await self._changed.wait_for(lambda: self._size < MOST_WAITING)
-                lines = await self._patiently(block)
+                    await self._changed.wait_for(lambda: self._size < MOST_WAITING and len(self._reading) < AT_ONCE)
+                await self._patiently(block)
                 async with self._changed:
-                    self._put(lines)
                     self._changed.notify_all()
-        except ServiceError as error:
-            failure = of_service_error(error)
-        except MemoryError:
-            failure = of_service_error(SPENT)
-        except HTTPException as error:
-            failure = of_http_exception(self._request, error)
-        except Exception:
-            logger.exception("Scoring lines failed.")
-            failure = FAULT
-        finally:
+        except Exception as error:
+            last = self._last_line(error)
+        async with self._changed:
+            if last:
+                self._reading.append(Reading(Block(wrong=last)))
+            self._all_read = True
+            self._changed.notify_all()
+
+    async def _score_all(self) -> None:
+        """Have the lines of block after block sent; what goes wrong becomes the last line."""
+        while not self._ended:
             async with self._changed:
-                if failure is not None:
-                    request_context(self._request.scope).failure = failure.code
-                    self._put(wrong_line(None, failure))
-                self._ended = True
+                await self._changed.wait_for(lambda: self._reading or self._all_read)
+            if not self._reading:
+                lines, over = b"", True
+            else:
+                try:
+                    lines, over = await self._reading[0].scores(), False
+                except Exception as error:
+                    lines, over = self._last_line(error), True
+            async with self._changed:
+                if self._reading:
+                    self._reading.popleft().release()
+                self._put(lines)
+                self._ended = over
                 self._changed.notify_all()
 
-    def _put(self, lines: bytes) -> None:
-        self._waiting.append(lines)
-        self._size += len(lines)
-        if self._lease is not None:
-            self._lease.shrink(self._base + self._lines.held + self._size)
+    def _last_line(self, error: Exception) -> bytes:
+        """The line that says why there are no more."""
+        if isinstance(error, ServiceError):
+            failure = of_service_error(error)
+        elif isinstance(error, MemoryError):
+            failure = of_service_error(SPENT)
+        elif isinstance(error, HTTPException):
+            failure = of_http_exception(self._request, error)
+        else:
+            logger.error("Scoring lines failed.", exc_info=error)
+            failure = FAULT
+        request_context(self._request.scope).failure = failure.code
+        return wrong_line(None, failure)
 
-    async def _patiently(self, block: Block) -> bytes:
-        """The scores of a block, once there is room for it."""
+    def _put(self, lines: bytes) -> None:
+        if lines:
+            self._waiting.append(lines)
+            self._size += len(lines)
+        self._give_back()
+
+    def _give_back(self) -> None:
+        """Give back what was charged for what is no longer held."""
+        if self._lease is not None and not self._beginning:
+            reading = sum(reading.charged for reading in self._reading)
+            self._lease.shrink(self._base + self._lines.held + reading + self._size)
+
+    async def _patiently(self, block: Block) -> None:
+        """Have a block read, once there is room for it."""
         until = time.monotonic() + PATIENCE_SECONDS
         while True:
             try:
-                return await self._score(block)
+                return await self._begin(block)
             except (QueueFull, MemorySpent):
                 if time.monotonic() > until:
                     raise
                 await asyncio.sleep(RETRY_SECONDS)
 
-    async def _score(self, block: Block) -> bytes:
-        """The lines of a block's scores."""
-        if not block.lines:
-            return block.wrong
+    async def _begin(self, block: Block) -> None:
+        """Have a block read. Raises what `Texts.prepare` and `Texts.submit` do."""
+        before = 0 if self._lease is None else self._lease.size
+        self._beginning = True
+        try:
+            answer, texts = await self._submitted(block) if block.lines else (None, None)
+            charged = 0 if self._lease is None else self._lease.size - before
+            self._reading.append(Reading(block, answer, texts, self._index, charged))
+            self._index += len(block.lines)
+        finally:
+            self._beginning = False
+            self._give_back()
+
+    async def _submitted(self, block: Block) -> tuple[ScoreAnswer, Texts]:
+        """The texts of a block, which are read from now on, and what takes their scores."""
         texts = [line.asked.text for line in block.lines]
         context = block.context or None
         body = ScoreRequest.model_construct(
@@ -297,12 +378,8 @@ class LineScores(Response):
             await self._done(await Texts.prepare(self._model, self._engine, asked))
         prepared = await Texts.prepare(self._model, self._engine, answer.request(origin))
         answer.expect(prepared)
-        await self._done(prepared)
-        lines = []
-        for line, result in zip(block.lines, answer.results(), strict=True):
-            lines.append(f"{ENCODE({**result, 'line': line.number, 'index': self._index})}\n")
-            self._index += 1
-        return "".join(lines).encode()
+        prepared.submit()
+        return answer, prepared
 
     async def _done(self, texts: Texts) -> None:
         """Have some texts read."""

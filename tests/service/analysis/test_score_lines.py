@@ -131,6 +131,24 @@ def test_answers_come_while_the_body_does(server: Running) -> None:
     assert seen.startswith(b"HTTP/1.1 200")
 
 
+def test_the_next_lines_are_read_beside_those_before(checkpoint_folder: Path) -> None:
+    """So that no row waits until the longest line of a block is read."""
+    texts = ["the cat sat on the mat"] * 6 * score_lines.MOST_LINES
+    with serving(Settings(checkpoint=checkpoint_folder), SlowDecoder) as slow:
+        with slow.client.stream("POST", "/v1/score", content=sent(texts), headers=LINES) as response:
+            assert eventually(lambda: slow.engine.running + slow.engine.waiting > score_lines.MOST_LINES)
+            lines = [json.loads(line) for line in response.iter_lines()]
+        assert [line["index"] for line in lines] == list(range(len(texts)))
+        assert eventually(lambda: is_idle(slow) and slow.ledger.held == 0)
+
+
+def test_scores_that_come_at_once_are_those_that_come_in_parts(server: Running) -> None:
+    """Those of short texts come at once, those of long ones and those with details in parts."""
+    [long] = texts_of(1, 9000)
+    texts = [long[:length] for length in (1, 2, 1000, *range(1018, 1028), 3000)]
+    assert figures(scored(server, sent(texts))) == alone(server, texts, details=True)
+
+
 @pytest.fixture
 def small(checkpoint_folder: Path) -> Iterator[Running]:
     settings = Settings(
