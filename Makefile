@@ -99,10 +99,10 @@ chart-proof: .venv/chart build/chart/kubectl/kubectl
 replicas-proof: .venv/development
 	@$(BIN)/python -m tests.load replicas
 
-# Prove bulk work on a Ray cluster of several nodes,
+# Prove bulk work and serving on a Ray cluster of several nodes,
 # one of which is killed in the middle.
 ray: .venv/ray
-	@$(BIN)/python -m pytest -m ray tests/model/cluster $(FLAGS)
+	@$(BIN)/python -m pytest -m ray tests/model/cluster tests/service/test_ray_serve.py $(FLAGS)
 
 build/chart/kubectl/kubectl:
 	rm -rf build/chart

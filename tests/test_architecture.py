@@ -20,7 +20,7 @@ SPEAKS_HTTP = tuple(
     f"service/{name}"
     for name in (
         *("analysis", "api", "chat", "embeddings", "monitoring", "openai", "playground"),
-        *("security", "tgi", "transport", "app.py", "server.py", "start.py"),
+        *("security", "tgi", "transport", "app.py", "ray_serve.py", "server.py", "start.py"),
     )
 )
 TORCH = {"model/network.py", "model/cells/torch_cells.py", "model/decoding/cuda_decoder.py"}  # beside all of training

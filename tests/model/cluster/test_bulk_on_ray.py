@@ -22,7 +22,7 @@ from tests.model.small import CHARACTERS, small_checkpoint
 
 pytestmark = [
     pytest.mark.ray,
-    pytest.mark.filterwarnings("default"),  # of Ray's own imports
+    pytest.mark.filterwarnings("ignore"),  # of Ray's own imports
     pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs Ray: pip install 'unroll[ray]'"),
 ]
 
