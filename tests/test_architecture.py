@@ -308,7 +308,7 @@ def test_recipes_stand_on_the_commands_and_the_python_face_alone() -> None:
     """What a recipe lacks there is added to Unroll, where others find it, too."""
     ours = {*PACKAGES, "tests"}
     imports = [one for path in files_of("examples") for one in imports_of(path)]
-    assert "examples.logs.sets" in {one.module for one in imports}
+    assert {"examples.logs.sets", "examples.forecasting.recipe"} <= {one.module for one in imports}
     assert listed([one for one in imports if one.package in ours]) == []
 
 
