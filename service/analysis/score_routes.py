@@ -119,7 +119,7 @@ class ScoreRoutes:
         Texts are read side by side, and a text of any length in constant memory. Fields that are not known are named in
         the header X-Unroll-Ignored-Fields.
         """
-        model = await asked_model(self.registry, body.model, request)
+        model = await asked_model(self.registry, body.model, request, body.state)
         check_promises(body.model_extra)
         self._check(body)
         if body.memory and model.memory is None:

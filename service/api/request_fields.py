@@ -12,6 +12,7 @@ from fastapi import Request
 from model.decoding.state import RowState
 from model.errors import ParameterError
 from service.api.streaming import attended
+from service.errors import UnknownModel, VersionGone
 from service.inference.served_model import ServedModel
 from service.inference.state_tokens import StateTokens
 from service.models.model_registry import ModelRegistry
@@ -19,6 +20,7 @@ from service.request_context import request_context
 
 SEED_BITS = 53  # of a seed made here: every JSON parser keeps such a number exact, also JavaScript's
 
+LAST_EVENT_ID = "Last-Event-ID"
 LONGEST_HEADER = 1000  # bytes of the header that names ignored fields
 
 
@@ -32,18 +34,27 @@ def seed_of(beginning: RowState | None, prompts: Sequence[str | Sequence[int]]) 
     return random_seed() if beginning is None or all(map(len, prompts)) else beginning.seed
 
 
-async def asked_model(registry: ModelRegistry, name: str | None, request: Request) -> ServedModel:
+async def asked_model(
+    registry: ModelRegistry, name: str | None, request: Request, state: str | None = None
+) -> ServedModel:
     """The model that a request names, as far as its key may use it; None and "" name the default.
 
+    state: the token that the request goes on from, if it does: where there is no such model any more, its version is
+        gone, as it is for an event to go on after.
     Raises ParameterError where its query names another; UnknownModel, VersionGone and ModelUnavailable;
     DeadlineExceeded and Disconnected where it has to be loaded.
     """
     context = request_context(request.scope)
     if request.scope["query_string"] and request.query_params.get("model", name) != name:
         raise ParameterError("model", "The query names a model that the body does not name; name it in the body.")
-    if (model := registry.loaded(name, context.models)) is not None:
-        return model
-    return await attended(request, registry.load(name, context.models, context.arrived))
+    try:
+        if (model := registry.loaded(name, context.models)) is not None:
+            return model
+        return await attended(request, registry.load(name, context.models, context.arrived))
+    except UnknownModel as error:
+        if state is None and LAST_EVENT_ID not in request.headers:
+            raise
+        raise VersionGone(f"What this goes on with was of a model that is not served. {error}") from error
 
 
 def namespace_of(request: Request, salt: str | None = None) -> bytes:

@@ -43,6 +43,12 @@ STREAM = {
 }
 
 
+UNKNOWN_END = (
+    "This model's chat format ends an answer by something else than what it writes behind one, so a state does not say "
+    "how much of that was read; send all messages, or make the assistant's suffix a stop string."
+)
+
+
 class Chats:
     """Answers POST /v1/chat/completions.
 
@@ -66,7 +72,7 @@ class Chats:
         the same answer, and the same text as /v1/completions for that prompt. Fields that are not known are named in
         the header X-Unroll-Ignored-Fields.
         """
-        model = await asked_model(self.registry, body.model, request)
+        model = await asked_model(self.registry, body.model, request, body.state)
         check_promises(body.model_extra)
         completion = self._completion(body, self.format or model.tokenizer.frame.chat or PLAIN_CHAT, request)
         try:
@@ -78,6 +84,8 @@ class Chats:
 
     def _completion(self, body: ChatRequest, chat: ChatFormat, request: Request) -> CompletionRequest:
         """The same as a completion, once its length is known to be allowed, and is charged."""
+        if body.state is not None and chat.roles["assistant"].suffix not in chat.stop:
+            raise ParameterError("state", UNKNOWN_END)
         characters = chat.length(body.messages)
         try:
             check_length(characters, self.settings)

@@ -38,6 +38,8 @@ def secrets_of(settings: Settings) -> list[bytes]:
     Raises SettingsError on a file that cannot be read or holds no secret, and on a secret that can be guessed.
     """
     given = [*listed(settings.state_secret or "")]
+    if (settings.state_secret or "").strip() and not given:
+        raise SettingsError("state_secret holds no secret of states; make one with: openssl rand -hex 32, or unset it.")
     if (path := settings.state_secret_file) is not None:
         try:
             lines = path.read_text("utf-8").splitlines()

@@ -201,7 +201,8 @@ class ModelRegistry:
     def _refuse(self, name: str, why: str, final: bool) -> None:
         """A checkpoint cannot be served; said once it is sure that no copy is under way."""
         if final:
-            served = " The version before is served on." if name in self._entries else ""
+            entry = self._entries.get(name)
+            served = "" if entry is None or entry.served is None else " The version before is served on."
             problem = f"The checkpoint of {name!r} is refused: {why.rstrip('.')}.{served}"
             logger.error("%s", problem)
             self.refusals[name] += 1

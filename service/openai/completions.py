@@ -52,7 +52,7 @@ class Completions:
         prompts or not, and as the j-th of `n` texts the j-th of any larger `n`. Fields that are not known are named in
         the header X-Unroll-Ignored-Fields.
         """
-        model = await asked_model(self.registry, body.model, request)
+        model = await asked_model(self.registry, body.model, request, body.state)
         check_promises(body.model_extra)
         return await self.answer(body, model, request, body.ignored)
 

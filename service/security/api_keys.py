@@ -154,8 +154,8 @@ def _line(line: str, where: str) -> ApiKey:
 def _models(word: str, where: str) -> frozenset[str]:
     """The names behind `models=`."""
     names = frozenset(listed(word.removeprefix(MODELS)))
-    if not names:
-        raise SettingsError(f"{where}: {MODELS} names no model; write names between commas, without spaces.")
+    if not names or any(character in name for name in names for character in "*?"):
+        raise SettingsError(f"{where}: {MODELS} names no model; write whole names between commas, without spaces.")
     return names
 
 

@@ -129,7 +129,7 @@ class Generator:
     async def _whole(self, body: GenerateRequest, request: Request, listed: bool = False) -> Response:
         """The answer that is not streamed, in a list of one if asked for."""
         began = time.perf_counter()
-        model = await asked_model(self.registry, body.model or name_in_path(request), request)
+        model = await asked_model(self.registry, named(body, request), request, body.parameters.state)
         texts, answer = await self._prepare(model, body, request, None)
         queued = time.perf_counter()
         pieces = [piece for _, piece in await begin(texts, request)]
@@ -154,7 +154,7 @@ class Generator:
 
     async def _stream(self, body: GenerateRequest, request: Request) -> Response:
         """The answer as events."""
-        model = await asked_model(self.registry, body.model or name_in_path(request), request)
+        model = await asked_model(self.registry, named(body, request), request, body.parameters.state)
         given, last = body.parameters, resume_point(request)
         seed = given.seed if given.seed is not None else random_seed() if last is None else last.seed
         ids = await event_ids(request, model, seed, last)
@@ -205,6 +205,14 @@ class Generator:
     def _headers(self, body: GenerateRequest) -> dict[str, str]:
         compute = {"x-compute-type": self.settings.device, "x-compute-characters": str(len(body.inputs))}
         return {**compute, **ignored_fields(body.ignored)}
+
+
+def named(body: GenerateRequest, request: Request) -> str | None:
+    """The model that the body names, or the path. Raises ParameterError where they name two."""
+    path = name_in_path(request)
+    if body.model and path and body.model != path:
+        raise ParameterError("model", "The path names another model than the body; name it once.")
+    return body.model or path
 
 
 async def model_in_path(model: Annotated[str, Path(description="The model's name.")]) -> str:

@@ -177,7 +177,12 @@ def test_the_format_is_the_servers_or_the_models_or_a_plain_one(tmp_path: Path) 
         )
         with serving(settings) as running:
             for model, form in expected.items():
-                found = chat(running, model=model, messages=asked)["choices"][0]
+                found = chat(running, model=model, messages=asked, return_state=True)["choices"][0]
+                body = {"model": model, "messages": asked, "state": found["state"]}
+                went_on = running.client.post("/v1/chat/completions", json=body)
+                exact = form.roles["assistant"].suffix in form.stop
+                assert went_on.status_code == (200 if exact else 400)
+                assert exact or "suffix a stop string" in went_on.json()["error"]["message"]
                 same = completion(running, form.write(said), form, model=model)["choices"][0]
                 assert (found["message"]["content"], found["stop_reason"]) == (same["text"], same["stop_reason"])
     (tmp_path / "chat.json").write_text("{")

@@ -264,6 +264,30 @@ def test_a_half_written_folder_is_never_served(server: Running, models: Path, tm
     assert server.registry.refusals.total() == 0
 
 
+def test_a_state_and_an_event_of_a_model_that_is_gone_are_409_and_name_what_is_served(
+    server: Running, models: Path
+) -> None:
+    save(checkpoint(5), models / "two")
+    assert eventually(lambda: server.client.get("/v1/models/two").status_code == 200)
+    asked = {**FIELDS, "model": "two", "return_state": True}
+    state = server.client.post("/v1/completions", json=asked).json()["choices"][0]["state"]
+    stream = {**FIELDS, "model": "two", "stream": True}
+    events = server.client.post("/v1/completions", json=stream).text
+    event = events.split("id: ")[1].split("\n")[0]
+    shutil.rmtree(models / "two")
+    assert eventually(lambda: server.client.get("/v1/models/two").status_code == 404)
+    for path, body, headers in (
+        ("/v1/completions", {**FIELDS, "model": "two", "state": state}, {}),
+        ("/v1/score", {"texts": "a", "model": "two", "state": state}, {}),
+        ("/generate", {"inputs": "", "model": "two", "parameters": {"state": state}}, {}),
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": "a"}], "model": "two", "state": state}, {}),
+        ("/v1/completions", stream, {"Last-Event-ID": event}),
+    ):
+        gone = server.client.post(path, json=body, headers=headers)
+        assert gone.status_code == 409, path
+        assert "'one'" in gone.text
+
+
 def test_a_run_counts_by_its_best_also_while_it_trains(server: Running, models: Path) -> None:
     for seed in (2, 3):
         before = digest(server, "run")

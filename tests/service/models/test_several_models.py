@@ -188,6 +188,13 @@ def test_a_query_names_no_other_model_than_the_body(server: Running) -> None:
         assert same.status_code == 200
 
 
+def test_a_path_names_no_other_model_than_the_body(server: Running) -> None:
+    body = {"inputs": "ab", "parameters": {"max_new_tokens": 3}}
+    for path in ("/models/one/generate", "/models/one/generate_stream", "/models/one"):
+        assert server.client.post(path, json={**body, "model": "two"}).status_code == 422
+        assert server.client.post(path, json={**body, "model": "one"}).status_code == 200
+
+
 def test_what_would_change_ids_is_refused_and_other_unknown_fields_are_named(server: Running) -> None:
     for path, body in (("/tokenize", {"prompt": "ab"}), ("/detokenize", {"tokens": [97]})):
         answer = server.client.post(path, json={**body, "state": "x"})
@@ -283,7 +290,12 @@ def test_a_key_uses_only_the_models_of_its_line(keyed: Running) -> None:
 
 @pytest.mark.parametrize(
     ("line", "words"),
-    [("models=one", "here is none"), (f"{FREE} models=", "names no model"), (f"a b {FREE} models=x", "no spaces")],
+    [
+        ("models=one", "here is none"),
+        (f"{FREE} models=", "names no model"),
+        (f"{FREE} models=*", "write whole names"),
+        (f"a b {FREE} models=x", "no spaces"),
+    ],
 )
 def test_a_line_of_keys_that_is_wrong_is_named(line: str, words: str, folders: dict[str, Path], tmp_path: Path) -> None:
     keys = tmp_path / "keys"
