@@ -1,4 +1,4 @@
-"""`python -m examples.logs` makes the README's table; `python -m examples.logs live` watches a log that grows."""
+"""`python -m examples.logs` makes the README's table; `live` watches a log that grows."""
 
 import json
 import sys
@@ -7,9 +7,11 @@ from typing import Annotated
 
 import typer
 
+from examples.logs.by_unroll import checkpoint_of
 from examples.logs.live import Live, watch
+from examples.logs.plantings import replant
 from examples.logs.recipe import LOGS, Outcome, run
-from examples.logs.sets import made
+from examples.logs.sets import FOREIGN, made
 from examples.logs.sources import MIRROR, Library, MissingData
 from examples.logs.table import HEAD, beside_deeplog, headline, row, settings
 
@@ -69,11 +71,9 @@ def live(
 ) -> None:
     """Write a log and watch it with tail -f: odd lines are shown as they come."""
     folder = out / "made"
-    if not (folder / LIVE).is_file():
-        typer.echo("There is no model of the made log yet; run `python -m examples.logs --only made` first.", err=True)
-        raise typer.Exit(2)
+    _need(out, "made")
     threshold = json.loads((folder / LIVE).read_text("utf-8"))["threshold"]
-    for found in watch(folder / "run" / "best", threshold, folder / "live.log", lines, pause):
+    for found in watch(checkpoint_of(folder), threshold, folder / "live.log", lines, pause):
         if isinstance(found, Live):
             typer.echo(
                 f"{found.written} lines, {found.odd} of them odd: {found.found} shown, the latest after "
@@ -81,6 +81,27 @@ def live(
             )
         else:
             typer.echo(found)
+
+
+@program.command()
+def plantings(
+    data: Annotated[Path, typer.Option(help="Folder of others' files.")] = OUT / "data",
+    out: Annotated[
+        Path, typer.Option(help="Folder of runs, with those of the logs that odd lines are planted in.")
+    ] = OUT,
+) -> None:
+    """Rank with other odd lines planted: whether a lead is an accident of one planting."""
+    _need(out, *FOREIGN)
+    for found in replant(Library(data), out):
+        typer.echo(str(found))
+
+
+def _need(out: Path, *names: str) -> None:
+    """End where a log has no model yet."""
+    for name in names:
+        if not (out / name / LIVE).is_file():
+            typer.echo(f"There is no model of {name} yet; run `python -m examples.logs --only {name}` first.", err=True)
+            raise typer.Exit(2)
 
 
 if __name__ == "__main__":

@@ -23,11 +23,16 @@ def train(lines: Sequence[str], folder: Path, options: Sequence[str]) -> Path:
     corpus, run, made_by = folder / "train.txt", folder / "run", folder / "trained_with.txt"
     how = "\n".join([*options, *lines])
     if made_by.is_file() and made_by.read_text("utf-8") == how:
-        return run / "best"
+        return checkpoint_of(folder)
     made_by.unlink(missing_ok=True)
     _unroll("train", str(write(corpus, lines)), "--items", "--overwrite", "--out", str(run), *options)
     made_by.write_text(how, encoding="utf-8")
-    return run / "best"
+    return checkpoint_of(folder)
+
+
+def checkpoint_of(folder: Path) -> Path:
+    """The checkpoint that was trained in a folder."""
+    return folder / "run" / "best"
 
 
 def score(checkpoint: Path, lines: Sequence[str], file: Path) -> Scores:

@@ -1,6 +1,6 @@
 """One log from its lines to its results: Unroll and its rivals on the same lines, tuned on the same validation."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -8,7 +8,7 @@ from pathlib import Path
 from examples.logs import by_unroll, sets
 from examples.logs.evaluation import Ranking, Result, best_on_validation, found_at, is_odd, lead, threshold
 from examples.logs.rivals import DISCOUNTS, FORESTS, CharacterGrams, forest
-from examples.logs.sets import LogSet
+from examples.logs.sets import Line, LogSet
 from examples.logs.sources import Library
 from examples.logs.surprise import HIGHEST, Scores
 
@@ -60,40 +60,53 @@ LOGS: Mapping[str, Callable[[Library], LogSet]] = {
 
 def run(log: LogSet, folder: Path, quick: bool = False) -> Outcome:
     """Train, tune and rank. folder: of what is written. quick: a small model, one forest, and its pace on few lines."""
-    validate, test = [line.text for line in log.validate], [line.text for line in log.test]
-    tuned, odd = is_odd(log.validate), is_odd(log.test)
-
-    def best(settings: Mapping[str, tuple[Ranking, Ranking]]) -> Result:
-        return best_on_validation(tuned, odd, settings)
-
     options = QUICK if quick else OPTIONS.get(log.name, OPTIONS["other"])
     checkpoint = by_unroll.train(log.train, folder, options)
-    asked = {
-        name: by_unroll.score(checkpoint, lines, folder / f"{name}.txt")
-        for name, lines in (("validate", validate), ("test", test))
-    }
-    settings = _paired(asked["validate"], asked["test"])
-    grams: dict[str, tuple[Ranking, Ranking]] = {}
-    for discount in DISCOUNTS:
-        model = CharacterGrams(log.train, discount)
-        pairs = _paired(model.scores(validate), model.scores(test))
-        grams |= {f"{name}, discount {discount:g}": pair for name, pair in pairs.items()}
-    # A session's events are its words; its letters stand side by side.
-    words = [[" ".join(line) if log.name == "HDFS" else line for line in part] for part in (log.train, validate, test)]
-    trees = {}
-    for analyzer, longest, samples in FORESTS[-1:] if quick else FORESTS:
-        ranked = forest(words[0], analyzer, longest, samples, words[1], words[2])
-        trees[f"{analyzer} 1- to {longest}-grams, {samples} samples a tree"] = (ranked[0], ranked[1])
+    unroll, tuned = rank(log, checkpoint, folder)
     return Outcome(
         log,
         checkpoint,
-        best(settings),
-        best(grams),
-        best(trees),
-        threshold(asked["validate"][HIGHEST][~tuned], FALSE_ALARMS),
-        by_unroll.pace(checkpoint, test, folder / "pace.txt", *((20_000,) if quick else ())),
+        unroll,
+        rank_by_grams(log),
+        rank_by_forest(log, FORESTS[-1:] if quick else FORESTS),
+        threshold(tuned[HIGHEST][~is_odd(log.validate)], FALSE_ALARMS),
+        by_unroll.pace(checkpoint, texts(log.test), folder / "pace.txt", *((20_000,) if quick else ())),
     )
 
 
-def _paired(validate: Scores, test: Scores) -> dict[str, tuple[Ranking, Ranking]]:
-    return {name: (validate[name], test[name]) for name in validate}
+def rank(log: LogSet, checkpoint: Path, folder: Path) -> tuple[Result, Scores]:
+    """Unroll's result, and its figures of the lines to tune on."""
+    validate = by_unroll.score(checkpoint, texts(log.validate), folder / "validate.txt")
+    test = by_unroll.score(checkpoint, texts(log.test), folder / "test.txt")
+    return _best(log, {name: (validate[name], test[name]) for name in validate}), validate
+
+
+def rank_by_grams(log: LogSet) -> Result:
+    """The character 5-gram's result."""
+    found: dict[str, tuple[Ranking, Ranking]] = {}
+    for discount in DISCOUNTS:
+        grams = CharacterGrams(log.train, discount)
+        validate, test = grams.scores(texts(log.validate)), grams.scores(texts(log.test))
+        found |= {f"{name}, discount {discount:g}": (validate[name], test[name]) for name in validate}
+    return _best(log, found)
+
+
+def rank_by_forest(log: LogSet, forests: Sequence[tuple[str, int, float]]) -> Result:
+    """The isolation forest's result. forests: the settings that validation chooses from."""
+    parts = [log.train, texts(log.validate), texts(log.test)]
+    if log.name == "HDFS":  # a session's events are its words; its letters stand side by side
+        parts = [[" ".join(session) for session in part] for part in parts]
+    found = {}
+    for analyzer, longest, samples in forests:
+        validate, test = forest(parts[0], analyzer, longest, samples, *parts[1:])
+        found[f"{analyzer} 1- to {longest}-grams, {samples} samples a tree"] = (validate, test)
+    return _best(log, found)
+
+
+def texts(lines: Sequence[Line]) -> list[str]:
+    """Lines without what is odd about them."""
+    return [line.text for line in lines]
+
+
+def _best(log: LogSet, settings: Mapping[str, tuple[Ranking, Ranking]]) -> Result:
+    return best_on_validation(is_odd(log.validate), is_odd(log.test), settings)
