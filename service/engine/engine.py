@@ -192,7 +192,11 @@ class Engine:
             return
         self._groups -= known
         self._held_ids -= sum(group.held for group in known)
-        self.counters.finished["abort"] += sum(group.end(len(group.sequences)) for group in known)
+        for group in known:
+            if aborted := group.end(len(group.sequences)):
+                self.counters.finished["abort"] += aborted
+            elif not group.output.failed:  # else a thread may still be at it
+                group.sequences = []  # which know it: what they hold would wait for the garbage collector
         with self._work:
             before = self._scheduler.running + self._scheduler.waiting
             for group in known:

@@ -123,6 +123,11 @@ class Output:
         self._arrive()
 
     @property
+    def failed(self) -> bool:
+        """Whether there was an error."""
+        return self._error is not None
+
+    @property
     def ended(self) -> bool:
         """Whether `take` has returned the end of every text."""
         return not self._untaken

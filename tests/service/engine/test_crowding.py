@@ -1,5 +1,6 @@
 """Many at once: nobody waits for a long text, nobody who left is worked for, and what is too much is refused."""
 
+import gc
 import socket
 import threading
 import time
@@ -10,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
+from service.engine.sequence import SequenceGroup
 from service.settings import Settings
 from tests.service.crowd import endless, is_idle
 from tests.service.error_cases import check
@@ -155,3 +157,28 @@ def test_those_who_leave_at_any_time_take_nothing_from_those_who_stay(
     for at, got in enumerate(written):
         if got is not None:
             assert got == [reference.write(**fields[at], choice=choice).text for choice in range(1 + at % 3)]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"max_tokens": 5},
+        {"max_tokens": 5, "n": 3, "best_of": 4},
+        {"max_tokens": 5, "use_beam_search": True},
+        {"max_tokens": 5, "stream": True, "n": 2},
+        {"max_tokens": 0, "echo": True, "logprobs": 1},
+        {"prompt": ["a", "b"], "max_tokens": 3, "return_state": True},
+    ],
+)
+def test_an_answered_request_leaves_nothing_that_waits_for_the_garbage_collector(
+    fields: dict[str, Any], server: Running
+) -> None:
+    """Its prompts may be large, and are charged to nobody any more."""
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(5):
+            assert server.client.post("/v1/completions", json={"prompt": "a", **fields}).status_code == 200
+        assert eventually(lambda: not any(isinstance(one, SequenceGroup) for one in gc.get_objects()))
+    finally:
+        gc.enable()
