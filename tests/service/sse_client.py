@@ -18,7 +18,7 @@ def events_and_ids(body: bytes) -> list[tuple[str, str]]:
     assert body.endswith(b"\n\n")
     found = []
     for block in body.decode().removesuffix("\n\n").split("\n\n"):
-        lines = block.split("\n")
+        lines = [line for line in block.split("\n") if not line.startswith(":")]  # comments, as on a busy machine
         (id_,) = [line.removeprefix("id: ") for line in lines if line.startswith("id: ")]
         data = [line.removeprefix("data: ") for line in lines if line.startswith("data: ")]
         assert len(data) == len(lines) - 1
