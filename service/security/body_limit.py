@@ -69,7 +69,10 @@ class BodyLimit:
             body.encoding = headers.get("content-encoding", "")
             if not fits:
                 body.left = -1
-            await self.app(scope, body.receive, send)
+            try:
+                await self.app(scope, body.receive, send)
+            finally:
+                context.take_lines = None  # which leads back here: all would wait for the garbage collector
 
 
 class Arriving:
