@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ import httpx
 import pytest
 
 from model.checkpoint import save
-from tests.model.cluster.nodes import nodes
+from tests.model.cluster.nodes import Nodes, nodes
 from tests.model.small import small_checkpoint
 from tests.service.serving import ENDLESS, REPOSITORY, Reference, eventually
 
@@ -32,6 +33,7 @@ pytestmark = [
 SECONDS = 90
 TEXTS = 64  # of one stream, which goes on for many seconds
 CONFIG = """
+proxy_location: HeadOnly
 http_options: {{host: 127.0.0.1, port: {port}}}
 applications:
 - name: several
@@ -46,6 +48,8 @@ applications:
   route_prefix: /alone
   import_path: service.ray_serve:app
   args: {{checkpoint: "{two}", root_path: /alone, min_replicas: 2, max_replicas: 2, max_rows: 2, cores: 0.5}}
+  deployments:
+  - {{name: Unroll, max_replicas_per_node: 1}}
 """
 
 STATUS = """
@@ -62,7 +66,7 @@ class Served:
     """What runs: a client of Ray's proxy, its cluster, and the checkpoints of the models one and two."""
 
     client: httpx.Client
-    address: str
+    cluster: Nodes
     folders: tuple[Path, Path]
 
     def complete(self, path: str = "", **fields: Any) -> Any:
@@ -72,7 +76,7 @@ class Served:
     def replicas(self, application: str) -> int:
         """How many replicas of an application run."""
         words = [sys.executable, "-c", STATUS, application]
-        environment = {**os.environ, "RAY_ADDRESS": self.address}
+        environment = {**os.environ, "RAY_ADDRESS": self.cluster.address}
         said = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=SECONDS, check=True)
         return int(said.stdout.splitlines()[-1])
 
@@ -106,7 +110,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
                     return False
 
             assert eventually(answers, SECONDS), (place / "log").read_text()
-            yield Served(client, cluster.address, (one, two))
+            yield Served(client, cluster, (one, two))
 
 
 FIELDS: dict[str, Any] = {"prompt": "the ", "max_tokens": 200, "seed": 7, "temperature": 1.1}
@@ -150,11 +154,11 @@ def test_a_stream_comes_as_it_is_written_and_ends_with_its_client(served: Served
 
 def test_replicas_take_each_other_s_states(served: Served) -> None:
     first = served.complete("/alone", return_state=True, **FIELDS)["choices"][0]
-    whole = Reference(served.folders[1]).write(**{**FIELDS, "max_tokens": 300}).text
-    for _ in range(12):  # of two replicas
-        fields = {**FIELDS, "prompt": "", "max_tokens": 100, "state": first["state"]}
-        rest = served.complete("/alone", **fields)["choices"][0]
-        assert first["text"] + rest["text"] == whole
+    fields = {**FIELDS, "prompt": "", "max_tokens": 10_000, "state": first["state"]}
+    with ThreadPoolExecutor(8) as pool:  # a replica takes four at a time, so both are asked
+        rests = [pool.submit(served.complete, "/alone", **fields) for _ in range(16)]
+    whole = Reference(served.folders[1]).write(**{**FIELDS, "max_tokens": 10_200}).text
+    assert {first["text"] + rest.result()["choices"][0]["text"] for rest in rests} == {whole}
 
 
 def test_requests_that_go_on_bring_a_second_replica(served: Served) -> None:
@@ -179,6 +183,39 @@ def test_requests_that_go_on_bring_a_second_replica(served: Served) -> None:
         stop.set()
         for reader in readers:
             reader.join()
+
+
+def test_a_node_that_dies_costs_a_retry(served: Served) -> None:
+    """Each request is answered in the end, with the text it has anywhere, and another replica is started."""
+    whole = Reference(served.folders[1]).write(**{**FIELDS, "max_tokens": 10_000}).text
+    retries = 0
+
+    def ask() -> str:
+        nonlocal retries
+        for _ in range(30):
+            try:
+                text: str = served.complete("/alone", **{**FIELDS, "max_tokens": 10_000})["choices"][0]["text"]
+            except httpx.HTTPError:
+                retries += 1
+                time.sleep(0.5)
+            else:
+                return text
+        raise AssertionError("not answered")
+
+    with ThreadPoolExecutor(8) as pool:
+        texts = [pool.submit(ask) for _ in range(200)]
+        assert eventually(lambda: sum(one.done() for one in texts) > 20, SECONDS)
+        served.cluster.kill()
+        left = sum(not one.done() for one in texts)
+        found = {one.result() for one in texts}
+    assert found == {whole}
+    assert left > 100
+    assert retries < 100
+    served.cluster.add()
+    until = time.monotonic() + SECONDS
+    while served.replicas("alone") < 2:
+        assert time.monotonic() < until
+        time.sleep(1)
 
 
 def test_settings_come_from_arguments_then_the_environment() -> None:
