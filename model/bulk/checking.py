@@ -45,7 +45,8 @@ class Check:
         code = self._process.wait()
         if code > NONE_FOUND or code < 0:
             return f"the check `{self._command}` failed with exit code {code}"
-        return f"{percent(self._valid / max(1, self._sent))} valid by `{self._command}`"
+        nothing = " (it wrote none; it has to write those that are valid)" if self._sent and not self._valid else ""
+        return f"{percent(self._valid / max(1, self._sent))} valid by `{self._command}`{nothing}"
 
     def _count(self) -> None:
         assert self._process.stdout is not None

@@ -94,6 +94,12 @@ def test_nothing_else_is_on_standard_output_and_the_report_tells_shares(checkpoi
     assert f"{percent(sum(item[0] == 'a' for item in items) / 40)} valid by `grep '^a'`" in found.stderr
 
 
+def test_a_check_that_writes_nothing_is_told_what_it_has_to_write(checkpoint_folder: Path) -> None:
+    report = run(checkpoint_folder, "--count", "3", "--check", "grep -q ''").stderr
+    assert "0 % valid by `grep -q ''` (it wrote none; it has to write those that are valid)" in " ".join(report.split())
+    assert "it wrote none" not in run(checkpoint_folder, "--count", "3", "--check", "cat").stderr
+
+
 def test_a_check_that_fails_is_told(checkpoint_folder: Path) -> None:
     assert (
         "the check `exit 3` failed with exit code 3"
