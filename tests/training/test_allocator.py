@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-FEW = 500  # pages that a step may take anew; where a thread gives its buffers back they are ten times as many
+FEW = 1_500  # pages that a step may take anew, on a busy machine too; where buffers are given back it is thousands
 STEPS = """
 import resource
 import numpy as np, torch
