@@ -1,6 +1,7 @@
-"""Processes that are told what to do through a pipe each, for tests and benchmarks that need several."""
+"""Processes that are told what to do through a pipe each, for tests and benchmarks."""
 
 import multiprocessing
+import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
@@ -27,3 +28,15 @@ def piped(work: Callable[..., None], arguments: Sequence[tuple[Any, ...]]) -> It
         for process in processes:
             process.kill()
             process.join()
+
+
+def answers_each_line(process: "subprocess.Popen[bytes]", lines: Sequence[bytes]) -> bool:
+    """Whether a process answers each line with one that ends like it, before it is sent the next."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    for line in lines:
+        process.stdin.write(line + b"\n")
+        process.stdin.flush()
+        if not process.stdout.readline().rstrip().endswith(line):  # where none comes, the test waits until it is ended
+            return False
+    return True

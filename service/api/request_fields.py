@@ -11,6 +11,7 @@ from fastapi import Request
 
 from model.decoding.state import RowState
 from model.errors import ParameterError
+from service.api.sse import HEADER as LAST_EVENT_ID
 from service.api.streaming import attended
 from service.errors import UnknownModel, VersionGone
 from service.inference.served_model import ServedModel
@@ -20,7 +21,6 @@ from service.request_context import request_context
 
 SEED_BITS = 53  # of a seed made here: every JSON parser keeps such a number exact, also JavaScript's
 
-LAST_EVENT_ID = "Last-Event-ID"
 LONGEST_HEADER = 1000  # bytes of the header that names ignored fields
 
 

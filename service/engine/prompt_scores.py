@@ -9,9 +9,7 @@ from numpy.typing import NDArray
 from model.arithmetic import Array
 from model.decoding.rows import Scored, empty_scored
 
-GATHERED = (
-    1024  # ids; of a shorter prompt all scores are handed over at once, which takes less time than many times a few
-)
+GATHERED = 1024  # ids; all scores of a shorter prompt are handed over at once: that is faster than a few at a time
 MANY = 64  # likeliest ids of a step: those of a whole vocabulary take about as long as the step
 
 

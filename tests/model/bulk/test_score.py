@@ -21,6 +21,7 @@ from model.errors import ParameterError
 from model.held_out_surprise import NAME, HeldOutSurprise
 from service.settings import Settings
 from tests.model.small import CHARACTERS, small_checkpoint
+from tests.piped import answers_each_line
 from tests.service.serving import Running, serving
 from unroll import program
 
@@ -155,10 +156,7 @@ def test_a_lone_line_is_answered_before_another_comes(folder: Path) -> None:
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin is not None
         assert process.stdout is not None
-        for line in (b"first", b"second"):
-            process.stdin.write(line + b"\n")
-            process.stdin.flush()
-            assert process.stdout.readline().rstrip().endswith(line)  # or the test waits until it is ended
+        assert answers_each_line(process, (b"first", b"second"))
         process.stdin.write(b"a line begun, ")
         process.stdin.flush()
         process.stdin.write(b"and ended")

@@ -19,6 +19,7 @@ from model.online_memory.weights import NAME as MEMORY
 from model.online_memory.weights import MemoryWeights
 from tests.model.cluster.nodes import Nodes, nodes
 from tests.model.small import CHARACTERS, small_checkpoint
+from tests.piped import answers_each_line
 
 pytestmark = [
     pytest.mark.ray,
@@ -104,11 +105,7 @@ def test_a_pipe_is_scored_as_it_comes(folder: Path, cluster: Nodes) -> None:
     words = command("score", folder, "-", "--ray", cluster.address)
     with subprocess.Popen(words, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin is not None
-        assert process.stdout is not None
-        for line in (b"first", b"second"):
-            process.stdin.write(line + b"\n")
-            process.stdin.flush()
-            assert process.stdout.readline().rstrip().endswith(line)  # or the test waits until it is ended
+        assert answers_each_line(process, (b"first", b"second"))
         process.stdin.close()
     assert process.returncode == 0
 
