@@ -3,11 +3,15 @@
 From Python: `unroll.load` gives a model that generates, streams and scores, `unroll.train` makes one (docs/python.md).
 """
 
+import signal
+
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C in the middle of an import is no traceback
+
 import importlib
 import importlib.util
 import os
 import re
-import signal
 import sys
 from functools import cache
 from types import FrameType
@@ -18,6 +22,7 @@ if TYPE_CHECKING:
 
     from typer import Typer
 
+    from model.errors import UnrollError as UnrollError
     from model.language_model import LanguageModel
 
     program: Typer
@@ -91,6 +96,8 @@ def hear_signals() -> None:
         signal.signal(signal.SIGQUIT, end_now)
         for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
             signal.signal(number, signal.SIG_IGN)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     if os.getpid() == 1:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, end_now)
@@ -203,7 +210,8 @@ def train(
 
     minutes: the budget, 5 where there is no `epochs` either. out: the run's folder, a new one below runs/ by default.
     quiet: print nothing. options: those of `unroll train` by name, such as layers=2, hidden=256, epochs=3, seed=1.
-    Raises model.errors.UnrollError with a sentence where it cannot be done.
+    Raises UnrollError with a sentence where it cannot be done, and KeyboardInterrupt where Ctrl-C or SIGTERM has
+    stopped the run, when that is saved.
     """
     from model.language_model import load
     from training.from_python import train
@@ -213,8 +221,15 @@ def train(
     return load(train(corpus, quiet, {"minutes": minutes, "out": out, **options}))
 
 
-def __getattr__(name: str) -> "Typer":
-    """Give `unroll.program` to those who ask for it; it is slow to make, and `main` has signals to hear first."""
+def __getattr__(name: str) -> Any:
+    """Give `unroll.program` and `unroll.UnrollError` to those who ask for them.
+
+    The first is slow to make, and `main` has signals to hear before it imports anything.
+    """
+    if name == "UnrollError":
+        from model.errors import UnrollError
+
+        return UnrollError
     if name != "program":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return make_program()
@@ -230,7 +245,10 @@ def main() -> None:
     from model.errors import UnrollError
 
     try:
-        make_program()(prog_name="unroll")
+        program = make_program()
+        if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        program(prog_name="unroll")
     except UnrollError as error:
         refuse(as_typed(str(error)))
     except OSError as error:

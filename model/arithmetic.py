@@ -48,6 +48,19 @@ EXP_P = tuple(
     )
 )
 
+# ln(m 2ⁿ) = n ln 2 + ln m with m from √½ to √2, and ln(1 + r) = r - r²/2 + r³ P(r) (Cephes).
+ROOT_HALF = np.float32(0.70710678118654752)
+LOG_P = tuple(
+    map(
+        np.float32,
+        (
+            *(7.0376836292e-2, -1.1514610310e-1, 1.1676998740e-1, -1.2420140846e-1, 1.4249322787e-1),
+            *(-1.6668057665e-1, 2.0000714765e-1, -2.4999993993e-1, 3.3333331174e-1),
+        ),
+    )
+)
+LEAST_NORMAL = np.float32(2.0**-126)
+
 
 def tanh(x: Array) -> Array:
     """The hyperbolic tangent, by element."""
@@ -63,7 +76,7 @@ def sigmoid(x: Array) -> Array:
 
 
 def exp(x: Array) -> Array:
-    """exp of numbers that are at most 0, by element; 0 below -87."""
+    """exp of numbers that are at most 88, by element; 0 below -87."""
     x = np.asarray(x, np.float32)
     kept = np.maximum(x, EXP_LEAST)
     n: Array = np.rint(kept * LOG2_E)
@@ -71,6 +84,20 @@ def exp(x: Array) -> Array:
     power = _polynomial(EXP_P, r) * (r * r) + r + np.float32(1)
     two_to_n = ((n.astype(np.int32) + 127) << 23).view(np.float32)
     result: Array = np.where(x < EXP_LEAST, np.float32(0), power * two_to_n)
+    return result
+
+
+def log(x: Array) -> Array:
+    """The natural logarithm of positive normal numbers, by element."""
+    bits = np.ascontiguousarray(x, np.float32).view(np.int32)
+    n = (bits >> 23) - 126
+    m = (bits & 0x7FFFFF | 0x3F000000).view(np.float32)
+    low = m < ROOT_HALF
+    n = (n - low).astype(np.float32)
+    r: Array = np.where(low, m + m, m) - np.float32(1)
+    square: Array = r * r
+    y = _polynomial(LOG_P, r) * r * square + n * LN2_LOW - np.float32(0.5) * square
+    result: Array = r + y + n * LN2_HIGH
     return result
 
 

@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass, fields
 from reprlib import repr as brief
 from typing import Any, Literal, get_args
 
+from model.cells.attention import BLOCK, KEY, OUTPUTS, WINDOWS, state_widths
 from model.cells.spec import CELLS, Cell
 from model.cells.state_layout import StateLayout
 from model.errors import ParameterError
@@ -29,6 +30,7 @@ class NetworkConfig:
     embedding: width of a character's embedding.
     vocabulary: ids the tokenizer knows: 256 bytes and the characters.
     skip: whether the output reads the hidden state of every layer, not of the last alone (Graves 2013, section 2).
+    attention: how many characters back it may point at what followed; see `model.cells.attention`. 0 = none.
     """
 
     cell: Cell = "lstm"
@@ -37,6 +39,7 @@ class NetworkConfig:
     embedding: int = 128
     vocabulary: int
     skip: bool = False
+    attention: int = 0
 
     def __post_init__(self) -> None:
         if self.cell not in get_args(Cell):
@@ -47,6 +50,16 @@ class NetworkConfig:
                 raise ParameterError(name, f"{name} is {brief(value)}; choose a whole number from {least} to {most}.")
         if type(self.skip) is not bool:
             raise ParameterError("skip", f"skip is {brief(self.skip)}; choose true or false.")
+        least, most = WINDOWS
+        if type(self.attention) is not int or (self.attention and not least <= self.attention <= most):
+            raise ParameterError(
+                "attention", f"attention is {brief(self.attention)}; choose 0 for none, or {least} to {most}."
+            )
+        if self.attention % BLOCK:
+            nearest = round(self.attention / BLOCK) * BLOCK
+            raise ParameterError(
+                "attention", f"attention is {self.attention}; choose a multiple of {BLOCK}, such as {nearest}."
+            )
         if self.parameters() > MOST_PARAMETERS:
             raise ParameterError(
                 "hidden",
@@ -69,6 +82,7 @@ class NetworkConfig:
             if type(zoneout) not in (int, float) or zoneout != 0:
                 raise ParameterError("zoneout", f"zoneout is {brief(zoneout)}; choose 0: this version has no zoneout.")
             values = {name: values[name] for name in values if name != "zoneout"}
+        values = {"attention": 0, **values}  # as of before there was attention, and without it
         names = {field.name for field in fields(cls)}
         if wrong := names.symmetric_difference(values):
             raise ParameterError(
@@ -77,16 +91,27 @@ class NetworkConfig:
         return cls(**values)
 
     def to_json(self) -> dict[str, Any]:
-        """The configuration as JSON values."""
-        return asdict(self)
+        """The configuration as JSON values; of a network without attention, such as earlier versions read, too."""
+        values = asdict(self)
+        if not self.attention:
+            del values["attention"]
+        return values
 
     def layer_state(self, layer: int) -> list[str]:
         """The parts of a row's state that one layer carries, its hidden state first: h0, c0 of an LSTM's layer 0."""
         return [f"{part}{layer}" for part in CELLS[self.cell].state]
 
     def state_layout(self) -> StateLayout:
-        """What a row carries between characters: the parts of each layer, from the lowest up."""
-        return StateLayout({name: self.hidden for layer in range(self.layers) for name in self.layer_state(layer)})
+        """What a row carries between characters: the parts of each layer, from the lowest up; then its attention's."""
+        return StateLayout(self.layer_widths() | (state_widths(self.attention) if self.attention else {}))
+
+    def layer_widths(self) -> dict[str, int]:
+        """The parts of the layers alone: units, each of which is a number."""
+        return {name: self.hidden for layer in range(self.layers) for name in self.layer_state(layer)}
+
+    def units(self) -> int:
+        """How many there are; a state begins with them."""
+        return sum(self.layer_widths().values())
 
     def tensor_shapes(self) -> dict[str, tuple[int, ...]]:
         """Name and shape of every weight; the names are those of the PyTorch network's state_dict."""
@@ -100,6 +125,10 @@ class NetworkConfig:
             shapes[f"layers.{layer}.bias_hh_l0"] = (rows,)
         shapes["out.weight"] = (self.vocabulary, self.output_width())
         shapes["out.bias"] = (self.vocabulary,)
+        if self.attention:
+            shapes["attention.recency"] = (self.attention - 1,)
+            shapes["attention.project.weight"] = (OUTPUTS, self.output_width())
+            shapes["attention.project.bias"] = (OUTPUTS,)
         return shapes
 
     def output_width(self) -> int:
@@ -118,8 +147,8 @@ class NetworkConfig:
 
 
 def products(network: NetworkConfig) -> int:
-    """Weights used per character: all but the embedding, of which a character uses a row."""
-    return network.parameters() - network.vocabulary * network.embedding
+    """Weights used per character: all but the embedding, of which a character uses a row; and the keys of a window."""
+    return network.parameters() - network.vocabulary * network.embedding + network.attention * KEY
 
 
 REMOVED = "which this version of Unroll no longer has; train it anew, or use the version that wrote it."

@@ -9,6 +9,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from model.cells.attention import OUTPUTS
 from model.cells.spec import CELLS
 from model.config import NetworkConfig, WeightsDtype
 
@@ -96,6 +97,8 @@ def _decoder(config: NetworkConfig, drawn: int, limit: LoadLimit) -> int:
     gates = cell.gates * hidden
     copied: list[tuple[int, int]] = []  # products by outputs and inputs: those that are copied in floats, too
     whole: list[tuple[int, int]] = [(gates, hidden), (config.vocabulary, heard)]
+    if config.attention:
+        whole.append((OUTPUTS, heard))
     if drawn < config.vocabulary:
         copied.append((drawn, heard))
     for _ in range(config.layers - 1):
@@ -112,7 +115,8 @@ def _decoder(config: NetworkConfig, drawn: int, limit: LoadLimit) -> int:
     ]
     packed = sum(padded) + max(padded) + OF_AN_OUTPUT * sum(outputs for outputs, _ in products)
     columns = 2 * 8 * config.embedding * _padded(gates, TILE)  # of the first layer in float64, as they are and padded
-    return 4 * config.vocabulary * gates + max(columns, rounded + packed) + 32 * config.vocabulary + BLOCK
+    pointing = 4 * (config.vocabulary + 2 * config.attention) if config.attention else 0
+    return 4 * config.vocabulary * gates + max(columns, rounded + packed) + 32 * config.vocabulary + pointing + BLOCK
 
 
 def _rows(config: NetworkConfig, drawn: int, limit: LoadLimit) -> int:
@@ -124,6 +128,9 @@ def _rows(config: NetworkConfig, drawn: int, limit: LoadLimit) -> int:
     sums = (2 * 4 * gates + one * heard) * max(rows, threads * OF_A_SLICE)
     logits = 4 * (rows + 4 * threads) * drawn
     scored = 4 * threads * OF_A_SLICE * ids if rows > 1 else 0  # by those that answer many, a slice at once
+    if config.attention:
+        sums += 4 * _padded(OUTPUTS, COLUMNS) * max(rows, threads * OF_A_SLICE)
+        logits += 4 * threads * (config.attention + ids)
     return states + sums + logits + scored
 
 

@@ -9,17 +9,19 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from model.cells.spec import CELLS
+from model.cells.torch_attention import Attention
+from model.cells.torch_attention import initial_state as nothing_seen
 from model.cells.torch_cells import TORCH_CELLS
 from model.config import NetworkConfig
 
 State = list[Tensor]
-"""What rows carry between characters: a tensor (B, width) for each part of `NetworkConfig.state_layout`."""
+"""What rows carry between characters: a tensor (B, H) for each part of the layers, then those of the attention."""
 
 WEIGHTS = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
 
 
 class Network(nn.Module):
-    """Embedding, a stack of recurrent layers of one cell, and a linear map to logits."""
+    """Embedding, a stack of recurrent layers of one cell, and a linear map to logits; with attention, to ln p."""
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
@@ -28,16 +30,15 @@ class Network(nn.Module):
         widths = [config.embedding] + [config.hidden] * (config.layers - 1)
         self.layers = nn.ModuleList(TORCH_CELLS[config.cell].module(width, config.hidden) for width in widths)
         self.out = nn.Linear(config.output_width(), config.vocabulary)
+        self.attention = Attention(config.output_width(), config.attention) if config.attention else None
         for layer in self.layers:
             initialise(layer, config)
 
     def initial_state(self, rows: int) -> State:
         """The state before the first character: zeros."""
-        weight = self.out.weight
-        return [
-            torch.zeros(rows, width, dtype=torch.float32, device=weight.device)
-            for width in self.config.state_layout().widths.values()
-        ]
+        device = self.out.weight.device
+        state = [torch.zeros(rows, width, device=device) for width in self.config.layer_widths().values()]
+        return state + (nothing_seen(rows, self.config.attention, device) if self.config.attention else [])
 
     @overload
     def forward(
@@ -57,18 +58,26 @@ class Network(nn.Module):
         ids: int64 (B, T); T = 1 is one step, and gives what the same position of a whole sequence gives.
         state: as the last call returned it; None starts from zeros.
         memories: whether to return, too, the hidden state of every layer after each character.
-        Returns logits (B, T, V) and the state after the last character, still attached to the graph; and with memories
-        a list of (B, T, H), one for each layer from the lowest up.
+        Returns logits (B, T, V), or ln p with attention, and the state after the last character, still attached to the
+        graph; and with memories a list of (B, T, H), one for each layer from the lowest up.
         """
+        logits, after, read = self.read(self.embedding(ids.t()), ids, state)
+        return (logits, after, [one.transpose(0, 1) for one in read]) if memories else (logits, after)
+
+    def read(self, x: Tensor, ids: Tensor, state: State | None) -> tuple[Tensor, State, list[Tensor]]:
+        """The same of characters whose embeddings are x (T, B, E); the hidden states of every layer are (T, B, H)."""
         config, state = self.config, self.initial_state(ids.shape[0]) if state is None else state
-        x = self.embedding(ids.t())  # (T, B, E)
         read, after = [], State()
         for number in range(config.layers):
             x, last = read_layer(config, x, self.layer_weights(number), layer_state(config, state, number))
             read.append(x)
             after += last
-        logits = self.out(torch.cat(read, -1) if config.skip else x).transpose(0, 1)
-        return (logits, after, [one.transpose(0, 1) for one in read]) if memories else (logits, after)
+        heard = torch.cat(read, -1) if config.skip else x
+        logits = self.out(heard).transpose(0, 1)
+        if self.attention is None:
+            return logits, after, read
+        window = self.attention.read(heard, ids, attention_state(config, state))
+        return self.attention(logits, window), after + window.state(), read
 
     def layer_weights(self, number: int) -> list[Tensor]:
         """W_ih (G·H, E or H), W_hh (G·H, H), b_ih and b_hh (G·H,) of a layer."""
@@ -79,6 +88,11 @@ def layer_state(config: NetworkConfig, state: State, number: int) -> State:
     """The parts of a state that belong to one layer: h, and an LSTM's c."""
     parts = len(CELLS[config.cell].state)
     return state[number * parts : (number + 1) * parts]
+
+
+def attention_state(config: NetworkConfig, state: State) -> State:
+    """The parts of a state that belong to the attention."""
+    return state[config.layers * len(CELLS[config.cell].state) :]
 
 
 def read_layer(config: NetworkConfig, x: Tensor, weights: Sequence[Tensor], state: State) -> tuple[Tensor, State]:

@@ -147,6 +147,8 @@ def test_a_wrong_argument_is_refused_in_a_sentence(
 
 def test_what_is_wrong_is_said(checkpoint_folder: Path) -> None:
     model = unroll.load(checkpoint_folder)
+    with pytest.raises(unroll.UnrollError, match="There is no checkpoint folder at nowhere"):
+        unroll.load("nowhere")
     for n in (0, 2.5, "2", None):
         with pytest.raises(ParameterError, match=r"^n is .*; choose a whole number from 1 up"):
             model.generate("a", n=n)  # type: ignore[arg-type]

@@ -79,6 +79,7 @@ def describe(stored: Any, folder: Path) -> dict[str, Any]:
             "hidden": config.hidden,
             "embedding": config.embedding,
             "skip": config.skip,
+            **({"attention": config.attention} if config.attention else {}),
             "parameters": config.parameters(),
         },
         "vocabulary": {
@@ -107,8 +108,9 @@ def summary(facts: Mapping[str, Any]) -> dict[str, str]:
     """The same in twelve lines at most, by name; what a checkpoint does not say of its training has none."""
     network, vocabulary, training = facts["network"], facts["vocabulary"], facts["training"]
     skip = ", skip connections" if network["skip"] else ""
+    attention = f", attention to {network['attention']} characters" if network.get("attention") else ""
     rows = {
-        "network": f"{network['layers']} × {network['hidden']} {network['cell'].upper()}{skip}, embedding "
+        "network": f"{network['layers']} × {network['hidden']} {network['cell'].upper()}{skip}{attention}, embedding "
         f"{network['embedding']}, {network['parameters']:,} parameters",
         "vocabulary": f"{vocabulary['characters']:,} characters, others in UTF-8 bytes",
         "size": f"digest {facts['digest'][:12]}, {facts['bytes_on_disk'] / 1e6:.1f} MB in {facts['weights']}, "

@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from model.arithmetic import Array
+from model.cells.cuda_attention import CudaAttention
 from model.cells.torch_cells import TORCH_CELLS
 from model.checkpoint import Checkpoint
-from model.decoding.step_weights import Product, StepWeights
+from model.decoding.step_weights import Product, StepWeights, columns_of
 from model.decoding.stepped_rows import SteppedRows
 from model.errors import ParameterError
 
@@ -48,6 +49,13 @@ class CudaNetwork:
             for layer in weights.layers
         ]
         self._out, self._every = self._linear(weights.out), self._linear(weights.every)
+        self._attention = None
+        if weights.attention is not None:
+            recency = torch.tensor(weights.attention.recency, device=device)
+            self._attention = CudaAttention(layout, recency), self._linear(weights.attention.project)
+            columns = columns_of(ids, self.config.vocabulary)
+            self._columns = torch.tensor(np.where(columns < 0, len(ids), columns), dtype=torch.int64, device=device)
+            self._ids = torch.arange(self.config.vocabulary, device=device)
 
     def _linear(self, product: Product) -> Linear:
         """A product's weight (N, K) and bias (N,)."""
@@ -75,15 +83,29 @@ class CudaNetwork:
             own = cell.step(own, F.linear(h, *recurrent), x)
             below = own[0]
             after += own
+        if self._attention is not None:
+            attention, project = self._attention
+            heard = self._heard(torch.cat(after, dim=1))
+            after.append(attention.remember(ids, F.linear(heard, *project), state))
         return torch.cat(after, dim=1)
 
     def logits(self, state: Tensor) -> Tensor:
         """The logits (B, S) of rows in a state (B, floats)."""
-        return F.linear(self._heard(state), *self._out)
+        heard = self._heard(state)
+        logits = F.linear(heard, *self._out)
+        if self._attention is None:
+            return logits
+        attention, project = self._attention
+        return attention.point(F.linear(heard, *project), state, logits, self._columns)
 
     def every_logits(self, state: Tensor) -> Tensor:
         """The logits of every id (B, V)."""
-        return F.linear(self._heard(state), *self._every)
+        heard = self._heard(state)
+        logits = F.linear(heard, *self._every)
+        if self._attention is None:
+            return logits
+        attention, project = self._attention
+        return attention.point(F.linear(heard, *project), state, logits, self._ids)
 
     def _heard(self, state: Tensor) -> Tensor:
         """What the output reads: the last hidden state (B, H), or with skip connections all of them (B, L·H)."""
@@ -210,6 +232,7 @@ class CudaDecoder:
     """
 
     where = "fp32 on a CUDA GPU"
+    computes_here = False
 
     def __init__(self, checkpoint: Checkpoint, device: str = "cuda") -> None:
         if device == "cuda" and not torch.cuda.is_available():

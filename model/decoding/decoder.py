@@ -26,6 +26,9 @@ class Decoder:
     the compiled kernel or without.
     """
 
+    computes_here = True
+    """Whether its calls take the time of the thread that calls."""
+
     def __init__(
         self,
         checkpoint: Checkpoint,
@@ -42,7 +45,7 @@ class Decoder:
         """Which kernel steps: "avx512", "avx2", "neon", or "numpy" for none."""
         weights = StepWeights.of(checkpoint, self.ids, quantization)
         if self.processor == NUMPY:
-            self._numpy_step, self._kernel_weights = NumpyStep(self.config, weights), None
+            self._numpy_step, self._kernel_weights = NumpyStep(self.config, weights, self.ids), None
         else:
             self._kernel_weights = KernelWeights(self.config, weights, self.ids, self.processor)
 

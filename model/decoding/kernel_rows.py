@@ -122,7 +122,7 @@ class KernelRows:
         self._read = function(f"read_{weights.processor}", *READ_ARGUMENTS)
         self._draw = function(f"draw_{weights.processor}", *DRAW_ARGUMENTS)
         self._judge = function(f"score_{weights.processor}", *SCORE_ARGUMENTS)
-        self._vocabulary = weights.struct.vocabulary
+        self._vocabulary, self._units = weights.struct.vocabulary, weights.units
         self._column = {int(token): column for column, token in enumerate(weights.ids)}
 
     def set(self, slot: int, sampling: RowSampling, last_id: int) -> None:
@@ -274,10 +274,10 @@ class KernelRows:
         return scored
 
     def _traced(self, columns: NDArray[np.int32]) -> NDArray[np.int32]:
-        """The columns as the kernel takes them. Raises IndexError where they are not ascending columns of the state."""
+        """The columns as the kernel takes them. Raises IndexError where they are not units' columns, ascending."""
         columns = np.ascontiguousarray(columns, np.int32)
-        if len(columns) and (columns[0] < 0 or columns[-1] >= self.state.shape[1] or np.any(np.diff(columns) <= 0)):
-            raise IndexError(f"a state has {self.state.shape[1]} columns; trace some of them in ascending order")
+        if len(columns) and (columns[0] < 0 or columns[-1] >= self._units or np.any(np.diff(columns) <= 0)):
+            raise IndexError(f"a state has {self._units} columns of units; trace some of them in ascending order")
         return columns
 
     def _checked(self, slots: Slots) -> NDArray[np.int32]:

@@ -1,15 +1,16 @@
 """A network's weights as the compiled kernel reads them, and the structures that say where they lie."""
 
-from ctypes import POINTER, Structure, c_int32, c_void_p
+from ctypes import POINTER, Structure, c_int32, c_void_p, pointer
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from model.cells.attention import FOLLOWED, KEYS, NEWEST
 from model.cells.spec import CELLS
 from model.config import NetworkConfig
 from model.decoding.kernel_library import PROCESSORS
-from model.decoding.step_weights import Layer, Product, StepWeights
+from model.decoding.step_weights import AttentionWeights, Layer, Product, StepWeights, columns_of
 
 MOST_PARTS = 4  # of the state of a layer
 PANEL, COLUMNS, GROUP = 64, 16, 4  # columns packed together; columns and rows are padded to whole multiples
@@ -39,6 +40,21 @@ class LayerStruct(Structure):
     )
 
 
+class AttentionStruct(Structure):
+    """`attention` of kernel.h."""
+
+    _fields_ = (
+        ("window", c_int32),
+        ("vocabulary", c_int32),
+        ("keys", c_int32),
+        ("followed", c_int32),
+        ("newest", c_int32),
+        ("recency", c_void_p),
+        ("columns", c_void_p),
+        ("project", ProductStruct),
+    )
+
+
 class NetworkStruct(Structure):
     """`network` of kernel.h."""
 
@@ -56,6 +72,7 @@ class NetworkStruct(Structure):
         ("out", ProductStruct),
         ("every", ProductStruct),
         ("skip", c_int32),
+        ("attention", POINTER(AttentionStruct)),
     )
 
 
@@ -67,7 +84,7 @@ class KernelWeights:
 
     def __init__(self, config: NetworkConfig, weights: StepWeights, ids: NDArray[np.int64], processor: str) -> None:
         self.processor = processor
-        self.ids = ids
+        self.ids, self.units = ids, config.units()
         self._offset = PROCESSORS[processor]
         self._kept: list[Any] = []
         whole = weights.out.scale is not None
@@ -93,6 +110,7 @@ class KernelWeights:
             out=out,
             every=out if weights.every is weights.out else self._product(weights.every, config.hidden),
             skip=weights.skip,
+            attention=self._attention(config, weights.attention),
         )
 
     @property
@@ -104,6 +122,26 @@ class KernelWeights:
         """state: where each part of the layer's state begins."""
         below = ProductStruct() if layer.input is None else self._product(layer.input, hidden)
         return LayerStruct(layer.joined, (c_int32 * MOST_PARTS)(*state), below, self._product(layer.recurrent, hidden))
+
+    def _attention(self, config: NetworkConfig, weights: AttentionWeights | None) -> Any:
+        """The address of the attention's structure; none without any."""
+        if weights is None:
+            return None
+        layout, window = config.state_layout(), config.attention
+        columns = columns_of(self.ids, config.vocabulary)
+        recency = np.append(weights.recency, np.float32(0))  # of distances 1 … window - 1, and of 0
+        distances = (window - 1 - np.arange(2 * window - 1)) % window
+        struct = AttentionStruct(
+            window=window,
+            vocabulary=config.vocabulary,
+            keys=layout[KEYS].start,
+            followed=layout[FOLLOWED].start,
+            newest=layout[NEWEST].start,
+            recency=self._keep(recency[distances - 1]),
+            columns=self._keep(columns),
+            project=self._product(weights.project, config.hidden),
+        )
+        return pointer(struct)  # the network's structure keeps it
 
     def _product(self, product: Product, hidden: int) -> ProductStruct:
         """Pad each `hidden` inputs to whole groups and the outputs to whole vectors, and lay them in panels."""

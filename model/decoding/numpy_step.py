@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.arithmetic import levels
+from model.cells.numpy_attention import NumpyAttention
 from model.cells.numpy_cells import NUMPY_CELLS
 from model.config import NetworkConfig
-from model.decoding.step_weights import Product, StepWeights
+from model.decoding.step_weights import Product, StepWeights, columns_of
 
 Array = NDArray[np.float32]
 
@@ -23,9 +24,10 @@ class NumpyStep:
     """Steps rows of a network; a part of `model.decoding.decoder.Decoder`.
 
     config: the network's. weights: as `StepWeights.of` made them, in whole numbers or in floats.
+    ids: of the columns of logits (S,).
     """
 
-    def __init__(self, config: NetworkConfig, weights: StepWeights) -> None:
+    def __init__(self, config: NetworkConfig, weights: StepWeights, ids: NDArray[np.int64]) -> None:
         layout = config.state_layout()
         self._cell, self._table = NUMPY_CELLS[config.cell], weights.table
         self._state = [[layout[name] for name in config.layer_state(layer)] for layer in range(config.layers)]
@@ -34,12 +36,18 @@ class NumpyStep:
         self._out = weights.out, _transposed(weights.out)
         self._every = weights.every, _transposed(weights.every)
         self._skip = weights.skip
+        self._attention, self._project = None, None
+        if weights.attention is not None:
+            self._attention = NumpyAttention(layout, weights.attention.recency, self._int8)
+            self._project = weights.attention.project, _transposed(weights.attention.project)
+            self._columns = columns_of(ids, config.vocabulary), np.arange(config.vocabulary, dtype=np.int32)
 
     @property
     def nbytes(self) -> int:
         """Memory of the weights, as they are and transposed."""
         pairs = [(layer.input, below) for layer, below, _ in self._layers]
         pairs += [(layer.recurrent, own) for layer, _, own in self._layers] + [self._out, self._every]
+        pairs += [] if self._project is None else [self._project]
         matrices = [matrix for product, other in pairs if product is not None for matrix in (product.matrix, other)]
         return self._table.nbytes + sum(matrix.nbytes for matrix in matrices if matrix is not None)
 
@@ -60,14 +68,24 @@ class NumpyStep:
                 x = None
             self._cell(own, past, x)
             below = self._hidden(own[0])
+        if self._attention is not None and self._project is not None:
+            self._attention.remember(ids, self._multiply(self._heard(state), *self._project), state)
 
     def logits(self, state: Array) -> Array:
         """The logits (B, S) of rows in a state (B, floats)."""
-        return self._multiply(self._heard(state), *self._out)
+        return self._pointed(state, 0, self._out)
 
     def every_logits(self, state: Array) -> Array:
         """The logits of every id (B, V), also of those that no text is drawn from."""
-        return self._multiply(self._heard(state), *self._every)
+        return self._pointed(state, 1, self._every)
+
+    def _pointed(self, state: Array, which: int, out: tuple[Product, Array]) -> Array:
+        """Logits, with what the attention makes of them. which: of the two columns that an id has."""
+        heard = self._heard(state)
+        logits = self._multiply(heard, *out)
+        if self._attention is None or self._project is None:
+            return logits
+        return self._attention.point(self._multiply(heard, *self._project), state, logits, self._columns[which])
 
     def _heard(self, state: Array) -> Array:
         """What the output reads: the last hidden state (B, H), or with skip connections all of them (B, L·H)."""

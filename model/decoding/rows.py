@@ -106,6 +106,8 @@ class AnyDecoder(Protocol):
 
     config: NetworkConfig
     ids: NDArray[np.int64]
+    computes_here: bool
+    """Whether its calls take the time of the thread that calls, rather than of a GPU that it waits for."""
 
     @property
     def where(self) -> str:

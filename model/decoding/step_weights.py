@@ -54,12 +54,24 @@ class Layer:
 
 
 @dataclass(frozen=True)
+class AttentionWeights:
+    """What a window is asked by.
+
+    project: of what the output reads: query, key and sentinel, (2 · KEY + 1, L·H). recency: what a distance of 1, 2, …
+    adds to a score, (window - 1,).
+    """
+
+    project: Product
+    recency: Array
+
+
+@dataclass(frozen=True)
 class StepWeights:
     """Everything one step multiplies with.
 
     table: what each id adds to the gates of the first layer, (V, G·H). layers: from the lowest up.
     out: of the last hidden state, or with `skip` of all layers', from the lowest up, (S, L·H); a column of logits for
-    each of the wanted ids. every: the same for every id.
+    each of the wanted ids. every: the same for every id. attention: None without any.
     """
 
     table: Array
@@ -67,6 +79,7 @@ class StepWeights:
     out: Product
     every: Product
     skip: bool
+    attention: AttentionWeights | None = None
 
     @classmethod
     def of(cls, checkpoint: Checkpoint, ids: NDArray[np.int64], quantization: Quantization) -> "StepWeights":
@@ -89,7 +102,18 @@ class StepWeights:
                 layers.append(Layer(_product([w_ih], b_ih, int8), _product([w_hh], b_hh, int8), False))
         every = _product([tensors["out.weight"]], tensors["out.bias"], int8)
         out = every if len(ids) == config.vocabulary else _of_ids(every, ids)
-        return cls(table, layers, out, every, config.skip)
+        attention = None
+        if config.attention:
+            project = _product([tensors["attention.project.weight"]], tensors["attention.project.bias"], int8)
+            attention = AttentionWeights(project, tensors["attention.recency"])
+        return cls(table, layers, out, every, config.skip, attention)
+
+
+def columns_of(ids: NDArray[np.int64], vocabulary: int) -> NDArray[np.int32]:
+    """Which column of logits each id of the vocabulary has (V,), -1 for none. ids: of the columns (S,)."""
+    columns = np.full(vocabulary, -1, np.int32)
+    columns[ids] = np.arange(len(ids))
+    return columns
 
 
 def _product(matrices: list[Array], bias: Array | None, int8: bool) -> Product:

@@ -14,6 +14,8 @@ BEGIN_TARGET("avx2,fma")
 #define VECTORS 4
 #define MOST_ROWS 2
 #define LEVEL_OFFSET 0
+#define SIGNED_OFFSET 0
+#define dot_signed dot
 
 typedef __m256i vint;
 typedef __m256i vlevels, vweights;
@@ -43,6 +45,7 @@ INLINE vfloat multiply_add(vfloat a, vfloat b, vfloat c) { return _mm256_fmadd_p
 
 #include "step.h"
 #include "sample.h"
+#include "attention.h"
 #include "entry.h"
 END_TARGET
 

@@ -14,6 +14,7 @@ BEGIN_TARGET("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma")
 #define VECTORS 4
 #define MOST_ROWS 6
 #define LEVEL_OFFSET 128 /* the instruction takes one factor unsigned */
+#define SIGNED_OFFSET 128
 
 typedef __m512i vint;
 typedef __m512i vlevels, vweights;
@@ -28,6 +29,10 @@ INLINE vlevels broadcast_levels(const char *from) {
     return _mm512_set1_epi32(four);
 }
 INLINE vint dot(vint sum, vlevels levels, vweights weights) { return _mm512_dpbusd_epi32(sum, levels, weights); }
+/* Keys and queries have signs, and the instruction takes one factor unsigned: keys are moved up by SIGNED_OFFSET. */
+INLINE vint dot_signed(vint sum, vlevels query, vweights keys) {
+    return _mm512_dpbusd_epi32(sum, _mm512_xor_si512(keys, _mm512_set1_epi8((char)0x80)), query);
+}
 INLINE vfloat load_float(const float *from) { return _mm512_loadu_ps(from); }
 INLINE void store_float(float *to, vfloat x) { _mm512_storeu_ps(to, x); }
 INLINE vfloat broadcast(float x) { return _mm512_set1_ps(x); }
@@ -39,6 +44,7 @@ INLINE vfloat multiply_add(vfloat a, vfloat b, vfloat c) { return _mm512_fmadd_p
 
 #include "step.h"
 #include "sample.h"
+#include "attention.h"
 #include "entry.h"
 END_TARGET
 

@@ -50,6 +50,28 @@ INLINE float exponential(float x) {
     return x < least ? 0.0f : p * power;
 }
 
+/* ln of a positive normal number. */
+INLINE float logarithm(float x) {
+    int32_t bits;
+    memcpy(&bits, &x, 4);
+    int32_t n = (bits >> 23) - 126, part = (bits & 0x7FFFFF) | 0x3F000000;
+    float m;
+    memcpy(&m, &part, 4);
+    int low = m < 0.70710678118654752f;
+    float power = (float)(n - low), r = (low ? m + m : m) - 1.0f, s = r * r;
+    float p = 7.0376836292e-2f;
+    p = p * r + -1.1514610310e-1f;
+    p = p * r + 1.1676998740e-1f;
+    p = p * r + -1.2420140846e-1f;
+    p = p * r + 1.4249322787e-1f;
+    p = p * r + -1.6668057665e-1f;
+    p = p * r + 2.0000714765e-1f;
+    p = p * r + -2.4999993993e-1f;
+    p = p * r + 3.3333331174e-1f;
+    float y = p * r * s + power * -2.12194440e-4f - 0.5f * s;
+    return r + y + power * 0.693359375f;
+}
+
 INLINE uint64_t mix(uint64_t x) {
     x += 0x9E3779B97F4A7C15u;
     x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9u;

@@ -11,7 +11,7 @@ INLINE int64_t padded(int64_t bytes) {
 /* Cut the scratch for B rows × T steps, for `judged` rows of logits of every id or, if 0, B of those that are drawn
    from, and for draws; the bytes it takes. */
 static int64_t cut(const network *net, int rows, int steps, int judged, char *memory, scratch *s, float **logits,
-                   draft *d) {
+                   draft *d, pointing *p) {
     int apart = 0; /* whether a layer has a product of its input alone */
     for (int l = 1; l < net->layers; l++) apart |= !net->layer[l].joined;
     int64_t hidden = (net->hidden + 3) / 4 * 4, at = 0;
@@ -33,6 +33,10 @@ static int64_t cut(const network *net, int rows, int steps, int judged, char *me
     CUT(d->last, rows * 4);
     CUT(d->rows, rows * 4);
     CUT(d->slots, rows * 4);
+    const attention *a = net->attention;
+    CUT(s->projected, a ? both * a->project.outputs * 4 : 0);
+    CUT(p->scores, a ? a->window * 4 : 0);
+    CUT(p->mass, a ? columns * 4 : 0);
 #undef CUT
     return at;
 }
@@ -40,8 +44,9 @@ static int64_t cut(const network *net, int rows, int steps, int judged, char *me
 int64_t ENTRY(workspace_bytes)(const network *net, int rows, int steps, int judged) {
     scratch s;
     draft d;
+    pointing p;
     float *logits;
-    return cut(net, rows, steps, judged, 0, &s, &logits, &d);
+    return cut(net, rows, steps, judged, 0, &s, &logits, &d, &p);
 }
 
 /* Whether all ids are the network's. */
@@ -56,10 +61,16 @@ int ENTRY(read)(const network *net, int rows, int steps, const int32_t *ids, con
                 char *memory) {
     scratch s;
     draft d;
+    pointing p;
     float *logits;
-    cut(net, rows, steps, 0, memory, &s, &logits, &d);
+    cut(net, rows, steps, 0, memory, &s, &logits, &d, &p);
     if (!known(net, ids, (int64_t)rows * steps)) return -1;
     advance(net, rows, steps, ids, slots, state, &s);
+    if (net->attention)
+        for (int t = 0; t < steps; t++)
+            for (int r = 0; r < rows; r++)
+                remember(net->attention, ids[r * steps + t], projected_of(net, t * rows + r, &s),
+                         slot_state(net, state, slots[r]));
     return 0;
 }
 
@@ -69,8 +80,9 @@ int ENTRY(draw)(const network *net, int rows, int steps, const int32_t *slots, s
                 const drawn *to, char *memory) {
     scratch s;
     draft d;
+    pointing p;
     float *logits;
-    cut(net, rows, 1, 0, memory, &s, &logits, &d);
+    cut(net, rows, 1, 0, memory, &s, &logits, &d, &p);
     int going = 0; /* rows that draw in the next step stand first in d.rows, d.slots and d.last */
     for (int r = 0; r < rows; r++) {
         if (to->counts) to->counts[r] = 0;
@@ -87,19 +99,25 @@ int ENTRY(draw)(const network *net, int rows, int steps, const int32_t *slots, s
         going = 0;
         for (int n = 0; n < drawing; n++) {
             int r = d.rows[n];
-            slot *p = &table[d.slots[n]];
-            const float *row = logits + (int64_t)n * net->out.outputs;
-            int column = draw_column(p, row, net->columns, &d);
-            if (p->next && !follow(p, column)) continue;
-            if (p->drawn) p->drawn[column]++;
-            p->position++;
-            p->last = to->ids[(int64_t)r * steps + t] = net->ids[column];
+            slot *one = &table[d.slots[n]];
+            float *row = logits + (int64_t)n * net->out.outputs;
+            if (net->attention) {
+                const float *own = projected_of(net, n, &s);
+                float *mine = slot_state(net, state, d.slots[n]);
+                remember(net->attention, d.last[n], own, mine);
+                point(net->attention, net->whole, own, mine, row, net->columns, net->attention->columns, &p, &d);
+            }
+            int column = draw_column(one, row, net->columns, &d);
+            if (one->next && !follow(one, column)) continue;
+            if (one->drawn) one->drawn[column]++;
+            one->position++;
+            one->last = to->ids[(int64_t)r * steps + t] = net->ids[column];
             if (to->counts) to->counts[r]++;
             if (to->logprobs) report(row, net->columns, column, net->ids, to, (int64_t)r * steps + t, &d);
-            if (p->ended) continue;
+            if (one->ended) continue;
             d.rows[going] = r;
             d.slots[going] = d.slots[n];
-            d.last[going++] = p->last;
+            d.last[going++] = one->last;
         }
     }
     return 0;
@@ -111,8 +129,9 @@ int ENTRY(score)(const network *net, int rows, int steps, const int32_t *ids, co
                  const int32_t *slots, float *state, const scored *to, char *memory) {
     scratch s;
     draft d;
+    pointing p;
     float *logits;
-    cut(net, rows, steps, rows * steps, memory, &s, &logits, &d);
+    cut(net, rows, steps, rows * steps, memory, &s, &logits, &d, &p);
     if (!known(net, ids, (int64_t)rows * steps) || !known(net, next, (int64_t)rows * steps)) return -1;
     s.traced = to->states ? to : 0;
     advance(net, rows, steps, ids, slots, state, &s);
@@ -120,7 +139,14 @@ int ENTRY(score)(const network *net, int rows, int steps, const int32_t *ids, co
     for (int t = 0; t < steps; t++)
         for (int r = 0; r < rows; r++) {
             int64_t at = (int64_t)r * steps + t;
-            judge(logits + ((int64_t)t * rows + r) * net->every.outputs, net->vocabulary, next[at], to, at, &d);
+            float *row = logits + ((int64_t)t * rows + r) * net->every.outputs;
+            if (net->attention) {
+                const float *own = projected_of(net, t * rows + r, &s);
+                float *mine = slot_state(net, state, slots[r]);
+                remember(net->attention, ids[at], own, mine);
+                point(net->attention, net->whole, own, mine, row, net->vocabulary, 0, &p, &d);
+            }
+            judge(row, net->vocabulary, next[at], to, at, &d);
         }
     return 0;
 }

@@ -27,6 +27,16 @@ typedef struct {
     product recurrent;
 } layer;
 
+/* Attention over a window; see numpy_attention.py. */
+typedef struct {
+    int32_t window, vocabulary;
+    int32_t keys, followed, newest; /* where in a slot's state its parts begin */
+    const float *recency;   /* (2 · window - 1,) what a place s of the ring adds to its score, where the newest key is
+                               in place p, at s - p + window - 1 */
+    const int32_t *columns; /* (V,) which column of `out` an id has; -1 for none */
+    product project;        /* of what the output reads: query, key, sentinel */
+} attention;
+
 typedef struct {
     int32_t cell; /* its number in cells.h */
     int32_t layers, hidden, vocabulary, columns;
@@ -38,6 +48,7 @@ typedef struct {
     product out;
     product every; /* logits of every id, also of those no text is drawn from; for scoring */
     int32_t skip;  /* whether `out` and `every` read the hidden states of all layers, from the lowest up */
+    const attention *attention; /* null for none */
 } network;
 
 /* What stands in a table in place of a state; CALL - n is call n. As in transitions.py. */

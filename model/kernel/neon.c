@@ -18,6 +18,8 @@ BEGIN_TARGET("+dotprod")
 #define VECTORS 8
 #define MOST_ROWS 2
 #define LEVEL_OFFSET 0
+#define SIGNED_OFFSET 0
+#define dot_signed dot
 
 typedef int32x4_t vint;
 typedef int8x16_t vlevels;
@@ -44,6 +46,7 @@ INLINE vfloat multiply_add(vfloat a, vfloat b, vfloat c) { return vfmaq_f32(c, a
 
 #include "step.h"
 #include "sample.h"
+#include "attention.h"
 #include "entry.h"
 END_TARGET
 

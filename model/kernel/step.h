@@ -132,6 +132,7 @@ static void keep_levels(const network *net, void *to, const float *h) {
 typedef struct {
     char *heard, *own;
     float *past, *input;
+    float *projected; /* (T·B, outputs) for the attention */
     int64_t row_bytes, heard_bytes, width;
     const scored *traced; /* where numbers of the states go after each step; null for nowhere */
 } scratch;
@@ -188,14 +189,20 @@ static void layer_steps(const network *net, int at, int rows, int steps, const i
     }
 }
 
-static void advance(const network *net, int rows, int steps, const int32_t *ids, const int32_t *slots, float *state,
-                    scratch *s) {
-    for (int at = 0; at < net->layers; at++) layer_steps(net, at, rows, steps, ids, slots, state, s);
-}
-
-/* logits (rows, width) after `advance`, of what was heard from the `first` on, of T·B step by step. */
+/* logits (rows, width) of what was heard from the `first` on, of T·B step by step. */
 static void logits_of(const network *net, const product *out, int first, int rows, float *logits, const scratch *s) {
     const char *levels = s->heard + first * s->heard_bytes;
     stretch x[2] = {{levels, s->heard_bytes, out->groups}, {levels, 0, 0}};
     multiply_rows(net->whole, x, rows, out, logits, out->outputs, WHOLE_CALL);
+}
+
+static void advance(const network *net, int rows, int steps, const int32_t *ids, const int32_t *slots, float *state,
+                    scratch *s) {
+    for (int at = 0; at < net->layers; at++) layer_steps(net, at, rows, steps, ids, slots, state, s);
+    if (net->attention) logits_of(net, &net->attention->project, 0, rows * steps, s->projected, s);
+}
+
+/* What step t of row r was projected to. */
+static const float *projected_of(const network *net, int row, const scratch *s) {
+    return s->projected + (int64_t)row * net->attention->project.outputs;
 }

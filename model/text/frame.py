@@ -120,3 +120,19 @@ def item_ends(ids: Ids, separator: Sequence[int]) -> NDArray[np.int64]:
         found = np.array(kept)
     ends: NDArray[np.int64] = found.astype(np.int64) + len(separator)
     return ends
+
+
+def answer_starts(
+    ids: Ids, starts: NDArray[np.int64], ends: NDArray[np.int64], after: Sequence[int]
+) -> NDArray[np.int64]:
+    """The first place of each item (items,) that is learnt and scored: right after the first `after` in it.
+
+    ids: a list (n,). starts, ends: of its items, in ascending order. after: the ids that end a question; () where there
+    are none. An item without them counts from its start.
+    """
+    if not after or not len(starts):
+        return starts
+    found = item_ends(ids, after)
+    following = np.searchsorted(found, starts + len(after))  # the first that ends inside of the item, or a later one
+    first = np.append(found, len(ids) + 1)[following]
+    return np.where(first < ends, first, starts)

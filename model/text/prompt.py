@@ -36,7 +36,9 @@ class Prompt:
         opening = tokenizer.opening(empty=not len(encoded)) if after is None else [after]
         self.lead = len(opening)
         self._stands_in = after is None and not self.tokens and self.lead <= 1
-        self.ids: NDArray[np.int32] = np.concatenate([np.array(opening, np.int32), encoded], dtype=np.int32)
+        self.ids: NDArray[np.int32] = encoded.astype(np.int32)
+        if opening:
+            self.ids = np.concatenate([np.array(opening, np.int32), self.ids])
 
     @property
     def penalised(self) -> NDArray[np.int32]:
@@ -62,6 +64,6 @@ def count_unseen(ids: Ids, seen: NDArray[np.int64]) -> int:
     for start in range(0, len(ids), BLOCK):
         block = ids[start : start + BLOCK]
         strange = (block < BYTES) | (seen.take(seen.searchsorted(block), mode="clip") != block)
-        if strange.any():
+        if np.count_nonzero(strange):  # in a third of the time of `any`, which a short request waits for
             count += int(np.count_nonzero(strange & begins_character(block)))
     return count

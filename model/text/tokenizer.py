@@ -125,7 +125,7 @@ class Tokenizer:
         points = code_points(text, before)
         ids = self._ids.take(points, mode="clip")
         unknown = ids == self.size
-        if not unknown.any():
+        if not np.count_nonzero(unknown):
             return ids
         strange = points[unknown]
         lengths = np.ones(len(points), np.intp)

@@ -22,7 +22,7 @@ class PlainReader:
 
     def __init__(self, checkpoint: Checkpoint, quantization: Quantization = "int8") -> None:
         config, self.ids = checkpoint.config, checkpoint.seen()
-        self._step = NumpyStep(config, StepWeights.of(checkpoint, self.ids, quantization))
+        self._step = NumpyStep(config, StepWeights.of(checkpoint, self.ids, quantization), self.ids)
         self._state = np.zeros((1, config.state_layout().floats), np.float32)
 
     def read(self, token: int) -> None:

@@ -13,7 +13,7 @@ from model.text.utf8_ids import BYTES
 
 CHARACTERS = "\n abcdefghijklmnopqrstuvwxyz.,é明月😀"
 CELLS: tuple[Cell, ...] = ("lstm", "gru", "rnn")
-OPTIONS: tuple[dict[str, Any], ...] = ({}, {"skip": True})
+OPTIONS: tuple[dict[str, Any], ...] = ({}, {"skip": True}, {"skip": True, "attention": 16})
 SIZE = BYTES + len(CHARACTERS)  # ids of the vocabulary
 UNSEEN = np.arange(BYTES)  # as in a checkpoint whose training text had no rare characters: no byte was ever seen
 
@@ -27,6 +27,7 @@ def small_checkpoint(
     unseen: NDArray[np.int64] = UNSEEN,
     seed: int = 0,
     skip: bool = False,
+    attention: int = 0,
 ) -> Checkpoint:
     """A checkpoint whose weights are drawn from a seed, spread so that the state keeps moving."""
     tokenizer = Tokenizer(characters)
@@ -37,6 +38,7 @@ def small_checkpoint(
         embedding=embedding,
         vocabulary=tokenizer.size,
         skip=skip,
+        attention=attention,
     )
     random = np.random.default_rng(seed)
     tensors = {}

@@ -9,7 +9,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.arithmetic import BLOCK, EXP_LEAST, LEVELS, TANH_CLAMP, Array, block_sums, exp, levels, sigmoid, tanh, total
+from model.arithmetic import (
+    BLOCK,
+    EXP_LEAST,
+    LEAST_NORMAL,
+    LEVELS,
+    TANH_CLAMP,
+    Array,
+    block_sums,
+    exp,
+    levels,
+    log,
+    sigmoid,
+    tanh,
+    total,
+)
 
 GRID = (np.arange(-(2**17), 2**17) / 2**13).astype(np.float32)  # -16 to 16, every number exact
 TINY = np.float32(2.0) ** -np.arange(1, 140)  # down to the subnormal ones
@@ -55,6 +69,17 @@ def test_sigmoid_is_the_logistic_function_between_exact_ends() -> None:
     exact = 1 / (1 + np.exp(-GRID.astype(np.float64)))
     np.testing.assert_allclose(sigmoid(GRID), exact, rtol=0, atol=2.5e-7)
     assert sigmoid(np.array([-1e30, -30, 30, 1e30], np.float32)).tolist() == [0, 0, 1, 1]
+
+
+def test_log_is_wrong_by_at_most_one_in_ten_million_and_undoes_exp() -> None:
+    near = (1 + np.arange(-(2**15), 2**15) / 2**17).astype(np.float32)
+    far = np.float32(2.0) ** np.arange(-126, 127) * np.float32(1.37)
+    for x in (near, far, np.array([LEAST_NORMAL, 1, 3e38], np.float32)):
+        exact = np.log(x.astype(np.float64))
+        assert (np.abs(log(x) - exact) <= 1.2e-7 * np.abs(exact) + 1e-9).all()
+    assert log(np.array([1], np.float32)).tolist() == [0]
+    below = np.linspace(-80, 0, 1000).astype(np.float32)
+    np.testing.assert_allclose(log(exp(below)), below, rtol=2e-7, atol=2e-7)
 
 
 def test_exp_is_wrong_by_at_most_one_in_ten_million_and_never_falls() -> None:

@@ -23,6 +23,7 @@ SHAPES: dict[str, dict[str, Any]] = {
     "wide": {"layers": 2, "hidden": 640, "embedding": 64},
     "layers": {"layers": 5, "hidden": 300, "embedding": 32},
     "skip": {"layers": 3, "hidden": 320, "embedding": 48, "skip": True},
+    "attention": {"layers": 2, "hidden": 320, "embedding": 48, "skip": True, "attention": 1_024},
     "gru": {"cell": "gru", "layers": 3, "hidden": 400, "embedding": 200},
     "rnn": {"cell": "rnn", "layers": 1, "hidden": 1_500, "embedding": 16},
     "wide embedding": {"layers": 1, "hidden": 64, "embedding": 2_048, "characters": 3_000},

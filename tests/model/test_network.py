@@ -47,12 +47,12 @@ def after_by_hand(cell: Cell, x: Any, h: Any, c: Any, weights: list[NDArray[np.f
     return o * np.tanh(after), after
 
 
-def logits_by_hand(checkpoint: Checkpoint, ids: NDArray[np.int64]) -> NDArray[np.float64]:
-    """The logits (T, V) of ids (T,), number by number in float64."""
+def logits_by_hand(checkpoint: Checkpoint, ids: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The logits (T, V) of ids (T,), number by number in float64; and what the output reads (T, W)."""
     config = checkpoint.config
     tensors = {name: value.astype(np.float64) for name, value in checkpoint.tensors.items()}
     hidden, cells = np.zeros((2, config.layers, config.hidden))
-    logits = []
+    logits, heard = [], []
     for at in ids:
         x = tensors["embedding.weight"][at]
         for layer in range(config.layers):
@@ -63,7 +63,29 @@ def logits_by_hand(checkpoint: Checkpoint, ids: NDArray[np.int64]) -> NDArray[np
             cells[layer] = c
         read = hidden.ravel() if config.skip else hidden[-1]
         logits.append(tensors["out.weight"] @ read + tensors["out.bias"])
-    return np.array(logits)
+        heard.append(read.copy())
+    return np.array(logits), np.array(heard)
+
+
+def mixture_by_hand(
+    checkpoint: Checkpoint, ids: NDArray[np.int64], logits: NDArray[np.float64], heard: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """ln p (T, V) with attention, by the equations of model/cells/attention.py."""
+    tensors, window = checkpoint.tensors, checkpoint.config.attention
+    projected = heard @ tensors["attention.project.weight"].T.astype(np.float64) + tensors["attention.project.bias"]
+    query, key, sentinel = projected[:, :64], np.rint(127 * np.tanh(projected[:, 64:128])) / 127, projected[:, 128]
+    own = np.exp(logits - logits.max(1, keepdims=True))
+    own /= own.sum(1, keepdims=True)
+    for t in range(len(ids)):
+        before = range(max(0, t - window + 1), t)
+        scores = [query[t] @ key[i] / 8 + tensors["attention.recency"][t - i - 1] for i in before]
+        shares = np.exp(np.array([sentinel[t], *scores]))
+        shares /= shares.sum()
+        own[t] *= shares[0]
+        for i, share in zip(before, shares[1:], strict=True):
+            own[t, ids[i + 1]] += share
+    logs: NDArray[np.float64] = np.log(own)
+    return logs
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
@@ -74,7 +96,13 @@ def test_the_logits_are_those_of_the_equations(cell: Cell, layers: int, options:
     ids = np.random.default_rng(5).integers(0, checkpoint.config.vocabulary, 40)
     with torch.no_grad():
         logits, _ = from_tensors(checkpoint.config, checkpoint.tensors)(torch.from_numpy(ids[None]))
-    np.testing.assert_allclose(logits[0].numpy(), logits_by_hand(checkpoint, ids), rtol=0, atol=1e-5)
+    expected, heard = logits_by_hand(checkpoint, ids)
+    if checkpoint.config.attention:
+        expected = mixture_by_hand(checkpoint, ids, expected, heard)
+        assert np.abs(logits[0].numpy() - expected).mean() < 1e-5  # a key may fall to the other side of a 127th
+        np.testing.assert_allclose(logits[0].numpy(), expected, rtol=0, atol=5e-3)
+        return
+    np.testing.assert_allclose(logits[0].numpy(), expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
@@ -146,8 +174,10 @@ def test_every_recurrent_gate_starts_orthogonal(cell: Cell) -> None:
 @pytest.mark.parametrize("cell", CELLS)
 def test_the_gradient_reaches_every_weight_and_the_state_before(cell: Cell, options: dict[str, Any]) -> None:
     net = network(cell, **options).train()
-    before = [part.requires_grad_() for part in net.initial_state(ROWS)]
-    logits, _ = net(random_ids(), before)
+    parts = len(net.config.layer_widths())
+    before = [part.requires_grad_() for part in net.initial_state(ROWS)[:parts]]
+    # Half the window was read before, so that every distance is met.
+    logits, _ = net(random_ids(), [*before, *net(random_ids(), None)[1][parts:]])
     logits[:, -1].square().sum().backward()
     for name, parameter in net.named_parameters():
         assert parameter.grad is not None, name
@@ -192,6 +222,12 @@ def test_weights_leave_as_float32_copies_and_come_back_to_the_bit() -> None:
         ("skip", 1),
         ("skip", "yes"),
         ("skip", None),
+        ("attention", 8),
+        ("attention", 40),
+        ("attention", 4112),
+        ("attention", -16),
+        ("attention", True),
+        ("attention", "16"),
         ("zoneout", 0.1),
         ("zoneout", 1.0),
         ("zoneout", -0.1),

@@ -35,8 +35,12 @@ def test_rows_are_the_decoder_s_but_for_rounding(cell: Cell, layers: int, option
     expected = exact.rows(3)
     expected.read(range(3), ids[:, :-1])
     found, wanted = rows.score(slots, ids[:, -1:], ids[:, :1]), expected.score(range(3), ids[:, -1:], ids[:, :1])
-    np.testing.assert_allclose(found.logprobs, wanted.logprobs, rtol=0, atol=5e-5)
-    np.testing.assert_allclose(np.array(rows.state)[slots], expected.state, rtol=0, atol=5e-5)
+    # A key that falls to the other side of a 127th changes a probability by a thousandth.
+    np.testing.assert_allclose(found.logprobs, wanted.logprobs, rtol=0, atol=5e-3 if options.get("attention") else 5e-5)
+    units, own = slice(0, checkpoint.config.units()), np.array(rows.state)[slots]
+    np.testing.assert_allclose(own[:, units], expected.state[:, units], rtol=0, atol=5e-5)
+    if options.get("attention"):  # what followed each key, and the place of the newest
+        assert np.array_equal(own[:, -17:], expected.state[:, -17:])
     assert decoder.where == "fp32 on a CUDA GPU"
 
 
@@ -61,7 +65,7 @@ def test_what_rows_report_of_their_draws_is_what_the_decoder_thinks_of_them(cell
 
 @pytest.mark.parametrize("cell", CELLS)
 def test_a_slot_holds_the_same_to_the_bit_beside_any_others(cell: Cell, device: str) -> None:
-    decoder = CudaDecoder(small_checkpoint(cell, hidden=33, skip=True), device=device)
+    decoder = CudaDecoder(small_checkpoint(cell, hidden=33, skip=True, attention=32), device=device)
     ids = np.random.default_rng(3).integers(0, decoder.config.vocabulary, (SLOTS, STEPS)).astype(np.int32)
     together = decoder.rows(SLOTS)
     together.read(range(SLOTS), ids)

@@ -28,8 +28,8 @@ UNEVEN = StateLayout({"h0": 3, "window0": 17, "memory": 1})
 
 
 @cache
-def decoder_of(cell: Cell, quantization: Quantization, processor: str) -> Decoder:
-    return Decoder(small_checkpoint(cell), quantization, processor)
+def decoder_of(cell: Cell, attention: int, quantization: Quantization, processor: str) -> Decoder:
+    return Decoder(small_checkpoint(cell, attention=attention), quantization, processor)
 
 
 def begun(rows: Rows, slot: int, decoder: Decoder, parameters: SamplingParameters) -> RowSampling:
@@ -44,11 +44,11 @@ def begun(rows: Rows, slot: int, decoder: Decoder, parameters: SamplingParameter
 @pytest.mark.parametrize("parameters", [PENALISED, PLAIN, SamplingParameters(temperature=0)], ids=["pen", "plain", "0"])
 @pytest.mark.parametrize("processor", [*processors(), NUMPY])
 @pytest.mark.parametrize("quantization", ["int8", "fp32"])
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize(("cell", "attention"), [*((cell, 0) for cell in CELLS), ("lstm", 16)])
 def test_a_saved_row_goes_on_in_another_slot_of_another_decoder(
-    cell: Cell, quantization: Quantization, processor: str, parameters: SamplingParameters
+    cell: Cell, attention: int, quantization: Quantization, processor: str, parameters: SamplingParameters
 ) -> None:
-    decoder = decoder_of(cell, quantization, processor)
+    decoder = decoder_of(cell, attention, quantization, processor)
     layout = decoder.config.state_layout()
     rows = decoder.rows(3)
     sampling = begun(rows, 1, decoder, parameters)
