@@ -3,12 +3,10 @@
 import os
 import shlex
 import shutil
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,11 +14,12 @@ import torch
 from model.checkpoint import Checkpoint, load, named_checkpoint
 from model.command_line.console import TerminalConsole
 from model.command_line.terminal import in_a_line, shell_word
-from model.errors import CorpusError, TrainingError
+from model.errors import CorpusError, ParameterError, TrainingError
 from model.memory import UNLIMITED
 from model.text.chat_format import ChatFormat
 from model.text.frame import TextFrame
 from training.allocator import keep_buffers
+from training.data.batches import Taught
 from training.data.named_corpus import open_corpus
 from training.data.prepared_corpus import Prepared, count_ids, prepare, spelt
 from training.data.split import Split, split
@@ -32,8 +31,9 @@ from training.loop.finished_run import FinishedRun
 from training.loop.initial_weights import InitialWeights, fits
 from training.loop.joint_start import check_readable, end_of_first, record_of_first
 from training.loop.run_record import RunRecord, write_record
-from training.loop.run_state import ENDED, FOLDER, RunState, Saved, newest, write_end
+from training.loop.run_state import ENDED, FOLDER, RunState, Saved, newest, read_end, write_end
 from training.loop.trainer import NothingTrained, Trainer
+from training.measurement import final_scores, measure
 from training.monitoring.metrics_file import METRICS, MetricsFile
 from training.monitoring.speed_watcher import SpeedWatcher
 from training.monitoring.terminal import TerminalWatcher
@@ -48,11 +48,13 @@ from training.results import (
     Provenance,
     complete_results,
     ended_by_an_earlier_version,
-    final_scores,
+    has_cards,
     is_measured,
     leave_results,
 )
+from training.signals import stop_on_signals
 from training.summary import show_outcome, show_plan
+from training.teachers import Teacher, check_teachers, taught_bytes, teach, teachers_at, teachers_of
 
 if TYPE_CHECKING:
     from training.monitoring.tensorboard_log import TensorBoardLog
@@ -74,6 +76,7 @@ def run(options: TrainOptions, console: TerminalConsole, started: float, ranks: 
     device = choose_device(options.device, ranks.local, ranks.here)
     _calm_kernels(device)
     base = None if options.base is None else load(named_checkpoint(options.base), UNLIMITED)
+    teachers = teachers_at(options.teachers)
     chat = _chat(options, base)
     separator = options.separator or ("" if base is None else base.tokenizer.frame.separator)
     by_file = options.label == "file-name"
@@ -82,16 +85,22 @@ def run(options: TrainOptions, console: TerminalConsole, started: float, ranks: 
     with ranks.first_of_machine_first():
         prepared = prepare(corpus, out.parent / PREPARED, min_count=options.min_count, extending=extending)
     prepared = replace(prepared, tokenizer=prepared.tokenizer.framed(TextFrame(separator)))
-    parts = _parts(prepared, options.split, base is not None)
+    parts = _parts(prepared, options.split, base is not None, options.answers_after)
     frame = replace(_frame(options, prepared, parts, base), chat=chat)
     prepared = replace(prepared, tokenizer=prepared.tokenizer.framed(frame))
     agree(ranks, prepared.facts.sha256, prepared.tokenizer.to_json(), f"{options.split} {len(parts.train)}")
+    check_teachers(teachers, prepared.tokenizer, len(parts.train))
     counts = count_ids(parts.train, prepared.tokenizer.size)
     grown = None if base is None else fits(base, prepared.tokenizer)
     plan = make_plan(options.overrides, prepared.tokenizer.size, spelt(counts), device, grown, ranks.count)
-    show_plan(console, plan, corpus, prepared, parts, device, ranks.count)
-    scored, finish = final_scores(plan.config, parts, device)
-    record = replace(RunRecord.of(options, plan, prepared, base), scored=scored, finish=finish, job=ranks.job)
+    chosen = replace(plan.config, learn_after=options.answers_after, teacher_share=options.share_of_teachers)
+    plan = replace(plan, config=chosen)
+    held = taught_bytes(len(parts.train), prepared.tokenizer)
+    show_plan(console, plan, corpus, prepared, parts, device, ranks.count, [one.name for one in teachers], held)
+    scored, finish = final_scores(plan.config, parts, device, ranks)
+    record = RunRecord.of(options, plan, prepared, base)
+    kept = tuple(one.kept for one in teachers)
+    record = replace(record, scored=scored, finish=finish, job=ranks.job, teachers=kept)
     record = RunRecord.from_json(ranks.of_first(record.to_json))
     before = os.path.lexists(out)
     if ranks.first:
@@ -99,7 +108,7 @@ def run(options: TrainOptions, console: TerminalConsole, started: float, ranks: 
         _forget_state(out)
     initial_weights = InitialWeights(counts, base, prepared.tokenizer.frame.items)
     try:
-        return _train(_Run(out, record, prepared, parts, initial_weights, device, console, started, ranks))
+        return _train(_Run(out, record, prepared, parts, initial_weights, device, console, started, ranks, teachers))
     except NothingTrained:
         if ranks.first and not before:
             shutil.rmtree(out, ignore_errors=True)
@@ -128,8 +137,9 @@ def resume(out: Path, console: TerminalConsole, started: float, ranks: Ranks = A
             f"The corpus of {out} is not the text it was trained on any more; put that back, or train anew."
         )
     prepared = replace(prepared, tokenizer=prepared.tokenizer.framed(record.frame))
-    parts = _parts(prepared, record.scheme, record.base is not None)
+    parts = _parts(prepared, record.scheme, record.base is not None, record.config.learn_after)
     agree(ranks, prepared.facts.sha256, prepared.tokenizer.to_json(), record.scheme)
+    teachers = teachers_of(record.teachers)
     console.say(f"Resuming {out} on {device.type}.")
     # A saved state replaces the initial weights: then the checkpoint that was trained on may be gone.
     initial_weights = InitialWeights(
@@ -137,7 +147,7 @@ def resume(out: Path, console: TerminalConsole, started: float, ranks: Ranks = A
         None if saved else record.base_checkpoint(),
         record.frame.items,
     )
-    return _train(_Run(out, record, prepared, parts, initial_weights, device, console, started, ranks), saved)
+    return _train(_Run(out, record, prepared, parts, initial_weights, device, console, started, ranks, teachers), saved)
 
 
 def _frame(options: TrainOptions, prepared: Prepared, parts: Split, base: Checkpoint | None) -> TextFrame:
@@ -160,10 +170,15 @@ def _chat(options: TrainOptions, base: Checkpoint | None) -> ChatFormat | None:
     return None if base is None else base.tokenizer.frame.chat
 
 
-def _parts(prepared: Prepared, scheme: str, based: bool) -> Split:
-    """The parts of a corpus, cut between items where it is a list. based: whether a checkpoint is trained on."""
+def _parts(prepared: Prepared, scheme: str, based: bool, learn_after: str) -> Split:
+    """The parts of a corpus, cut between items where it is a list.
+
+    based: whether a checkpoint is trained on. learn_after: the text in an item after which it is learnt.
+    """
     if prepared.tokenizer.frame.items:
-        return split_items(prepared.ids, scheme, prepared.tokenizer, any_number=based)
+        return split_items(prepared.ids, scheme, prepared.tokenizer, any_number=based, learn_after=learn_after)
+    if learn_after:
+        raise ParameterError("learn_after", "--learn-after is for a list of items; add --items, or leave it out.")
     return split(prepared.ids, scheme)
 
 
@@ -180,6 +195,7 @@ class _Run:
     console: TerminalConsole
     started: float
     ranks: Ranks = ALONE
+    teachers: Sequence[Teacher] = ()
 
 
 def _train(run: _Run, saved: tuple[Saved, Saved] | None = None) -> FinishedRun:
@@ -187,7 +203,8 @@ def _train(run: _Run, saved: tuple[Saved, Saved] | None = None) -> FinishedRun:
     record, config, out, console = run.record, run.record.config, run.out, run.console
     scored, finish = record.scored, record.finish
     if scored is None or finish is None:
-        scored, finish = final_scores(config, run.parts, run.device)
+        scored, finish = final_scores(config, run.parts, run.device, run.ranks)
+    end = end_of_first(out, run.ranks)
     trainer = Trainer(
         config,
         run.prepared.tokenizer,
@@ -200,14 +217,16 @@ def _train(run: _Run, saved: tuple[Saved, Saved] | None = None) -> FinishedRun:
         finish=finish,
         initial_weights=run.initial_weights,
         ranks=run.ranks,
+        taught=None if end is not None else _taught(run),
     )
     provenance = Provenance(
         run.prepared.facts,
         machine(run.device, run.ranks.count),
         shlex.join(record.command),
         record.base_facts(),
+        [one.facts() for one in run.teachers],
     )
-    if (end := end_of_first(out, run.ranks)) is not None:
+    if end is not None:
         return _complete(run, trainer.stand_at_end(end), provenance, scored)
     if saved is not None:
         trainer.resume(*saved)
@@ -215,7 +234,7 @@ def _train(run: _Run, saved: tuple[Saved, Saved] | None = None) -> FinishedRun:
             _say_complete(run)
             return trainer.finished()
     if not run.ranks.first:
-        return _assist(run, trainer)
+        return _assist(run, trainer, scored)
     state = trainer.state
     terminal = TerminalWatcher(console, trainer.seconds_left)
     speed = SpeedWatcher(
@@ -228,15 +247,16 @@ def _train(run: _Run, saved: tuple[Saved, Saved] | None = None) -> FinishedRun:
     )
     log = _tensorboard(run, state)
     trainer.watchers = [_metrics(run, state), terminal, speed, *([log] if log else [])]
-    with stop_on_signals(trainer):
+    with stop_on_signals(trainer), _resumable_where_lost(run):
         try:
             with terminal:
                 trainer.run()
-        except RankLost as lost:
-            raise _resumable(run, lost) from lost
+        except RankLost:
+            raise
         except TrainingError:  # the best checkpoint of a lost run is worth measuring, too
-            if trainer.state.validations and not trainer.unsaved:
-                leave_results(trainer.finished(), provenance, scored)
+            with suppress(RankLost):
+                if _is_worth_measuring(run, trainer):
+                    leave_results(trainer.finished(), provenance, scored, run.ranks)
             raise
         finally:
             if log:
@@ -248,18 +268,52 @@ def _train(run: _Run, saved: tuple[Saved, Saved] | None = None) -> FinishedRun:
         finished = trainer.finished()
         if not finished.stopped_early:
             write_end(out, replace(trainer.state, elapsed=finished.elapsed))
-        results = leave_results(finished, provenance, scored)
+        _is_worth_measuring(run, trainer)
+        results = leave_results(finished, provenance, scored, run.ranks)
     show_outcome(console, finished, results, ended, record.resumable)
     return finished
 
 
-def _assist(run: _Run, trainer: Trainer) -> FinishedRun:
-    """Train in a process that is not the first, which does the rest by itself."""
-    with stop_on_signals(trainer):
+def _taught(run: _Run) -> Taught | None:
+    """What the teachers expect of the train part; None without any, or where they have no share."""
+    if not run.teachers or not run.record.config.teacher_share:
+        return None
+    run.console.say("Reading the text with the teachers …")
+    return teach(run.teachers, run.parts.train, run.record.config, run.device)
+
+
+def _assist(run: _Run, trainer: Trainer, scored: int) -> FinishedRun:
+    """Train and measure in a process that is not the first, which does the rest by itself."""
+    with stop_on_signals(trainer), _resumable_where_lost(run):
         try:
-            return trainer.run()
-        except RankLost as lost:
-            raise _resumable(run, lost) from lost
+            finished = trainer.run()
+        except RankLost:
+            raise
+        except TrainingError:
+            with suppress(RankLost):
+                _help_to_measure(run, trainer, scored)
+            raise
+        _help_to_measure(run, trainer, scored)
+        return finished
+
+
+def _help_to_measure(run: _Run, trainer: Trainer, scored: int) -> None:
+    if _is_worth_measuring(run, trainer):
+        measure(trainer.finished(), scored, run.ranks)
+
+
+def _is_worth_measuring(run: _Run, trainer: Trainer) -> bool:
+    """Whether there is a checkpoint to measure, as the first process tells the others when training has ended."""
+    return bool(run.ranks.of_first(lambda: bool(trainer.state.validations) and not trainer.unsaved))
+
+
+@contextmanager
+def _resumable_where_lost(run: _Run) -> Iterator[None]:
+    """Say how to go on where another process has ended."""
+    try:
+        yield
+    except RankLost as lost:
+        raise _resumable(run, lost) from lost
 
 
 def _resumable(run: _Run, lost: RankLost) -> RankLost:
@@ -267,6 +321,8 @@ def _resumable(run: _Run, lost: RankLost) -> RankLost:
     command = f"unroll train --resume {shell_word(run.out)}"
     if not run.ranks.first:
         return RankLost(f"{lost} Go on with `{command}`.")
+    if read_end(run.out) is not None:
+        return RankLost(f"{lost} The run is trained to its end, but not measured; that is left to `{command}`.")
     saved = newest(run.out)
     step = 0 if saved is None else RunState.from_json(saved[0].state).step
     where = f"was saved after step {step:,}; go on from there" if step else "had not been saved yet; begin again"
@@ -274,16 +330,26 @@ def _resumable(run: _Run, lost: RankLost) -> RankLost:
 
 
 def _complete(run: _Run, finished: FinishedRun, provenance: Provenance, scored: int) -> FinishedRun:
-    """Leave a complete run as it is, and write what is missing of its results."""
+    """Leave a complete run as it is, and measure and write what is missing of its results."""
     console, out = run.console, run.out
+    if run.ranks.first:
+        _say_complete(run)
+        if not (out / METRICS).is_file():
+            MetricsFile(out, finished.validations)
+    known = run.ranks.of_first(lambda: is_measured(finished))
     if not run.ranks.first:
+        with _resumable_where_lost(run):
+            if not known:
+                measure(finished, scored, run.ranks)
         return finished
-    _say_complete(run)
-    if not (out / METRICS).is_file():
-        MetricsFile(out, finished.validations)
-    if not (is_measured(finished) and (out / CURVES).is_file() and (out / REPORT).is_file()):
+    if not (known and has_cards(finished) and (out / CURVES).is_file() and (out / REPORT).is_file()):
         console.say("Writing what is missing of the results …")
-        results = complete_results(finished, provenance, scored)
+        with _resumable_where_lost(run):
+            results = (
+                complete_results(finished, provenance)
+                if known
+                else leave_results(finished, provenance, scored, run.ranks)
+            )
         show_outcome(console, finished, results, "Done", run.record.resumable)
     return finished
 
@@ -330,19 +396,3 @@ def _forget_state(out: Path) -> None:
     """Remove the saved state of an earlier run in the same folder."""
     for left in [*(out / FOLDER).glob("*.safetensors"), *(out / FOLDER).glob(ENDED)]:
         left.unlink()
-
-
-@contextmanager
-def stop_on_signals(trainer: Trainer) -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM end the run after the step in hand, saved; a second one ends it at once."""
-
-    def stop(number: int, _frame: FrameType | None) -> None:
-        trainer.stop = True
-        signal.signal(number, before[signal.Signals(number)])
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -13,11 +13,12 @@ from training.data.corpus import Corpus
 from training.data.prepared_corpus import Prepared
 from training.data.split import Split
 from training.loop.finished_run import FinishedRun
+from training.measurement import Figures
 from training.planning.lists import lines_of
 from training.planning.plan import Plan
 from training.report.card import in_words
 from training.report.report import REPORT
-from training.results import Figures, Results
+from training.results import Results
 
 NAMED = 3  # sources of a corpus that are named
 LABELLED = 10  # labels that are named
@@ -40,8 +41,13 @@ def show_plan(
     parts: Split,
     device: torch.device,
     processes: int = 1,
+    teachers: Sequence[str] = (),
+    taught: int = 0,
 ) -> None:
-    """Print the corpus, what of it was left out, and the plan. processes: that train together."""
+    """Print the corpus, what of it was left out, and the plan.
+
+    processes: that train together. teachers: their names. taught: bytes of what they expect, in each process.
+    """
     config, network = plan.config, plan.config.network
     budget = [f"{config.minutes:g} minute{'s' * (config.minutes != 1)}"] if config.minutes else []
     budget += [f"{config.epochs:g} pass{'es' * (config.epochs != 1)}"] if config.epochs else []
@@ -51,6 +57,7 @@ def show_plan(
     pace = f", about {plan.characters_per_second:,.0f} characters/s" if plan.characters_per_second else ""
     sizes = " / ".join(f"{len(part):,}" for part in (parts.train, parts.validation, parts.test))
     shape = f"{network.layers} × {network.hidden} {network.cell.upper()}, embedding {network.embedding}"
+    shape += f", attention to {network.attention} characters" if network.attention else ""
     windows = f" × {config.accumulate} windows" if config.accumulate > 1 else ""
     sequences = f"{config.batch_size} sequences × {config.sequence_length} characters{windows}"
     steps = f"{sequences}, rate {config.learning_rate:g}"
@@ -64,6 +71,7 @@ def show_plan(
             ("network", f"{shape}, {network.parameters():,} parameters"),
             ("regularisation", in_words(config.to_json())),
             ("training", f"{steps}, {config.precision} on {device.type}{threads}"),
+            *_of_teachers(config.teacher_share, teachers, taught),
             ("budget", f"at most {' or '.join(budget)}: {cost}"),
         ]
     )
@@ -86,6 +94,14 @@ def _of_labels(labels: Sequence[str]) -> Iterator[tuple[str, str]]:
     if labels:
         more = " …" if len(labels) > LABELLED else ""
         yield "labels", f"{len(labels):,}: {in_a_line(', '.join(labels[:LABELLED]))}{more}"
+
+
+def _of_teachers(share: float, teachers: Sequence[str], taught: int) -> Iterator[tuple[str, str]]:
+    """Whom the network learns from, as a row where there is anyone."""
+    if teachers:
+        verb = "expects" if len(teachers) == 1 else "expect on average"
+        held = f", kept in {taught / 1e6:,.1f} MB" if share else ""
+        yield "teachers", f"{share:g} of the loss is what {', '.join(teachers)} {verb}{held}"
 
 
 def _of_items(parts: Split) -> str:

@@ -55,7 +55,7 @@ def outcome(run: FinishedRun, width: int = 80, resumable: bool = True) -> list[s
 def validation(step: int, bits: float) -> Validation:
     return Validation(
         step=step, characters=1, seconds=1.0, progress=0.5, rate=0.1, characters_per_second=1.0, train_bits=2.0,
-        validation_bits=bits, gradient_norm=1.0, samples={},
+        validation_bits=bits, gradient_norm=1.0, samples={}, best=True,
     )  # fmt: skip
 
 

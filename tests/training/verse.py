@@ -33,7 +33,7 @@ class Recorder:
         if step == self.stop_at and self.trainer is not None:
             self.trainer.stop = True
 
-    def validated(self, validation: Validation, best: bool) -> None:  # noqa: ARG002
+    def validated(self, validation: Validation) -> None:
         self.validations.append(validation)
 
     def told(self, note: str) -> None:
@@ -47,6 +47,7 @@ def make_trainer(
     cell: Cell = "lstm",
     layers: int = 1,
     skip: bool = False,
+    attention: int = 0,
     regularisation: Regularisation | None = None,
     initial_weights: InitialWeights | None = None,
     tokenizer: Tokenizer = TOKENIZER,
@@ -55,7 +56,15 @@ def make_trainer(
 ) -> Trainer:
     """A trainer of a small network; options are those of TrainingConfig."""
     recorder = recorder or Recorder()
-    network = NetworkConfig(cell=cell, layers=layers, hidden=48, embedding=16, vocabulary=tokenizer.size, skip=skip)
+    network = NetworkConfig(
+        cell=cell,
+        layers=layers,
+        hidden=48,
+        embedding=16,
+        vocabulary=tokenizer.size,
+        skip=skip,
+        attention=attention,
+    )
     settings = {
         "batch_size": 8,
         "sequence_length": 32,

@@ -58,7 +58,7 @@ def _are_checkpoints(names: tuple[str, ...]) -> bool:
 def _checkpoints(context: typer.Context, options: CompareOptions) -> None:
     from training.comparison.paired import compare_checkpoints, read_text
 
-    others = {"cells", "minutes", "steps", "seeds", "parameters", "split", "out"}
+    others = {"cells", "minutes", "steps", "seeds", "parameters", "precision", "split", "out"}
     given = {name for name in others if context.get_parameter_source(name).name == "COMMANDLINE"}  # type: ignore[union-attr]
     if given:
         flags = ", ".join(sorted(f"--{name}" for name in given))

@@ -49,7 +49,7 @@ def _copied(_: typer.Context, options: CopiedOptions) -> None:
     from training.data.split import split as cut
     from training.evaluation.memorisation import copied as compare
     from training.evaluation.memorisation import describe, draw
-    from training.items.split import split_items
+    from training.items.split import learnt_after, split_items
 
     source, text = options.source, options.text
     model = load(named_checkpoint(source.checkpoint), LoadLimit(most_bytes=options.max_model_bytes))
@@ -66,7 +66,9 @@ def _copied(_: typer.Context, options: CopiedOptions) -> None:
     if not len(ids):
         raise CorpusError("The corpus is empty, so nothing can be copied from it; name the one the model learnt.")
     if (split := source.split) != "whole":
-        ids = (split_items(ids, split, model.tokenizer, any_number=True) if separator else cut(ids, split)).train
+        after = learnt_after(model)
+        parts = split_items(ids, split, model.tokenizer, True, after) if separator else cut(ids, split)
+        ids = parts.train
     found = compare(sample, ids, model.tokenizer)
     if options.as_json:
         drawn = {"temperature": options.temperature, "seed": options.seed} if text is None else {"text": str(text)}

@@ -251,13 +251,13 @@ def _parts(model: "Checkpoint", corpus: "Corpus", split: str) -> "dict[str, Ids]
 
 def _parts_of_items(model: "Checkpoint", ids: "Ids", split: str) -> "dict[str, Ids]":
     """The parts of a list as a training run holds them."""
-    from training.items.split import all_items, split_items
+    from training.items.split import all_items, learnt_after, split_items
 
     if split == "whole":
         if not len(whole := all_items(ids, model.tokenizer)):
             raise CorpusError("The list has no item that is not empty, so there is nothing to predict; name another.")
         return {"whole": whole}
-    pieces = split_items(ids, split, model.tokenizer, any_number=True)
+    pieces = split_items(ids, split, model.tokenizer, any_number=True, learn_after=learnt_after(model))
     if not pieces.held_out:
         raise CorpusError("The list has so few different items that none is held out; leave out --split.")
     return {"train": pieces.train, "validation": pieces.validation, "test": pieces.test}
@@ -291,9 +291,8 @@ class _Evaluation:
         if protocol is Protocol.COLD:
             return cold_parts(self._read(self.model), scored, windows=self.options.windows)
         if protocol is Protocol.ALONE:
-            return _with_both(
-                {name: alone(self._read(self.model), part, self._separator()) for name, part in scored.items()}
-            )
+            of_items = self._separator(), None, self._learn_after()
+            return _with_both({name: alone(self._read(self.model), part, *of_items) for name, part in scored.items()})
         if protocol is Protocol.DYNAMIC:
             from model.network import from_tensors
             from training.evaluation.dynamic_evaluation import dynamic
@@ -316,7 +315,7 @@ class _Evaluation:
         network = from_tensors(self.model.config, self.model.tensors)
         self.bar.begin("fitting the temperature", None)
         sizes = self.options.batch_size, self.options.threads
-        temperature = fit_temperature(network, self.parts["validation"], *sizes, self._separator())
+        temperature = fit_temperature(network, self.parts["validation"], *sizes, self._separator(), self._learn_after())
         scaled = replace(self.model, tensors=scale_output(self.model.tensors, temperature))
         found = replace(self, model=scaled).scores(self.usual, "tempered")
         words = f"temperature {temperature:.4f} fitted on validation"
@@ -326,6 +325,13 @@ class _Evaluation:
         """The ids that end an item; none in one long text."""
         separator: list[int] = self.model.tokenizer.encode(self.model.tokenizer.frame.separator).tolist()
         return separator
+
+    def _learn_after(self) -> list[int]:
+        """The ids in an item after which the checkpoint has learnt it; none where it has learnt all."""
+        from training.items.split import learnt_after
+
+        found: list[int] = self.model.tokenizer.encode(learnt_after(self.model)).tolist()
+        return found
 
     def _read(self, model: "Checkpoint") -> "Reader":
         if self.options.reader == "network":

@@ -14,7 +14,6 @@ import torch
 from numpy.typing import NDArray
 from rich.table import Table
 
-from model.cells.spec import Cell
 from model.command_line.console import TerminalConsole
 from model.errors import ParameterError, TrainingError
 from model.network import Network
@@ -27,6 +26,7 @@ from training.comparison.memory_tasks import TASKS, learn_task, task_network
 from training.comparison.options import CompareOptions
 from training.comparison.parts import PLAN, Part, Parts, write
 from training.comparison.plan import ComparisonPlan, make_plan
+from training.comparison.sizes import Compared, alone, cell_of
 from training.comparison.tables import sections
 from training.comparison.use_of_past import use_of_past
 from training.data.named_corpus import open_corpus
@@ -38,6 +38,7 @@ from training.row_threads import available_cores, side_by_side
 
 JSON_FILE, PAGE = "compare.json", "compare.html"
 WIDEST = 160  # columns of a table
+UNTOLD = {"precision": "auto"}  # what was asked by an earlier version, which had no choice
 COST_CURVES = 2  # forms of attention beside the cells, among which the time for costs is shared out
 
 
@@ -72,6 +73,7 @@ def compare_cells(options: CompareOptions, console: TerminalConsole) -> dict[str
         "steps": options.steps,
         "seeds": options.seeds,
         "parameters": options.parameters,
+        "precision": options.precision,
         "split": options.split,
         "sha256": hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest(),
     }
@@ -101,7 +103,7 @@ def _plan(out: Path, asked: dict[str, Any], make: Callable[[], ComparisonPlan]) 
     if path.is_file():
         try:
             found = json.loads(path.read_text("utf-8"))
-            before, plan = found["asked"], ComparisonPlan.from_json(found["plan"])
+            before, plan = {**UNTOLD, **found["asked"]}, ComparisonPlan.from_json(found["plan"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise TrainingError(f"{path} is damaged; remove {out}, or choose another --out.") from error
         if before != asked:
@@ -125,7 +127,7 @@ def _jobs(work: _Work) -> list[Job]:
     cells = list(plan.networks)
     jobs: list[Job] = []
 
-    def trained(cell: Cell, seed: int, **how: bool) -> Callable[[], Part]:
+    def trained(cell: Compared, seed: int, **how: bool) -> Callable[[], Part]:
         measured = how.get("clipped", True) and not how.get("equal_time", False)
         past = partial(use_of_past, ids=validation, threads=plan.threads, places=plan.places)
         return lambda: language_run(
@@ -141,10 +143,11 @@ def _jobs(work: _Work) -> list[Job]:
         (
             f"memory-{name}-{cell}",
             True,
-            partial(learn_task, task_network(cell, name, 1), cell, name, plan.task_steps, 1),
+            partial(learn_task, task_network(cell_of(cell), name, 1), cell_of(cell), name, plan.task_steps, 1),
         )
         for name in TASKS
         for cell in cells
+        if alone(cell)  # attention points at characters, of which these tasks have none
     ]
     runs = {cell: plan.run(cell, 1) for cell in cells}
     half = plan.timed / 2

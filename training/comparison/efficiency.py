@@ -7,10 +7,8 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from model.cells.spec import Cell
 from model.checkpoint import Checkpoint
 from model.config import NetworkConfig, products
 from model.decoding.decoder import Decoder
@@ -20,8 +18,11 @@ from model.sampling.sampler import RowSampling
 from model.text.tokenizer import Tokenizer
 from training.comparison.language_run import LanguageRun, Steps
 from training.comparison.parts import Part
+from training.comparison.sizes import Compared
 from training.data.split import Split
 from training.loop.learner import Learner
+from training.loop.masked_forward import window_loss
+from training.loop.masks import Mask, Masks
 
 ROWS = (1, 32)
 ROUNDS = 3  # of all cells in turn, so that a busy moment meets all of them; the best counts
@@ -29,7 +30,7 @@ ADAM_BYTES = 16  # a parameter: itself, its gradient and two moments, 4 bytes ea
 
 
 def efficiency(
-    runs: Mapping[Cell, LanguageRun], parts: Split, counts: NDArray[np.int64], tokenizer: Tokenizer, seconds: float
+    runs: Mapping[Compared, LanguageRun], parts: Split, counts: NDArray[np.int64], tokenizer: Tokenizer, seconds: float
 ) -> Part:
     """The figures of every cell. seconds: of all measuring of speeds, in about."""
     figures: dict[str, Any] = {}
@@ -73,8 +74,7 @@ def training_bytes(config: NetworkConfig, batch_size: int, sequence_length: int)
         network = Network(config)
     ids = torch.zeros((batch_size, sequence_length), dtype=torch.int64)
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        logits, _ = network(ids)
-        loss = F.cross_entropy(logits.flatten(0, 1), ids.flatten())
+        loss, _ = window_loss(network, ids, ids, None, Masks(between=[Mask()] * (config.layers - 1)))
     for weight in network.parameters():
         kept.pop(weight.untyped_storage().data_ptr(), None)
     del loss

@@ -16,7 +16,8 @@ from model.text.utf8_ids import Ids
 from training.comparison.parts import Part
 from training.data.batches import Batches
 from training.data.split import Split
-from training.evaluation.network_reader import network_reader
+from training.evaluation.network_reader import network_distributions, network_reader
+from training.evaluation.online_memory import Memories, fit_to, remembering
 from training.evaluation.protocols import COLD_LENGTH, carried, cold
 from training.loop.initial_weights import start_from_frequencies
 from training.loop.learner import Learner
@@ -28,6 +29,7 @@ from training.planning.train_options import Precision
 CLIPPED_AT = 1.0  # norm of the gradient
 UNCLIPPED = 1e9  # a norm that no step reaches
 KEPT_EVERY = 100  # steps between two moments that a roll-back can return to
+FITTED = 1 << 14  # ids of the validation part that the online memory's weights are fitted on
 
 
 @dataclass(frozen=True)
@@ -141,11 +143,15 @@ def language_run(run: LanguageRun, parts: Split, counts: NDArray[np.int64], then
 
 
 def bits_of(network: Network, parts: Split, threads: int, scored: int) -> dict[str, float]:
-    """Bits per character of the held-out parts, with the state carried and in cold windows."""
-    read = network_reader(network, threads=threads)
+    """Bits per character of the held-out parts: state carried, in cold windows, and carried with the online memory."""
+    read, distribute = network_reader(network, threads=threads), network_distributions(network, threads)
+    weights = fit_to(distribute, parts.validation[: min(scored, FITTED)])
     found = {}
     for name, ids in (("validation", parts.validation[:scored]), ("test", parts.test[:scored])):
         if len(ids) > 1:
             found[f"{name}_carried"] = carried(read, ids).bits_per_character
             found[f"{name}_cold"] = cold(read, ids, max(1, scored // COLD_LENGTH)).bits_per_character
+            if weights is not None:
+                remembered = carried(remembering(distribute, Memories(weights)), ids)
+                found[f"{name}_memory"] = remembered.bits_per_character
     return found

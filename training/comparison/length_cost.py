@@ -11,13 +11,12 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from model.cells.spec import Cell
 from model.config import NetworkConfig
 from model.decoding.decoder import Decoder
 from model.text.tokenizer import Tokenizer
 from training.comparison.efficiency import untrained
 from training.comparison.parts import Part
-from training.comparison.sizes import attention_width
+from training.comparison.sizes import Compared, attention_width
 from training.row_threads import one_kernel_thread
 
 LENGTHS = (100, 1_000, 10_000, 100_000, 1_000_000)
@@ -52,7 +51,7 @@ class Attention(nn.Module):
 
 
 def length_cost(
-    networks: Mapping[Cell, NetworkConfig], tokenizer: Tokenizer, unseen: NDArray[np.int64], seconds: float
+    networks: Mapping[Compared, NetworkConfig], tokenizer: Tokenizer, unseen: NDArray[np.int64], seconds: float
 ) -> Part:
     """Seconds of texts by their length, the fitted exponent, and what could not be measured in time, extrapolated.
 

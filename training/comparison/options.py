@@ -2,13 +2,14 @@
 
 from dataclasses import MISSING, dataclass
 from pathlib import Path
-from typing import get_args
+from typing import Literal, get_args
 
-from model.cells.spec import Cell
 from model.command_line.options import above_zero, check_ranges, option, whole
 from model.commands.common import JSON
 from model.errors import ParameterError
+from training.comparison.sizes import Compared
 from training.data.split_scheme import DEFAULT, IN_WORDS, shares_of
+from training.planning.train_options import Precision
 
 MINUTES = 20.0  # the budget where none was chosen
 
@@ -26,7 +27,9 @@ class CompareOptions:
         metavar="CORPUS... | RUN_A RUN_B TEXT",
         argument=True,
     )
-    cells: str = option("rnn,gru,lstm", "Cells to compare, commas between them.")
+    cells: str = option(
+        "rnn,gru,lstm", "Cells to compare, commas between them: rnn, gru, lstm, and hybrid, an LSTM with attention."
+    )
     minutes: float | None = option(
         None,
         "Budget of the whole comparison.",
@@ -44,6 +47,11 @@ class CompareOptions:
     parameters: int = option(
         200_000, "Parameters of each network, as near as its width allows.", range=whole(20_000, 100_000_000)
     )
+    precision: Literal["auto", Precision] = option(
+        "auto",
+        "Of the matrix products in training. auto is bf16 where the hardware has it, in which the LSTM has a kernel of "
+        "its own; fp32 trains all cells alike.",
+    )
     split: str = option(DEFAULT, IN_WORDS)
     encoding: str = option("utf-8", "Text encoding of the corpus: utf-8, latin-1, cp1252, utf-16 …")
     out: Path | None = option(
@@ -56,15 +64,15 @@ class CompareOptions:
         shares_of(self.split)
         if self.minutes is not None and self.steps is not None:
             raise ParameterError("steps", "--minutes and --steps are two budgets; choose one.")
-        known = get_args(Cell)
+        known = get_args(Compared)
         if not self.cell_names or set(self._named()) - set(known):
             raise ParameterError("cells", f"--cells is {self.cells!r}; choose among {', '.join(known)}.")
 
     @property
-    def cell_names(self) -> tuple[Cell, ...]:
+    def cell_names(self) -> tuple[Compared, ...]:
         """The cells, each once, in the order they were named."""
         named = self._named()
-        return tuple(sorted((cell for cell in get_args(Cell) if cell in named), key=named.index))
+        return tuple(sorted((cell for cell in get_args(Compared) if cell in named), key=named.index))
 
     def _named(self) -> list[str]:
         return [name.strip() for name in self.cells.split(",") if name.strip()]

@@ -15,7 +15,7 @@ from model.errors import ParameterError
 from training.comparison.language_run import LanguageRun, Steps
 from training.comparison.memory_tasks import DELAYS, PARAMETERS, SHARES, TASKS, learn_task, steps_at, task_network
 from training.comparison.options import MINUTES, CompareOptions
-from training.comparison.sizes import equal_networks
+from training.comparison.sizes import Compared, alone, cell_of, equal_networks
 from training.comparison.use_of_past import ROWS
 from training.data.split import Split
 from training.planning.machine import check_precision, faster_precision
@@ -40,7 +40,7 @@ class ComparisonPlan:
     scored, places: ids of each held-out part that are scored, and places at which contexts of all lengths are read.
     """
 
-    networks: Mapping[Cell, NetworkConfig]
+    networks: Mapping[Compared, NetworkConfig]
     seeds: int
     batch_size: int
     sequence_length: int
@@ -53,7 +53,7 @@ class ComparisonPlan:
     scored: int
     places: int
 
-    def run(self, cell: Cell, seed: int, *, equal_time: bool = False, clipped: bool = True) -> LanguageRun:
+    def run(self, cell: Compared, seed: int, *, equal_time: bool = False, clipped: bool = True) -> LanguageRun:
         """One network's training."""
         return LanguageRun(
             self.networks[cell],
@@ -108,7 +108,8 @@ def make_plan(
 ) -> ComparisonPlan:
     """The plan of what was asked. With a budget in minutes the speed of each cell is measured, in some seconds.
 
-    Raises ParameterError where the train part is too short to be read in windows.
+    Raises ParameterError where the train part is too short to be read in windows, or a cell cannot be trained here in
+    the precision that was asked for.
     """
     batch = max(1, min(BATCH, len(parts.train) // (4 * SEQUENCE)))
     budget = 60 * (options.minutes or MINUTES)
@@ -120,7 +121,7 @@ def make_plan(
         seeds=options.seeds,
         batch_size=batch,
         sequence_length=min(SEQUENCE, len(parts.train) // batch // 2),
-        precision=_precision(options.cell_names),
+        precision=_precision(options),
         threads=default_threads(batch),
         steps=options.steps or 1,
         seconds=None,
@@ -134,8 +135,10 @@ def make_plan(
     told("Measuring the speed of each cell …")
     seconds = TRAINED * budget / (len(plan.networks) * (2 * options.seeds + 1))
     slowest = max(_seconds_a_step(plan.run(cell, 1), parts, counts) for cell in plan.networks)
-    a_task_step = sum(_seconds_a_task_step(cell, name) for cell in plan.networks for name in TASKS)
-    task_steps = int(REMEMBERED * budget * available_cores() / a_task_step)
+    a_task_step = sum(
+        _seconds_a_task_step(cell_of(cell), name) for cell in plan.networks if alone(cell) for name in TASKS
+    )
+    task_steps = int(REMEMBERED * budget * available_cores() / (a_task_step or 1))
     return replace(
         plan,
         steps=max(1, int(seconds / slowest)),
@@ -144,14 +147,16 @@ def make_plan(
     )
 
 
-def _precision(cells: tuple[Cell, ...]) -> Precision:
-    """The faster one of those in which every cell can be trained here."""
+def _precision(options: CompareOptions) -> Precision:
+    """The one that was asked for; or the faster one of those in which every cell can be trained here."""
     device = torch.device("cpu")
-    precision = faster_precision(device)
+    precision = faster_precision(device) if options.precision == "auto" else options.precision
     try:
-        for cell in cells:
-            check_precision(cell, precision, device)
+        for cell in options.cell_names:
+            check_precision(cell_of(cell), precision, device)
     except ParameterError:
+        if options.precision != "auto":
+            raise
         return "fp32"
     return precision
 

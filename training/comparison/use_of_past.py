@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model.network import Network, layer_state, read_layer
+from model.network import Network
 from model.text.utf8_ids import Ids
 from training.comparison.parts import Part
 from training.evaluation.network_reader import read_rows
@@ -62,15 +62,10 @@ def fading_gradient(network: Network, windows: NDArray[np.int64]) -> NDArray[np.
     windows: (B, T + 2). Returns (T,): for k = 1 … T, a mean over the windows, the first 1.
     """
     inputs, targets = torch.from_numpy(windows[:, :-1]), torch.from_numpy(windows[:, -1])
-    config, state = network.config, network.initial_state(len(windows))
     with one_kernel_thread():
         embedded = network.embedding(inputs.t()).detach().requires_grad_()
-        x, read = embedded, []
-        for number in range(config.layers):
-            x, _ = read_layer(config, x, network.layer_weights(number), layer_state(config, state, number))
-            read.append(x)
-        logits = network.out((torch.cat(read, -1) if config.skip else x)[-1])
-        (gradient,) = torch.autograd.grad(F.cross_entropy(logits, targets, reduction="sum"), embedded)
+        logits, _, _ = network.read(embedded, inputs, None)
+        (gradient,) = torch.autograd.grad(F.cross_entropy(logits[:, -1], targets, reduction="sum"), embedded)
     norms = gradient.norm(dim=-1).mean(1).flip(0)[1:].double().numpy()
     return _relative(norms)
 

@@ -13,6 +13,21 @@ UNRELEASED = 1 << 20  # ids read before the pages of the corpus they are on are 
 SHORTEST = 4  # characters of a window whose length varies
 
 
+class Taught(NamedTuple):
+    """What teachers expect at places of a text: for each the likeliest ids, and how likely each of them is.
+
+    ids: whole numbers (…, K). chances: float16 (…, K), a place's add up to 1. share: of the loss that is theirs.
+    """
+
+    ids: Ids
+    chances: NDArray[np.float16]
+    share: float
+
+    def at(self, places: Any) -> "Taught":
+        """The same of some places alone."""
+        return self._replace(ids=self.ids[places], chances=self.chances[places])
+
+
 class Window(NamedTuple):
     """One training step's characters.
 
@@ -23,6 +38,8 @@ class Window(NamedTuple):
     usual: about the same numbers, (B,), but equal for all windows of a kind: how rows are shared out follows from them,
         so that windows are read in shapes for which kernels have been made.
     full: rows of a full batch, where batches have other numbers of rows; None where all are full.
+    learnt: targets of each row (B,) that are learnt, where some are only read and are -100, too; None where all are.
+    taught: what teachers expect in place of each target, (B, T, K); None without any.
     """
 
     inputs: NDArray[np.int64]
@@ -31,11 +48,18 @@ class Window(NamedTuple):
     counts: NDArray[np.int64] | None = None
     usual: NDArray[np.int64] | None = None
     full: int | None = None
+    learnt: NDArray[np.int64] | None = None
+    taught: Taught | None = None
 
     @property
     def ids(self) -> int:
-        """How many targets count."""
+        """How many characters are read."""
         return self.targets.size if self.counts is None else int(self.counts.sum())
+
+    @property
+    def learnt_ids(self) -> int:
+        """How many targets count in the loss."""
+        return self.ids if self.learnt is None else int(self.learnt.sum())
 
     @property
     def length(self) -> float:
@@ -55,10 +79,20 @@ class Batches:
     jitter: standard deviation of a window's length in characters, so that gradients are not always cut at the same
         positions; one window in twenty is then half as long (Merity et al. 2018, section 5). 0 = all alike.
     seed: fixes where the passes begin, and how long windows are.
+    taught: what teachers expect in place of each id, (n, K).
     """
 
-    def __init__(self, ids: Ids, batch_size: int, sequence_length: int, seed: int, jitter: float = 0.0) -> None:
+    def __init__(
+        self,
+        ids: Ids,
+        batch_size: int,
+        sequence_length: int,
+        seed: int,
+        jitter: float = 0.0,
+        taught: Taught | None = None,
+    ) -> None:
         self.ids, self.batch_size, self.sequence_length, self.jitter = ids, batch_size, sequence_length, jitter
+        self.taught = taught
         self.width = len(ids) // batch_size
         self._random = np.random.default_rng(seed)
         self._shift, self._at = 0, self.width
@@ -84,7 +118,8 @@ class Batches:
         if self._unreleased > UNRELEASED:
             release(self.ids)
             self._unreleased = 0
-        return Window(characters[:, :-1], characters[:, 1:], fresh)
+        taught = None if self.taught is None else self.taught.at(positions[:, 1:] % len(self.ids))
+        return Window(characters[:, :-1], characters[:, 1:], fresh, taught=taught)
 
     def _length(self) -> int:
         if not self.jitter:

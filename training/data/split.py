@@ -15,7 +15,8 @@ class Split:
 
     scheme: "90/5/5" and the like, percentages in that order; or "nanogpt", the first 90 % and the last 10 % as the
     nanoGPT repository cuts Shakespeare, whose first half validates and second half tests.
-    separator: the ids that end each item, where the corpus is a list of items.
+    separator: the ids that end each item, where the corpus is a list of items. learn_after: the ids in an item after
+    which it is learnt and scored; () for all of it.
     held_out: whether train lacks what the others hold; a handful of items is all three.
     """
 
@@ -25,6 +26,7 @@ class Split:
     test: Ids
     separator: tuple[int, ...] = ()
     held_out: bool = True
+    learn_after: tuple[int, ...] = ()
 
 
 def split(ids: Ids, scheme: str = DEFAULT) -> Split:

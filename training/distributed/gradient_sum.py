@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from training.distributed.ranks import Ranks
+from training.distributed.shared_rows import SharedRows, shared_rows
 from training.planning.train_options import Compression
 
 
@@ -21,7 +22,7 @@ class Summed(NamedTuple):
 
 
 class GradientSum:
-    """Adds up gradients in one buffer, so that processes have one message for each other a step.
+    """Adds up gradients in one buffer, which processes of one machine share; others have one message a step.
 
     parameters: whose gradients are summed. compression: in what the gradient travels; the loss does in fp32.
     """
@@ -29,6 +30,7 @@ class GradientSum:
     def __init__(self, parameters: Sequence[nn.Parameter], ranks: Ranks, compression: Compression) -> None:
         self.parameters, self.ranks, self.compression = list(parameters), ranks, compression
         self._sum: Tensor | None = None
+        self._shared: SharedRows | None = None
         self._places: list[Tensor] = []
         self._added = False
 
@@ -58,7 +60,9 @@ class GradientSum:
                 self._sum[size + 1 : size + 1 + len(said)] = said
             else:  # on the CPU, as reading them on the device would wait for it
                 self.ranks.sum(said)
-            if self.compression == "bf16":
+            if self._shared is not None:
+                self._shared.sum()
+            elif self.compression == "bf16":
                 self.ranks.sum_in_bf16(self._sum[:size])
                 self.ranks.sum(self._sum[size:])
             else:
@@ -73,7 +77,10 @@ class GradientSum:
     def _make_buffer(self) -> None:
         sizes = [weight.numel() for weight in self.parameters]
         self._size = sum(sizes)
-        self._sum = torch.zeros(self._size + 1 + ASIDES, device=self.parameters[0].device)
+        device, size = self.parameters[0].device, self._size + 1 + ASIDES
+        if device.type == "cpu" and self.compression == "none":
+            self._shared = shared_rows(self.ranks, size)
+        self._sum = torch.zeros(size, device=device) if self._shared is None else self._shared.own
         places = torch.split(self._sum[: self._size], sizes)
         self._places = [place.view_as(weight) for place, weight in zip(places, self.parameters, strict=True)]
 

@@ -1,7 +1,7 @@
 """The processes that train one network together, and what they say to each other."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -58,8 +58,10 @@ class Ranks:
         if self.count == 1:
             return window
         inputs, targets = (np.ascontiguousarray(part[self.rows]) for part in (window.inputs, window.targets))
-        counts, usual = (None if part is None else part[self.rows] for part in (window.counts, window.usual))
-        return window._replace(inputs=inputs, targets=targets, counts=counts, usual=usual)
+        of_rows = (window.counts, window.usual, window.learnt)
+        counts, usual, learnt = (None if part is None else part[self.rows] for part in of_rows)
+        taught = None if window.taught is None else window.taught.at(self.rows)
+        return window._replace(inputs=inputs, targets=targets, counts=counts, usual=usual, learnt=learnt, taught=taught)
 
     def sum(self, values: Tensor) -> None:
         """Add up what all processes have, in place."""
@@ -96,14 +98,6 @@ class Ranks:
             if work is not None:
                 work.wait()
         return other
-
-    def sum_of(self, number: float) -> float:
-        """The sum of a number that each process has."""
-        if self.count == 1:
-            return number
-        values = torch.tensor([number], dtype=torch.float64)
-        self.sum(values)
-        return float(values)
 
     def whole(self, part: Tensor, rows: int) -> Tensor:
         """A tensor of all rows (rows, …) from the rows that each process has (n, …)."""
@@ -150,16 +144,22 @@ class Ranks:
             dist.all_gather(every, sent)
         return [json.loads(one.numpy()[: int(size)].tobytes()) for one, size in zip(every, sizes, strict=True)]
 
+    def dealt(self, works: Sequence[Callable[[], Any]]) -> list[Any]:
+        """What each of some pieces of work returns, as JSON values, in their order; they are dealt out one by one."""
+        every = self.of_each([work() for work in works[self.number :: self.count]])
+        return [every[place % self.count][place // self.count] for place in range(len(works))]
+
     @contextmanager
     def first_of_machine_first(self) -> Iterator[None]:
         """Let the others of a machine do what is inside once its first process has, and so find what that left."""
         if self.count > 1 and self.local:
-            self._wait()
+            self.wait()
         yield
         if self.count > 1 and not self.local:
-            self._wait()
+            self.wait()
 
-    def _wait(self) -> None:
+    def wait(self) -> None:
+        """Wait until all processes are here."""
         with _met(self):
             dist.barrier()
 

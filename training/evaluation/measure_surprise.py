@@ -4,6 +4,8 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import chain, islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +17,7 @@ from model.held_out_surprise import QUANTILES, HeldOutSurprise
 from model.text.frame import START, item_ends
 from model.text.tokenizer import Tokenizer
 from model.text.utf8_ids import Ids, begins_character, count_characters
+from training.evaluation.sharing import BY_ONE, Sharing
 
 LENGTHS = (4, 8, 16, 32, 64, 128, 256, 1024)  # characters of a passage
 PASSAGES = 256  # of each length at most
@@ -34,13 +37,15 @@ class Passages:
     places: NDArray[np.int64]
     bits: list[float] = field(default_factory=list)
 
-    @property
-    def next(self) -> NDArray[np.int64]:
-        """The places of those that are read next."""
-        return self.places[len(self.bits) : len(self.bits) + SIDE_BY_SIDE]
+    def next(self, batches: int = 1) -> list["Passages"]:
+        """Those that are read next, in so many batches at most, none of which is empty."""
+        every = range(len(self.bits), len(self.places), SIDE_BY_SIDE)
+        return [Passages(self.characters, self.places[at : at + SIDE_BY_SIDE]) for at in every[:batches]]
 
 
-def held_out_surprise(checkpoint: Checkpoint, ids: Ids, seconds: float | None = None) -> HeldOutSurprise | None:
+def held_out_surprise(
+    checkpoint: Checkpoint, ids: Ids, seconds: float | None = None, sharing: Sharing = BY_ONE
+) -> HeldOutSurprise | None:
     """The distribution over passages of held-out text (n,); None where the text or the time is too short for any.
 
     Each passage is read as a fresh request is: from a zero state, after a line break, by the int8 decoder; every
@@ -48,16 +53,20 @@ def held_out_surprise(checkpoint: Checkpoint, ids: Ids, seconds: float | None = 
     there are few such lines; they may overlap.
     Of a list the passages are its items, each from its beginning to its last character, by length.
     seconds: stop adding passages after so long; None adds as many as there are, up to 256 of each length.
+    sharing: the processes that read together.
     """
     if checkpoint.tokenizer.frame.items:
-        return _of_items(checkpoint, ids)
+        return _of_items(checkpoint, ids, sharing)
     decoder = Decoder(checkpoint)
     start = time.monotonic()
     every = [Passages(length, _places(checkpoint.tokenizer, ids, length)) for length in LENGTHS]
     for passages in _rounds(every):
-        if seconds is not None and time.monotonic() - start > seconds:
+        if seconds is not None and sharing.of_first(lambda: time.monotonic() - start) > seconds:
             break
-        passages.bits += _read(decoder, checkpoint.tokenizer.start_id, ids, passages)
+        read = [
+            partial(_read, decoder, checkpoint.tokenizer.start_id, ids, one) for one in passages.next(sharing.count)
+        ]
+        passages.bits += chain.from_iterable(sharing.dealt(read))
     kept = [passages for passages in every if len(passages.bits) >= FEWEST]
     if not kept:
         return None
@@ -70,7 +79,7 @@ def held_out_surprise(checkpoint: Checkpoint, ids: Ids, seconds: float | None = 
     return HeldOutSurprise(lengths, protocol)
 
 
-def _of_items(checkpoint: Checkpoint, ids: Ids) -> HeldOutSurprise | None:
+def _of_items(checkpoint: Checkpoint, ids: Ids, sharing: Sharing) -> HeldOutSurprise | None:
     """The distribution over the items of a list, for groups of like length."""
     tokenizer = checkpoint.tokenizer
     separator = tokenizer.encode(tokenizer.frame.separator).tolist()
@@ -84,14 +93,14 @@ def _of_items(checkpoint: Checkpoint, ids: Ids) -> HeldOutSurprise | None:
     # Not fewer than twice what quantiles need in a group, nor more groups than a checkpoint keeps.
     groups = np.array_split(places, max(1, min(len(places) // (2 * FEWEST), MOST_GROUPS)))
     decoder = Decoder(checkpoint)
+    batches = [Passages(1, group).next(len(group)) for group in groups]
+    read = sharing.dealt([partial(_read, decoder, START, ids, one) for group in batches for one in group])
+    every = chain.from_iterable(read)
     lengths: dict[int, tuple[float, ...]] = {}
     for group in groups:
-        bits: list[float] = []
+        bits = list(islice(every, len(group)))
         middle = group[len(group) // 2]
         counts = [count_characters(ids[start:end]) for start, end in group.tolist()]
-        for at in range(0, len(group), SIDE_BY_SIDE):
-            part = Passages(1, group[at : at + SIDE_BY_SIDE])
-            bits += _read(decoder, START, ids, part)
         lengths[count_characters(ids[middle[0] : middle[1]])] = tuple(
             np.percentile(np.array(bits) / np.maximum(counts, 1), QUANTILES).tolist()
         )
@@ -104,7 +113,7 @@ def _of_items(checkpoint: Checkpoint, ids: Ids) -> HeldOutSurprise | None:
 
 def _rounds(every: list[Passages]) -> Iterator[Passages]:
     """Each length in turn until all its passages are read."""
-    while unread := [passages for passages in every if len(passages.next)]:
+    while unread := [passages for passages in every if passages.next()]:
         yield from unread
 
 
@@ -127,8 +136,8 @@ def _places(tokenizer: Tokenizer, ids: Ids, characters: int) -> NDArray[np.int64
 
 
 def _read(decoder: Decoder, start_id: int, ids: Ids, passages: Passages) -> list[float]:
-    """Bits per character of the next passages, side by side; those that are spelt in fewer ids wait for the longest."""
-    places = passages.next
+    """Bits per character of passages side by side; those that are spelt in fewer ids wait for the longest."""
+    places = passages.places
     lengths = places[:, 1] - places[:, 0]
     at = places[:, :1] + np.arange(int(lengths.max()))
     following = ids[np.minimum(at, places[:, 1:] - 1)].astype(np.int32)

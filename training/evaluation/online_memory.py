@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -79,18 +80,23 @@ def fit_memory(checkpoint: Checkpoint, validation: Ids, seconds: float | None = 
     The first 65,536 ids are read once, in one sequence; fewer where they would take more than `seconds`. None where
     there are fewer than 1,024, or of a list.
     """
-    ids = validation[:MOST_IDS].astype(np.int32)
-    if checkpoint.tokenizer.frame.items or len(ids) < FEWEST_IDS:
+    if checkpoint.tokenizer.frame.items:
         return None
-    memory, rows = OnlineMemory(MemoryWeights(), most=ENDLESS), Decoder(checkpoint).rows(1)
+    found = fit_to(decoder_distributions(Decoder(checkpoint)), validation[:MOST_IDS], seconds)
+    return None if found is None else replace(found, protocol=f"{found.protocol}, int8 as served")
+
+
+def fit_to(distribute: Distribute, validation: Ids, seconds: float | None = None) -> MemoryWeights | None:
+    """The same for a text (n,) and whatever predicts it; all of it is read, or as much as `seconds` allow."""
+    ids = validation.astype(np.int64)
+    if len(ids) < FEWEST_IDS:
+        return None
+    memory, state = OnlineMemory(MemoryWeights(), most=ENDLESS), None
     start, at = time.monotonic(), 0
     while at < len(ids) - 1 and (at < FEWEST_IDS or seconds is None or time.monotonic() - start < seconds):
-        window = ids[at : at + WINDOW + 1]
-        scored = rows.score([0], window[None, :-1], window[None, 1:], weights=True)
-        assert scored.weights is not None
-        assert scored.wholes is not None
-        memory.score(window[:-1], window[1:], scored.weights[0], scored.wholes[0])
-        at += len(window) - 1
+        before, after = ids[at : at + WINDOW + 1][:-1], ids[at : at + WINDOW + 1][1:]
+        (weights, wholes), state = distribute(before[None], after[None], state)
+        memory.score(before.astype(np.int32), after.astype(np.int32), weights[0], wholes[0])
+        at += len(before)
     values = tuple(min(max(round(weight, DIGITS), LOWEST), HIGHEST) for weight in memory.weights)
-    protocol = f"the first {at + 1:,} ids of the validation part, read once in one sequence, int8 as served"
-    return MemoryWeights(values, protocol)
+    return MemoryWeights(values, f"the first {at + 1:,} ids of the validation part, read once in one sequence")

@@ -9,7 +9,10 @@ from numpy.typing import NDArray
 from model.decoding.rows import AnyDecoder
 
 Reader = Callable[[NDArray[np.int64], NDArray[np.int64], Any], tuple[float, Any]]
-"""inputs (B, T), targets (B, T), state or None -> summed nats of the targets, next state (list of arrays (B, …))."""
+"""inputs (B, T), targets (B, T), state or None -> summed nats of the targets, next state (list of arrays (B, …)).
+
+A target of -100 does not count.
+"""
 
 
 def decoder_reader(decoder: AnyDecoder) -> Reader:
@@ -19,7 +22,8 @@ def decoder_reader(decoder: AnyDecoder) -> Reader:
         rows, slots = decoder.rows(len(inputs)), range(len(inputs))
         if state is not None:
             rows.state[:] = state[0]
-        scored = rows.score(slots, inputs.astype(np.int32), targets.astype(np.int32))
-        return -float(scored.logprobs.sum(dtype=np.float64)), [rows.state.copy()]
+        counted = targets >= 0
+        scored = rows.score(slots, inputs.astype(np.int32), np.where(counted, targets, 0).astype(np.int32))
+        return -float(scored.logprobs[counted].sum(dtype=np.float64)), [rows.state.copy()]
 
     return read

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model.text.frame import START, item_ends
+from model.text.frame import START, answer_starts, item_ends
 from model.text.utf8_ids import Ids
-from training.data.batches import UNRELEASED, Batches, Window
+from training.data.batches import UNRELEASED, Batches, Taught, Window
 from training.data.prepared_corpus import release
 from training.data.split import Split
 
@@ -29,13 +29,22 @@ class ItemBatches:
     from the state after the last; rows that have ended leave.
 
     ids: the train part (n,), items one after the other. separator: the ids that end each.
-    seed: with the number of the pass, fixes the order.
+    seed: with the number of the pass, fixes the order. learn_after: the ids after which an item is learnt.
     """
 
-    def __init__(self, ids: Ids, separator: tuple[int, ...], batch_size: int, sequence_length: int, seed: int) -> None:
+    def __init__(
+        self,
+        ids: Ids,
+        separator: tuple[int, ...],
+        batch_size: int,
+        sequence_length: int,
+        seed: int,
+        learn_after: tuple[int, ...] = (),
+    ) -> None:
         self.ids, self.batch_size, self.sequence_length, self.seed = ids, batch_size, sequence_length, seed
         self._ends = item_ends(ids, separator)
         self._starts = np.concatenate([[0], self._ends[:-1]]).astype(np.int64)
+        self._learnt = answer_starts(ids, self._starts, self._ends, learn_after) if learn_after else None
         self._short = WHOLE * sequence_length
         self._usual = self._usual_lengths()
         self._pass = self._batch = self._column = 0
@@ -58,15 +67,18 @@ class ItemBatches:
         columns = column + np.arange(min(width, int(lengths[0]) - column))
         counted = columns < lengths[:alive, None]
         places = starts[:alive, None] + np.where(counted, columns, 0)
-        targets = np.where(counted, self.ids[places].astype(np.int64), PADDING)
+        read = self.ids[places].astype(np.int64)
+        learnt = counted if self._learnt is None else counted & (places >= self._learnt[items[:alive], None])
+        targets = np.where(learnt, read, PADDING)
         before = self.ids[np.maximum(starts[:alive] + column - 1, 0)].astype(np.int64) if column else START
         inputs = np.empty_like(targets)
         inputs[:, 0] = before
-        inputs[:, 1:] = np.where(counted, targets, 0)[:, :-1]
+        inputs[:, 1:] = np.where(counted, read, 0)[:, :-1]
         self._move(column + width, int(lengths[0]), targets.size)
         counts = counted.sum(axis=1)
         usual = self._usual if len(counts) == len(self._usual) and columns[-1] < self._short else counts
-        return Window(inputs, targets, column == 0, counts, usual, self.batch_size)
+        of_learnt = None if self._learnt is None else learnt.sum(axis=1)
+        return Window(inputs, targets, column == 0, counts, usual, self.batch_size, of_learnt)
 
     def _move(self, column: int, longest: int, read: int) -> None:
         self._unreleased += read
@@ -140,8 +152,10 @@ class ItemBatches:
         self._pass, self._batch, self._column = position["pass"], position["batch"], position["column"]
 
 
-def batches_of(split: Split, batch_size: int, sequence_length: int, seed: int, jitter: float) -> Batches | ItemBatches:
-    """The train part as batches, of items where it is a list of them."""
+def batches_of(
+    split: Split, batch_size: int, sequence_length: int, seed: int, jitter: float, taught: Taught | None = None
+) -> Batches | ItemBatches:
+    """The train part as batches, of items where it is a list of them, which has no teachers."""
     if split.separator:
-        return ItemBatches(split.train, split.separator, batch_size, sequence_length, seed)
-    return Batches(split.train, batch_size, sequence_length, seed, jitter)
+        return ItemBatches(split.train, split.separator, batch_size, sequence_length, seed, split.learn_after)
+    return Batches(split.train, batch_size, sequence_length, seed, jitter, taught)

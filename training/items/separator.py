@@ -15,12 +15,16 @@ def separator_of(written: str) -> str:
 
     Raises ParameterError where it is empty or too long.
     """
+    return escaped_text(written, "item_separator")
+
+
+def escaped_text(written: str, name: str) -> str:
+    """A short text of items, written as a separator is. name: of the option. Raises as `separator_of` does."""
     from model.text.frame import LARGEST_SEPARATOR  # not for those who ask for help
 
-    separator = "\\".join(part.replace("\\n", "\n").replace("\\t", "\t") for part in written.split("\\\\"))
-    if not 0 < len(separator) <= LARGEST_SEPARATOR:
+    text = "\\".join(part.replace("\\n", "\n").replace("\\t", "\t") for part in written.split("\\\\"))
+    if not 0 < len(text) <= LARGEST_SEPARATOR:
         raise ParameterError(
-            "item_separator",
-            f"--item-separator has {len(separator):,} characters; choose 1 to {LARGEST_SEPARATOR:,}.",
+            name, f"--{name.replace('_', '-')} has {len(text):,} characters; choose 1 to {LARGEST_SEPARATOR:,}."
         )
-    return separator
+    return text

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from model.checkpoint import Checkpoint
 from model.command_line.terminal import counted
 from model.errors import CorpusError
-from model.text.frame import item_ends
+from model.text.frame import answer_starts, item_ends
 from model.text.tokenizer import Tokenizer
 from model.text.utf8_ids import Ids
 from training.data.split import SMALLEST, Split
@@ -22,13 +23,15 @@ IN_MEMORY = 1 << 25  # ids of a part that are kept in memory; more go to a file 
 GATHERED = 1 << 20  # ids moved at once
 
 
-def split_items(ids: Ids, scheme: str, tokenizer: Tokenizer, any_number: bool = False) -> Split:
+def split_items(ids: Ids, scheme: str, tokenizer: Tokenizer, any_number: bool = False, learn_after: str = "") -> Split:
     """Cut a list (n,) by a scheme into parts of whole items, each with its separator; empty items are left out.
 
-    On which side an item lies follows from its characters alone: equal items are on one side, and the order of the
-    list changes nothing. Train is in the list's order, the held-out parts are in an order that says nothing. Where
-    there are fewer than 20 different items none is held out: all parts are the whole list.
-    any_number: whether one item is enough, as to train a checkpoint on. Raises CorpusError where there are too few.
+    On which side an item lies follows from its characters alone, or from those of its question: equal items, and
+    answers to one question, are on one side, and the order of the list changes nothing. Train is in the list's order,
+    the held-out parts are in an order that says nothing. Where there are fewer than 20 different items, or questions,
+    none is held out: all parts are the whole list.
+    any_number: whether one item is enough, as to train a checkpoint on. learn_after: the text in an item after which
+    it is learnt. Raises CorpusError where there are too few items, and where none has that text.
     """
     shares = shares_of(scheme)
     separator = tokenizer.encode(tokenizer.frame.separator).tolist()
@@ -40,11 +43,15 @@ def split_items(ids: Ids, scheme: str, tokenizer: Tokenizer, any_number: bool = 
             f"The list has {size}, too few to learn from; "
             f"{SMALLEST:,} characters are enough to start, and one item to train a checkpoint on, with --from."
         )
-    marks = _marks(ids, starts, ends, tokenizer)
+    after = tuple(tokenizer.encode(learn_after).tolist())
+    answers = answer_starts(ids, starts, ends, after)
+    if after and (answers == starts).all():
+        raise CorpusError(f"No item has {learn_after!r}, after which it would be learnt; choose another --learn-after.")
+    marks = _marks(ids, starts, np.where(answers > starts, answers, ends), tokenizer)
     held_out = len(different := np.unique(marks)) >= FEWEST
     if not held_out:
         every = _gathered(ids, starts, ends)
-        return Split(scheme, every, every, every, tuple(separator), held_out=False)
+        return Split(scheme, every, every, every, tuple(separator), held_out=False, learn_after=after)
     first, second = (int(share * 2.0**64) for share in shares)
     if not (different < first).any() or not ((different >= first) & (different < second)).any():
         first, second = 0, 0
@@ -55,7 +62,14 @@ def split_items(ids: Ids, scheme: str, tokenizer: Tokenizer, any_number: bool = 
     sides = [np.flatnonzero(marks < first), order[(marks[order] >= first) & (marks[order] < second)]]
     sides.append(order[marks[order] >= second])
     train, validation, test = (_gathered(ids, starts[side], ends[side]) for side in sides)
-    return Split(scheme, train, validation, test, tuple(separator))
+    return Split(scheme, train, validation, test, tuple(separator), learn_after=after)
+
+
+def learnt_after(model: Checkpoint) -> str:
+    """The text in an item after which a checkpoint has learnt it; empty where it has learnt all of it."""
+    plan = model.training.get("plan", {})
+    text = plan.get("learn_after", "") if isinstance(plan, dict) else ""
+    return text if isinstance(text, str) else ""
 
 
 def all_items(ids: Ids, tokenizer: Tokenizer) -> Ids:

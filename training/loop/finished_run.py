@@ -19,7 +19,7 @@ class FinishedRun:
     step: steps taken, best_step: those after which `best` was saved. validations: oldest first, one at least.
     elapsed: seconds of the budget used. seconds: of them in the loop. stale: validations since the best.
     stopped_early: whether a user ended it before its budget did. notes: what a reader should know, in sentences.
-    processes: of this machine that have trained; the cores of all are free now.
+    processes: of this machine that have trained.
     """
 
     folder: Path
@@ -36,11 +36,6 @@ class FinishedRun:
     stopped_early: bool
     notes: tuple[str, ...] = ()
     processes: int = 1
-
-    @property
-    def threads(self) -> int:
-        """Threads for what is left to do."""
-        return self.config.threads * self.processes
 
     @property
     def best_is_last(self) -> bool:

@@ -3,14 +3,19 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
+from model.checkpoint import CONFIG, TOKENIZER, WEIGHTS, Checkpoint, load
 from model.errors import CorpusError, TrainingError
+from model.memory import UNLIMITED
 from model.text.tokenizer import Tokenizer
 from training.distributed.ranks import Ranks
 from training.loop.run_record import RunRecord, lasts, read_record
 from training.loop.run_state import RunState, read_end
 from training.planning.run_folder import newest_folder
 from training.planning.train_options import TrainOptions
+
+NEEDED = (CONFIG, WEIGHTS, TOKENIZER)  # files of a checkpoint
 
 
 def check_readable(corpus: Sequence[str], ranks: Ranks) -> None:
@@ -59,3 +64,18 @@ def end_of_first(out: Path, ranks: Ranks) -> RunState | None:
 
     found = ranks.of_first(told)
     return None if found is None else RunState.from_json(found)
+
+
+def checkpoint_of_first(folder: Path, ranks: Ranks) -> Checkpoint:
+    """The checkpoint that a folder of the first process's machine holds, in all.
+
+    Raises CheckpointError in the first where it is damaged.
+    """
+    checkpoint = load(folder, UNLIMITED) if ranks.first else None
+    contents = {} if ranks.count == 1 else {name: ranks.bytes_of_first((folder / name).read_bytes) for name in NEEDED}
+    if checkpoint is not None:
+        return checkpoint
+    with TemporaryDirectory() as copied:
+        for name, content in contents.items():
+            (Path(copied) / name).write_bytes(content)
+        return load(Path(copied), UNLIMITED)

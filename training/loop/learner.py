@@ -4,13 +4,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from model.network import Network, State
-from training.data.batches import Window
+from training.data.batches import Taught, Window
 from training.distributed.gradient_sum import GradientSum, Summed
 from training.distributed.ranks import ALONE, Ranks
+from training.loop.masked_forward import TaughtRows
 from training.loop.masks import MaskSource
 from training.loop.parallel_step import ParallelStep
 from training.planning.config import TrainingConfig
@@ -22,8 +24,8 @@ STATE, AVERAGE = "carried", "average"
 class Learnt(NamedTuple):
     """What is known of a step.
 
-    loss: mean nats per id before it. norm: of the gradient before it was clipped. Both are scalars that are still on
-    the device: reading them would wait for it. asides: as of `Learner.learn`, summed over the processes.
+    loss: mean nats per id that is learnt, before it. norm: of the gradient before it was clipped. Both are scalars that
+    are still on the device: reading them would wait for it. asides: as of `Learner.learn`, summed over the processes.
     """
 
     loss: Tensor
@@ -77,10 +79,10 @@ class Learner:
             loss = self._read(windows[0], windows[0], 1.0)
             assert loss is not None
             return Summed(loss, asides)
-        ids = sum(window.ids for window in windows)
+        ids = max(1, sum(window.learnt_ids for window in windows))
         for window in windows:
             own = self.ranks.share(window)
-            self.sum.add(self._read(window, own, own.ids / ids))
+            self.sum.add(self._read(window, own, own.learnt_ids / ids))
         return self.sum.over_ranks(asides)
 
     def _read(self, window: Window, own: Window, weight: float) -> Tensor | None:
@@ -97,8 +99,12 @@ class Learner:
         state = [part[: len(own.inputs)] for part in self.state or []] if carried else None
         masks = masks if self.ranks.count == 1 else masks.rows(self.ranks.rows)
         inputs, targets = (self._move(part) for part in (own.inputs, own.targets))
-        loss, self.state = self.step(inputs, targets, state, masks, own.counts, own.usual, weight)
+        taught = None if own.taught is None else self._taught(own.taught)
+        loss, self.state = self.step(inputs, targets, state, masks, own.counts, own.usual, weight, own.learnt, taught)
         return loss
+
+    def _taught(self, taught: Taught) -> TaughtRows:
+        return TaughtRows(self._move(taught.ids.astype(np.int64)), self._move(taught.chances), taught.share)
 
     def _move(self, part: Any) -> Tensor:
         tensor = torch.from_numpy(part)

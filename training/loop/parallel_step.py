@@ -13,7 +13,7 @@ from torch import Tensor
 from model.network import Network, State, detach
 from training.items.batches import PADDING
 from training.items.row_blocks import id_parts, like_length, within
-from training.loop.masked_forward import read_ended_rows, read_window
+from training.loop.masked_forward import TaughtRows, mean_nats, read_ended_rows, window_loss
 from training.loop.masks import Masks
 from training.lstm_window import rows_may_end
 from training.planning.train_options import Precision
@@ -44,13 +44,17 @@ class ParallelStep:
         counts: NDArray[np.int64] | None = None,
         usual: NDArray[np.int64] | None = None,
         weight: float = 1.0,
+        learnt: NDArray[np.int64] | None = None,
+        taught: TaughtRows | None = None,
     ) -> tuple[Tensor, State]:
         """Leave the gradient of a window in the network's parameters.
 
         inputs, targets: int64 (B, T), a target of -100 does not count. counts, usual: of a Window, where rows end.
-        weight: of the window among others. Returns the mean nats per id, times the weight, and the state after, both
-        without a graph.
+        weight: of the window among others. learnt: targets of each row that count (B,); None where all of counts do.
+        taught: what teachers expect, where rows do not end.
+        Returns the mean nats per target that counts, times the weight, and the state after, both without a graph.
         """
+        learnt = counts if learnt is None else learnt
         usual = counts if usual is None else usual
         shares = row_parts(len(inputs), self.threads) if usual is None else id_parts(usual, self.threads)
         replicas = self._replicas[: len(shares)]
@@ -59,7 +63,7 @@ class ParallelStep:
         for replica in replicas[1:]:  # the weights may have been put elsewhere, as their average is
             for own, shared in zip(replica.parameters(), self.network.parameters(), strict=True):
                 own.data = shared.data
-        if counts is not None and self._rows_may_end(inputs.device, masks):
+        if counts is not None and learnt is not None and self._rows_may_end(inputs.device, masks):
             read = [
                 partial(
                     self._read_ended,
@@ -69,14 +73,25 @@ class ParallelStep:
                     _of(state, share),
                     masks.rows(share),
                     counts[share],
-                    float(counts[share].sum() / counts.sum()) * weight,
+                    _share(learnt, share) * weight,
                 )
                 for replica, share in zip(replicas, shares, strict=True)
             ]
             return self._together(read, replicas)
         blocks = [slice(0, len(inputs))] if usual is None else like_length(usual)
         read = [
-            partial(self._read_blocks, replica, inputs, targets, state, masks, counts, within(blocks, share), weight)
+            partial(
+                self._read_blocks,
+                replica,
+                inputs,
+                targets,
+                state,
+                masks,
+                (counts, learnt),
+                within(blocks, share),
+                weight,
+                taught,
+            )
             for replica, share in zip(replicas, shares, strict=True)
         ]
         return self._together(read, replicas)
@@ -92,7 +107,8 @@ class ParallelStep:
         return sum(losses[1:], losses[0]), _joined(states)
 
     def _rows_may_end(self, device: torch.device, masks: Masks) -> bool:
-        return self.precision == "bf16" and masks.locked and rows_may_end(self.network.config, device)
+        plain = self.network.attention is None and masks.locked
+        return self.precision == "bf16" and plain and rows_may_end(self.network.config, device)
 
     def _read_ended(
         self,
@@ -110,7 +126,7 @@ class ParallelStep:
         ids, following = _filled(inputs[rows, places], 0), _filled(targets[rows, places], PADDING)
         with torch.autocast(inputs.device.type, dtype=torch.bfloat16, cache_enabled=False):
             logits, after = read_ended_rows(network, ids, state, masks, _filled(rows, 0), there.sum(1).tolist())
-        loss = F.cross_entropy(logits.float(), following) * weight
+        loss = mean_nats(logits, following, weight)
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach(), detach(after)
 
@@ -121,16 +137,18 @@ class ParallelStep:
         targets: Tensor,
         state: State | None,
         masks: Masks,
-        counts: NDArray[np.int64] | None,
+        of_rows: tuple[NDArray[np.int64] | None, NDArray[np.int64] | None],
         blocks: Sequence[slice],
         weight: float,
+        taught: TaughtRows | None,
     ) -> tuple[Tensor, State]:
-        """Forward and back over some rows, block after block. weight: of the window."""
+        """Forward and back over some rows, block after block. of_rows: counts, learnt. weight: of the window."""
+        counts, learnt = of_rows
         losses, states = [], []
         for rows in blocks:
             width = inputs.shape[1] if counts is None else int(counts[rows.start])
             whole = rows == slice(0, len(inputs))
-            some = len(inputs[rows]) / len(inputs) if counts is None else float(counts[rows].sum() / counts.sum())
+            some = len(inputs[rows]) / len(inputs) if learnt is None else _share(learnt, rows)
             loss, after = self._read(
                 network,
                 inputs[rows, :width],
@@ -138,24 +156,34 @@ class ParallelStep:
                 _of(state, rows),
                 masks if whole else masks.rows(rows),
                 some * weight,
+                None if taught is None else taught.rows(rows),
             )
             losses.append(loss)
             states.append(after)
         return sum(losses[1:], losses[0]), _joined(states)
 
     def _read(
-        self, network: Network, inputs: Tensor, targets: Tensor, state: State | None, masks: Masks, share: float
+        self,
+        network: Network,
+        inputs: Tensor,
+        targets: Tensor,
+        state: State | None,
+        masks: Masks,
+        share: float,
+        taught: TaughtRows | None,
     ) -> tuple[Tensor, State]:
         """Forward and back over some rows. share: of the batch's ids that they have."""
         bf16 = self.precision == "bf16"
         # A cache of casts would be one for all threads, and each weight is cast once a step.
         with torch.autocast(inputs.device.type, dtype=torch.bfloat16, enabled=bf16, cache_enabled=False):
-            logits, state = read_window(network, inputs, state, masks)
-        # Flattened in the order the network computed them, (T, B, V): the other order would copy all logits.
-        loss = F.cross_entropy(logits.float().flatten(0, 1), targets.t().flatten())
-        loss = loss if share == 1 else loss * share
+            loss, state = window_loss(network, inputs, targets, state, masks, share, taught)
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach(), detach(state)
+
+
+def _share(learnt: NDArray[np.int64], rows: slice) -> float:
+    """The share of a window's targets that count which some rows have."""
+    return float(learnt[rows].sum() / max(1, learnt.sum()))
 
 
 def _filled(part: Tensor, fill: int) -> Tensor:

@@ -38,6 +38,7 @@ class RunRecord:
     config: the plan. base: the checkpoint it was trained on, base_sha256 the sum of its weights; None without.
     characters_per_second: as planned; None where that was not measured. frame: how texts begin and end. label: where
     items have theirs from.
+    teachers: the checkpoints it learns from, each with the sum of its weights.
     job: the start of the processes that began the run, as Ranks has it.
     scored, finish: ids of each part to score at the end, and the seconds kept for it, as measured when the run began;
     None in the record of an earlier version.
@@ -62,6 +63,7 @@ class RunRecord:
     scored: int | None = None
     finish: float | None = None
     job: str = ""
+    teachers: tuple[tuple[str, str], ...] = ()
 
     @classmethod
     def of(cls, options: TrainOptions, plan: Plan, prepared: Prepared, base: Checkpoint | None) -> "RunRecord":
@@ -114,6 +116,7 @@ class RunRecord:
             values["dtype"] = values.pop("precision")
         values |= {"names": tuple(values["names"]), "command": tuple(values["command"])}
         values["frame"] = TextFrame.from_json(values.get("frame", {}))
+        values["teachers"] = tuple((path, sha256) for path, sha256 in values.get("teachers", ()))
         return cls(**values)
 
     def base_checkpoint(self) -> Checkpoint | None:

@@ -1,6 +1,7 @@
 """The state of a run on disk between two steps: everything needed to resume it exactly."""
 
 import json
+import math
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -67,7 +68,17 @@ class RunState:
         """Read what `to_json` wrote."""
         written = {"rate": 0.0, **json.loads(text)}  # earlier versions kept none
         values = {name: written[WRITTEN_AS.get(name, name)] for name in (field.name for field in fields(cls))}
-        return cls(**{**values, "validations": [Validation(**validation) for validation in values["validations"]]})
+        return cls(**{**values, "validations": _validations(values["validations"])})
+
+
+def _validations(written: list[dict[str, Any]]) -> list[Validation]:
+    """Validations from their JSON values; earlier versions did not keep which were the best until then."""
+    lowest, validations = math.inf, []
+    for values in written:
+        bits = values["validation_bits"]
+        validations.append(Validation(**{"best": bits < lowest, **values}))
+        lowest = min(lowest, bits)
+    return validations
 
 
 @dataclass(frozen=True)

@@ -15,14 +15,14 @@ from model.config import WeightsDtype
 from model.errors import CheckpointError, TrainingError
 from model.network import Network, to_tensors
 from model.text.tokenizer import Tokenizer
+from training.data.batches import Taught
 from training.data.prepared_corpus import count_ids, spelt
 from training.data.split import Split
-from training.distributed.rank_reader import score_together
 from training.distributed.ranks import ALONE, Ranks
 from training.evaluation.network_reader import network_reader
-from training.evaluation.protocols import alone, carried
-from training.evaluation.readers import Reader
+from training.evaluation.protocols import alone_in_pieces, carried_in_pieces
 from training.evaluation.score import Score
+from training.evaluation.sharing import measured
 from training.items.batches import batches_of
 from training.loop.finished_run import FinishedRun
 from training.loop.initial_weights import InitialWeights
@@ -60,7 +60,7 @@ class Trainer:
     """One run: a learner, its batches, its budget and its state.
 
     folder: `best` and `last` below it are checkpoints, `resume` holds the state to resume from; each is written whole.
-    initial_weights: the weights before the first step, and the ids that never occurred.
+    initial_weights: the weights before the first step, and the ids that never occurred. taught: what teachers expect.
     started: time.monotonic() at which the budget in minutes began; finish: seconds of it kept for the results.
     ranks: the processes that train together. Each has a trainer; all of these take the same decisions, by the clock of
     the first, which alone writes and has watchers.
@@ -80,6 +80,7 @@ class Trainer:
         finish: float = 0.0,
         initial_weights: InitialWeights | None = None,
         ranks: Ranks = ALONE,
+        taught: Taught | None = None,
     ) -> None:
         self.config, self.tokenizer, self.split, self.folder, self.watchers = config, tokenizer, split, folder, watchers
         self.device, self.dtype, self.ranks = device, dtype, ranks
@@ -88,7 +89,8 @@ class Trainer:
         self.learner = Learner(config, device, ranks)
         initial_weights = initial_weights or InitialWeights(count_ids(split.train, tokenizer.size))
         self.unseen = initial_weights.put_into(self.learner.network)
-        self.batches = batches_of(split, config.batch_size, config.sequence_length, config.seed, config.jitter)
+        length = config.sequence_length
+        self.batches = batches_of(split, config.batch_size, length, config.seed, config.jitter, taught)
         ids = None if config.epochs is None else max(1.0, config.epochs * self.batches.ids_per_pass)
         seconds = None if config.minutes is None else max(1.0, config.minutes * 60 - finish)
         self.budget = Budget(ids, seconds)
@@ -287,9 +289,9 @@ class Trainer:
             if not math.isfinite(score.nats):
                 raise Lost("is not a number any more")
             checkpoint = self.checkpoint(network, {"step": state.step, "validation": score.to_json()})
-        validation = self._describe(progress, score, draw_samples(checkpoint) if self.ranks.first else {})
-        state.validations.append(validation)
         best = state.best_bits is None or (score.bits_per_character < state.best_bits and not self.stopped_early)
+        validation = self._describe(progress, score, draw_samples(checkpoint) if self.ranks.first else {}, best)
+        state.validations.append(validation)
         state.stale = 0 if best else state.stale + 1
         if best:
             state.best_bits, state.best_step = score.bits_per_character, state.step
@@ -301,7 +303,7 @@ class Trainer:
             self.good = self.moment()
             self._save_state(CHECKED)
         for watcher in self.watchers:
-            watcher.validated(validation, best)
+            watcher.validated(validation)
 
     def _next_validation(self, progress: float, spent: float) -> float:
         """The progress of the next validation, put off in a budget of minutes when the last one took long."""
@@ -310,7 +312,7 @@ class Trainer:
             return grid
         return max(grid, progress + spent / (VALIDATION_SHARE * self.budget.seconds))
 
-    def _describe(self, progress: float, score: Score, samples: dict[str, str]) -> Validation:
+    def _describe(self, progress: float, score: Score, samples: dict[str, str], best: bool) -> Validation:
         state = self.state
         return Validation(
             step=state.step,
@@ -323,6 +325,7 @@ class Trainer:
             validation_bits=round(score.bits_per_character, 4),
             gradient_norm=round(state.norm or 0.0, 4),
             samples=samples,
+            best=best,
         )
 
     def _save_checkpoints(self) -> None:
@@ -373,14 +376,14 @@ class Trainer:
     def validate(self, network: Network) -> Score:
         """The score of the first `validated` ids of the validation part, quick rather than exact."""
         read = network_reader(network, bf16=self.config.precision == "bf16", threads=self.config.threads)
-        validation, most = self.split.validation, self.state.validated
-
-        def scored(read: Reader) -> Score:
-            if self.split.separator:
-                return alone(read, validation, self.split.separator, most)
-            return carried(read, validation[:most], VALIDATION_BATCH)
-
-        score = score_together(self.ranks, read, scored)
+        validation, separator = self.split.validation, self.split.separator
+        most, pieces = self.state.validated, self.ranks.count
+        text = (
+            alone_in_pieces(read, validation, separator, pieces, most, self.split.learn_after)
+            if separator
+            else carried_in_pieces(read, validation[:most], pieces, VALIDATION_BATCH)
+        )
+        score = measured({"": text}, self.ranks)[""]
         return replace(score, protocol=f"{score.protocol}, network in {self.config.precision}, measured while training")
 
     def checkpoint(self, network: Network, training: dict[str, Any]) -> Checkpoint:

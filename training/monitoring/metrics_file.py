@@ -1,7 +1,6 @@
 """The file metrics.jsonl of a run, which gets one line for each validation."""
 
 import json
-import math
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
@@ -20,23 +19,19 @@ class MetricsFile:
 
     def __init__(self, folder: Path, earlier: Sequence[Validation] = ()) -> None:
         self.path = folder / METRICS
-        best, lines = math.inf, []
-        for validation in earlier:
-            lines.append(_line(validation, validation.validation_bits < best))
-            best = min(best, validation.validation_bits)
-        self.path.write_text("".join(lines), "utf-8")
+        self.path.write_text("".join(map(_line, earlier)), "utf-8")
 
     def stepped(self, step: int, progress: float, characters_per_second: float, train_bits: float) -> None:
         """Nothing: a line per step would be a file as long as the corpus."""
 
-    def validated(self, validation: Validation, best: bool) -> None:
+    def validated(self, validation: Validation) -> None:
         """Append one line; it is on disk when this returns. A full disk costs the line, not the run."""
         with suppress(OSError), self.path.open("a", encoding="utf-8") as file:
-            file.write(_line(validation, best))
+            file.write(_line(validation))
 
     def told(self, note: str) -> None:
         """Nothing: the card and the report hold the notes."""
 
 
-def _line(validation: Validation, best: bool) -> str:
-    return json.dumps(asdict(validation) | {"best": best}, ensure_ascii=False) + "\n"
+def _line(validation: Validation) -> str:
+    return json.dumps(asdict(validation), ensure_ascii=False) + "\n"

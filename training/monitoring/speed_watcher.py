@@ -59,7 +59,7 @@ class SpeedWatcher:
             self.show(f"The run reads {self._figures(speed, expected)}.{cause} {self._live_advice()}")
         self._load, self._since, self._read = LoadMeter(), time.monotonic(), self.characters()
 
-    def validated(self, validation: Validation, best: bool) -> None:
+    def validated(self, validation: Validation) -> None:
         """Nothing: a validation is a part of the plan."""
 
     def told(self, note: str) -> None:

@@ -54,14 +54,14 @@ class TensorBoardLog:
             values = {"bits/train": train_bits, "progress": progress, "characters per second": characters_per_second}
             self._write(step, values)
 
-    def validated(self, validation: Validation, best: bool) -> None:
+    def validated(self, validation: Validation) -> None:
         """Add the figures and samples of a validation; they are on disk when this returns."""
         values = {
             "bits/validation": validation.validation_bits,
             "learning rate": validation.rate,
             "gradient norm": validation.gradient_norm,
         }
-        if best:
+        if validation.best:
             values["bits/best validation"] = validation.validation_bits
         self._write(validation.step, values, validation.samples)
 

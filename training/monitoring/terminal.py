@@ -62,7 +62,7 @@ class TerminalWatcher:
             self._drawn = now
             self._draw()
 
-    def validated(self, validation: Validation, best: bool) -> None:
+    def validated(self, validation: Validation) -> None:
         """Print the figures of a validation and the beginning of its sample."""
         self._progress, self._pace = validation.progress, validation.characters_per_second
         self._train, self._validation = validation.train_bits, validation.validation_bits
@@ -75,7 +75,7 @@ class TerminalWatcher:
             (f"train {validation.train_bits:.3f}", TRAIN),
             "  ",
             (f"validation {validation.validation_bits:.3f}", VALIDATION),
-            f" bits per character{' (best)' if best else ''}{left}",
+            f" bits per character{' (best)' if validation.best else ''}{left}",
         )
         self.console.print(line, soft_wrap=True)
         shown = for_terminal(validation.samples[SHOWN])

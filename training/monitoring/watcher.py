@@ -8,7 +8,8 @@ from typing import Protocol
 class Validation:
     """The figures of a run at one validation; a line of metrics.jsonl.
 
-    gradient_norm: the running mean before clipping. samples: a text for each of the temperatures, by its name.
+    gradient_norm: the running mean before clipping. samples: a text for each of the temperatures, by its name. best:
+    whether its bits were the lowest so far, before they were rounded to what stands here.
     """
 
     step: int
@@ -21,6 +22,7 @@ class Validation:
     validation_bits: float
     gradient_norm: float
     samples: dict[str, str]
+    best: bool
 
 
 class Watcher(Protocol):
@@ -29,8 +31,8 @@ class Watcher(Protocol):
     def stepped(self, step: int, progress: float, characters_per_second: float, train_bits: float) -> None:
         """After every step. train_bits: the running mean."""
 
-    def validated(self, validation: Validation, best: bool) -> None:
-        """After every validation. best: whether it was the lowest so far."""
+    def validated(self, validation: Validation) -> None:
+        """After every validation."""
 
     def told(self, note: str) -> None:
         """A sentence a reader should know: a roll-back, a full disk."""

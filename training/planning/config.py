@@ -41,6 +41,8 @@ class TrainingConfig:
     the same up to the rounding of sums.
     accumulate: windows of a step, the gradient of which is that of all their ids. compression: of gradients on their
     way between processes.
+    learn_after: the text in each item of a list after which it is learnt and scored; "" for all of it.
+    teacher_share: of the loss that is the teachers'. 0 = without any.
     epochs, minutes: the budget; with both, whichever ends first. minutes count from the start of the command.
     """
 
@@ -62,6 +64,8 @@ class TrainingConfig:
     threads: int = 1
     accumulate: int = 1
     compression: Compression = "none"
+    learn_after: str = ""
+    teacher_share: float = 0.0
     epochs: float | None = None
     minutes: float | None = None
 

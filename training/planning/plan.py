@@ -127,6 +127,7 @@ def _shaped(overrides: PlanOverrides, vocabulary: int, layers: int, hidden: int,
         embedding=embedding,
         vocabulary=vocabulary,
         skip=layers > 1 if overrides.skip is None else overrides.skip,
+        attention=overrides.attention,
     )
 
 
@@ -155,8 +156,8 @@ def _size(overrides: PlanOverrides, vocabulary: int, characters: int, speed: flo
     best = sizes[0]
     for size in sizes:
         network = _shaped(overrides, vocabulary, *size)
-        # The output's are left out: a large vocabulary does not make a network large.
-        recurrent = products(network) - (network.output_width() + 1) * vocabulary
+        # The output's are left out: a large vocabulary does not make a network large; nor does attention.
+        recurrent = products(replace(network, attention=0)) - (network.output_width() + 1) * vocabulary
         read = characters * _passes(overrides, network, characters, speed)
         if recurrent <= WEIGHTS_PER_CHARACTER * characters and read >= CHARACTERS_PER_WEIGHT * recurrent:
             best = size

@@ -4,13 +4,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from model.cells.attention import WINDOWS
 from model.cells.spec import Cell
 from model.command_line.options import SHARE, Range, above_zero, check_ranges, number, option, whole
 from model.config import LIMITS, WeightsDtype
 from model.errors import ParameterError
 from training.data.left_out import OnDecodeError
 from training.data.split_scheme import DEFAULT, IN_WORDS, shares_of
-from training.items.separator import OF_A_FILE, Label, separator_of
+from training.items.separator import OF_A_FILE, Label, escaped_text, separator_of
 from training.planning.schedule import Decay
 
 Precision = Literal["bf16", "fp32"]
@@ -20,6 +21,7 @@ NETWORK, REGULARISATION, STEPS = "Network", "Regularisation", "Steps"  # groups 
 PLANNED = "planned"
 MINUTES = 5.0  # the budget where none was chosen
 MOST_SEED = 2**63 - 1
+TEACHER_SHARE = 0.5  # where there are teachers and none was chosen
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +61,14 @@ class PlanOverrides:
         NETWORK,
         flag="--skip/--no-skip",
         shown="skip where there are several",
+    )
+    attention: int = option(
+        0,
+        "Let the network point at what followed in so many characters before, a multiple of 16; 0 is without.",
+        NETWORK,
+        shown="without",
+        metavar="WINDOW",
+        range=whole(0, WINDOWS[1]),
     )
 
     dropout: float | None = option(
@@ -107,6 +117,13 @@ class PlanOverrides:
         "Share of the run, its tail, over which weights are averaged.",
         REGULARISATION,
         shown=PLANNED,
+        range=number(0, 1),
+    )
+    teacher_share: float | None = option(
+        None,
+        "Share of the loss that is the teachers', in place of the text's.",
+        REGULARISATION,
+        shown="0.5 with --teacher",
         range=number(0, 1),
     )
     fit_temperature: bool | None = option(
@@ -190,7 +207,8 @@ class TrainOptions:
 
     corpus: files, folders, "-"; none is the reference prose Python carries.
     out: the run's folder; None is one of its own below runs/, named after the corpus.
-    resume: the run to go on with, which has its own plan and corpus. base: a checkpoint to train on.
+    resume: the run to go on with, which has its own plan and corpus. base: a checkpoint to train on. teachers: some
+    whose distributions are learnt beside the text.
     processes: that are started here to share each batch; 1 where torchrun has started them.
     command: the command line, for the card.
     Raises ParameterError on a number out of range and on an unknown split.
@@ -213,8 +231,15 @@ class TrainOptions:
         flag="--from",
         metavar="CHECKPOINT",
     )
+    teachers: tuple[Path, ...] = option(
+        (),
+        "Learn from the text and from what a trained network of the same characters expects of it; repeat it for the "
+        "mean of several.",
+        flag="--teacher",
+        metavar="CHECKPOINT",
+    )
     preset: str | None = option(
-        None, "gpu: sizes and rates for three minutes of a GPU, not measured yet; an option given beside it wins."
+        None, "gpu: sizes and rates for three minutes of a GPU, never run on one yet; an option given beside it wins."
     )
     overrides: PlanOverrides = field(default_factory=PlanOverrides)
     encoding: str = option("utf-8", "Text encoding of the corpus: utf-8, latin-1, cp1252, utf-16 …")
@@ -234,6 +259,12 @@ class TrainOptions:
         None, r"What ends an item of several lines: \n\n is an empty line.", metavar="TEXT", shown=r"\n with --items"
     )
     item_files: bool = option(False, "Each file of the corpus is an item.", flag="--item-files")
+    learn_after: str | None = option(
+        None,
+        r"Of each item learn and score only what follows this text, such as \t between a question and its answer.",
+        metavar="TEXT",
+        shown="all of it is learnt",
+    )
     label: Label | None = option(
         None,
         "Items have a label, by which they can be asked for: prefix, what stands before the first | of each, or "
@@ -248,7 +279,7 @@ class TrainOptions:
     )
     split: str = option(DEFAULT, IN_WORDS)
     dtype: WeightsDtype = option("float32", "Weights on disk; float16 halves the file.", flag="--weights")
-    device: str = option("auto", "auto, cpu or cuda.")
+    device: str = option("auto", "auto, cpu or cuda (never run on a GPU yet).")
     processes: int = option(
         1,
         "Processes of this machine that share each batch, started by torchrun's engine; for several machines, see "
@@ -271,8 +302,25 @@ class TrainOptions:
             raise ParameterError(
                 "label", "With --item-files each item would have a label of its own; choose --label prefix, or none."
             )
+        if self.overrides.teacher_share is not None and not self.teachers:
+            raise ParameterError("teacher_share", "--teacher-share is the teachers'; name one with --teacher.")
+        if self.teachers and self.separator:
+            raise ParameterError("teacher", "--teacher is for one long text; leave it out for a list of items.")
         if self.item_separator is not None:
             separator_of(self.item_separator)
+        if self.learn_after is not None:
+            escaped_text(self.learn_after, "learn_after")
+
+    @property
+    def answers_after(self) -> str:
+        """The text in each item after which it is learnt; "" where all of it is."""
+        return "" if self.learn_after is None else escaped_text(self.learn_after, "learn_after")
+
+    @property
+    def share_of_teachers(self) -> float:
+        """Of the loss; 0 without teachers."""
+        share = self.overrides.teacher_share
+        return (TEACHER_SHARE if share is None else share) if self.teachers else 0.0
 
     @property
     def separator(self) -> str:

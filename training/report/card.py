@@ -40,6 +40,8 @@ def card(network: NetworkConfig, training: dict[str, Any]) -> str:
     protocols = "\n".join(f"- {part}: {score['protocol']}" for part, score in figures.items())
     base = training.get("trained_on")
     trained_on = f"| trained on | {base['name']}, weights of sha256 `{base['sha256']}` |\n" if base else ""
+    for one in training.get("teachers", ()):
+        trained_on += f"| teacher | {one['name']}, weights of sha256 `{one['sha256']}` |\n"
     written = f"""# {training["name"]}
 
 A character-level {network.cell.upper()} language model made by Unroll.
@@ -47,7 +49,8 @@ A character-level {network.cell.upper()} language model made by Unroll.
 | | |
 |---|---|
 | network | {network.layers} × {network.hidden} {network.cell.upper()}, embedding {network.embedding}\
-{", output from every layer" if network.skip else ""} |
+{", output from every layer" if network.skip else ""}\
+{f", attention to {network.attention} characters" if network.attention else ""} |
 | parameters | {network.parameters():,} |
 | vocabulary | {network.vocabulary:,} ids: 256 bytes and {network.vocabulary - 256:,} characters |
 | corpus | {", ".join(corpus["files"])}: {corpus["characters"]:,} characters, {corpus["encoding"]} |

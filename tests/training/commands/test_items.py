@@ -19,6 +19,7 @@ from model.generate import generate
 from model.held_out_surprise import HeldOutSurprise
 from model.network import from_tensors
 from model.sampling.parameters import SamplingParameters
+from tests.training.commands.program import unroll
 from training.evaluation.network_reader import network_reader
 from training.evaluation.protocols import alone, carried
 from training.evaluation.readers import decoder_reader
@@ -46,12 +47,6 @@ def words() -> list[str]:
     return [
         letter * chance.randint(1, 3) + letter.upper() * 2 + str(chance.randint(10, 99)) for letter in "abcdefgh" * 60
     ]
-
-
-def unroll(*words: Any) -> str:
-    result = CliRunner().invoke(make_program(), [str(word) for word in words])
-    assert result.exit_code == 0, result.output
-    return result.output
 
 
 def invoke(*words: Any) -> None:

@@ -200,6 +200,30 @@ def test_a_signal_saves_and_stops_cleanly(tmp_path: Path, number: signal.Signals
         assert load(tmp_path / "run" / name).training
 
 
+def test_a_run_from_python_that_is_stopped_is_saved_and_not_taken_for_a_whole_one(tmp_path: Path) -> None:
+    corpus, run = tmp_path / "verse.txt", tmp_path / "run"
+    corpus.write_text(VERSE * 500)
+    program = (
+        f"import unroll; unroll.train({str(corpus)!r}, out={str(run)!r}, epochs=300, layers=1, hidden=32); "
+        "print('a whole run')"
+    )
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            for line in process.stdout:
+                if "validation" in line and "%" in line:  # the first of its checks
+                    break
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert process.returncode == -signal.SIGINT, err
+    assert "a whole run" not in out
+    assert f"`unroll train --resume {run}` goes on with it" in err
+    assert load(run / "best").training
+
+
 @pytest.mark.parametrize(
     ("content", "flags", "sentence"),
     [

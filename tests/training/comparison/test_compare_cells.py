@@ -15,6 +15,7 @@ from tests.training.verse import VERSE
 from training.comparison import language_run, memory_tasks
 from unroll import program
 
+KINDS = ("carried", "memory")
 QUICK = ("--steps", "2", "--seeds", "1", "--parameters", "20000")
 
 
@@ -64,6 +65,10 @@ def test_the_plan_is_printed_first_and_every_table_after(whole: tuple[Path, str]
     rows = [[cell.text for cell in row.all("th") + row.all("td")] for row in page.all("tr")]
     bits = written(out)["parts"]["steps-gru-1"]["figures"]["bits"]
     assert any(row[0] == "gru" and row[4] == f"{bits['validation_carried']:.3f}" for row in rows)
+    with_memory = ["gru", *(f"{bits[f'{part}_{how}']:.3f}" for part in ("validation", "test") for how in KINDS)]
+    assert with_memory in rows
+    assert "Equal steps, with the online memory" in lines
+    assert bits["test_memory"] < bits["test_carried"] / 2  # the verse comes again and again, and two steps teach little
 
 
 def test_the_networks_have_equal_parameters_and_every_claim_a_figure(whole: tuple[Path, str]) -> None:
@@ -121,6 +126,22 @@ def test_a_folder_of_another_comparison_is_refused_and_kept(whole: tuple[Path, s
     assert (whole[0] / "compare.json").read_bytes() == before
 
 
+def test_the_hybrid_is_an_lstm_with_attention_and_as_many_parameters(corpus: Path, tmp_path: Path) -> None:
+    words = ("--steps", "2", "--seeds", "1", "--parameters", "40000", "--cells", "lstm,hybrid")
+    printed = compare(corpus, *words, "--out", tmp_path / "out")
+    found = written(tmp_path / "out")
+    lstm, hybrid = (found["plan"]["networks"][name] for name in ("lstm", "hybrid"))
+    assert (hybrid["cell"], hybrid["attention"]) == ("lstm", 256)
+    assert hybrid["parameters"] == pytest.approx(lstm["parameters"], rel=0.1)
+    costs = found["parts"]["efficiency"]["figures"]
+    # A key of 64 bytes and what followed it, for each of 256 characters, and the place of the newest.
+    assert costs["hybrid"]["state_bytes"] == 4 * 2 * hybrid["hidden"] + 256 * (64 + 4) + 4
+    assert costs["hybrid"]["training_bytes"] > costs["lstm"]["training_bytes"]
+    assert found["parts"]["steps-hybrid-1"]["figures"]["bits"] != found["parts"]["steps-lstm-1"]["figures"]["bits"]
+    assert "memory-copy-hybrid" not in found["parts"]  # those tasks have no characters to point at
+    assert sum(line.startswith("hybrid") for line in printed.splitlines()) == 8
+
+
 def test_with_minutes_there_are_tables_of_equal_steps_and_equal_time(corpus: Path, tmp_path: Path) -> None:
     out = tmp_path / "timed"
     printed = compare(
@@ -133,6 +154,22 @@ def test_with_minutes_there_are_tables_of_equal_steps_and_equal_time(corpus: Pat
     for name in ("time-rnn-1", "time-rnn-2", "time-lstm-1", "time-lstm-2"):
         assert found["parts"][name]["times"]["seconds"] >= seconds  # the step in hand is the last
     assert "[" in next(line for line in printed.splitlines() if line.startswith("lstm") and "–" in line)
+
+
+def test_all_cells_are_trained_in_fp32_where_that_is_asked_and_another_precision_is_another_comparison(
+    corpus: Path, tmp_path: Path
+) -> None:
+    words = (*QUICK, "--cells", "rnn,lstm", "--out", tmp_path / "out")
+    printed = compare(corpus, *words, "--precision", "fp32")
+    assert "fp32" in next(line for line in printed.splitlines() if line.startswith("steps"))
+    assert "Trained in fp32, all cells by PyTorch." in (tmp_path / "out" / "compare.html").read_text("utf-8")
+    with pytest.raises(ParameterError, match="another precision; choose another --out"):
+        compare(corpus, *words)
+    path = tmp_path / "out" / "plan.json"
+    plan = json.loads(path.read_text("utf-8"))
+    del plan["asked"]["precision"]  # as an earlier version wrote it
+    path.write_text(json.dumps(plan))
+    assert compare(corpus, *words).count("(done before)") == 12
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,15 @@
 """Processes that do the same work together, each as one rank, for tests that compare them with one process."""
 
 import os
-import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from typing import Any
 
 from tests.piped import piped
+from tests.ports import free_port
 
-PATIENCE = 100  # seconds until a process that does not answer fails the test
+PATIENCE = 250  # seconds until a process that does not answer fails the test
 
 
 def serve(pipe: Connection) -> None:
@@ -39,11 +39,10 @@ class Crew:
 
     def do(self, function: Callable[..., Any], *arguments: Any, count: int = 2) -> list[Any]:
         """What `function(ranks, *arguments)` returns in each of `count` processes, or the exception it raised."""
-        with socket.socket() as one:
-            one.bind(("127.0.0.1", 0))
-            port = one.getsockname()[1]
+        port = free_port()
         for number, pipe in enumerate(self._pipes[:count]):
             environment = {"RANK": number, "WORLD_SIZE": count, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+            environment |= {"LOCAL_RANK": number, "LOCAL_WORLD_SIZE": count}
             pipe.send(({name: str(value) for name, value in environment.items()}, function, arguments))
         answers = []
         for pipe in self._pipes[:count]:

@@ -1,7 +1,7 @@
 """Pieces of work for processes that train together; each is the same work where there is one."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,12 @@ from tests.training.verse import TEXT, TOKENIZER, Recorder
 from training.data.split import split
 from training.distributed.agreement import agree
 from training.distributed.ranks import Ranks
+from training.distributed.shared_rows import shared_rows
 from training.items.split import split_items
+from training.loop.finished_run import FinishedRun
 from training.loop.run_state import newest
 from training.loop.trainer import Trainer
+from training.measurement import Measured, measure
 from training.planning.config import TrainingConfig
 from training.planning.regularisation import Regularisation
 
@@ -39,6 +42,7 @@ class Run:
 
     folder: Path
     items: bool = False
+    attention: int = 0
     stop_at: int = -1
     poison: int = -1
     resumed: bool = False
@@ -66,6 +70,7 @@ def make_trainer(ranks: Ranks, run: Run) -> Trainer:
     tokenizer = OF_LIST if run.items else TOKENIZER
     parts = split_items(tokenizer.encode(LIST), "90/5/5", tokenizer) if run.items else split(tokenizer.encode(TEXT))
     network = NetworkConfig(layers=2, hidden=32, embedding=16, vocabulary=tokenizer.size, skip=True)
+    network = replace(network, attention=run.attention)
     shape = {"batch_size": 6, "sequence_length": 4} if run.items else {"batch_size": 8, "sequence_length": 32}
     settings = {"epochs": 4.0, "regularisation": EVERYTHING, "fit_temperature": False, **shape, **run.options}
     config = TrainingConfig(network=network, **settings)
@@ -103,6 +108,29 @@ def whole_run(ranks: Ranks, run: Run) -> dict[str, Any]:
         "validations": [validation.validation_bits for validation in finished.validations],
         "weights": [weight.detach().clone() for weight in trainer.learner.network.parameters()],
     }
+
+
+def measured(ranks: Ranks, run: FinishedRun, scored: int) -> Measured:
+    """What is measured of a run, whose folder the first process alone has."""
+    return measure(run if ranks.first else replace(run, folder=Path("nowhere")), scored, ranks)
+
+
+def steps_by_sockets(ranks: Ranks, run: Run, count: int) -> tuple[list[float], list[Tensor]]:
+    """The same steps, as if each process were on a machine of its own."""
+    return steps(replace(ranks, here=1), run, count)
+
+
+def sums_in_shared_memory(ranks: Ranks) -> list[Tensor] | None:
+    """Sums of numbers of each process, twice; None where memory is not shared."""
+    shared = shared_rows(ranks, 1001)
+    if shared is None:
+        return None
+    sums = []
+    for factor in (1, 2):
+        shared.own.copy_(factor * torch.arange(1001) * (ranks.number + 1) / 7)
+        shared.sum()
+        sums.append(shared.own.clone())
+    return sums
 
 
 def rounded_sums(ranks: Ranks) -> tuple[Tensor, Tensor]:

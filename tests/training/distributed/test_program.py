@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -32,7 +33,7 @@ def start(*words: str, engine: Sequence[str] = (), folder: Path) -> subprocess.P
 
 
 def finish(process: subprocess.Popen[str], status: int = 0) -> tuple[str, str]:
-    out, err = process.communicate(timeout=150)
+    out, err = process.communicate(timeout=250)
     assert process.returncode == status, out + err
     return out, err
 
@@ -112,6 +113,30 @@ def test_a_killed_process_ends_the_others_with_a_sentence_and_a_run_that_goes_on
     assert re.search(r"Rank 1 \(process \d+\) was killed by SIGKILL, and the others have ended, too\.", err), err
     finish(start("--resume", "killed", folder=folder))  # by one process
     assert_alike(folder / "killed", alone)
+
+
+def test_a_process_killed_while_the_run_is_measured_leaves_a_run_that_goes_on(folder: Path) -> None:
+    (folder / "long.txt").write_text(TEXT * 100)  # of which more cold windows could be read than there is time for
+    words = ["long.txt", "--out", "measured", "--epochs", "0.1", "--processes", "2", *QUICK]
+    process = start(*words, folder=folder)
+    assert process.stdout is not None
+    assert any("Scoring the best checkpoint" in line for line in process.stdout)
+    os.kill(ranks_of(process.pid)[1], signal.SIGKILL)
+    _, err = finish(process, 1)
+    assert re.search(r"Rank 0 of 2 does not reach the others any more \(.+\): one has ended", err), err
+    left = "The run is trained to its end, but not measured; that is left to `unroll train --resume measured`."
+    assert left in err
+    assert "figures" not in load(folder / "measured" / "best").training
+    shutil.copytree(folder / "measured", folder / "by one")
+    figures = {}
+    for name, more in {"measured": ["--processes", "2"], "by one": []}.items():
+        out, err = finish(start("--resume", name, *more, folder=folder))
+        assert "Writing what is missing of the results" in out
+        assert err == ""
+        figures[name] = load(folder / name / "best").training["figures"]
+    for part in ("validation", "test", "validation and test"):
+        together, alone = (figures[name][part]["nats_per_character"] for name in ("measured", "by one"))
+        assert together == pytest.approx(alone, abs=1.5e-4), part  # both rounded to four digits
 
 
 def test_torchrun_starts_a_run_anew_where_a_process_died_and_it_goes_on(folder: Path, alone: Path) -> None:

@@ -9,7 +9,16 @@ import torch
 
 from model.errors import TrainingError
 from tests.training.distributed.crew import Crew, made
-from tests.training.distributed.jobs import Run, agreement, make_trainer, rounded_sums, steps, whole_run
+from tests.training.distributed.jobs import (
+    Run,
+    agreement,
+    make_trainer,
+    rounded_sums,
+    steps,
+    steps_by_sockets,
+    sums_in_shared_memory,
+    whole_run,
+)
 from training.distributed.ranks import ALONE
 from training.loop.trainer import Trainer
 from training.planning.regularisation import Regularisation
@@ -32,6 +41,7 @@ def assert_close(one: list[torch.Tensor], other: list[torch.Tensor], tolerance: 
         pytest.param(Run(Path(), options={"jitter": 3.0, "threads": 2}), id="lengths that vary, 2 threads"),
         pytest.param(Run(Path(), items=True), id="items longer than a window"),
         pytest.param(Run(Path(), options={"accumulate": 3}), id="3 windows a step"),
+        pytest.param(Run(Path(), attention=48), id="attention"),
     ],
 )
 def test_the_curve_of_two_processes_is_that_of_one(crew: Crew, run: Run) -> None:
@@ -81,6 +91,23 @@ def test_sums_are_the_same_everywhere(crew: Crew, count: int) -> None:
         assert torch.allclose(rounded, wanted, rtol=2**-7)
         assert torch.equal(exact, answers[0][0])
         assert torch.equal(rounded, answers[0][1])
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_sums_in_shared_memory_are_the_same_everywhere(crew: Crew, count: int) -> None:
+    answers = crew.do_all(sums_in_shared_memory, count=count)
+    wanted = torch.arange(1001) * sum(range(1, count + 1)) / 7
+    for sums in answers:
+        assert all(torch.allclose(one, factor * wanted) for factor, one in zip((1, 2), sums, strict=True))
+        assert all(torch.equal(*pair) for pair in zip(sums, answers[0], strict=True))
+
+
+def test_steps_are_the_same_by_shared_memory_and_by_sockets(crew: Crew) -> None:
+    run = Run(Path(), options={"accumulate": 2})
+    losses, weights = crew.do_all(steps, run, 20)[1]
+    others, other_weights = crew.do_all(steps_by_sockets, run, 20)[0]
+    assert losses == others
+    assert all(torch.equal(*pair) for pair in zip(weights, other_weights, strict=True))
 
 
 @pytest.mark.parametrize("items", [False, True])

@@ -20,9 +20,14 @@ HELD_OUT = TOKENIZER.encode("So if she sells shells on the sea shore, surely the
 
 @pytest.fixture(scope="module")
 def network() -> Network:
+    return trained(0)
+
+
+def trained(attention: int) -> Network:
     """A network that has read the text a few times: it knows something, and is too sure of it elsewhere."""
     torch.manual_seed(3)
-    network = Network(NetworkConfig(layers=1, hidden=32, embedding=8, vocabulary=TOKENIZER.size))
+    config = NetworkConfig(layers=1, hidden=32, embedding=8, vocabulary=TOKENIZER.size, attention=attention)
+    network = Network(config)
     optimiser = torch.optim.Adam(network.parameters(), 0.02)
     ids = torch.from_numpy(IDS[:1601].astype(np.int64))
     for _ in range(40):
@@ -44,6 +49,17 @@ def test_no_temperature_beside_it_is_better(network: Network) -> None:
     best = nats(network, fitted)
     assert best < nats(network, 1.0)
     assert best <= min(nats(network, fitted * 1.01), nats(network, fitted / 1.01))
+
+
+def test_with_attention_no_temperature_of_the_output_is_better() -> None:
+    network = trained(16)
+    before = to_tensors(network)
+    fitted = fit_temperature(network, HELD_OUT)
+    assert 1.05 < fitted < MOST
+    assert all(np.array_equal(value, before[name]) for name, value in to_tensors(network).items())
+    best = nats(network, fitted)
+    assert best < nats(network, 1.0)
+    assert best <= min(nats(network, fitted * 1.03), nats(network, fitted / 1.03))
 
 
 @pytest.mark.parametrize("factor", [1.7, 0.6])

@@ -19,9 +19,10 @@ from model.network import Network, to_tensors
 from model.text.tokenizer import Tokenizer
 from training.data.split import split
 from training.evaluation.network_reader import network_reader
-from training.evaluation.protocols import carried, cold, cold_parts, together
+from training.evaluation.protocols import alone_in_pieces, carried, carried_in_pieces, cold, cold_parts, together
 from training.evaluation.readers import Reader, decoder_reader
 from training.evaluation.score import Score
+from training.evaluation.sharing import measured, pieces_each
 from unroll import program
 
 TEXT = "The quick brown fox — jumps over the lazy dog; 詩.\n" * 60
@@ -55,6 +56,39 @@ def test_every_id_but_the_first_is_predicted_exactly_once(batch_size: int, lengt
     score = carried(read, places, batch_size)
     assert sorted(seen) == list(range(1, length))
     assert score.nats == length - 1
+
+
+@pytest.mark.parametrize("length", [129, 1000, len(IDS)])
+@pytest.mark.parametrize("pieces", [2, 3, 9])
+def test_pieces_add_up_to_the_whole_and_none_reads_what_another_does(pieces: int, length: int) -> None:
+    seen: list[int] = []
+
+    def read(inputs: np.ndarray, targets: np.ndarray, _: object) -> tuple[float, object]:
+        seen.extend(targets.ravel().tolist())
+        return float(targets.sum()), [np.zeros((len(inputs), 1))]
+
+    places = np.arange(length, dtype=np.uint32)
+    text = carried_in_pieces(read, places, pieces, 5)
+    assert len(text.pieces) == min(pieces, max(1, min(5, (length - 1) // 128)))
+    score = measured({"text": text})["text"]
+    assert sorted(seen) == list(range(1, length))
+    assert score == carried(read, places, 5)
+    network = network_reader(small())
+    together = measured({"text": carried_in_pieces(network, IDS[:length], pieces, 5)})["text"]
+    assert together.nats == pytest.approx(carried(network, IDS[:length], 5).nats, rel=1e-6)
+
+
+@pytest.mark.parametrize("pieces", [2, 5])
+def test_pieces_of_a_list_add_up_to_the_whole(pieces: int) -> None:
+    network, separator = network_reader(small()), TOKENIZER.encode("o").tolist()
+    whole, parts = (measured({"": alone_in_pieces(network, IDS, separator, many, 2000)})[""] for many in (1, pieces))
+    assert parts.nats == pytest.approx(whole.nats, rel=1e-6)
+    assert (parts.items, parts.characters, parts.protocol) == (whole.items, whole.characters, whole.protocol)
+
+
+@pytest.mark.parametrize(("count", "texts", "each"), [(1, 2, 1), (2, 2, 1), (3, 2, 3), (4, 2, 2), (6, 2, 3), (4, 1, 4)])
+def test_pieces_can_be_shared_evenly(count: int, texts: int, each: int) -> None:
+    assert pieces_each(count, texts) == each
 
 
 def test_one_sequence_equals_one_forward_pass_over_the_whole_text() -> None:

@@ -93,7 +93,7 @@ def test_a_run_ends_early_when_validations_bring_nothing_better(tmp_path: Path) 
 def check(step: int, train: float, validation: float) -> Validation:
     return Validation(
         step=step, characters=step * 100_000, seconds=1.0, progress=0.1, rate=1e-3, characters_per_second=1.0,
-        train_bits=train, validation_bits=validation, gradient_norm=1.0, samples={},
+        train_bits=train, validation_bits=validation, gradient_norm=1.0, samples={}, best=False,
     )  # fmt: skip
 
 

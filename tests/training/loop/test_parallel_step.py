@@ -29,10 +29,12 @@ def everything(locked: bool) -> Regularisation:
 
 
 def learn(
-    cell: Cell, threads: int, locked: bool = True, rows: int = 7, rate: float = 0.0
+    cell: Cell, threads: int, locked: bool = True, rows: int = 7, rate: float = 0.0, attention: int = 0
 ) -> tuple[Learner, list[float]]:
     """A learner after three windows, and their losses; at rate 0 its weights are as they were."""
-    network = NetworkConfig(cell=cell, layers=2, hidden=48, embedding=24, vocabulary=300, skip=True)
+    network = NetworkConfig(
+        cell=cell, layers=2, hidden=48, embedding=24, vocabulary=300, skip=True, attention=attention
+    )
     torch.manual_seed(1)
     learner = Learner(
         TrainingConfig(network=network, batch_size=rows, epochs=1, threads=threads, regularisation=everything(locked)),
@@ -48,19 +50,20 @@ def gradients(learner: Learner) -> list[Tensor]:
     return [gradient for gradient in found if gradient is not None]
 
 
-@pytest.mark.parametrize("locked", [True, False])
+@pytest.mark.parametrize(("locked", "attention"), [(True, 0), (False, 0), (True, 32)])
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
-def test_the_gradient_of_shared_rows_is_that_of_the_whole_batch(cell: Cell, locked: bool) -> None:
-    whole, losses = learn(cell, 1, locked)
+def test_the_gradient_of_shared_rows_is_that_of_the_whole_batch(cell: Cell, locked: bool, attention: int) -> None:
+    whole, losses = learn(cell, 1, locked, attention=attention)
     for threads in (2, 3, 7, 20):  # with 7 rows: uneven parts, a row each, more threads than rows
-        shared, others = learn(cell, threads, locked)
+        shared, others = learn(cell, threads, locked, attention=attention)
         assert others == pytest.approx(losses, rel=1e-6)
         assert whole.state is not None
         assert shared.state is not None
         for one, other in zip(whole.state, shared.state, strict=True):
-            assert torch.allclose(one, other, atol=1e-6)
+            # A key in whole numbers may fall to the other side where a sum is rounded otherwise.
+            assert torch.allclose(one.float(), other.float(), atol=1.0 if one.dtype == torch.int8 else 1e-6)
         for one, other in zip(gradients(whole), gradients(shared), strict=True):
-            assert float((one - other).norm()) <= 1e-6 * float(one.norm())
+            assert float((one - other).norm()) <= (1e-5 if attention else 1e-6) * float(one.norm())
 
 
 def test_what_is_left_out_does_not_depend_on_the_threads_and_differs_from_row_to_row() -> None:

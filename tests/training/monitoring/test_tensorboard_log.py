@@ -16,7 +16,7 @@ from training.monitoring.watcher import Validation
 HOSTILE = "# no heading\n</script> *no* <b>\n\n\tend"
 
 
-def check(step: int, validation_bits: float) -> Validation:
+def check(step: int, validation_bits: float, best: bool = True) -> Validation:
     return Validation(
         step=step,
         characters=100 * step,
@@ -28,6 +28,7 @@ def check(step: int, validation_bits: float) -> Validation:
         validation_bits=validation_bits,
         gradient_norm=0.25,
         samples={"0.5": "low", "0.8": f"at {step}", "1": HOSTILE},
+        best=best,
     )
 
 
@@ -59,9 +60,9 @@ def test_the_log_holds_what_happened(tmp_path: Path) -> None:
     with TensorBoardLog(tmp_path, every=2) as log:
         for step in range(1, 6):
             log.stepped(step, step / 8, 1000.0 + step, 4 - step / 10)
-        log.validated(check(5, 3.0), best=True)
+        log.validated(check(5, 3.0))
         log.stepped(6, 0.75, 1006.0, 3.4)
-        log.validated(check(6, 3.1), best=False)
+        log.validated(check(6, 3.1, best=False))
         log.told("a sentence")
     assert log.ended is None
     written = read(tmp_path)
@@ -80,7 +81,7 @@ def test_a_check_is_on_disk_when_it_was_told(tmp_path: Path) -> None:
     needs_tensorboard()
     long = "a" * 100_000  # takes TensorBoard's thread longer to write than the reader to be there
     with TensorBoardLog(tmp_path) as log:
-        log.validated(replace(check(5, 3.0), samples={"1": long}), best=True)
+        log.validated(replace(check(5, 3.0), samples={"1": long}))
         written = read(tmp_path)
     assert scalars(written, "bits/validation") == [(5, 3.0)]
     assert texts(written, "1") == [(5, as_code(long))]
@@ -112,7 +113,7 @@ def test_a_disk_that_refuses_costs_the_log_and_not_the_run(tmp_path: Path, monke
     needs_tensorboard()
     with TensorBoardLog(tmp_path, every=1) as log:
         shutil.rmtree(tmp_path / FOLDER)  # which the log finds out when it next writes
-        log.validated(check(5, 3.0), best=True)
+        log.validated(check(5, 3.0))
         for step in range(6, 100):
             log.stepped(step, 0.1, 1.0, 4.0)
     assert str(log.ended).startswith(

@@ -1,5 +1,6 @@
 """The bar of a run on the terminal: the time left is the budget's, and it goes on."""
 
+import dataclasses
 import io
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from training.planning.schedule import Budget
 
 VALIDATION = Validation(
     step=1_234_567, characters=10, seconds=9.0, progress=0.5, rate=0.01, characters_per_second=118_123.4,
-    train_bits=2.638, validation_bits=2.701, gradient_norm=1.0, samples={"0.8": "one\x1b[31m\n\ttwo " * 30},
+    train_bits=2.638, validation_bits=2.701, gradient_norm=1.0, samples={"0.8": "one\x1b[31m\n\ttwo " * 30}, best=True,
 )  # fmt: skip
 
 
@@ -54,7 +55,7 @@ def test_the_last_bar_has_the_last_figures_and_nothing_is_broken_or_cut(width: i
     with TerminalWatcher(console, lambda: 3_599.9) as watcher:
         watcher.stepped(1, 0.1, 20.0, 4.822)
         watcher.stepped(1_234_567, 1.0, 118_123.4, 2.5)  # too soon after the first to be drawn
-        watcher.validated(VALIDATION, best=True)
+        watcher.validated(VALIDATION)
     assert isinstance(console.file, io.StringIO)
     plain = Text.from_ansi(console.file.getvalue()).plain
     lines = [line.rstrip() for line in plain.splitlines()]
@@ -73,7 +74,7 @@ def test_train_is_warm_and_validation_cool_as_in_the_report(monkeypatch: pytest.
     monkeypatch.delenv("NO_COLOR", raising=False)
     console = TerminalConsole(file=io.StringIO(), force_terminal=True, width=120)
     with TerminalWatcher(console, lambda: 9.0) as watcher:
-        watcher.validated(VALIDATION, best=True)
+        watcher.validated(VALIDATION)
     assert isinstance(console.file, io.StringIO)
     written = console.file.getvalue()
     assert written.count("\x1b[33mtrain 2.638\x1b[0m") == written.count("\x1b[36mvalidation 2.701\x1b[0m") > 1
@@ -82,7 +83,7 @@ def test_train_is_warm_and_validation_cool_as_in_the_report(monkeypatch: pytest.
 def test_without_a_terminal_each_check_is_a_line_with_all_figures() -> None:
     console = TerminalConsole(file=io.StringIO(), width=80)
     with TerminalWatcher(console, lambda: 65.0) as watcher:
-        watcher.validated(VALIDATION, best=False)
+        watcher.validated(dataclasses.replace(VALIDATION, best=False))
         watcher.told("a long sentence " * 20)
     assert isinstance(console.file, io.StringIO)
     lines = console.file.getvalue().splitlines()
