@@ -9,12 +9,15 @@ import typer
 import unroll
 from examples.forecasting.recipe import QUICK, TEST, VALIDATION, Period, Size, learnable, outcome, trained
 from examples.forecasting.table import HEAD, leads, rows
+from examples.running import QUICK as MINIATURE
+from examples.running import errors_told, need
 
 program = typer.Typer(add_completion=False, rich_markup_mode=None)
 FEW_DAYS = 40  # that are forecast with --quick
 
 
 @program.command()
+@errors_told()
 def table(
     validation: Annotated[
         bool, typer.Option("--validation", help="Learn until 2010 and forecast 2011 to 2014: what all was chosen on.")
@@ -26,7 +29,11 @@ def table(
         Path | None, typer.Option(help="A checkpoint that the recipe has trained: nothing is made or trained.")
     ] = None,
     quick: Annotated[
-        bool, typer.Option("--quick", help="A tiny model and a few days of two series: to see that all works.")
+        bool,
+        typer.Option(
+            "--quick",
+            help="Tiny model, few days of two series, a folder of their own: to see that all works.",
+        ),
     ] = False,
 ) -> None:
     """Train on the days before 2015, forecast 2015 to 2018 one day ahead, print the table."""
@@ -34,13 +41,10 @@ def table(
     size = QUICK if quick else Size(paths=paths)
     if quick:
         period = Period(period.begin, period.end, FEW_DAYS)
-    try:
-        series = learnable(period)
-    except ModuleNotFoundError as error:
-        typer.echo(f"The recipe needs {error.name}; install it with `pip install -e '.[examples]'`.", err=True)
-        raise typer.Exit(2) from None
+    need("arch")
+    series = learnable(period)
     if quick:
-        series = series[:2]
+        series, out = series[:2], out / MINIATURE
     forecaster = trained(series, out, size, seed) if model is None else unroll.load(model)
     typer.echo(HEAD)
     outcomes = []

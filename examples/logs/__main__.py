@@ -12,8 +12,9 @@ from examples.logs.live import Live, watch
 from examples.logs.plantings import replant
 from examples.logs.recipe import LOGS, Outcome, run
 from examples.logs.sets import FOREIGN, made
-from examples.logs.sources import MIRROR, Library, MissingData
+from examples.logs.sources import MIRROR, Library
 from examples.logs.table import HEAD, beside_deeplog, headline, row, settings
+from examples.running import QUICK, RecipeError, errors_told, need
 
 program = typer.Typer(add_completion=False, rich_markup_mode=None)
 OUT = Path("runs/logs")
@@ -22,6 +23,7 @@ FEW = (600, 200)  # lines to learn and to rank of the made log
 
 
 @program.callback(invoke_without_command=True)
+@errors_told()
 def table(
     context: typer.Context,
     only: Annotated[list[str] | None, typer.Option(help=f"Logs, of {', '.join(LOGS)}.")] = None,
@@ -29,7 +31,8 @@ def table(
     out: Annotated[Path, typer.Option(help="Folder of runs and results.")] = OUT,
     mirror: Annotated[str, typer.Option(help="Where files that lack are read from.")] = MIRROR,
     quick: Annotated[
-        bool, typer.Option(help="Small models and few lines of the made log: to see that all works.")
+        bool,
+        typer.Option(help="Small models, few lines of the made log, a folder of their own: to see that all works."),
     ] = False,
 ) -> None:
     """Train on each log, rank its lines with Unroll and its rivals, print the table."""
@@ -40,11 +43,9 @@ def table(
         raise typer.BadParameter(f"There is no log {', '.join(unknown)}; choose of {', '.join(LOGS)}.")
     library = Library(data, mirror)
     outcomes = []
-    try:
-        logs = [made(*FEW) if name == "made" and quick else LOGS[name](library) for name in only or list(LOGS)]
-    except MissingData as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(2) from None
+    need("sklearn")
+    logs = [made(*FEW) if name == "made" and quick else LOGS[name](library) for name in only or list(LOGS)]
+    out = out / QUICK if quick else out
     for note in library.notes:
         typer.echo(note, err=True)
     typer.echo(HEAD)
@@ -64,6 +65,7 @@ def _below(outcomes: list[Outcome]) -> list[str]:
 
 
 @program.command()
+@errors_told()
 def live(
     out: Annotated[Path, typer.Option(help="Folder of runs, with that of the made log.")] = OUT,
     lines: Annotated[int, typer.Option(help="Lines to write.")] = 200,
@@ -84,6 +86,7 @@ def live(
 
 
 @program.command()
+@errors_told()
 def plantings(
     data: Annotated[Path, typer.Option(help="Folder of others' files.")] = OUT / "data",
     out: Annotated[
@@ -100,8 +103,7 @@ def _need(out: Path, *names: str) -> None:
     """End where a log has no model yet."""
     for name in names:
         if not (out / name / LIVE).is_file():
-            typer.echo(f"There is no model of {name} yet; run `python -m examples.logs --only {name}` first.", err=True)
-            raise typer.Exit(2)
+            raise RecipeError(f"There is no model of {name} yet; run `python -m examples.logs --only {name}` first.")
 
 
 if __name__ == "__main__":

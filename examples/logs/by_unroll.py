@@ -2,14 +2,13 @@
 
 import json
 import resource
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from examples.logs.surprise import Scores, figures
+from examples.running import RecipeError, command
 
 PACED = 2_000_000  # characters that are scored to see how fast that goes
 
@@ -25,7 +24,7 @@ def train(lines: Sequence[str], folder: Path, options: Sequence[str]) -> Path:
     if made_by.is_file() and made_by.read_text("utf-8") == how:
         return checkpoint_of(folder)
     made_by.unlink(missing_ok=True)
-    _unroll("train", str(write(corpus, lines)), "--items", "--overwrite", "--out", str(run), *options)
+    command("train", str(write(corpus, lines)), "--items", "--overwrite", "--out", str(run), *options)
     made_by.write_text(how, encoding="utf-8")
     return checkpoint_of(folder)
 
@@ -37,10 +36,10 @@ def checkpoint_of(folder: Path) -> Path:
 
 def score(checkpoint: Path, lines: Sequence[str], file: Path) -> Scores:
     """How much each line surprises, its end among its characters. file: where the lines are written for that."""
-    found = _unroll("score", str(checkpoint), str(write(file, lines)), *RANKED, "--format", "jsonl").splitlines()
+    found = command("score", str(checkpoint), str(write(file, lines)), *RANKED, "--format", "jsonl").splitlines()
     scored = [json.loads(line) for line in found]
     if [one["text"] for one in scored] != list(lines):
-        raise RuntimeError(f"unroll score read other lines in {file} than were written there.")
+        raise RecipeError(f"`unroll score` read other lines in {file} than were written there.")
     bits, per_character, highest = (
         np.array([one[field] for one in scored]) for field in ("bits", "bits_per_character", "highest")
     )
@@ -55,7 +54,7 @@ def pace(checkpoint: Path, lines: Sequence[str], file: Path, characters: int = P
     size = sum(len(line) + 1 for line in lines)
     write(file, list(lines) * max(1, characters // size))
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    _unroll("score", str(checkpoint), str(file), *RANKED, "--top", "1", "--threads", "1")
+    command("score", str(checkpoint), str(file), *RANKED, "--top", "1", "--threads", "1")
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return file.stat().st_size / seconds
@@ -65,11 +64,3 @@ def write(file: Path, lines: Sequence[str]) -> Path:
     """Write lines; where to."""
     file.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     return file
-
-
-def _unroll(*arguments: str) -> str:
-    """What a command of Unroll writes to its output. Raises RuntimeError with what it said where it fails."""
-    done = subprocess.run([sys.executable, "-m", "unroll", *arguments], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(f"unroll {' '.join(arguments)} failed:\n{done.stderr or done.stdout}")
-    return done.stdout

@@ -13,7 +13,7 @@ from examples.logs.by_unroll import RANKED
 from examples.logs.ssh_log import Log
 
 ONE_IN = 20  # lines is odd
-WARM_UP = 60  # seconds for `unroll score` to load the model
+PATIENCE = 60  # seconds for `unroll score` to load the model, or to read what was written
 
 
 class Live(NamedTuple):
@@ -33,24 +33,23 @@ def watch(
     seen. It needs `tail`."""
     file.write_bytes(b"")
     log = Log(seed)
-    first = log.chance.choice("$%&") * 40  # odd to any model: it is shown once the model is loaded
+    mark = log.chance.choice("$%&") * 40  # odd to any model: it is shown once the model is loaded, and at the end
     when: dict[str, float] = {}
     kinds: dict[str, str | None] = {}
     shown: list[tuple[float, str]] = []
     with _scoring(checkpoint, threshold, file) as output:
         reader = Thread(target=_read, args=(output, shown), daemon=True)
         reader.start()
-        _append(file, first)
-        waited = time.monotonic()
-        while not shown and time.monotonic() - waited < WARM_UP:
-            time.sleep(0.05)
+        _append(file, mark)
+        _wait_for(shown, mark, 1)
         for _ in range(lines):
             kind, line = (None, log.line()) if log.chance.randrange(ONE_IN) else log.anomaly()
             kinds[line], when[line] = kind, time.monotonic()
             _append(file, line)
             time.sleep(pause)
-        time.sleep(1)
-        seen = [(at, line.split("\t", 4)) for at, line in shown if not line.endswith(first)]
+        _append(file, mark)
+        _wait_for(shown, mark, 2)
+        seen = [(at, line.split("\t", 4)) for at, line in shown if not line.endswith(mark)]
     yield from (f"{columns[3]} bits: {columns[4]}  [{kinds[columns[4]] or 'a false alarm'}]" for _, columns in seen)
     found = [at - when[columns[4]] for at, columns in seen if kinds[columns[4]]]
     odd = sum(kind is not None for kind in kinds.values())
@@ -85,6 +84,13 @@ def _scoring(checkpoint: Path, threshold: float, file: Path) -> Iterator[IO[str]
 def _read(output: IO[str], shown: list[tuple[float, str]]) -> None:
     for line in output:
         shown.append((time.monotonic(), line.rstrip("\n")))
+
+
+def _wait_for(shown: list[tuple[float, str]], mark: str, times: int) -> None:
+    """Until a line has been shown so often: those before it have been read by then."""
+    began = time.monotonic()
+    while sum(line.endswith(mark) for _, line in shown) < times and time.monotonic() - began < PATIENCE:
+        time.sleep(0.05)
 
 
 def _append(file: Path, line: str) -> None:

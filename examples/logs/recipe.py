@@ -11,6 +11,7 @@ from examples.logs.rivals import DISCOUNTS, FORESTS, CharacterGrams, forest
 from examples.logs.sets import Line, LogSet
 from examples.logs.sources import Library
 from examples.logs.surprise import HIGHEST, Scores
+from examples.running import RecipeError
 
 OPTIONS = {
     "HDFS": ("--layers", "2", "--hidden", "192", "--embedding", "64", "--epochs", "20"),
@@ -59,7 +60,13 @@ LOGS: Mapping[str, Callable[[Library], LogSet]] = {
 
 
 def run(log: LogSet, folder: Path, quick: bool = False) -> Outcome:
-    """Train, tune and rank. folder: of what is written. quick: a small model, one forest, and its pace on few lines."""
+    """Train, tune and rank. folder: of what is written. quick: a small model, one forest, and its pace on few lines.
+
+    Raises RecipeError where lines of one kind alone are there.
+    """
+    for part, lines in (("tune on", log.validate), ("rank", log.test)):
+        if len(set(is_odd(lines).tolist())) < 2:
+            raise RecipeError(f"{log.name} has no odd lines to {part}, or no usual ones; it takes a longer log.")
     options = QUICK if quick else OPTIONS.get(log.name, OPTIONS["other"])
     checkpoint = by_unroll.train(log.train, folder, options)
     unroll, tuned = rank(log, checkpoint, folder)

@@ -3,6 +3,8 @@
 import csv
 import hashlib
 import random
+import re
+import string
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -10,9 +12,12 @@ from typing import NamedTuple
 from examples.logs.planting import plant
 from examples.logs.sources import HDFS_ABNORMAL, HDFS_TEST, HDFS_TRAIN, HDFS_VALIDATE, Library, loghub
 from examples.logs.ssh_log import Log
+from examples.running import RecipeError
 
 FOREIGN = {"Thunderbird": "BGL", "OpenSSH": "Thunderbird", "Linux": "BGL"}
 """Logs that odd lines are planted in, each with the log that its lines of another program are from."""
+LETTERS = string.ascii_uppercase + string.ascii_lowercase
+EVENTS = re.compile(r"\s*(?:(?:[1-9]|[1-4]\d|5[0-2])(?:\s+|$))*", re.ASCII)
 LEARNT, TUNED = 50, 15  # percent of a log's lines; the rest is ranked
 PLANTED_ONE_IN = 4  # of the lines to tune on and to rank
 
@@ -41,10 +46,12 @@ def percent_of(number: int, text: str) -> int:
 
 
 def letters(session: str) -> str:
-    """A session as DeepLog writes it, "5 5 22", with a letter for each event: "EEV"."""
-    return "".join(
-        chr(ord("A") + event - 1) if event <= 26 else chr(ord("a") + event - 27) for event in map(int, session.split())
-    )
+    """A session as DeepLog writes it, "5 5 22", with a letter for each event: "EEV". Raises RecipeError for another."""
+    if not EVENTS.fullmatch(session):
+        raise RecipeError(
+            f"A session of HDFS is numbers of events from 1 to 52, such as 5 5 22; this is none: {session[:60]!r}."
+        )
+    return "".join(LETTERS[int(event) - 1] for event in session.split())
 
 
 def hdfs(library: Library) -> LogSet:
@@ -62,8 +69,11 @@ def hdfs(library: Library) -> LogSet:
 
 
 def _normal(table: Iterable[str]) -> list[Line]:
-    """The normal sessions of a table with the columns Sequence and label."""
-    return [Line(letters(row["Sequence"])) for row in csv.DictReader(table) if row["label"] == "0"]
+    """The normal sessions of a table with the columns Sequence and label. Raises RecipeError where it lacks these."""
+    rows = csv.DictReader(table)
+    if not {"Sequence", "label"} <= set(rows.fieldnames or ()):
+        raise RecipeError("A table of HDFS's sessions has no columns Sequence and label; get the right file.")
+    return [Line(letters(row["Sequence"])) for row in rows if row["label"] == "0"]
 
 
 def labelled(library: Library, name: str = "BGL") -> LogSet:

@@ -6,12 +6,14 @@ import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
+from examples.running import RecipeError
+
 MIRROR = "https://raw.githubusercontent.com"
 TIMEOUT = 30  # seconds without a byte
 LARGEST = 1 << 24  # bytes of a file
 
 
-class MissingData(Exception):
+class MissingData(RecipeError):
     """A file is not here and cannot be fetched; the message says what to put where."""
 
 

@@ -130,6 +130,7 @@ def test_the_rivals_figures_are_those_of_the_page() -> None:
 
 
 @pytest.mark.examples
+@pytest.mark.timeout(300)  # seconds of a core, which a busy machine may have to share
 def test_the_recipe_runs_in_miniature(tmp_path: Path) -> None:
     result = CliRunner().invoke(program, ["--quick", "--out", str(tmp_path)], catch_exceptions=False)
     assert result.exit_code == 0, result.output
@@ -137,5 +138,5 @@ def test_the_recipe_runs_in_miniature(tmp_path: Path) -> None:
     assert len(rows) == 14
     ours = [float(row[3]) for row in rows if row[2] == "**Unroll**"]
     assert all(5 < nats < 7 for nats in ours)
-    items = (tmp_path / "days.txt").read_text("utf-8").splitlines()
+    items = (tmp_path / "quick" / "days.txt").read_text("utf-8").splitlines()
     assert {item.split("|")[0] for item in items} == {"sp500", "nasdaq"}
