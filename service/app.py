@@ -6,18 +6,20 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
+from importlib.util import find_spec
 from typing import Any
 
 from fastapi import FastAPI
+from starlette.applications import Starlette
 from starlette.middleware.cors import CORSMiddleware
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from model.decoding.decoder import Decoder
 from service.analysis import inspect_routes, score_routes, token_routes
 from service.analysis.score_schemas import LineScore, Progress, ScoreLine
 from service.api import front_page
 from service.api.error_responses import ErrorResponses, Shape
-from service.api.openapi import described
+from service.api.openapi import add_document, described
 from service.api.routing import Methods, WithoutPrefix, WithPrefix
 from service.chat import routes as chat_routes
 from service.chat.schemas import ChatCompletionChunk
@@ -30,7 +32,7 @@ from service.monitoring.access_log import AccessLog, paths_of
 from service.monitoring.health import Reports
 from service.monitoring.metrics import Metrics
 from service.openai import routes as openai_routes
-from service.openai.body_route import route_straight
+from service.openai.body_route import Raising, Straight
 from service.openai.completions import Completions
 from service.playground import routes as page_routes
 from service.playground import static_files
@@ -40,7 +42,7 @@ from service.process.memory import Headroom, Memory, default_budget
 from service.security.api_keys import ApiKeys
 from service.security.auth import Auth
 from service.security.body_limit import BodyLimit
-from service.security.body_pace import BodyPace
+from service.security.caller_pace import CallerPace
 from service.security.rate_limit import RateLimit, RateLimiter
 from service.security.security_headers import SecurityHeaders
 from service.settings import Settings, listed
@@ -61,8 +63,18 @@ TAGS = [
     {"name": "operation", "description": "How the server is, for those who run it."},
 ]
 
+TRACED = find_spec("opentelemetry.sdk") is not None  # which alone can have anything traced
+
 # How errors look on the paths of other dialects than OpenAI's.
 ERROR_SHAPES: dict[str, Shape] = {**tgi_errors.ERROR_SHAPES}
+
+
+class Untraced(FastAPI):
+    """FastAPI without its own telemetry, for which it looks into the environment at each request."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        await Starlette.__call__(self, scope, receive, send)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +82,8 @@ class Application:
     """What serves; all of it is made at the start and lives as long as the server.
 
     asgi: answers requests; the engine runs while it does. registry: of the models. ledger: the bytes of all requests.
-    beat: tells other processes behind the port how this one is; to be called some times a second.
+    beat: tells other processes behind the port how this one is; to be called some times a second. pace: of the
+    requests of each caller.
     """
 
     asgi: FastAPI
@@ -79,6 +92,7 @@ class Application:
     ledger: Ledger
     metrics: Metrics
     beat: Callable[[], None]
+    pace: CallerPace
 
 
 def create_application(
@@ -115,17 +129,18 @@ def create_application(
             engine.stop()
             await registry.close()
 
-    asgi = FastAPI(
+    asgi = (FastAPI if TRACED else Untraced)(
         title="Unroll",
         version=version("unroll"),
         description=DESCRIPTION,
         lifespan=lifespan,
+        openapi_url=None,  # `add_document` has its own
         docs_url=None,  # FastAPI's own pages fetch scripts from the internet
         redoc_url=None,
         redirect_slashes=False,
         openapi_tags=TAGS,
     )
-    made = Application(asgi, registry, engine, ledger, metrics_, beat)
+    made = Application(asgi, registry, engine, ledger, metrics_, beat, CallerPace(engine.has_others, engine.waits))
     states = StateTokens(
         secrets_of(settings), settings.state_seconds, passing=None if siblings is None else siblings.secret
     )
@@ -169,9 +184,10 @@ def _add_routes(made: Application, reports: Reports, states: StateTokens, settin
         made.asgi.include_router(routes)
     if settings.page:
         made.asgi.include_router(page_routes.router())
+    add_document(made.asgi)
     front_page.add_documentation(made.asgi)
     made.asgi.state.paths = paths_of(made.asgi)
-    route_straight(made.asgi)
+    made.asgi.router.middleware_stack = Raising(made.asgi.router.middleware_stack)
 
 
 def _add_middleware(
@@ -181,12 +197,14 @@ def _add_middleware(
     app = made.asgi
     app.add_middleware(WithPrefix, prefix=settings.prefix)
     app.add_middleware(Methods, routes=lambda: app.routes)
+    if not settings.prefix:
+        app.add_middleware(Straight, routes=lambda: app.routes)
     most, seconds = settings.max_body_bytes, settings.body_seconds
-    pace = BodyPace(made.engine.has_others)
+    pace = made.pace
     app.add_middleware(BodyLimit, max_bytes=most, seconds=seconds, ledger=made.ledger, pace=pace)
     page = frozenset(static_files.files()) if settings.page else frozenset()
     app.add_middleware(RateLimit, limiter=_limiter(settings, siblings), errors=errors, page=page)
-    app.add_middleware(Auth, keys=keys, hosts=settings.hosts, errors=errors, page=page)
+    app.add_middleware(Auth, keys=keys, hosts=settings.hosts, errors=errors, page=page, pace=pace)
     stack = app.build_middleware_stack
 
     def observed() -> ASGIApp:

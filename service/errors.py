@@ -72,5 +72,9 @@ class StateOfAnother(ServiceError):
     """A state was made for another API key, or another cache_salt, than it is sent with."""
 
 
+GIVEN_UP = "The request was given up."
+"""Of a client that has left, for the log."""
+
+
 class Disconnected(ServiceError):
     """The client is gone, so that nobody reads this."""

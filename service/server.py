@@ -1,14 +1,13 @@
 """Runs the application on a socket, and ends it in stages: refuse what is new, let running texts end, then stop."""
 
 import asyncio
-import gc
 import logging
 import signal
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any, cast
 
@@ -17,18 +16,20 @@ import uvicorn
 from service.app import Application
 from service.engine.engine import Engine
 from service.errors import Draining
+from service.garbage import Garbage
 from service.process.watchdog import LOST, SPENT, Watchdog
 from service.settings import Settings
 from service.siblings.siblings import Siblings
 from service.transport.connections import Connection, bounded
+from service.transport.entrance import LOOKED, OPENED, Entrance
 from service.transport.listeners import BACKLOG
+from service.transport.refusals import CROWDED, whole
 from service.transport.shared_limits import SharedLimits
 from service.transport.startup_gate import Gate
 from service.transport.tls import secured, tls_context
 
 logger = logging.getLogger(__name__)
 
-ACCEPTED = 8  # connections that are taken in one pass of the event loop, of each port
 ENGINE_FAILED_SECONDS = 1  # for probes to see that the engine has failed, before the server ends
 LAST_BODY_SECONDS = 0.5  # for bodies that are on their way when the server stops
 FLUSH_SECONDS = 2  # for slow clients to read what is written, at the end of the grace: of it at most half
@@ -42,6 +43,7 @@ class DrainingServer(uvicorn.Server):
     Meanwhile the socket stays open, so that new requests are answered with 503 and not with silence. SIGQUIT is another
     SIGTERM, SIGHUP calls `hang_up`, SIGUSR1 and SIGUSR2 do nothing.
 
+    enter: makes what takes the connections of a socket, and opens each with a new protocol.
     parent: where there are several processes, a pipe that ends with their parent, which is like SIGTERM. A supervisor
     may send its signal to all of them, and the parent passes it on as well, so then the end comes at once with SIGUSR2.
     """
@@ -52,6 +54,7 @@ class DrainingServer(uvicorn.Server):
         gate: Gate[Application],
         grace_seconds: float,
         hang_up: Callable[[], None] | None,
+        enter: Callable[[socket.socket, Callable[[], asyncio.Protocol]], Entrance],
         parent: int | None = None,
     ) -> None:
         super().__init__(config)
@@ -59,6 +62,8 @@ class DrainingServer(uvicorn.Server):
         self._grace_seconds = grace_seconds
         self._hang_up = hang_up
         self._parent = parent
+        self._enter = enter
+        self._entrances: list[Entrance] = []
         self.beats: list[Callable[[], None]] = []
         """Called some times a second, also while the last texts end."""
         self.watchdog: Watchdog | None = None
@@ -89,7 +94,21 @@ class DrainingServer(uvicorn.Server):
         if self._parent is not None:
             asyncio.get_running_loop().add_reader(self._parent, self._orphaned)
         for one in sockets or ():
-            one.listen(BACKLOG)  # asyncio's own backlog is what it accepts in one pass
+            self._entrances.append(self._enter(one, self._connection))
+            self._entrances[-1].start()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Take no more connections, end those that are open, and then the application."""
+        for entrance in self._entrances:
+            entrance.close()
+        await super().shutdown(sockets)
+        if self.force_exit:  # uvicorn leaves the application to be cancelled, and logs that as an error
+            await self.lifespan.shutdown()
+
+    def _connection(self) -> asyncio.Protocol:
+        """The protocol of another connection, as uvicorn makes it."""
+        make: Callable[..., asyncio.Protocol] = self.config.http_protocol_class
+        return make(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -199,19 +218,44 @@ def make_server(
         access_log=False,
         server_header=False,
         lifespan="on",
-        backlog=ACCEPTED,
+        backlog=BACKLOG,
         ws="none",
         proxy_headers=settings.trusted_proxies is not None,
         forwarded_allow_ips=settings.trusted_proxies,
         timeout_graceful_shutdown=FLUSH_SECONDS,
     )
-    server = DrainingServer(config, gate, settings.grace_seconds, hang_up, parent)
+
+    def crowded(network: str | None) -> bool:
+        made = gate.loaded
+        if shared.public.full(network):  # further ones may only be probes, and these go first
+            return True
+        if made is None:
+            return False
+        return made.pace.crowded(network) or (bool(made.engine.running) and shared.refused.crowded(network))
+
+    def refuse(connection: socket.socket) -> None:
+        refused(CROWDED.code or "")
+        with suppress(OSError), connection:
+            if context is None:
+                connection.send(too_many)
+
+    def enter(listener: socket.socket, make: Callable[[], asyncio.Protocol]) -> Entrance:
+        own = shared.is_managements(listener.getsockname())
+        limit = shared.management if own else shared.public
+        looked = LOOKED if siblings is None else OPENED  # others may open them sooner
+        crowd = (lambda _: False) if own else crowded
+        return Entrance(listener, make, limit.network, crowd, refuse, settings.prefix, looked)
+
+    too_many = whole(CROWDED)
+    server = DrainingServer(config, gate, settings.grace_seconds, hang_up, enter, parent)
 
     def count(application: Application) -> None:
         application.metrics.connections = lambda: len(server.server_state.connections)
         server.beats.append(application.beat)
         application.beat()
-        gc.freeze()  # what is loaded stays, so the garbage collector need not look at it again
+        garbage = Garbage(lambda: len(server.server_state.tasks))
+        garbage.start()
+        server.beats.append(garbage.beat)
 
     gate.when_open(count)
     return server

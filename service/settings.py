@@ -127,7 +127,9 @@ class Settings:
         None, "File of JSON that says how a chat becomes a text. [default: that of the model, or a plain one]", MODEL
     )
     arithmetic: Arithmetic = setting("int8", "int8 is fast, fp32 rounds nothing.", MODEL, choices=get_args(Arithmetic))
-    device: Device = setting("cpu", "cpu, or cuda for a GPU with PyTorch.", MODEL, choices=get_args(Device))
+    device: Device = setting(
+        "cpu", "cpu, or cuda for a GPU with PyTorch (never run on one yet).", MODEL, choices=get_args(Device)
+    )
     max_model_bytes: int = setting(DEFAULT_MOST_BYTES, HELP, MODEL, least=FEWEST_BYTES, most=LARGEST_MOST_BYTES)
     threads: int | None = setting(
         None,

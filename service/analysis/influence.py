@@ -14,7 +14,7 @@ from service.analysis.inspect_schemas import FELT, InfluenceRequest
 from service.analysis.score_tally import Before
 from service.api.pieces import separated
 from service.api.sse import ENCODE
-from service.engine.prompt_scores import Slice
+from service.engine.prompt_scores import Slice, weakly
 from service.engine.text_request import TextRequest
 from service.inference.served_model import ServedModel
 from service.inference.texts import Texts
@@ -51,7 +51,7 @@ class InfluenceAnswer:
             parameters=SamplingParameters(),
             max_tokens=0,
             prompt_logprobs=self.model.tokenizer.size,
-            on_scores=self.take,
+            on_scores=weakly(self.take),
             unscored=self._skip,
             **origin,
         )

@@ -20,7 +20,7 @@ from service.analysis.score_tally import Before, details
 from service.analysis.token_routes import ends_character
 from service.api.pieces import ENTRIES, separated
 from service.api.sse import ENCODE
-from service.engine.prompt_scores import PromptScores, Slice, scored_from
+from service.engine.prompt_scores import PromptScores, Slice, scored_from, weakly
 from service.engine.text_request import TextRequest
 from service.inference.served_model import ServedModel
 from service.inference.texts import Texts
@@ -78,7 +78,7 @@ class InspectAnswer:
             parameters=SamplingParameters(),
             max_tokens=0,
             prompt_logprobs=self.body.top_logprobs,
-            on_scores=self.take,
+            on_scores=weakly(self.take),
             unscored=self.before.skip,
             watch=self.keeper,
             **origin,
@@ -191,7 +191,7 @@ def unit_of(config: NetworkConfig, column: int) -> dict[str, Any]:
         for part, name in zip(parts_of(config), config.layer_state(layer), strict=True):
             if layout[name].start <= column < layout[name].stop:
                 return {"layer": layer, "part": part, "unit": column - layout[name].start}
-    raise IndexError(f"a state has {layout.floats:,} columns, and not {column:,}")
+    raise IndexError(f"a state has {config.units():,} units, and not {column:,}")
 
 
 def parts_of(config: NetworkConfig) -> list[Part]:

@@ -93,7 +93,7 @@ class InspectRoutes:
         """
         model = await asked_model(self.registry, body.model, request)
         self._check_work(body)
-        kept = model.decoder.config.state_layout().floats * UNIT_BYTES
+        kept = model.decoder.config.units() * UNIT_BYTES
         return await self._answer(model, body, request, partial(SearchAnswer, model, body), kept, 1)
 
     async def influence(self, body: InfluenceRequest, request: Request) -> Response:

@@ -13,7 +13,7 @@ from service.api.pieces import gathered, separated
 from service.api.sse import ENCODE, EventIds, ServerSentEvent, done_event
 from service.api.streaming import KEEP_ALIVE, StreamBytes
 from service.engine.output import Grown
-from service.engine.prompt_scores import PromptScores, Slice
+from service.engine.prompt_scores import PromptScores, Slice, weakly
 from service.engine.text_request import TextRequest
 from service.inference.served_model import ServedModel
 from service.inference.texts import INSTANT, Texts
@@ -58,7 +58,7 @@ class ScoreAnswer:
             parameters=SamplingParameters(),
             max_tokens=0,
             prompt_logprobs=self.top,
-            on_scores=self.take,
+            on_scores=weakly(self.take),
             unscored=self.before.skip,
             beginning=self.beginning,
             return_state=self.body.return_state,

@@ -1,33 +1,30 @@
 """Texts that come one a line, in any number, and leave as lines of scores; few of them are held at a time."""
 
 import asyncio
-import json
 import logging
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Coroutine, Mapping
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from fastapi import Request
-from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from model.errors import ParameterError, ServiceError
+from model.errors import ServiceError
 from model.online_memory.weights import lacking
 from model.sampling.parameters import SamplingParameters
+from service.analysis.line_blocks import MOST_LINES, Block, LineBlocks, wrong_line
 from service.analysis.score_answer import ScoreAnswer
-from service.analysis.score_schemas import ScoreLine, ScoreRequest
-from service.api.error_responses import FAULT, INVALID, Failure, of_http_exception, of_service_error, openai_shape
-from service.api.problems import remedy
-from service.api.promises import check_promises
+from service.analysis.score_schemas import ScoreRequest
+from service.api.error_responses import FAULT, of_http_exception, of_service_error
 from service.api.request_fields import origin_of
 from service.api.sse import ENCODE
 from service.engine.engine import SPENT, Engine
 from service.engine.text_request import TextRequest
-from service.errors import MemorySpent, QueueFull
+from service.errors import GIVEN_UP, Disconnected, MemorySpent, QueueFull
 from service.inference.cost import text_bytes
 from service.inference.served_model import ServedModel
 from service.inference.texts import Texts
@@ -36,46 +33,11 @@ from service.request_context import request_context
 logger = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/x-ndjson"
-MOST_LINES = 64  # of a block: side by side they keep the engine busy, and leave room for others
-MOST_CHARACTERS = 1 << 16  # of a block of more than one line
 AT_ONCE = 2  # blocks that are scored at a time: rows that one leaves are filled by the next
-PAUSE_SECONDS = 0.005  # without a line, after which a block is scored as it is
 MOST_WAITING = 4 << 20  # bytes of scores that wait for a reader before no more lines are read
 PATIENCE_SECONDS = 60.0  # that a block waits for room in the queue and in memory, which the first one does not
 RETRY_SECONDS = 0.05
 WORTH_KEEPING = 64  # tokens; a context of at least this many is read once for all texts, a shorter one with each text
-
-
-class Line(NamedTuple):
-    """A line with a text. number: which of the body, from 1."""
-
-    number: int
-    asked: ScoreLine
-
-
-@dataclass(slots=True)
-class Block:
-    """Lines that are scored together, alike but for their texts; or what is wrong with one line."""
-
-    lines: list[Line] = field(default_factory=list)
-    size: int = 0
-    wrong: bytes = b""
-
-    @property
-    def context(self) -> str:
-        """What is read before each text."""
-        return self.lines[0].asked.context or "" if self.lines else ""
-
-    @property
-    def memory(self) -> bool:
-        """Whether the texts are read with the online memory."""
-        return bool(self.lines) and self.lines[0].asked.memory
-
-    def fits(self, line: Line, most_work: int) -> bool:
-        """Whether a line may join."""
-        work = self.size + len(line.asked.text) + len(line.asked.context or "")
-        alike = not self.lines or (line.asked.context or "", line.asked.memory) == (self.context, self.memory)
-        return alike and len(self.lines) < MOST_LINES and (not self.lines or work <= min(MOST_CHARACTERS, most_work))
 
 
 class Reading(NamedTuple):
@@ -108,112 +70,6 @@ class Reading(NamedTuple):
             self.texts.release()
 
 
-class LineBlocks:
-    """Cuts a body into lines, and the lines into blocks, as they come.
-
-    lacking: why the model has no memory; empty where it has one.
-    """
-
-    def __init__(self, receive: Receive, most_work: int, at_once: int, lacking: str) -> None:
-        self._receive, self._most_work, self._at_once = receive, most_work, at_once
-        self._lacking = lacking
-        self._rest: list[bytes] = []  # of a line whose end has not come
-        self._number = 0
-        self._block = Block()
-        self._piece = 0  # bytes of the piece of the body that is cut now
-
-    @property
-    def held(self) -> int:
-        """Bytes of the body that are held beside the block that was given last."""
-        return sum(map(len, self._rest)) + self._block.size + self._piece
-
-    async def blocks(self) -> AsyncIterator[Block]:
-        """The blocks, each as soon as it is full or no more lines come for a moment."""
-        more = True
-        while more:
-            arriving = asyncio.ensure_future(self._receive())
-            try:
-                if self._block.lines and not (await asyncio.wait({arriving}, timeout=PAUSE_SECONDS))[0]:
-                    yield self._full()
-                message = await arriving
-            except HTTPException:  # what is wrong with the next part of the body; this one is whole
-                if self._block.lines:
-                    yield self._full()
-                raise
-            finally:
-                arriving.cancel()
-            more = message.get("more_body", False)
-            self._piece = len(message.get("body", b""))
-            for line in self._lines(message.get("body", b""), not more):
-                self._number += 1
-                if line.strip():
-                    for block in self._add(line):
-                        yield block
-            self._piece = 0
-        if self._block.lines:
-            yield self._full()
-
-    def _lines(self, piece: bytes, end: bool) -> list[bytes]:
-        """The lines that are whole with the next bytes."""
-        whole, found, rest = piece.rpartition(b"\n")
-        lines: list[bytes] = []
-        if found:
-            lines = b"".join([*self._rest, whole]).split(b"\n")
-            self._rest = []
-        self._rest.append(rest)
-        if end:
-            lines.append(b"".join(self._rest))
-            self._rest = []
-        return lines
-
-    def _add(self, line: bytes) -> list[Block]:
-        """Put a line into the block; the blocks that are full then."""
-        try:
-            asked = Line(self._number, self._parsed(line))
-        except ParameterError as error:
-            before = [self._full()] if self._block.lines else []
-            failure = Failure(400, str(error), INVALID, "invalid_value", error.parameter)
-            return [*before, Block(wrong=wrong_line(self._number, failure))]
-        full = [] if self._block.fits(asked, self._most_work) else [self._full()]
-        self._block.lines.append(asked)
-        self._block.size += len(asked.asked.text) + len(asked.asked.context or "")
-        return [*full, self._full()] if len(self._block.lines) >= self._at_once else full
-
-    def _parsed(self, line: bytes) -> ScoreLine:
-        """What a line asks for. Raises ParameterError with its number."""
-        where = f"line {self._number:,}"
-        try:
-            value = json.loads(line)
-        except (ValueError, RecursionError):
-            raise ParameterError(
-                "text", f'{where} is no JSON; send a text, or an object such as {{"text": "…"}}.'
-            ) from None
-        try:
-            asked = ScoreLine.model_validate({"text": value} if isinstance(value, str) else value)
-        except ValidationError as error:
-            problem = error.errors()[0]
-            name = ".".join(map(str, problem["loc"])) or "text"
-            raise ParameterError(name, f"{where}, {name}: {remedy(problem)}.") from None
-        check_promises(asked.model_extra, f"{where}, ")
-        if asked.memory and self._lacking:
-            raise ParameterError("memory", f"{where}: {self._lacking}")
-        work = len(asked.text) + len(asked.context or "")
-        if work > self._most_work:
-            message = f"{where} would read {work:,} characters; this server's max_work is {self._most_work:,}."
-            raise ParameterError("text", f"{message} Send a shorter text, or a shorter context.")
-        return asked
-
-    def _full(self) -> Block:
-        block, self._block = self._block, Block()
-        return block
-
-
-def wrong_line(number: int | None, failure: Failure) -> bytes:
-    """A line that says what is wrong with one, or with None why there are no more."""
-    _, body = openai_shape(failure)
-    return f"{ENCODE({'line': number, **body})}\n".encode()
-
-
 class LineScores(Response):
     """An answer of lines, each sent as soon as its block is scored.
 
@@ -243,9 +99,35 @@ class LineScores(Response):
         self._size = 0  # of what waits
         self._changed = asyncio.Condition()
         self._all_read = self._ended = False
+        self._working: asyncio.Task[None] | None = None
+        self._gone = False
+        context.on_leaving(self._leave)
+
+    def _leave(self) -> None:
+        """End all work, since the client is gone."""
+        self._gone = True
+        if self._working is not None:
+            self._working.cancel()
+
+    async def _attended(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do some work; raises Disconnected where the client leaves before it is done."""
+        self._working = asyncio.create_task(work)
+        if self._gone:
+            self._working.cancel()
+        try:
+            await self._working
+        except asyncio.CancelledError:
+            if self._gone:
+                raise Disconnected(GIVEN_UP) from None
+            raise
+        finally:
+            self._working = None
 
     async def prepare(self) -> None:
         """Score the first block."""
+        await self._attended(self._first())
+
+    async def _first(self) -> None:
         async for block in self._blocks:
             await self._begin(block)
             try:
@@ -257,6 +139,10 @@ class LineScores(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
         """Send the lines until there are no more or the client leaves."""
+        with suppress(Disconnected):
+            await self._attended(self._send_all(send))
+
+    async def _send_all(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         working = [asyncio.create_task(self._read_all()), asyncio.create_task(self._score_all())]
         try:
@@ -274,6 +160,7 @@ class LineScores(Response):
             await asyncio.gather(*working, return_exceptions=True)
             for reading in self._reading:
                 reading.release()
+            await self._blocks.aclose()
 
     async def _read_all(self) -> None:
         """Begin block after block while there is room; what goes wrong becomes the last line."""
@@ -317,7 +204,7 @@ class LineScores(Response):
         if isinstance(error, ServiceError):
             failure = of_service_error(error)
         elif isinstance(error, MemoryError):
-            failure = of_service_error(SPENT)
+            failure = of_service_error(MemorySpent(SPENT))
         elif isinstance(error, HTTPException):
             failure = of_http_exception(self._request, error)
         else:

@@ -15,7 +15,7 @@ from service.analysis.inspect_schemas import SearchRequest
 from service.analysis.score_tally import Before
 from service.analysis.token_routes import ends_character
 from service.api.sse import ENCODE
-from service.engine.prompt_scores import Slice
+from service.engine.prompt_scores import Slice, weakly
 from service.engine.text_request import TextRequest
 from service.inference.served_model import ServedModel
 from service.inference.texts import Texts
@@ -29,20 +29,20 @@ UNIT_BYTES = 2_000  # for each unit of the network: sums, a block in two widths,
 class UnitSums:
     """Adds up what correlations are made of, from the states after each character; for the thread that reads.
 
-    See `service.engine.prompt_scores.StateWatch`. floats: numbers of a state; all are watched.
+    See `service.engine.prompt_scores.StateWatch`. units: of a state; all are watched.
     """
 
-    def __init__(self, floats: int, features: Sequence[Feature], skip: int) -> None:
-        self.columns = np.arange(floats, dtype=np.int32)
+    def __init__(self, units: int, features: Sequence[Feature], skip: int) -> None:
+        self.columns = np.arange(units, dtype=np.int32)
         self.characters = 0
         self._skip = skip
         self._names = features
         self._features = TextFeatures()
         self._text, self._ids = "", np.zeros(0, np.int32)
-        self._states = np.zeros((BLOCK, floats), np.float32)
+        self._states = np.zeros((BLOCK, units), np.float32)
         self._filled = 0
-        self._products = np.zeros((1 + len(features), floats))
-        self._squares = np.zeros(floats)
+        self._products = np.zeros((1 + len(features), units))
+        self._squares = np.zeros(units)
         self._own = np.zeros((1 + len(features), 1 + len(features)))
 
     def expect(self, text: str, ids: Ids) -> None:
@@ -100,7 +100,7 @@ class SearchAnswer:
         self.before = Before(model, body.context)
         self.common = self.before.text
         self.features = list(dict.fromkeys(body.features))
-        self.sums = UnitSums(model.decoder.config.state_layout().floats, self.features, self.before.skip)
+        self.sums = UnitSums(model.decoder.config.units(), self.features, self.before.skip)
         self.cached = 0
         self._ids: Ids
 
@@ -110,7 +110,7 @@ class SearchAnswer:
             prompts=[self.common + self.body.text + AFTER],
             parameters=SamplingParameters(),
             max_tokens=0,
-            on_scores=self.take,
+            on_scores=weakly(self.take),
             unscored=self.before.skip,
             watch=self.sums,
             **origin,

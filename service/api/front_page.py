@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 from starlette.datastructures import Headers
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from service.api.openapi import errors
+from service.api.openapi import PATH, errors
 from service.request_context import request_context
 
 # Swagger UI and its style, of the package fastapi-offline: nothing is fetched from the internet.
@@ -62,7 +62,7 @@ def add_documentation(app: FastAPI) -> None:
     async def docs(request: Request) -> HTMLResponse:
         root = request.scope.get("root_path", "")
         page = get_swagger_ui_html(
-            openapi_url=f"{root}{app.openapi_url}",
+            openapi_url=f"{root}{PATH}",
             title=app.title,
             swagger_js_url=f"{root}{STATIC_PATH}/swagger-ui-bundle.js",
             swagger_css_url=f"{root}{STATIC_PATH}/swagger-ui.css",

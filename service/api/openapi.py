@@ -1,9 +1,14 @@
 """The OpenAPI document as it is served: exact where FastAPI rounds, and with the limits of the served model."""
 
+import asyncio
+import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from fastapi import FastAPI
 from pydantic import BaseModel
+from starlette.requests import Request
+from starlette.responses import Response
 
 from service.api.schemas import LARGEST_ID, ErrorBody
 
@@ -14,6 +19,8 @@ RESUMES = {
     "schema": {"type": "string"},
     "description": "The id of the last event that came of the same request: the stream goes on after it. Only streams.",
 }
+PATH = "/openapi.json"
+"""Where the document is."""
 EXACT = 2.0**53  # above it a float is not one exact whole number
 
 
@@ -43,6 +50,28 @@ def described(
         return document
 
     return exactly
+
+
+def add_document(app: FastAPI) -> None:
+    """Add the route of the document, which takes a fifth of a second to make: a thread makes it; its bytes are kept.
+
+    FastAPI's own route makes it on the event loop, and its bytes anew for each request.
+    """
+    kept: dict[str, bytes] = {}
+    making = asyncio.Lock()
+
+    def made(root: str) -> bytes:
+        servers = {"servers": [{"url": root}]} if root else {}
+        return json.dumps({**app.openapi(), **servers}, ensure_ascii=False, separators=(",", ":")).encode()
+
+    async def document(request: Request) -> Response:
+        root = request.scope.get("root_path", "").rstrip("/")  # the prefix of the settings
+        async with making:
+            if root not in kept:
+                kept[root] = await asyncio.to_thread(made, root)
+        return Response(kept[root], media_type="application/json")
+
+    app.add_api_route(PATH, document, methods=["GET"], include_in_schema=False)
 
 
 def _limits(part: Any, vocabulary: int) -> None:

@@ -6,19 +6,20 @@ import math
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 
 from fastapi import Request
-from starlette.responses import Response, StreamingResponse
-from starlette.types import Receive, Scope, Send
+from starlette.responses import Response
+from starlette.types import Message, Receive, Scope, Send
 
 from model.errors import ServiceError
 from service.api.error_responses import NO_MEMORY, of_service_error
 from service.api.sse import ENCODE_TEXT
+from service.api.streaming import AttendedResponse
 from service.engine.engine import Engine
 from service.errors import MemorySpent
 from service.request_context import request_context
 
 logger = logging.getLogger(__name__)
 
-PIECE = 65_536  # characters of JSON that are sent at a time
+PIECE = 65_536  # characters of JSON that are sent at a time, and bytes of any answer
 ENTRIES = 4_096  # numbers or short strings that are written as JSON in one call, in about a millisecond
 
 
@@ -73,11 +74,11 @@ async def json_answer(
         async with asyncio.timeout_at(None if deadline == math.inf else deadline):
             first = await anext(pieces)
     except TimeoutError:
-        raise engine.late from None
+        raise engine.late() from None
     return PieceResponse(first, pieces, engine, deadline, headers)
 
 
-class PieceResponse(StreamingResponse):
+class PieceResponse(AttendedResponse):
     """An answer that is sent in pieces; one that cannot be finished in time is cut off, so that it is no whole JSON."""
 
     media_type = "application/json"
@@ -101,7 +102,7 @@ class PieceResponse(StreamingResponse):
             async with asyncio.timeout_at(None if self._deadline == math.inf else self._deadline):
                 await super().__call__(scope, receive, send)
         except TimeoutError:
-            failure = self._engine.late
+            failure = self._engine.late()
         except MemoryError:
             failure = MemorySpent(NO_MEMORY)
         except ServiceError as error:
@@ -116,3 +117,12 @@ async def _chained(first: bytes, others: AsyncIterator[bytes]) -> AsyncIterator[
     yield first
     async for piece in others:
         yield piece
+
+
+async def in_pieces(message: Message, send: Send) -> None:
+    """Send a long part of a body a piece at a time."""
+    body = message["body"]
+    last = (len(body) - 1) // PIECE * PIECE
+    for at in range(0, last, PIECE):
+        await send({"type": message["type"], "body": body[at : at + PIECE], "more_body": True})
+    await send({**message, "body": body[last:]})

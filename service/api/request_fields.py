@@ -17,9 +17,11 @@ from service.errors import UnknownModel, VersionGone
 from service.inference.served_model import ServedModel
 from service.inference.state_tokens import StateTokens
 from service.models.model_registry import ModelRegistry
-from service.request_context import request_context
+from service.request_context import header, request_context
 
 SEED_BITS = 53  # of a seed made here: every JSON parser keeps such a number exact, also JavaScript's
+
+NO_AUTHORIZATION = hashlib.sha256().digest()
 
 LONGEST_HEADER = 1000  # bytes of the header that names ignored fields
 
@@ -64,7 +66,9 @@ def namespace_of(request: Request, salt: str | None = None) -> bytes:
     Authorization header that a client sends stands in for one.
     """
     holder = request_context(request.scope).holder
-    own = holder or hashlib.sha256(request.headers.get("authorization", "").encode("latin-1")).digest()
+    if (own := holder) is None:
+        given = header(request.scope, b"authorization")
+        own = NO_AUTHORIZATION if given is None else hashlib.sha256(given.encode("latin-1")).digest()
     return own if salt is None else hashlib.sha256(hashlib.sha256(own).digest() + salt.encode("utf-8")).digest()
 
 

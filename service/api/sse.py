@@ -165,15 +165,17 @@ class EventIds:
 
     def sent(self, index: int, piece: Piece) -> str:
         """The line of the event that has the next piece of a text."""
-        characters, tokens = self._counts[index]
-        characters += len(piece.text)
-        place = str(characters)
-        if piece.logprobs is not None:
-            tokens += len(piece.logprobs.ids)
-        if tokens:
-            place = f"{characters}+{tokens}"
+        tokens = 0 if piece.logprobs is None else len(piece.logprobs.ids)
+        return self.sent_more(index, len(piece.text), tokens, "" if piece.finish_reason is None else "e")
+
+    def sent_more(self, index: int, characters: int, tokens: int = 0, end: str = "") -> str:
+        """The line of the event that has so many more characters and reported tokens of a text. end: e where it has
+        ended."""
+        before, reported = self._counts[index]
+        characters += before
+        tokens += reported
         self._counts[index] = characters, tokens
-        self._places[index] = place if piece.finish_reason is None else place + "e"
+        self._places[index] = f"{characters}+{tokens}{end}" if tokens else f"{characters}{end}"
         return self.line()
 
     @property

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Hashable, Set
+from collections.abc import Callable, Hashable, Set
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +14,7 @@ from model.sampling.transitions import CODES
 from model.text.text_stream import FinishReason
 from service.engine.output import Logprobs, Piece, join_logprobs
 from service.engine.sequence import Sequence, SequenceGroup
-from service.engine.turn_budget import MOST_STEPS
+from service.engine.turn_budget import MOST_STEPS, spacing
 from service.process.time_shares import EVERYBODY
 
 CAPACITY = 512  # ids of a row that wait to become text
@@ -29,6 +29,11 @@ class Event(NamedTuple):
     piece: Piece
 
 
+def alone(caller: Hashable) -> int:  # noqa: ARG001
+    """How many slots a caller has beside others where there are none."""
+    return 0
+
+
 class DecodeBatch:
     """What rows have drawn, in a slot for each. Only rows that are due cost work one by one.
 
@@ -37,21 +42,24 @@ class DecodeBatch:
 
     The rows that draw in the next call are all, but for those of callers who wait (`choose`).
 
-    slots: how many there are; vocabulary: how many ids.
+    slots: how many there are; vocabulary: how many ids. crowd: how many slots a caller has while others have texts; by
+        that its pieces are spaced, see `spacing`.
     """
 
-    def __init__(self, slots: int, vocabulary: int) -> None:
+    def __init__(self, slots: int, vocabulary: int, crowd: Callable[[Hashable], int] = alone) -> None:
+        self._crowd = crowd
         self.rows: list[Sequence] = []
-        self.drawing: list[Sequence] = []  # those of them that draw in the next call
-        self.slots: NDArray[np.int32] = np.zeros(0, np.int32)  # of the rows that draw, (B,)
+        self._stale = False  # whether there are other rows than those that what follows is of
+        self._drawing: list[Sequence] = []  # those of them that draw in the next call
+        self._slots: NDArray[np.int32] = np.zeros(0, np.int32)  # of the rows that draw, (B,)
         self.drawn_at = 0.0
         """When the rows that draw did so last, by the worker's clock; of rows that waited in turns of their own, the
         mean."""
         self._waiting: Set[Hashable] = EVERYBODY  # callers whose rows wait
         self._callers: Counter[Hashable] | None = None
-        self._drawing: NDArray[np.bool_] | None = None  # which slots do; None for all
+        self._some: NDArray[np.bool_] | None = None  # which slots draw; None for all
         self._drew_at = np.zeros(slots)  # when rows that wait did so last
-        self.largest_left = 0  # ids to go for the row that has the most left
+        self._largest_left = 0
         self._at: NDArray[np.intp] = np.zeros(0, np.intp)  # the same in the type numpy indexes with
         self._by_slot: list[Sequence | None] = [None] * slots
         self._ids = np.zeros((slots, CAPACITY), np.int32)
@@ -68,8 +76,7 @@ class DecodeBatch:
         self._columns = np.arange(MOST_STEPS)
         self._watched = self._watched_slots = np.zeros(0, np.intp)  # rows that have stop strings
         self._reporting: list[tuple[int, Sequence]] = []  # rows that report log-probabilities
-        self.recorded: list[tuple[int, Sequence, StateRecorder]] = []
-        """Where rows are whose states are asked for, and what follows them."""
+        self._recorded: list[tuple[int, Sequence, StateRecorder]] = []
         self._starved: list[Sequence] = []  # rows for which there was no memory in the last `accept`
 
     def begin(self, row: Sequence) -> None:
@@ -84,20 +91,45 @@ class DecodeBatch:
             self._starts[slot] = stop_starts
         self._drew_at[slot] = self.drawn_at
         self.rows.append(row)
-        self._arrange()
+        self._stale = True
 
     def choose(self, waiting: Set[Hashable]) -> None:
         """Let the rows of some callers wait, and all others draw."""
         if waiting != self._waiting:
             self._waiting = waiting
             self._drew_at[self._at] = self.drawn_at
-            self._arrange()
+            self._stale = True
             if self.drawing:
                 self.drawn_at = float(self._drew_at[self._at].mean())
 
     @property
+    def drawing(self) -> list[Sequence]:
+        """The rows that draw in the next call."""
+        self._arrange()
+        return self._drawing
+
+    @property
+    def slots(self) -> NDArray[np.int32]:
+        """Of the rows that draw, (B,)."""
+        self._arrange()
+        return self._slots
+
+    @property
+    def largest_left(self) -> int:
+        """Ids to go for the row that draws and has the most left."""
+        self._arrange()
+        return self._largest_left
+
+    @property
+    def recorded(self) -> list[tuple[int, Sequence, StateRecorder]]:
+        """Where rows are whose states are asked for, and what follows them."""
+        self._arrange()
+        return self._recorded
+
+    @property
     def callers(self) -> Counter[Hashable]:
         """How many of the rows that draw are each caller's."""
+        self._arrange()
         if self._callers is None:
             self._callers = Counter(row.caller for row in self.drawing)
         return self._callers
@@ -115,7 +147,9 @@ class DecodeBatch:
             self._due[row.slot] = math.inf
         gone = set(leaving)
         self.rows = [row for row in self.rows if row not in gone]
-        self._arrange()
+        self._stale = True
+        if not self.rows:
+            self._arrange()  # so that nothing of the last ones is kept
 
     @property
     def most_steps(self) -> int:
@@ -144,7 +178,7 @@ class DecodeBatch:
         counts: Any = steps if drawn.counts is None else drawn.counts
         self._filled[self._at] = filled + counts
         self._counts[self._at] += counts
-        self.largest_left -= steps
+        self._largest_left -= steps
         self._starved = []
         for at, reporting in self._reporting:
             try:
@@ -160,8 +194,8 @@ class DecodeBatch:
         if len(self._watched):
             begun = self._starts[self._watched_slots[:, None], drawn.ids[self._watched]].any(axis=1)
             hot[self._watched_slots] |= begun | self._holding[self._watched_slots]
-        if self._drawing is not None:
-            hot &= self._drawing
+        if self._some is not None:
+            hot &= self._some
         events: list[Event] = []
         for slot in hot.nonzero()[0].tolist():
             row = self._by_slot[slot]
@@ -196,7 +230,7 @@ class DecodeBatch:
         self._holding[slot] = row.stream.holding
         if self._due[slot] > now or not row.pending:
             return None
-        self._due[slot] = now + (row.group.request.interval or 0)
+        self._due[slot] = now + max(row.group.request.interval or 0, spacing(self._crowd(row.caller), len(self.rows)))
         return self._hand_over(row, None, count)
 
     def _hand_over(self, row: Sequence, reason: FinishReason | None, count: int, stop: str | None = None) -> Piece:
@@ -208,21 +242,25 @@ class DecodeBatch:
         return Piece(text, reason, count, stop, logprobs)
 
     def _arrange(self) -> None:
-        """Update what depends on which rows there are, and which of them draw."""
-        self.drawing, self._drawing, self._callers = self.rows, None, None
+        """Update what depends on which rows there are, and which of them draw, where those have changed: once for all
+        rows that begin or end between two calls."""
+        if not self._stale:
+            return
+        self._stale = False
+        self._drawing, self._some, self._callers = self.rows, None, None
         if self._waiting:
-            self.drawing = [row for row in self.rows if row.caller not in self._waiting]
-        self.slots = np.array([row.slot for row in self.drawing], np.int32)
-        self._at = self.slots.astype(np.intp)
+            self._drawing = [row for row in self.rows if row.caller not in self._waiting]
+        self._slots = np.array([row.slot for row in self._drawing], np.int32)
+        self._at = self._slots.astype(np.intp)
         left = self._limits[self._at] - self._counts[self._at]
-        self.largest_left = int(left.max()) if len(left) else 0
-        if len(self.drawing) < len(self.rows):
-            self._drawing = np.zeros(len(self._by_slot), np.bool_)
-            self._drawing[self._at] = True
-        self._watched = np.flatnonzero([row.group.tables.stop_starts is not None for row in self.drawing])
+        self._largest_left = int(left.max()) if len(left) else 0
+        if len(self._drawing) < len(self.rows):
+            self._some = np.zeros(len(self._by_slot), np.bool_)
+            self._some[self._at] = True
+        self._watched = np.flatnonzero([row.group.tables.stop_starts is not None for row in self._drawing])
         self._watched_slots = self._at[self._watched]
-        self.recorded = [(at, row, row.recorder) for at, row in enumerate(self.drawing) if row.recorder is not None]
-        self._reporting = [(at, row) for at, row in enumerate(self.drawing) if row.sampling.logprobs is not None]
+        self._recorded = [(at, row, row.recorder) for at, row in enumerate(self._drawing) if row.recorder is not None]
+        self._reporting = [(at, row) for at, row in enumerate(self._drawing) if row.sampling.logprobs is not None]
 
 
 def _report(row: Sequence, part: Logprobs) -> None:

@@ -41,11 +41,9 @@ Status = Literal["ok", "draining", "failed"]
 LOOK_SECONDS = 0.25  # between two checks of deadlines outside the threads, which may hang
 STOP_SECONDS = 0.5  # for turns to end; one that hangs must not keep the process alive
 
-UNTAKEN = ReaderTooSlow(
-    "You have not read what was written for so long that it is given up; read faster, or ask for less."
-)
-SPENT = MemorySpent("The server has no memory for this now; try again in a moment, or ask for less.")
-FAILED = StepFailed("The server failed in the middle of this text; it has been logged. Try again.")
+UNTAKEN = "You have not read what was written for so long that it is given up; read faster, or ask for less."
+SPENT = "The server has no memory for this now; try again in a moment, or ask for less."
+FAILED = "The server failed in the middle of this text; it has been logged. Try again."
 
 
 class Engine:
@@ -74,11 +72,6 @@ class Engine:
         """Whether a thread has died."""
         self._scheduler: Scheduler[SequenceGroup, Sequence] = Scheduler(slots, settings.max_waiting, spare)
         self._timeout = timeout
-        self.late = DeadlineExceeded(
-            f"The text was not finished after {timeout:g} seconds; "
-            "ask for fewer characters, or again when the server is less busy."
-        )
-        """Raised where a request takes too long."""
         self._max_held_ids = settings.max_held_characters
         self._max_untaken = settings.max_untaken_characters
         self._held_ids = 0
@@ -121,6 +114,13 @@ class Engine:
             if thread.is_alive():
                 thread.join(max(0.0, until - time.monotonic()))
         self._bell.take_down()
+
+    def late(self) -> DeadlineExceeded:
+        """What is raised where a request takes too long: each time another one, since it keeps the frames it passes."""
+        return DeadlineExceeded(
+            f"The text was not finished after {self._timeout:g} seconds; "
+            "ask for fewer characters, or again when the server is less busy."
+        )
 
     def deadline(self, arrived: float) -> float:
         """When the time of a request that came then is over, by `time.monotonic`; infinity where that is never."""
@@ -166,7 +166,8 @@ class Engine:
             self._work.notify_all()
         idle = [row for group in groups if group not in working for row in group.sequences]
         self._take(groups, held)
-        self._deliver([], [Event(row, Piece("", "length")) for row in idle], [])
+        if idle:
+            self._deliver([], [Event(row, Piece("", "length")) for row in idle], [])
 
     def _take(self, groups: tuple[SequenceGroup, ...], held: int) -> None:
         """Add groups to those that are held, and count them."""
@@ -183,7 +184,7 @@ class Engine:
     def _refused(self, reason: Refusal, error: ServiceError) -> ServiceError:
         """Count a refusal, and return its error."""
         self.counters.refused[reason] += 1
-        return error
+        return error.with_traceback(None)  # one that refuses all requests would keep the frames of each
 
     def release(self, *groups: SequenceGroup) -> None:
         """Release groups: free the slots of texts that have not finished, after their current turn."""
@@ -193,10 +194,7 @@ class Engine:
         self._groups -= known
         self._held_ids -= sum(group.held for group in known)
         for group in known:
-            if aborted := group.end(len(group.sequences)):
-                self.counters.finished["abort"] += aborted
-            elif not group.output.failed:  # else a thread may still be at it
-                group.sequences = []  # which know it: what they hold would wait for the garbage collector
+            self.counters.finished["abort"] += group.end(len(group.sequences))
         with self._work:
             before = self._scheduler.running + self._scheduler.waiting
             for group in known:
@@ -204,6 +202,7 @@ class Engine:
             if self._scheduler.running + self._scheduler.waiting < before:
                 self._work.notify_all()  # which would wake a thread for nothing where all texts have ended
         for group in known:
+            group.let_go()
             group.model.groups -= 1
             if not group.model.groups and group.model.on_idle is not None:
                 group.model.on_idle()
@@ -261,8 +260,7 @@ class Engine:
 
         For a thread that just woke it is when it woke; if there is work and every thread sleeps, when the work came.
         """
-        oldest = min(worker.progressed for worker in self.counters.workers)
-        if oldest < math.inf:
+        if (oldest := min(worker.progressed for worker in self.counters.workers)) < math.inf:
             return oldest
         return self._offered if self.running or self.waiting else time.monotonic()
 
@@ -280,11 +278,16 @@ class Engine:
         """Whether anybody but a caller has texts here."""
         return self._scheduler.has_others(caller)
 
+    def waits(self, caller: Hashable) -> int:
+        """How many slots the texts of a caller will take that have none yet."""
+        return self._scheduler.waits(caller)
+
     def _run(self, index: int, slots: int) -> None:
         """One thread: turn after turn while there are rows, asleep while there are none."""
         try:
             stand_back()
-            lanes = Lanes(slots, self.cache, time.monotonic, self.counters.workers[index])
+            counters = self.counters.workers[index]
+            lanes = Lanes(slots, self.cache, time.monotonic, counters, self._scheduler.crowd)
             while self._turn(index, lanes):
                 pass
         except BaseException:
@@ -332,8 +335,9 @@ class Engine:
                 self._scheduler.drop(group)
             if late or turn.read or ended or turn.failed:
                 self._work.notify_all()
-        errors: list[tuple[SequenceGroup, ServiceError]] = [(group, self.late) for group in late]
-        errors += [(group, SPENT if group in turn.starved else FAILED) for group in turn.failed]
+        errors: list[tuple[SequenceGroup, ServiceError]] = [(group, self.late()) for group in late]
+        starved = turn.starved
+        errors += [(group, MemorySpent(SPENT) if group in starved else StepFailed(FAILED)) for group in turn.failed]
         if turn.events or turn.scored or errors:
             self._bell.ring(turn.scored, turn.events, errors)
 
@@ -341,7 +345,7 @@ class Engine:
         """End requests that are past their deadline, even if no thread ends a turn."""
         with self._work:
             late = self._scheduler.expire(time.monotonic())
-        self._deliver([], [], [(group, self.late) for group in late])
+        self._deliver([], [], [(group, self.late()) for group in late])
         self._looking = self._loop.call_later(LOOK_SECONDS, self._look)
 
     def _die(self, error: ServiceError) -> None:
@@ -363,7 +367,7 @@ class Engine:
             try:
                 group.scoring.on_scores(group.index, slice_)
             except MemoryError:
-                self._give_up(group, SPENT)
+                self._give_up(group, MemorySpent(SPENT))
         return True
 
     def _grow(self, row: Sequence, piece: Piece) -> bool:
@@ -380,15 +384,17 @@ class Engine:
         except ServiceError as error:
             self._give_up(row.group, error)
         except MemoryError:
-            self._give_up(row.group, SPENT)
+            self._give_up(row.group, MemorySpent(SPENT))
         if piece.finish_reason is not None:
             self.counters.finished[piece.finish_reason] += row.group.end(1)
             row.group.model.counts.tokens += piece.tokens
         elif output.held > self._max_untaken:
-            self._give_up(row.group, UNTAKEN)
+            self._give_up(row.group, ReaderTooSlow(UNTAKEN))
         return waking and output.arrived
 
     def _fail(self, group: SequenceGroup, error: ServiceError) -> bool:
         group.output.fail(error)
-        self.counters.finished["deadline" if error is self.late else "error"] += group.end(len(group.sequences))
+        self.counters.finished["deadline" if isinstance(error, DeadlineExceeded) else "error"] += group.end(
+            len(group.sequences)
+        )
         return True

@@ -1,8 +1,9 @@
 """One thread's work: a worker for each model that it has rows of, and whose turn it is."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 
 from service.engine.counters import WorkerCounters
+from service.engine.decode_batch import alone
 from service.engine.prefix_cache import PrefixCache
 from service.engine.scheduler import Changes
 from service.engine.sequence import EngineModel, Sequence
@@ -17,13 +18,19 @@ class Lanes:
 
     So a text waits for one turn of each other model, and never for all the texts that another model has to write.
     A worker without rows stays for the next rows of its model, but no more than MOST_IDLE do, and none of a retired
-    model. slots: of each; a row has its slot for itself, of whichever model it is.
+    model. slots: of each; a row has its slot for itself, of whichever model it is. crowd: how many slots a
+    caller has, of whichever thread, while others have texts.
     """
 
     def __init__(
-        self, slots: int, cache: PrefixCache, clock: Callable[[], float], counters: WorkerCounters | None = None
+        self,
+        slots: int,
+        cache: PrefixCache,
+        clock: Callable[[], float],
+        counters: WorkerCounters | None = None,
+        crowd: Callable[[Hashable], int] = alone,
     ) -> None:
-        self._slots, self._cache, self._clock = slots, cache, clock
+        self._slots, self._cache, self._clock, self._crowd = slots, cache, clock, crowd
         self._counters = counters or WorkerCounters()
         self._workers: dict[EngineModel, Worker] = {}  # in the order of their ready
         self._shares = TimeShares()
@@ -49,6 +56,9 @@ class Lanes:
                 worker.leave(changes.leaving)
             for model in [one for one, worker in self._workers.items() if one.retired and not worker.busy]:
                 del self._workers[model]
+            for row in changes.leaving:
+                row.gone = True
+                row.group.let_go()
         for row in changes.joining:
             self._shares.enter(row.caller, row.width)
             self._join(row, turn)
@@ -81,7 +91,9 @@ class Lanes:
         worker = self._workers.get(model)
         if worker is None:
             try:
-                worker = Worker(model.decoder, self._slots, self._cache, self._clock, self._counters, self._shares)
+                worker = Worker(
+                    model.decoder, self._slots, self._cache, self._clock, self._counters, self._shares, self._crowd
+                )
             except Exception as error:
                 fail([row.group], turn, error, self._counters)
                 return

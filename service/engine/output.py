@@ -82,8 +82,11 @@ class Output:
         self._unfinished = texts  # texts whose end has not arrived
         self._untaken = texts  # texts whose end has not been taken
         self._error: ServiceError | None = None
+        self.failed = False
+        """Whether there was an error."""
         self.arrived = False
         """Whether there is something to take."""
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._taker: asyncio.Future[bool] | None = None  # becomes true once there is something, false after a silence
         self._silent_at = 0.0
         self._silence: asyncio.TimerHandle | None = None  # one for many calls of `take`, as most end long before it
@@ -119,13 +122,12 @@ class Output:
 
     def fail(self, error: ServiceError) -> None:
         """Let `take` raise `error` after what has arrived; after the end of all texts an error has no effect."""
-        self._error = error
+        self._error, self.failed = error, True
         self._arrive()
 
-    @property
-    def failed(self) -> bool:
-        """Whether there was an error."""
-        return self._error is not None
+    def forget(self) -> None:
+        """Nothing is taken any more: keep no error, which leads to the frames that it passed through, and so back."""
+        self._error = None
 
     @property
     def ended(self) -> bool:
@@ -143,7 +145,7 @@ class Output:
         if not self.arrived and not await self._arrival(timeout):
             return []
         if self._error is not None and self._unfinished and not (self._latest and self._every_piece):
-            raise self._error
+            raise self._error.with_traceback(None)
         if self._error is None:
             self.arrived = False
         grown = [(index, self._join(index)) for index in sorted(self._latest)]
@@ -157,7 +159,7 @@ class Output:
 
     async def _arrival(self, timeout: float | None) -> bool:
         """Wait until there is something to take; False where nothing has come in so many seconds."""
-        loop = asyncio.get_running_loop()
+        loop = self._loop = self._loop or asyncio.get_running_loop()  # asking for it is a call of the system
         self._taker = loop.create_future()
         if timeout is not None:
             self._silent_at = loop.time() + timeout

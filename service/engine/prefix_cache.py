@@ -10,6 +10,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+ONE = np.uint64(1)
+
 State = NDArray[np.float32]
 Keys = NDArray[np.uint64]
 
@@ -20,6 +22,9 @@ LEAST_STRIDE = 256  # ids between two states kept while one prompt is read
 MOST_MARKS = 64  # of one prompt
 MOST_CANDIDATES = 64  # prefixes of a long prompt that are remembered when it is prepared
 BLOCK = 1 << 16  # ids whose keys are computed at a time
+LENGTHS = np.arange(1, SHORT + 1)
+LENGTHS.setflags(write=False)
+MOST_SALTS = 1024  # that are remembered, of namespaces
 FILTER = 1 << 17  # counters of the filter that saves most look-ups
 
 
@@ -82,6 +87,7 @@ class PrefixCache:
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
         self._secret = secrets.token_bytes(32)
+        self._salts: dict[bytes, np.uint64] = {}
         self._coefficients = self._spread(np.arange(SHORT, dtype=np.uint64))
         self._entries: OrderedDict[int, _Entry] = OrderedDict()
         self._filter = np.zeros(FILTER, np.uint32)  # entries by the lowest bits of their keys
@@ -103,7 +109,7 @@ class PrefixCache:
         namespace = owner + namespace
         ends = marks(len(ids))
         if len(ids) <= SHORT:
-            lengths = np.arange(1, len(ids) + 1)
+            lengths = LENGTHS[: len(ids)]
             keys = self._keys(ids, 0, self._salt(namespace))
         else:
             lengths, keys = self._some(namespace, ids, np.array(ends))
@@ -163,7 +169,7 @@ class PrefixCache:
 
     def _candidates(self, keys: Keys) -> NDArray[np.intp]:
         """Indices of the keys that may have an entry."""
-        return np.flatnonzero(self._filter[(keys % np.uint64(FILTER)).astype(np.intp)])
+        return self._filter[(keys % np.uint64(FILTER)).astype(np.intp)].nonzero()[0]
 
     def _some(
         self, namespace: bytes, ids: NDArray[np.int32], ends: NDArray[np.int64]
@@ -194,13 +200,19 @@ class PrefixCache:
             coefficients = self._coefficients[start : start + len(ids)]
         else:
             coefficients = self._spread(np.arange(start, start + len(ids), dtype=np.uint64))
-        sums = np.cumsum(coefficients * (ids.astype(np.uint64) + np.uint64(1)), dtype=np.uint64)
+        sums: Keys = (coefficients * (ids.astype(np.uint64) + ONE)).cumsum(dtype=np.uint64)
         return sums + carry
 
     def _salt(self, namespace: bytes) -> np.uint64:
         """The key of the empty prefix, a different one for each namespace."""
-        digest = hashlib.blake2b(namespace, digest_size=8, key=self._secret, person=b"salt").digest()
-        return np.uint64(int.from_bytes(digest, "little"))
+        salt = self._salts.get(namespace)
+        if salt is None:
+            digest = hashlib.blake2b(namespace, digest_size=8, key=self._secret, person=b"salt").digest()
+            salt = np.uint64(int.from_bytes(digest, "little"))
+            if len(self._salts) == MOST_SALTS:
+                self._salts.clear()
+            self._salts[namespace] = salt
+        return salt
 
     def _spread(self, positions: Keys) -> Keys:
         """The coefficients of positions: SplitMix64 from a secret start (Steele, Lea & Flood 2014)."""

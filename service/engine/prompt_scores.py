@@ -1,7 +1,9 @@
 """How likely the ids of a prompt are: their scores on the way from the thread that reads it to the client."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol
+from types import MethodType
+from typing import Any, NamedTuple, Protocol, cast
+from weakref import WeakMethod
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +27,17 @@ class Slice(NamedTuple):
 
 OnScores = Callable[[int, Slice], None]
 """Takes the scores of the prompt with this index as they come, in order, in the event loop's thread."""
+
+
+def weakly(take: OnScores) -> OnScores:
+    """Has a method of an answer take scores as long as something else holds the answer, which holds the request."""
+    method = WeakMethod(cast("MethodType", take))
+
+    def call(index: int, part: Slice) -> None:
+        if (there := method()) is not None:
+            there(index, part)
+
+    return call
 
 
 class StateWatch(Protocol):

@@ -19,16 +19,17 @@ class Row:
     """One text as the scheduler sees it, or a search that takes as much room as several texts.
 
     width: how many slots it takes. worker, slots: the thread that generates it and its slots there, once it has them;
-    slot: the first of them. caller: for whom it is.
+    slot: the first of them. gone: whether that thread knows it no more. caller: for whom it is.
     """
 
-    __slots__ = ("caller", "slot", "slots", "width", "worker")
+    __slots__ = ("caller", "gone", "slot", "slots", "width", "worker")
 
     def __init__(self, width: int = 1) -> None:
         self.caller: Hashable = None
         self.width = width
         self.worker = -1
         self.slot = -1
+        self.gone = False
         self.slots: Sequence[int] = ()
 
 
@@ -106,6 +107,10 @@ class _Waiting(Generic[AnyRow]):
         self._running[caller] += row.width
         return row
 
+    def running(self, caller: Hashable) -> int:
+        """How many slots the rows of a caller have."""
+        return self._running[caller]
+
     def end(self, row: AnyRow) -> None:
         """A row that ran does so no more."""
         self._running[row.caller] -= row.width
@@ -153,6 +158,14 @@ class Scheduler(Generic[Group, AnyRow]):
     def has_others(self, caller: Hashable) -> bool:
         """Whether anybody but a caller has texts, running or waiting."""
         return len(self._texts) > (caller in self._texts)
+
+    def waits(self, caller: Hashable) -> int:
+        """How many slots the texts of a caller will take that have none yet. A hint without the lock."""
+        return self._texts.get(caller, 0) - self._queue.running(caller)
+
+    def crowd(self, caller: Hashable) -> int:
+        """How many slots a caller has while others have texts, too; 0 while it is alone. A hint without the lock."""
+        return self._queue.running(caller) if self.has_others(caller) else 0
 
     def check(self, texts: int, groups: int, caller: Hashable = None, width: int = 1) -> None:
         """Raise what `add` would for that number of texts and of groups, of rows up to so many slots."""
@@ -256,6 +269,7 @@ class Scheduler(Generic[Group, AnyRow]):
         worker = self._workers[row.worker]
         if row in worker.joining:
             worker.joining.remove(row)
+            row.gone = True
         else:
             worker.leaving.append(row)
         worker.running -= row.width

@@ -275,6 +275,14 @@ class SequenceGroup:
         self.unfinished -= ended
         return ended
 
+    def let_go(self) -> None:
+        """Forget the sequences, which know the group, once nobody waits for them and no thread is at them.
+
+        What they hold would wait for the garbage collector. Any thread calls this that has let go of some.
+        """
+        if not self.unfinished and all(row.gone or row.worker < 0 for row in self.sequences):
+            self.sequences = []
+
     @property
     def initial(self) -> State | float:
         """The state that the prompt is read from."""

@@ -3,15 +3,19 @@
 from collections.abc import Sequence, Set
 from typing import Generic, Protocol, TypeVar
 
-DECODE_SECONDS = 0.001  # a decode call takes about this long, and new and cancelled requests wait no longer
+DECODE_SECONDS = 0.001  # of a processor that a decode call takes; new and cancelled requests wait no longer
 MOST_STEPS = 64  # of one decode call
 PREFILL_SHARE = 0.5  # time for prefill beside a decode call, as a share of it: texts keep two thirds of their pace
 PREFILL_ALONE_SECONDS = 0.004  # of a prefill call while nothing is decoded
 MOST_PREFILLED = 32  # prompts that advance side by side
+LONG_PROMPT = 128  # ids left: of one so long, the oldest is read alone in some calls
+ALONE_EVERY = 3  # calls
 MOST_SCORED = 128  # the same for scored prompts while nothing is decoded: more rows are more efficient
 MOST_APART = 16  # the same for prompts of which more is reported than scores, which takes memory
 UNKNOWN_SECONDS = 0.001  # assumed for a step before any was measured
 WEIGHT = 0.25  # of the latest call in the running mean
+CROWD_SECONDS = 0.001  # between two pieces of one caller's texts while others have texts; see `spacing`
+PIECE_SECONDS = 1e-4  # for each text that is drawn, between two pieces of one
 OUTLIER = 4.0  # a call that took longer than this many times the mean counts as this much: it was interrupted
 
 
@@ -58,6 +62,18 @@ def decode_steps(rows: int, largest_left: int, cost: Cost) -> int:
     return max(1, min(affordable, MOST_STEPS, largest_left))
 
 
+def spacing(crowd: int, rows: int) -> float:
+    """Seconds between two pieces of a text, of which so many are drawn together.
+
+    crowd: how many of its caller's texts are in slots beside those of others.
+
+    To hand over a piece, write it as an event and send it takes the event loop longer than drawing a character, and the
+    loop goes before the threads that draw. So a piece of many texts has some characters, in an event each where that is
+    asked for; and pieces of one caller beside others' texts take a tenth of a processor.
+    """
+    return max(crowd * CROWD_SECONDS, rows * PIECE_SECONDS)
+
+
 def prefill_seconds(rows: int, largest_left: int, cost: Cost) -> float:
     """Time for prefill in a turn that decodes this many rows."""
     if not rows:
@@ -91,9 +107,17 @@ class UnreadPrompts(Generic[AnyPrompt]):
         self.prompts: list[AnyPrompt] = []
         self.cost = Cost()
         self._most, self._most_alone = most, alone
+        self._calls = 0
 
     def chunk(self, prompts: Sequence[AnyPrompt], seconds: float, alone: bool) -> tuple[list[AnyPrompt], int]:
-        """Which of some of them advance in the next call, and by how many ids; see `prefill_chunk`."""
+        """Which of some of them advance in the next call, and by how many ids; see `prefill_chunk`.
+
+        Side by side all advance alike, so a long one among many short ones would be read when those come no more. In
+        every third call it is alone, and advances by as many ids as all of them do otherwise.
+        """
+        self._calls += 1
+        if not self._calls % ALONE_EVERY and prompts[0].unread > LONG_PROMPT:
+            prompts = prompts[:1]
         return prefill_chunk(prompts, seconds, self.cost, self._most_alone if alone else self._most)
 
     def forget(self, prompts: Set[AnyPrompt] = frozenset()) -> None:

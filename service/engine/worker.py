@@ -1,6 +1,7 @@
 """The rows of one model on one thread, and the turns that prefill and decode them."""
 
 import logging
+import time
 from collections import Counter
 from collections.abc import Callable, Hashable, Set
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from model.decoding.rows import AnyDecoder, Drawn
 from model.online_memory.memory import OnlineMemory
 from model.online_memory.scoring import score_with
 from service.engine.counters import WorkerCounters
-from service.engine.decode_batch import DecodeBatch, Event
+from service.engine.decode_batch import DecodeBatch, Event, alone
 from service.engine.output import Piece, found_piece
 from service.engine.prefix_cache import PrefixCache
 from service.engine.prompt_scores import Slice, columns_of, most_wanted, scores_at, watched
@@ -54,7 +55,7 @@ class Turn:
 class Worker:
     """Prefills prompts and decodes texts of one model in its own `slots` slots; for one thread.
 
-    clock: seconds that never go back. counters: what it counts in. shares: of its thread's time; None for its own.
+    clock: of seconds. counters: what it counts in. shares: of its thread, None for its own. crowd: of its callers.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class Worker:
         clock: Callable[[], float],
         counters: WorkerCounters | None = None,
         shares: TimeShares | None = None,
+        crowd: Callable[[Hashable], int] = alone,
     ) -> None:
         self._decoder = decoder
         self._slots = slots
@@ -73,12 +75,13 @@ class Worker:
         self._counters = counters or WorkerCounters()
         self._shares = shares or TimeShares()
         self._rows = decoder.rows(slots)
+        self._busy = time.thread_time if decoder.computes_here else clock  # what a call took, not who interrupted it
         self._prefilling = Unread()
         self._scoring = Unread(alone=MOST_SCORED)  # those whose prompt is read and scored
         self._apart = Unread(MOST_APART, MOST_APART)  # those of which more is reported
         self._unread = self._prefilling, self._scoring, self._apart
         self._searching: list[SequenceGroup] = []  # those that search for their likeliest texts
-        self._decoding = DecodeBatch(slots, decoder.config.vocabulary)
+        self._decoding = DecodeBatch(slots, decoder.config.vocabulary, crowd)
         self._begun: list[Sequence] = []  # rows that draw for the first time
         self._decode_cost = Cost()
 
@@ -168,7 +171,7 @@ class Worker:
     def _advance(self, kind: Unread, chosen: list[SequenceGroup], count: int, turn: Turn) -> None:
         """Read `count` ids of some prompts of a kind."""
         try:
-            started = self._clock()
+            started = self._busy()
             if chosen[0].scoring is None:
                 self._rows.read(_slots_of(chosen), _ids(chosen, 0, count))
             else:
@@ -209,7 +212,7 @@ class Worker:
 
     def _record(self, cost: Cost, groups: list[SequenceGroup], steps: int, started: float) -> None:
         """Note how long a call took that read ids of some prompts, and whose time that was."""
-        cost.record(len(groups), steps, self._clock() - started)
+        cost.record(len(groups), steps, self._busy() - started)
         if self._shares.shared:
             callers = Counter(group.sequences[0].caller for group in groups)
             self._shares.charge(callers, steps * cost.per_step(len(groups)))
@@ -223,15 +226,16 @@ class Worker:
         try:
             for _, row, recorder in decoding.recorded:
                 recorder.before_call(self._rows, row.slot)
-            started = self._clock()
+            started, busy = self._clock(), self._busy()
             drawn = self._rows.draw(decoding.slots, steps)
             now, rows = self._clock(), len(decoding.drawing)
-            self._decode_cost.record(rows, steps, now - started)
-            if self._shares.shared:
-                self._shares.charge(decoding.callers, steps * self._decode_cost.per_step(rows))
+            drew = self._busy()
+            self._decode_cost.record(rows, steps, drew - busy)
             if drawn.ids.shape != (rows, steps):
                 raise RuntimeError(f"{rows} rows drew {drawn.ids.shape} ids in {steps} steps")
             events, begun = decoding.accept(drawn, now), self._begun_of(decoding)
+            if self._shares.shared:  # also for making text, which takes as long for many rows
+                self._shares.charge(decoding.callers, steps * self._decode_cost.per_step(rows) + self._busy() - drew)
             beyond = decoding.beyond(events)
             self._counters.decoded(rows, steps, now - started, now, decoding.drawn_at, begun, beyond)
             decoding.drawn_at = now
@@ -267,7 +271,7 @@ class Worker:
 
     def _step(self, groups: list[SequenceGroup], turn: Turn) -> None:
         """Take one step with some beam searches, all their beams in one call."""
-        started, slots = self._clock(), list[int]()
+        started, busy, slots = self._clock(), self._busy(), list[int]()
         searches = [group.search or group.begin_search() for group in groups]
         live = [search.live for search in searches]
         for group, search, count in zip(groups, searches, live, strict=True):
@@ -288,7 +292,7 @@ class Worker:
             callers = Counter[Hashable]()
             for group, count in zip(groups, live, strict=True):
                 callers[group.sequences[0].caller] += count
-            self._shares.charge(callers, now - started)
+            self._shares.charge(callers, self._busy() - busy)
         begun = [group.request.arrived for group, search in zip(groups, searches, strict=True) if search.steps == 1]
         self._counters.searched(len(slots), now - started, [now - arrived for arrived in begun])
 

@@ -38,6 +38,7 @@ from service.engine.output import Grown, Output
 from service.engine.prompt_scores import scored_from
 from service.engine.sequence import SequenceGroup, Tables
 from service.engine.text_request import TextRequest
+from service.errors import MemorySpent
 from service.inference.best_of import best
 from service.inference.cost import kept_bytes, request_bytes
 from service.inference.patterns import check_pattern, pattern_digest
@@ -150,6 +151,7 @@ class Texts:
     def release(self) -> None:
         """Release the texts, finished or not; a second call does nothing."""
         self._output.close()
+        self._output.forget()
         self._engine.release(*self._groups)
 
     def fail(self, error: ServiceError) -> None:
@@ -163,7 +165,7 @@ class Texts:
     def check_time(self) -> None:
         """Raise DeadlineExceeded where the request has taken too long."""
         if time.monotonic() > self._engine.deadline(self.request.arrived):
-            raise self._engine.late
+            raise self._engine.late()
 
     @property
     def ended(self) -> bool:
@@ -223,7 +225,7 @@ async def _constraint(
     try:
         compiled = await engine.background.elsewhere(coming, _until(engine, request.arrived))
     except TimeoutError:
-        raise engine.late from None
+        raise engine.late() from None
     states = request.return_state or request.beginning is not None
     pattern = pattern_digest(constraint, compiled) if states else b""
     check_pattern(request, compiled, pattern)
@@ -250,9 +252,9 @@ async def prepared(engine: Engine, steps: Steps[Result], effort: int, arrived: f
             return at_once(steps)
         return await engine.background.finish(steps, caller, _until(engine, arrived))
     except TimeoutError:
-        raise engine.late from None
+        raise engine.late() from None
     except MemoryError:
-        raise SPENT from None
+        raise MemorySpent(SPENT) from None
 
 
 def at_once(steps: Steps[Result]) -> Result:

@@ -332,7 +332,7 @@ class ModelRegistry:
             async with asyncio.timeout_at(None if deadline == math.inf else deadline):
                 model = await asyncio.shield(self._residents.want(entry))
         except TimeoutError:
-            raise self._engine.late from None
+            raise self._engine.late() from None
         except UnknownModel:  # gone meanwhile, and a version that was pinned with it
             self.find(asked, allowed)
             raise

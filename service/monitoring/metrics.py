@@ -19,6 +19,7 @@ from service.models.model_registry import Allowed, ModelRegistry
 from service.monitoring import logs
 from service.monitoring.metric_families import counter, gauge, histogram, labelled_counter, labelled_histogram
 from service.monitoring.model_metrics import of_models
+from service.monitoring.shared_answer import SharedAnswer
 from service.monitoring.whole_metrics import snapshot, whole
 from service.process.ledger import Ledger
 from service.request_context import request_context
@@ -82,6 +83,7 @@ class Metrics:
         self._ledger = ledger
         self._ready = ready
         self._siblings = siblings
+        self._answer = SharedAnswer(self._whole)
         self.connections: Callable[[], int] | None = None
         self.requests: dict[tuple[str, int], int] = {}
         self.rejected = dict.fromkeys(BY_CODE.values(), 0)
@@ -134,11 +136,14 @@ class Metrics:
 
     async def show(self, request: Request) -> PlainTextResponse:
         """Metrics for Prometheus; their names begin with unroll_, process_ and python_."""
+        text = await self._answer.get(request_context(request.scope).models)
+        return PlainTextResponse(text, headers={"Content-Type": CONTENT_TYPE})
+
+    async def _whole(self, allowed: Allowed) -> bytes:
         others: list[bytes] = []
         if self._siblings is not None:
             others = await self._siblings.snapshots.of_others(self._siblings.serves)
-        text = self.render(request_context(request.scope).models, others)
-        return PlainTextResponse(text, headers={"Content-Type": CONTENT_TYPE})
+        return self.render(allowed, others)
 
     def collect(self, allowed: Allowed = None) -> Iterator[Metric]:
         """Every metric of Unroll as it is now."""

@@ -22,6 +22,7 @@ MOST_CHARACTERS = 100_000  # of texts that are written as JSON in one go, in abo
 # comes in one event a text.
 MOST_SPLIT, MOST_SPLIT_TOGETHER = 1_000, 20_000
 PARTS = 256  # of JSON, in some 30 events, that are written before others have their turn
+PLAIN_OPTIONS = StreamOptions()
 UNFINISHED = ',"logprobs":null,"finish_reason":null,"stop_reason":null}],"usage":null}\n'
 """What ends the data of an event of text alone, after which its text goes on."""
 
@@ -50,10 +51,11 @@ class Answer:
             "system_fingerprint": model.fingerprint,
             "seed": texts.request.parameters.seed,
         }
-        self._begin = ENCODE(self._head)[:-1] + ',"choices":['
+        head = (f'"{key}":{ENCODE_TEXT(one) if type(one) is str else one}' for key, one in self._head.items())
+        self._begin = f'{{{",".join(head)},"choices":['
         self._texts, self._n = texts, body.n
         self._stop_reason = partial(stop_reason, model.tokenizer, body.stop, body.stop_token_ids)
-        self._options = body.stream_options or StreamOptions()
+        self._options = body.stream_options or PLAIN_OPTIONS
         self._echo = body.echo
         self._tokens = [0] * (len(texts.prompts) * body.n)  # of each text, as far as it was sent
         self._unechoed = {  # texts whose prompt was not sent yet
@@ -92,7 +94,7 @@ class Answer:
             yield comma
             yield from self._choice(index, piece, echo=self._echo)
             comma = ","
-        yield f'],"usage":{ENCODE(self._usage(self._prompt_usage.completion_tokens))}}}'
+        yield f'],"usage":{self._usage(self._prompt_usage.completion_tokens)}}}'
 
     def grown(self, grown: Grown) -> Iterator[StreamBytes]:
         """The events of prompts to be echoed, and then those of the texts, some at a time."""
@@ -118,6 +120,9 @@ class Answer:
             elif self._asked or self._options.continuous_usage_stats:
                 for piece in characters(grew):
                     waiting += self._event(index, piece)
+            elif grew.text and grew.finish_reason is None:
+                waiting += self._plain(index, grew.text)
+                self._count(index, grew.tokens)
             else:
                 waiting += self._plain(index, grew.text[:-1])
                 waiting += self._event(index, grew._replace(text=grew.text[-1:]))
@@ -147,8 +152,7 @@ class Answer:
         if self._options.include_usage and not self._ids.ended:
             self._prompt_usage = self._texts.usage()
             usage = self._usage(self._prompt_usage.completion_tokens)
-            event = {**self._head, "choices": [], "usage": usage}
-            yield ServerSentEvent.of_json(event, self._ids.end("usage")).encode()
+            yield ServerSentEvent(f'{self._begin}],"usage":{usage}}}', self._ids.end("usage")).encode()
         yield done_event(self._ids.end("done"))
 
     def _large(self, tokens: int, text: str) -> bool:
@@ -163,21 +167,25 @@ class Answer:
 
     def _plain(self, index: int, text: str) -> Iterator[str]:
         """An event for each character of a text that goes on, with nothing else to tell of it."""
-        begin = f'data: {self._begin}{{"index":{index},"text":'
+        begin, sent = f'data: {self._begin}{{"index":{index},"text":', self._ids.sent_more
         for character in text:
-            yield f"{begin}{ENCODE_TEXT(character)}{UNFINISHED}{self._ids.sent(index, Piece(character))}\n"
+            yield f"{begin}{ENCODE_TEXT(character)}{UNFINISHED}{sent(index, 1)}\n"
 
     def _event(self, index: int, piece: Piece, echo: bool = False) -> Iterator[str]:
         yield f"data: {self._begin}"
         yield from self._choice(index, piece, echo)
         usage = "null"
         if not echo:
-            self._written += piece.tokens - self._tokens[index]
-            self._tokens[index] = piece.tokens
+            self._count(index, piece.tokens)
         if self._options.continuous_usage_stats:
-            usage = ENCODE(self._usage(self._written))
+            usage = self._usage(self._written)
         line = self._ids.echo(index) if echo else self._ids.sent(index, piece)
         yield f'],"usage":{usage}}}\n{line}\n'
+
+    def _count(self, index: int, tokens: int) -> None:
+        """A text is sent up to so many tokens."""
+        self._written += tokens - self._tokens[index]
+        self._tokens[index] = tokens
 
     def _choice(self, index: int, piece: Piece, echo: bool = False) -> Iterator[str]:
         """A text, or some of it, as JSON; with its prompt before it or not."""
@@ -197,21 +205,19 @@ class Answer:
     def _end_of_choice(self, piece: Piece) -> Iterator[str]:
         finish, found = "null", "null"
         if piece.finish_reason is not None:
-            finish, found = f'"{piece.finish_reason}"', ENCODE(self._stop_reason(piece.stop_reason))
+            finish = f'"{piece.finish_reason}"'
+            if piece.stop_reason is not None:
+                found = ENCODE(self._stop_reason(piece.stop_reason))
         state = "" if piece.state is None else f',"state":"{self._sign(piece.state)}"'
         yield f',"finish_reason":{finish},"stop_reason":{found}{state}}}'
 
-    def _usage(self, written: int) -> dict[str, Any]:
-        usage = self._prompt_usage
-        return {
-            "prompt_tokens": usage.prompt_tokens,
-            "completion_tokens": written,
-            "total_tokens": usage.prompt_tokens + written,
-            "prompt_tokens_details": {
-                "cached_tokens": usage.cached_tokens,
-                "unseen_characters": usage.unseen_characters,
-            },
-        }
+    def _usage(self, written: int) -> str:
+        """The usage as JSON, of so many ids written."""
+        prompt, _, cached, unseen = self._prompt_usage
+        return (
+            f'{{"prompt_tokens":{prompt},"completion_tokens":{written},"total_tokens":{prompt + written},'
+            f'"prompt_tokens_details":{{"cached_tokens":{cached},"unseen_characters":{unseen}}}}}'
+        )
 
 
 def characters(piece: Piece) -> Sequence[Piece]:

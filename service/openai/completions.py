@@ -69,7 +69,8 @@ class Completions:
         origin = origin_of(request, body.cache_salt)
         beginning = beginning_of(body.state, model, self.states, origin)
         last = resume_point(request) if body.stream else None
-        seed = seed_of(beginning, body.prompt) if last is None else last.seed
+        seed = last.seed if last is not None else body.seed
+        seed = seed_of(beginning, body.prompt) if seed is None else seed
         asked = self._translate(body, model, beginning, seed, origin)
         check_limits(asked, self.settings, body.n if body.echo else 0)
         name = body.request_id or context.id

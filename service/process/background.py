@@ -107,7 +107,7 @@ class Background:
         task = asyncio.ensure_future(work)
         if self._refusal is not None:
             task.cancel()
-            raise self._refusal
+            raise self._refusal.with_traceback(None)
         future = self._loop.create_future()
         self._open.add(future)
         task.add_done_callback(lambda done: _copy(done, future))
@@ -127,7 +127,7 @@ class Background:
 
     async def _add(self, steps: Steps[Result], caller: Hashable) -> Result:
         if self._refusal is not None:
-            raise self._refusal
+            raise self._refusal.with_traceback(None)
         future = self._loop.create_future()
         self._open.add(future)
         try:

@@ -46,6 +46,15 @@ class Turns(Generic[Item]):
         if not own:
             del self._turns[caller]
 
+    def drop(self) -> Item:
+        """Forget the last item of the caller who has most, and return it. Raises ValueError where none waits."""
+        caller, own = max(self._turns.items(), key=lambda turn: len(turn[1]))
+        item = own.pop()
+        self._count -= 1
+        if not own:
+            del self._turns[caller]
+        return item
+
     def clear(self) -> None:
         """Forget all."""
         self._turns.clear()

@@ -3,10 +3,13 @@
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from model.cores import available_cores
 from service.api.error_responses import INVALID, ErrorResponses, Failure
 from service.api.front_page import asks_for_page
-from service.request_context import request_context
+from service.process.pass_budget import PassBudget
+from service.request_context import header, request_context
 from service.security.api_keys import ApiKey, ApiKeys
+from service.security.caller_pace import REQUEST_SECONDS, CallerPace
 from service.security.client_identity import caller_of
 
 PUBLIC = frozenset({"/health", "/health/live", "/health/ready"})
@@ -19,6 +22,13 @@ KEY_NEEDED = Failure(
     INVALID,
     "invalid_api_key",
 )
+REFUSAL_SECONDS = 0.0008  # of the event loop that are charged for a request that is refused here, with its connection
+BEGUN = 4  # requests in a pass of the event loop, and as many of those that had to wait for one; of probes apart
+PASS_SECONDS = 0.005  # of the event loop; after a longer pass fewer begin
+# Of the time in which some begin, on an only core: how long others then wait, so that the texts of those who have begun
+# are drawn and sent meanwhile; else all would begin first, as the event loop goes before the threads that generate.
+REST = 0.6
+PROBER = "prober"  # whose probes have an account apart from its other requests
 CHALLENGE = {"WWW-Authenticate": 'Bearer realm="unroll"'}
 
 
@@ -28,15 +38,26 @@ class Auth:
     keys: the valid ones; without any, every route is open. hosts: names to answer to, in lower case; None = any.
     page: paths of the files of the page for people; they need no key, and none of them has data of the server. Without
     any, `/` needs a key from browsers, too.
+    pace: of requests, which cost a caller next to nothing, refused or not.
     The label and the digest of a request's key go into its RequestContext, also where none is needed, as do the models
     it may use, and who is charged for the request.
     """
 
     def __init__(
-        self, app: ASGIApp, keys: ApiKeys, hosts: tuple[str, ...] | None, errors: ErrorResponses, page: frozenset[str]
+        self,
+        app: ASGIApp,
+        keys: ApiKeys,
+        hosts: tuple[str, ...] | None,
+        errors: ErrorResponses,
+        page: frozenset[str],
+        pace: CallerPace,
     ) -> None:
         self.app = app
         self.errors = errors
+        self.pace = pace
+        rest = REST if available_cores() == 1 else 0.0
+        self._begun = PassBudget(BEGUN, rest=rest, longest=PASS_SECONDS, burst=0)
+        self._probes = PassBudget(BEGUN, rest=0, longest=PASS_SECONDS)
         self.page = page
         self.keys = keys
         self.hosts = hosts
@@ -44,16 +65,24 @@ class Auth:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the application, or answer in its place."""
         if scope["type"] == "http":
-            headers = Headers(scope=scope)
-            failure, challenge = self._refusal(scope, headers)
+            failure, challenge = self._refusal(scope)
+            context = request_context(scope)
+            context.caller = caller = caller_of(scope)
+            account = (PROBER, caller) if scope["path"] in PUBLIC else caller
+            seconds = REQUEST_SECONDS if failure is None else REFUSAL_SECONDS
+            place = (scope.get("client") or ("",))[0]
+            if not await self.pace.turn(account, seconds, context.on_leaving, place):
+                return  # nobody is there any more
+            begun = self._probes if scope["path"] in PUBLIC else self._begun
+            if not await begun.enter(1, context.on_leaving):
+                return
             if failure is not None:
                 await self.errors.respond(scope, failure, challenge)(scope, receive, send)
                 return
-            request_context(scope).caller = caller_of(scope)
         await self.app(scope, receive, send)
 
-    def _refusal(self, scope: Scope, headers: Headers) -> tuple[Failure | None, dict[str, str]]:
-        key = self._key(headers) if self.keys.needed else None
+    def _refusal(self, scope: Scope) -> tuple[Failure | None, dict[str, str]]:
+        key = self._key(scope) if self.keys.needed else None
         if key is not None:
             context = request_context(scope)
             context.key, context.holder, context.models = key.label, key.digest, key.models
@@ -61,23 +90,23 @@ class Auth:
             request_context(scope).models = frozenset()  # probes are told of no model
         if scope["path"] in PUBLIC and scope["method"] in ("GET", "HEAD"):
             return None, {}  # health probes use the address of a container
-        host = headers.get("host")  # which only HTTP/1.0 may lack, and no browser speaks it
+        host = header(scope, b"host")  # which only HTTP/1.0 may lack, and no browser speaks it
         if self.hosts is not None and host is not None and host_name(host) not in self.hosts:
             message = "The server does not answer to this name; --allowed-hosts lists those that it answers to."
             return Failure(421, message, INVALID, "unknown_host"), {}
-        if self.keys.needed and key is None and not self._of_the_page(scope, headers):
+        if self.keys.needed and key is None and not self._of_the_page(scope):
             return KEY_NEEDED, CHALLENGE
         return None, {}
 
-    def _of_the_page(self, scope: Scope, headers: Headers) -> bool:
+    def _of_the_page(self, scope: Scope) -> bool:
         """Whether only the page is asked for: one of its files, or `/` by a browser."""
         if not self.page or scope["method"] not in ("GET", "HEAD"):
             return False
-        return scope["path"] in self.page or (scope["path"] == "/" and asks_for_page(headers))
+        return scope["path"] in self.page or (scope["path"] == "/" and asks_for_page(Headers(scope=scope)))
 
-    def _key(self, headers: Headers) -> ApiKey | None:
-        scheme, _, text = headers.get("authorization", "").partition(" ")
-        given = text.strip() if scheme.lower() == "bearer" else headers.get("x-api-key")
+    def _key(self, scope: Scope) -> ApiKey | None:
+        scheme, _, text = (header(scope, b"authorization") or "").partition(" ")
+        given = text.strip() if scheme.lower() == "bearer" else header(scope, b"x-api-key")
         return self.keys.holder(given) if given else None
 
 

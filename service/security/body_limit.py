@@ -1,23 +1,35 @@
 """ASGI middleware that bounds the size, the arrival time, the memory and the JSON values of a request body."""
 
 import asyncio
+import math
+import re
 import time
+from collections.abc import Callable, Hashable
+from contextlib import nullcontext
+from functools import partial
 
-from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.errors import MemorySpent, TooCostly
+from service.errors import GIVEN_UP, MemorySpent, TooCostly
 from service.process.ledger import Lease, Ledger
-from service.process.pass_budget import PassBudget
-from service.request_context import request_context
-from service.security.body_pace import BodyPace
+from service.process.pass_budget import OnLeaving, PassBudget
+from service.request_context import WHOLE, header, request_context
+from service.security.caller_pace import CallerPace
 from service.security.content_encoding import Decoded, coding_of
 from service.security.json_cost import MOST_DIGITS, MOST_PLAIN, MOST_VALUES, NAME_VALUES, JsonCost
 
 PARSED = 8_192  # bytes of bodies that are parsed in a pass of the event loop, in some milliseconds, or one larger body
 SLICE = 16_384  # bytes that are counted between two looks at the clock
+SMALL = 8_192  # bytes of a body that is never paced: it takes less than a short text does
+BYTE_SECONDS = 1e-9  # of the event loop that a byte takes on its way in, beside what is measured
 TURN_SECONDS = 0.001  # of counting, before other connections go on
+
+# Of a body by lines, of which few are given at a time: what takes some tenths of a millisecond to parse.
+FEW_LINES = re.compile(rb"(?:[^\n]*+\n++){0,32}+")
+LINE = re.compile(rb"[^\n]+")
+LINE_SECONDS = 5e-5  # of the event loop that a line takes that is not empty
+LINE_BYTE_SECONDS = 2e-8  # and each of its bytes
 
 TOO_MANY = (
     f"The body has more than {MOST_VALUES:,} values, where the name of a member counts as {NAME_VALUES}; "
@@ -36,11 +48,13 @@ class BodyLimit:
     too large. A body is charged as it comes, and what parsing makes of it once it is there; its lease has both
     until the request is answered, and may be shrunk once something is made of the body.
 
+    What is compressed is paced by what it becomes, as that is made, and lines by their number and bytes.
+
     A route that reads lines as they come may ask for a body of any length (`RequestContext.take_lines`): then the
     limits are of each line, and the seconds of each wait for more of the body.
     """
 
-    def __init__(self, app: ASGIApp, max_bytes: int, seconds: float, ledger: Ledger, pace: BodyPace) -> None:
+    def __init__(self, app: ASGIApp, max_bytes: int, seconds: float, ledger: Ledger, pace: CallerPace) -> None:
         self.app = app
         self.max_bytes = max_bytes
         self.seconds = seconds
@@ -53,20 +67,26 @@ class BodyLimit:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        headers = Headers(scope=scope)
-        announced = headers.get("content-length", "0")
+        announced = header(scope, b"content-length") or "0"
         size = int(announced) if len(announced) < 20 else self.max_bytes + 1
-        work = self._run(scope, receive, send, headers, size <= self.max_bytes)
-        known = None if "transfer-encoding" in headers else min(size, self.max_bytes)
-        await self._pace.run(work, request_context(scope).caller, known)
-
-    async def _run(self, scope: Scope, receive: Receive, send: Send, headers: Headers, fits: bool) -> None:
+        packed = (header(scope, b"content-encoding") or "").strip().lower() not in ("", "identity")
+        if size <= SMALL and not packed and header(scope, b"transfer-encoding") is None:
+            small = partial(self._run, scope, receive, size <= self.max_bytes)
+            await self._pace.begin(small, request_context(scope).caller, send)
+            return
         context = request_context(scope)
-        with self.ledger.take(0, context.caller) as lease:
+        work = self._run(scope, receive, size <= self.max_bytes, send)
+        aside = 0.0 if packed else min(size, self.max_bytes) * BYTE_SECONDS  # of what is packed, see `Arriving`
+        await self._pace.run(work, context.caller, aside, context.on_leaving)
+
+    async def _run(self, scope: Scope, receive: Receive, fits: bool, send: Send) -> None:
+        context = request_context(scope)
+        with self.ledger.take(0, context.caller) as lease, self.ledger.take(0, context.caller) as coming:
             context.lease = lease
-            body = Arriving(receive, self.max_bytes, self.seconds, lease, self._parsing)
+            turns = Turns(self._pace, self._parsing, context.caller, context.on_leaving)
+            body = Arriving(receive, self.max_bytes, self.seconds, (lease, coming), turns, WHOLE in scope)
             context.take_lines = body.take_lines
-            body.encoding = headers.get("content-encoding", "")
+            body.encoding = header(scope, b"content-encoding") or ""
             if not fits:
                 body.left = -1
             try:
@@ -75,24 +95,76 @@ class BodyLimit:
                 context.take_lines = None  # which leads back here: all would wait for the garbage collector
 
 
+class Turns:
+    """When some more of a body may be made or given, beside the bodies of others and by the pace of its caller."""
+
+    def __init__(self, pace: CallerPace, parsing: PassBudget, caller: Hashable, on_leaving: OnLeaving) -> None:
+        self.parsing = parsing
+        self._pace = pace
+        self._caller = caller
+        self._gone = False
+        self._leaves: Callable[[], None] | None = None  # ends what waits now
+        on_leaving(self._leave)
+
+    def _leave(self) -> None:
+        self._gone = True
+        if self._leaves is not None:
+            self._leaves()
+
+    def _wait(self, leaves: Callable[[], None]) -> None:
+        self._leaves = leaves
+
+    async def take(self, size: int, seconds: float = 0.0) -> None:
+        """Wait for a pass of the event loop with room for some bytes, and until the caller has earned some seconds.
+
+        Raises HTTPException where the client leaves.
+        """
+        if seconds and not self._gone:
+            await self._pace.turn(self._caller, seconds, self._wait)
+            self._leaves = None
+        await self.parsing.enter(size, self._wait)
+        self._leaves = None
+        self.check()
+
+    def check(self) -> None:
+        """Raise HTTPException where the client has left."""
+        if self._gone:
+            raise HTTPException(499, GIVEN_UP)
+
+
 class Arriving:
     """A body on its way in, with a limit of bytes and of seconds.
 
+    leases: what is charged for the body and what parsing makes of it; and for what came and is not given yet.
     encoding: the header Content-Encoding; of a compressed body, what it becomes is counted.
+    there: whether all of it has come, so that nothing is waited for.
     left: bytes it may still have; negative where it is too large already.
     """
 
-    def __init__(self, receive: Receive, most: int, seconds: float, lease: Lease, parsing: PassBudget) -> None:
+    def __init__(
+        self,
+        receive: Receive,
+        most: int,
+        seconds: float,
+        leases: tuple[Lease, Lease],
+        turns: Turns,
+        there: bool = False,
+    ) -> None:
         self.left = most
         self._receive = receive
         self._most = most
         self._seconds = seconds
-        self._deadline: float | None = asyncio.get_running_loop().time() + seconds
-        self._lease = lease
-        self._parsing = parsing
+        self._there = there
+        self._deadline: float | None = math.inf if there else asyncio.get_running_loop().time() + seconds
+        self._lease, self._coming = leases
+        self._turns = turns
         self._cost = JsonCost()
+        self._decoded: Decoded | None = None
         self._by_lines = False
         self._line = 1
+        self._piece = b""  # of lines, came and is not given yet
+        self._more = True
+        self._packed = 0  # bytes that are charged to the lease for decompressing
         self.encoding = ""
 
     def take_lines(self) -> None:
@@ -101,55 +173,117 @@ class Arriving:
         self.left = self._most
 
     async def receive(self) -> Message:
-        """The next message, once it is counted."""
+        """The next message, once it is counted; of lines a few at a time."""
         if self.left < 0:
             raise self._too_large()
+        if self._deadline is None:
+            return await self._receive()  # the client goes away
+        self._turns.check()
+        if not self._piece:
+            message = await self._next()
+            self._piece, self._more = message.get("body", b""), message.get("more_body", False)
+            self._hold()
+        if self._by_lines:
+            piece = await self._few_lines()
+        else:
+            piece, self._piece = self._piece, b""
+            await self._count(piece, last=not self._more)
+        more = self._more or bool(self._piece)
+        if not more:
+            self._deadline = None
+            if not self._by_lines:
+                await self._turns.take(self._most - self.left)
+        return {"type": "http.request", "body": piece, "more_body": more}
+
+    async def _next(self) -> Message:
+        """What comes next, decompressed. Raises HTTPException where that does not come in time or at all."""
+        if self.encoding and (coding := coding_of(self.encoding)) is not None:
+            self._decoded = Decoded(self._receive, coding)
+            self._receive = self._decoded.receive
+        self.encoding = ""
+        if self._decoded is not None:
+            await self._turn(0.0)
         if self._by_lines and self._deadline is not None:
             self._deadline = asyncio.get_running_loop().time() + self._seconds
-        if self.encoding and (coding := coding_of(self.encoding)) is not None:
-            self._receive = Decoded(self._receive, coding).receive
-        self.encoding = ""
         try:
-            async with asyncio.timeout_at(self._deadline):
+            async with asyncio.timeout_at(self._deadline) if not self._there else nullcontext():
                 message = await self._receive()
         except TimeoutError as error:
             sentence = f"The body did not come within {self._seconds:g} seconds; send it faster, or a shorter one."
             raise HTTPException(408, sentence) from error
-        if self._deadline is None:
-            return message  # the client goes away
         if message["type"] == "http.disconnect":
-            raise HTTPException(499, "The request was given up.")  # otherwise FastAPI would answer that the body is bad
-        if piece := message.get("body", b""):
-            await self._count(piece)
-        if not message.get("more_body"):
-            self._deadline = None
-            self._charge(0 if self._by_lines else self._cost.parsed)
-            await self._parsing.enter(self._most - self.left)
+            raise HTTPException(499, GIVEN_UP)  # otherwise FastAPI would answer that the body is bad
+        if self._decoded is not None and not self._by_lines:
+            await self._turn(len(message["body"]) * BYTE_SECONDS)
         return message
 
-    async def _count(self, piece: bytes) -> None:
-        if not self._by_lines:
-            self._take(len(piece))
+    async def _turn(self, seconds: float) -> None:
+        """Wait for a turn, which is not counted against the client's time."""
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        await self._turns.take(PARSED, seconds)
+        if self._deadline is not None:
+            self._deadline += clock() - began
+
+    def _hold(self) -> None:
+        """Charge for what came and is not given yet: apart from the lease only where the reader shrinks that."""
+        size = 0 if self._decoded is None else self._decoded.held
+        if self._by_lines:
+            size += len(self._piece)
+            self._coming.shrink(size)
+            self._charge(size - self._coming.size, self._coming)
+        elif size > self._packed:
+            self._charge(size - self._packed)
+            self._packed = size
+
+    async def _few_lines(self) -> bytes:
+        """The next lines of what has come, counted, once it is their turn."""
+        most = min(len(self._piece), SLICE)
+        found = FEW_LINES.match(self._piece, 0, most)
+        end = found.end() if found is not None else 0
+        if self._piece.find(b"\n", end, most) < 0:
+            end = most
+        piece, self._piece = self._piece[:end], self._piece[end:]
+        if piece:
+            self._charge(len(piece))
+            self._hold()
+            lines = self._add_lines(piece)
+            await self._turn(len(piece) * LINE_BYTE_SECONDS + lines * LINE_SECONDS)
+        return piece
+
+    async def _count(self, piece: bytes, last: bool) -> None:
+        """Count some of a body, and at its end charge what parsing makes of it."""
+        self._take(len(piece))
+        if last and len(piece) <= SLICE:  # as nearly all bodies are
+            self._add(piece)
+            self._charge(len(piece) + self._cost.parsed)
+            return
         self._charge(len(piece))
         began = time.perf_counter()
         for at in range(0, len(piece), SLICE):
-            part = piece[at : at + SLICE]
-            if self._by_lines:
-                self._add_lines(part)
-            else:
-                self._add(part)
+            self._add(piece[at : at + SLICE])
             if time.perf_counter() - began > TURN_SECONDS:
-                await self._parsing.enter(PARSED)
+                await self._turns.take(PARSED)
                 began = time.perf_counter()
+        if last:
+            self._charge(self._cost.parsed)
 
-    def _add_lines(self, part: bytes) -> None:
-        """Count bytes of lines, each by itself."""
-        for number, line in enumerate(part.split(b"\n")):
-            if number:
-                self.left, self._cost = self._most, JsonCost()
-                self._line += 1
-            self._take(len(line))
-            self._add(line)
+    def _add_lines(self, part: bytes) -> int:
+        """Count bytes of lines, each by itself; returns how many there are that are not empty."""
+        lines = at = 0
+        for line in LINE.finditer(part):
+            lines += 1
+            self._end_lines(part.count(b"\n", at, line.start()))
+            at = line.end()
+            self._take(at - line.start())
+            self._add(line[0])
+        self._end_lines(part.count(b"\n", at))
+        return lines
+
+    def _end_lines(self, count: int) -> None:
+        if count:
+            self.left, self._cost = self._most, JsonCost()
+            self._line += count
 
     def _add(self, part: bytes) -> None:
         """Count what parsing some bytes will take. Raises HTTPException where that is too much."""
@@ -170,9 +304,9 @@ class Arriving:
         if self.left < 0:
             raise self._too_large()
 
-    def _charge(self, size: int) -> None:
+    def _charge(self, size: int, lease: Lease | None = None) -> None:
         try:
-            self._lease.grow(size)
+            (lease or self._lease).grow(size)
         except (MemorySpent, TooCostly) as error:  # which FastAPI would take for a body that cannot be read
             raise HTTPException(503, str(error)) from error
 

@@ -1,6 +1,5 @@
 """Reads a body that was sent compressed, a little at a time, so that it is counted while it is made."""
 
-import asyncio
 import zlib
 
 from starlette.exceptions import HTTPException
@@ -10,6 +9,7 @@ from starlette.types import Message, Receive
 CODINGS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 ACCEPTED = "gzip, deflate"
 PART = 65_536  # bytes that are made at a time, of as few as 64 that came
+DECODER_BYTES = 48_000  # of memory a decoder takes: its window, and tables
 MOST_MEMBERS = 1_000  # of a gzip file, which may be several after another: each costs as much as many bytes
 
 
@@ -28,7 +28,7 @@ def coding_of(header: str) -> str | None:
 
 
 class Decoded:
-    """A body on its way in, decompressed: messages of at most PART bytes, and others' turns between them."""
+    """A body on its way in, decompressed: messages of at most PART bytes, each made when it is asked for."""
 
     def __init__(self, receive: Receive, coding: str) -> None:
         self._receive = receive
@@ -38,6 +38,11 @@ class Decoded:
         self._waiting = b""  # came, and is not decompressed yet
         self._last = False  # whether all has come
         self._done = False
+
+    @property
+    def held(self) -> int:
+        """Bytes of memory that it holds."""
+        return DECODER_BYTES + len(self._waiting)
 
     async def receive(self) -> Message:
         """The next message; raises an HTTPException with status 400 where the bytes are not what they claim to be."""
@@ -49,7 +54,6 @@ class Decoded:
                 return message
             self._waiting += message.get("body", b"")
             self._last = not message.get("more_body")
-        await asyncio.sleep(0)
         return {"type": "http.request", "body": part, "more_body": not self._done}
 
     def _part(self) -> bytes:

@@ -2,11 +2,12 @@
 
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Awaitable, Callable, Hashable
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Protocol
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.error_responses import ErrorResponses, Failure
 from service.request_context import request_context
@@ -16,6 +17,7 @@ from service.siblings.sums import OwnSums
 # Callers that are remembered. One that is forgotten has its full allowance again. All keys fit many times over, so that
 # only addresses are ever forgotten.
 MOST_CALLERS = 65_536
+SMALL = 65_536  # bytes that the system takes at once
 
 
 class Requests(Protocol):
@@ -135,16 +137,41 @@ class RateLimit:
             message = "You have as many requests open as you may; wait until one is answered."
             await self._refuse(scope, receive, send, Failure(429, message, LIMITED, "too_many_open_requests"), 1)
             return
+        answer = _Answer(send, partial(self.limiter.leave, caller))
         try:
             seconds = self.limiter.wait(caller)
             if seconds:
                 message = f"You have made as many requests as you may; try again in {seconds} s."
                 failure = Failure(429, message, LIMITED, "rate_limit_exceeded")
-                await self._refuse(scope, receive, send, failure, seconds)
+                await self._refuse(scope, receive, answer.send, failure, seconds)
             else:
-                await self.app(scope, receive, send)
+                await self.app(scope, receive, answer.send)
         finally:
-            self.limiter.leave(caller)
+            answer.end()
 
     async def _refuse(self, scope: Scope, receive: Receive, send: Send, failure: Failure, seconds: int) -> None:
         await self.errors.respond(scope, failure, {"Retry-After": str(seconds)})(scope, receive, send)
+
+
+class _Answer:
+    """Ends a request before the last bytes of its answer go out.
+
+    The client's next one may reach another process at once, and must not be refused for one that it knows is answered.
+    """
+
+    def __init__(self, send: Send, leave: Callable[[], None]) -> None:
+        self._send, self._leave = send, leave
+        self._ended = False
+
+    def send(self, message: Message) -> Awaitable[None]:
+        """Pass a message on."""
+        last = message["type"] == "http.response.body" and not message.get("more_body", False)
+        if last and len(message.get("body", b"")) <= SMALL:  # more may take its reader a while
+            self.end()
+        return self._send(message)
+
+    def end(self) -> None:
+        """Count the request as answered, once."""
+        if not self._ended:
+            self._ended = True
+            self._leave()

@@ -1,6 +1,7 @@
 """ASGI middleware that adds headers which restrict what browsers may do with an answer."""
 
 from collections.abc import Awaitable, Mapping
+from functools import lru_cache
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -42,8 +43,8 @@ class SecurityHeaders:
     def __init__(self, app: ASGIApp, tls: bool) -> None:
         self.app = app
         more = ONLY_TLS if tls else {}
-        self._usual = _raw({**HEADERS, **more})
-        self._by_path = {path: _raw({**own, **more}) for path, own in BY_PATH.items()}
+        self._usual = tuple(_raw({**HEADERS, **more}))
+        self._by_path = {path: tuple(_raw({**own, **more})) for path, own in BY_PATH.items()}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the application with a `send` that adds to the headers."""
@@ -54,12 +55,18 @@ class SecurityHeaders:
 
         def with_headers(message: Message) -> Awaitable[None]:
             if message["type"] == "http.response.start":
-                given = list(message.get("headers", ()))
-                names = {name.lower() for name, _ in given}
-                message = {**message, "headers": given + [one for one in own if one[0] not in names]}
+                given = message.get("headers", ())
+                message = {**message, "headers": [*given, *_missing(own, tuple([name for name, _ in given]))]}
             return send(message)
 
         await self.app(scope, receive, with_headers)
+
+
+@lru_cache(256)
+def _missing(own: tuple[tuple[bytes, bytes], ...], names: tuple[bytes, ...]) -> list[tuple[bytes, bytes]]:
+    """Those of some headers that are not among the names. Answers have few sets of them."""
+    there = {name.lower() for name in names}
+    return [one for one in own if one[0] not in there]
 
 
 def _raw(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:

@@ -1,11 +1,16 @@
 """How many connections there may be, in all and from one address, and how many more for probes."""
 
+import logging
+import resource
 from collections.abc import Callable
 from typing import Protocol
 
 from service.security.client_identity import network_of
 from service.siblings.sums import OwnSums, Sums
 
+logger = logging.getLogger(__name__)
+
+DESCRIPTORS = 64  # for everything but connections: listener, event loop, logs, checkpoint
 PROXIES = "proxies"  # where all connections of proxies are counted
 
 
@@ -52,9 +57,18 @@ class ConnectionLimit:
         """Connections beyond a limit that have no request."""
         return len(self._idle)
 
+    def network(self, address: str) -> str:
+        """The name under which connections of an address are counted."""
+        return PROXIES if self._exempt(address) else network_of(address)
+
+    def full(self, network: str | None) -> bool:
+        """Whether a network has all the connections it may have; with None, whether any may have them."""
+        count = self.open if network is None else self._sums.of(network)
+        return bool(self._each) and network != PROXIES and count >= self._each
+
     def enter(self, connection: Limited, address: str) -> bool:
         """Count a connection; whether it is within the limits."""
-        network = PROXIES if self._exempt(address) else network_of(address)
+        network = self.network(address)
         self._addresses[connection] = network
         with self._sums.lock:
             self._sums.add(network, 1)
@@ -87,3 +101,21 @@ class ConnectionLimit:
         if network is not None:
             with self._sums.lock:
                 self._sums.add(network, -1)
+
+
+def fitting(connections: int, beside: int) -> int:
+    """How many of `connections` the process may open besides others; raises its soft limit for them."""
+    wanted = connections + beside + DESCRIPTORS
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    unlimited = resource.RLIM_INFINITY
+    if soft != unlimited and soft < wanted:
+        soft = wanted if hard == unlimited else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    if soft == unlimited or soft >= wanted:
+        return connections
+    fit = max(1, soft - (wanted - connections))
+    logger.warning(
+        "This process may open %d files, which is room for %d connections and not for %d; raise its limit (ulimit -n).",
+        soft, fit, connections,
+    )  # fmt: skip
+    return fit

@@ -1,7 +1,7 @@
 """Uvicorn's HTTP/1.1 connections, with bounds on how many there are, how long they take, and what they hold.
 
 The parser is h11, also where httptools is installed, which uvicorn would prefer: no parser in C reads bytes of
-strangers, and the fraction of a millisecond that h11 takes is little beside the text that a request asks for.
+strangers. What comes whole and is like most is read in one step instead (`whole_messages`), in Python as well.
 
 Uvicorn's own `limit_concurrency` is not used: it counts a connection when its request comes, not when it is opened. It
 also refuses probes, and answers in plain text.
@@ -16,13 +16,14 @@ from typing import Any, cast
 import h11
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.flow_control import CLOSE_HEADER
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from service.api.error_responses import Failure
+from service.api.pieces import PIECE, in_pieces
 from service.api.routing import without_prefix
-from service.security.auth import PUBLIC
+from service.request_context import LEAVING
 from service.settings import Settings
 from service.transport import shared_limits
+from service.transport.entrance import PROBES
 from service.transport.half_closed import HalfClosed
 from service.transport.parser import HeldFlow, Parser
 from service.transport.refusals import (
@@ -34,21 +35,17 @@ from service.transport.refusals import (
     NOT_HERE,
     STOPPING,
     UNCLEAR,
+    UNREADABLE,
     refusal,
-)
+)  # fmt: skip
 from service.transport.shared_limits import SharedLimits
-from service.transport.sockets import watch_peer
-from service.transport.staged_transport import StagedTransport
-
-PROBES = (*sorted(PUBLIC), "/metrics")  # what a connection beyond the limit may ask for
+from service.transport.staged_transport import StagedTransport, watch_peer
+from service.transport.whole_messages import MOST_HEADERS, WholeProtocol
 
 PROBE_SECONDS = 1.0  # for the headers of one beyond the limit; a client that takes them all reconnects each second
 CROWDED_SECONDS = 0.1  # for the headers while more than PROBE_CONNECTIONS wait: a probe sends them as it connects
 
-MOST_HEADERS = 100  # of a request, as in Apache and Go; browsers send twenty
 SMALL_REST = 65_536  # bytes of a body, still on their way after an answer, that are read so the connection can stay
-
-PIECE = 65_536  # bytes of an answer that are written at a time, each in `send_seconds`
 WRITE_BUFFER = 65_536  # bytes an answer may be ahead of the kernel before it waits; asyncio's default
 
 OnRefusal = Callable[[str], None]
@@ -60,7 +57,7 @@ def bounded(settings: Settings, shared: SharedLimits, on_refusal: OnRefusal | No
     return cast("type[Connection]", partial(Connection, settings, shared, on_refusal or _ignore))
 
 
-class Connection(H11Protocol):
+class Connection(WholeProtocol):
     """A connection. It overrides the methods in which uvicorn waits or holds data without a bound."""
 
     def __init__(
@@ -86,6 +83,7 @@ class Connection(H11Protocol):
         self._untaken: asyncio.TimerHandle | None = None
         self._half_closed: HalfClosed | None = None
         self._held: HalfClosed | None = None
+        self._on_leaving: list[Callable[[], None]] = []  # of the request that is being answered
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take the connection and give the client a time to send headers; uvicorn waits for ever."""
@@ -107,7 +105,10 @@ class Connection(H11Protocol):
         self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the connection with its timers; uvicorn keeps it until they have run, where the peer reset it."""
+        """Forget the connection with its timers; uvicorn keeps it until they have run, where the peer reset it.
+
+        The request that is being answered ends, in a later pass of the event loop where many clients leave at once.
+        """
         self._limit.leave(self)
         for timer in (self._owed, self._untaken):
             if timer is not None:
@@ -117,8 +118,23 @@ class Connection(H11Protocol):
                 watch.stop()
         if self.transport is not None:  # which it is where TLS ends as it begins
             cast("StagedTransport", self.transport).lost()
+        if self.cycle is None or self.cycle.response_complete:
+            self._end_request(exc)
+        else:
+            self.cycle.disconnected = True
+            self._shared.leaving.do(1, partial(self._end_request, exc))
+
+    def _end_request(self, exc: Exception | None) -> None:
+        """Tell the request that is being answered that its client has left."""
+        for leaves in self._on_leaving:
+            leaves()
+        if self.transport is not None:
             super().connection_lost(exc)
             self._unset_keepalive_if_required()
+        # These lead back here, and what a client has left behind would wait for the garbage collector.
+        self.app = self.cycle = None  # type: ignore[assignment]
+        self._half_closed = self._held = None
+        self._on_leaving = []
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """Go on answering a client that has sent all it will, while it reads; by TLS there is no such thing."""
@@ -167,7 +183,7 @@ class Connection(H11Protocol):
 
     def handle_events(self) -> None:
         """Parse what has come, at once or in a later pass of the event loop; uvicorn parses all of it at once."""
-        if not self._left:
+        if not self._left and not self.conn.at_rest:
             self._left = True
             self._parsing.take(self._parse)
 
@@ -176,7 +192,10 @@ class Connection(H11Protocol):
             self._left = False
             return False
         self.conn.begin(seconds)
-        super().handle_events()
+        if (whole := self.conn.take_whole()) is not None:
+            self.begin_whole(whole)
+        else:
+            super().handle_events()
         self._left = self.conn.cut and not self.transport.is_closing()
         if self._left:
             self.flow.hold()
@@ -285,10 +304,6 @@ class Connection(H11Protocol):
         if waits and self.conn.their_state is h11.SEND_BODY and not self.transport.is_closing():
             self._refuse(STOPPING)
 
-    def _should_upgrade(self) -> bool:
-        """Never; and without the two warnings that uvicorn logs for each attempt."""
-        return False
-
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002
         """Answer what cannot be parsed in our shape; uvicorn raises where an answer is under way.
 
@@ -299,7 +314,7 @@ class Connection(H11Protocol):
 
     def _refuse(self, failure: Failure) -> None:
         """Answer instead of the application, and close; where its answer is under way, only the latter."""
-        self._on_refusal(failure.code or "")
+        self._note_refusal(failure)
         if self.cycle is not None and not self.cycle.response_complete:
             self.cycle.disconnected = True
             self.cycle.message_event.set()
@@ -319,6 +334,11 @@ class Connection(H11Protocol):
             self.transport.write(self.conn.send(event) or b"")
         self.transport.close()
 
+    def _note_refusal(self, failure: Failure) -> None:
+        self._on_refusal(failure.code or "")
+        if failure in UNREADABLE and self._limit is self._shared.public:
+            self._shared.refused.note(self._limit.network(self.client[0] if self.client else ""))
+
     def _may_send(self) -> bool:
         return self._refused or self.conn.their_state in (h11.SEND_BODY, h11.ERROR)
 
@@ -328,16 +348,22 @@ class Connection(H11Protocol):
         def pieces(message: Message) -> Awaitable[None]:
             if message["type"] == "http.response.start" and self._rest_is_long(message["status"]):
                 message = {**message, "headers": [*message.get("headers", ()), CLOSE_HEADER]}
-            return send(message) if len(message.get("body", b"")) <= PIECE else _in_pieces(message, send)
+            return send(message) if len(message.get("body", b"")) <= PIECE else in_pieces(message, send)
 
         self._limit.busy(self)
+        leaving: list[Callable[[], None]] = []
+        self._on_leaving = leaving
+        scope[LEAVING] = leaving.append
         failure = self._objection(scope)
         if failure is None:
-            await self._application(scope, receive, pieces)
+            try:
+                await self._application(scope, receive, pieces)
+            finally:
+                leaving.clear()  # which lead back to all that the request held
             if self._beyond_limit and not self.transport.is_closing():
                 self._limit.rest(self)
             return
-        self._on_refusal(failure.code or "")
+        self._note_refusal(failure)
         answer = refusal(failure)
         answer.raw_headers.append(CLOSE_HEADER)
         await answer(scope, receive, pieces)
@@ -368,15 +394,6 @@ class Connection(H11Protocol):
             return True
         length = next((value for name, value in self.headers if name == b"content-length"), None)
         return length is None or int(length) > SMALL_REST or self.conn.they_are_waiting_for_100_continue
-
-
-async def _in_pieces(message: Message, send: Send) -> None:
-    """Send a long part of a body a piece at a time."""
-    body = message["body"]
-    last = (len(body) - 1) // PIECE * PIECE
-    for at in range(0, last, PIECE):
-        await send({"type": message["type"], "body": body[at : at + PIECE], "more_body": True})
-    await send({**message, "body": body[last:]})
 
 
 def _ignore(code: str) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from service.errors import SettingsError
 
+GONE = 64  # connections at most that are thrown away for one that is taken
 LEFT_SECONDS = 0.005  # for which a connection is left to other processes
 BACKLOG = 2048  # connections that wait to be taken
 BOTH = {"localhost": ("127.0.0.1", "::1"), "": ("0.0.0.0", "::")}  # clients try either first
@@ -49,7 +50,7 @@ def listen(host: str, port: int) -> list[socket.socket]:
 def _bound(name: str, port: int, alone: bool) -> socket.socket:
     family, kind, protocol, _, address = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)[0]
     # The protocol by its number: asyncio sends small pieces at once only on sockets that say they are TCP.
-    listener = socket.socket(family, kind, protocol)
+    listener = Listener(family, kind, protocol)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family is socket.AF_INET6 and not alone:
@@ -62,7 +63,26 @@ def _bound(name: str, port: int, alone: bool) -> socket.socket:
     return listener
 
 
-class FairListener(socket.socket):
+class Listener(socket.socket):
+    """A socket that listens. What was reset while it waited to be taken is thrown away, before anything is made of it.
+
+    So a flood of clients that leave at once is worked off sooner than it comes, and others do not wait behind it.
+    """
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        """The next connection; raises BlockingIOError where there is none."""
+        for _ in range(GONE):
+            connection, address = super().accept()
+            try:
+                connection.getpeername()
+            except OSError:
+                connection.close()
+            else:
+                return connection, address
+        raise BlockingIOError(errno.EAGAIN, "more in the next pass")
+
+
+class FairListener(Listener):
     """A socket that several processes listen on; this one leaves a connection to the others while it has more than its
     share.
 

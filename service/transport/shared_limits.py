@@ -1,19 +1,21 @@
 """The limits that all connections of a server share: how many there may be, and their time for parsing."""
 
 import asyncio
+from typing import Any
 
 from service.process.pass_budget import PassBudget
 from service.security.client_identity import among
 from service.settings import Settings
 from service.siblings.siblings import Siblings
-from service.transport.connection_limit import ConnectionLimit
+from service.transport.connection_limit import ConnectionLimit, fitting
+from service.transport.entrance import WAITING, Refused
 from service.transport.parser import PASS_SECONDS
-from service.transport.sockets import fitting
 
 PROBE_CONNECTIONS = 32  # beyond the limit, for probes: more than the monitors of a server open at once
 # Beyond those of probes; with more, the oldest one without a request is cut off for each new one: descriptors are few.
 REFUSED_CONNECTIONS = 256
 MANAGEMENT_CONNECTIONS = 64  # of the management port
+LEAVING = 8  # clients whose requests are ended in a pass of the event loop, and as many of those that had to wait
 
 
 class SharedLimits:
@@ -24,7 +26,7 @@ class SharedLimits:
 
     def __init__(self, settings: Settings, management: int | None = None, siblings: Siblings | None = None) -> None:
         beyond = PROBE_CONNECTIONS + REFUSED_CONNECTIONS
-        beside = beyond if management is None else beyond + MANAGEMENT_CONNECTIONS
+        beside = beyond + WAITING + (0 if management is None else MANAGEMENT_CONNECTIONS)
         most = fitting(settings.max_connections, beside=beside)
         each = settings.max_address_connections
         proxies = among(settings.trusted_proxies)
@@ -45,13 +47,16 @@ class SharedLimits:
         self.management_port = management
         self.parsing = PassBudget(PASS_SECONDS)
         self.management_parsing = PassBudget(PASS_SECONDS)
+        self.leaving = PassBudget(LEAVING, rest=0)
+        self.refused = Refused()
 
     def is_management(self, transport: asyncio.BaseTransport) -> bool:
         """Whether a connection came by the management port."""
-        if self.management_port is None:
-            return False
-        name = transport.get_extra_info("sockname")
-        return isinstance(name, tuple) and name[1] == self.management_port
+        return self.is_managements(transport.get_extra_info("sockname"))
+
+    def is_managements(self, name: Any) -> bool:
+        """Whether a socket with that name is one of the management port."""
+        return self.management_port is not None and isinstance(name, tuple) and name[1] == self.management_port
 
     def limit_of(self, transport: asyncio.BaseTransport) -> ConnectionLimit:
         """The limit that counts a connection."""

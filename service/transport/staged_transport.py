@@ -1,10 +1,16 @@
-"""A transport that closes in bounded time even if its peer does nothing."""
+"""A transport that closes in bounded time even if its peer does nothing, and a kernel that notices such a peer."""
 
 import asyncio
+import socket
 from collections.abc import Callable
 from typing import Any
 
 LINGER_SECONDS = 1.0  # for a client to read why it is refused, before bytes that it still sends reset the connection
+KERNEL_BUFFER = 131_072  # bytes, which Linux doubles; its default is up to 4 MiB for a client that reads nothing
+
+# Keep-alive probes of the kernel: seconds of silence before the first, seconds between two, and how many may stay
+# unanswered. So a vanished peer is noticed after half a minute, and not after the two hours of Linux's default.
+QUIET_SECONDS, ASK_SECONDS, ASK_TIMES = 15, 5, 3
 
 
 class StagedTransport(asyncio.Transport):
@@ -52,7 +58,11 @@ class StagedTransport(asyncio.Transport):
         self._closing = True
         if self._sending() and self._transport.can_write_eof():
             self._transport.resume_reading()
-            self._transport.write_eof()
+            try:
+                self._transport.write_eof()
+            except OSError:  # the peer has reset it, which the event loop has not seen yet
+                self._transport.abort()
+                return
             self._timer = asyncio.get_running_loop().call_later(LINGER_SECONDS, self._close)
         else:
             self._close()
@@ -65,5 +75,29 @@ class StagedTransport(asyncio.Transport):
     def lost(self) -> None:
         """The connection is gone, so nothing is left to close."""
         self._closing = True
+        self._sending = _no_more  # which leads back to the connection: both would wait for the garbage collector
         if self._timer is not None:
             self._timer.cancel()
+
+
+def _no_more() -> bool:
+    return False
+
+
+def watch_peer(transport: asyncio.BaseTransport, send_seconds: float) -> None:
+    """Make the kernel notice a peer that has vanished or reads nothing, and bound what it buffers for it."""
+    peer: socket.socket | None = transport.get_extra_info("socket")
+    if peer is None or peer.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, KERNEL_BUFFER)
+    options = {
+        "TCP_KEEPIDLE": QUIET_SECONDS,
+        "TCP_KEEPINTVL": ASK_SECONDS,
+        "TCP_KEEPCNT": ASK_TIMES,
+        # Also ends connections whose peer acknowledges nothing more, which asyncio cannot see (RFC 5482).
+        "TCP_USER_TIMEOUT": int(send_seconds * 1000),
+    }
+    for name, value in options.items():
+        if hasattr(socket, name):  # systems differ
+            peer.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)

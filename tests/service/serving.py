@@ -74,6 +74,8 @@ class SlowRows:
 class SlowDecoder(Decoder):
     """A decoder that takes its time, so that a text is still being written when a test looks."""
 
+    computes_here = False
+
     def rows(self, slots: int) -> Rows:
         return SlowRows(super().rows(slots))
 

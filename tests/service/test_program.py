@@ -1,5 +1,6 @@
 """The program `unroll serve` as a process: what it prints, how it is set, and how it ends."""
 
+import os
 import re
 import signal
 import socket
@@ -52,6 +53,22 @@ def test_an_idle_server_ends_at_once(checkpoint_folder: Path) -> None:
         assert client.get("/health").status_code == 200
         process.send_signal(signal.SIGINT)
         assert process.wait(5) == 0
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.05])
+def test_a_second_signal_at_once_ends_in_peace(checkpoint_folder: Path, seconds: float) -> None:
+    """While uvicorn gives its connections a tenth of a second."""
+    with (
+        serving_process(str(checkpoint_folder), "--port", "0") as (process, url),
+        httpx.Client(base_url=url) as client,
+    ):
+        assert client.get("/health").status_code == 200
+        process.send_signal(signal.SIGTERM)
+        time.sleep(seconds)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+        assert process.stderr is not None
+        assert "Traceback" not in process.stderr.read()
 
 
 @pytest.mark.parametrize(("grace", "signals"), [("30", 2), ("0.2", 1)])
@@ -219,3 +236,14 @@ web = {{"fastapi", "starlette", "uvicorn", "pydantic"}} & set(sys.modules)
 assert not web, web
 """
     subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, check=True, timeout=30)
+
+
+@pytest.mark.parametrize("verb", ["serve", "generate"])
+def test_an_interrupt_in_the_middle_of_an_import_is_no_traceback(verb: str, tmp_path: Path) -> None:
+    interrupts = "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(30)\n"
+    (tmp_path / "typer.py").write_text(interrupts, "utf-8")
+    paths = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[2])])
+    environment = {**os.environ, "PYTHONPATH": paths, "PYTHONSAFEPATH": "1"}
+    command = [sys.executable, "-m", "unroll", verb]
+    ended = subprocess.run(command, env=environment, capture_output=True, check=False, timeout=60)
+    assert (ended.returncode, ended.stderr) == (-signal.SIGINT, b"")

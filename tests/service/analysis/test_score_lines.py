@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from service.analysis import score_lines
+from service.analysis.line_blocks import MOST_LINES
 from service.analysis.score_schemas import LineScore
 from service.settings import Settings
 from tests.model.small import CHARACTERS
@@ -133,10 +134,10 @@ def test_answers_come_while_the_body_does(server: Running) -> None:
 
 def test_the_next_lines_are_read_beside_those_before(checkpoint_folder: Path) -> None:
     """So that no row waits until the longest line of a block is read."""
-    texts = ["the cat sat on the mat"] * 6 * score_lines.MOST_LINES
+    texts = ["the cat sat on the mat"] * 6 * MOST_LINES
     with serving(Settings(checkpoint=checkpoint_folder), SlowDecoder) as slow:
         with slow.client.stream("POST", "/v1/score", content=sent(texts), headers=LINES) as response:
-            assert eventually(lambda: slow.engine.running + slow.engine.waiting > score_lines.MOST_LINES)
+            assert eventually(lambda: slow.engine.running + slow.engine.waiting > MOST_LINES)
             lines = [json.loads(line) for line in response.iter_lines()]
         assert [line["index"] for line in lines] == list(range(len(texts)))
         assert eventually(lambda: is_idle(slow) and slow.ledger.held == 0)
@@ -261,3 +262,33 @@ def test_a_busy_server_is_waited_for(checkpoint_folder: Path) -> None:
         come()
         response = slow.client.post("/v1/score", content=sent(["one"] * 4), headers=LINES)
         assert response.status_code == 429
+
+
+@pytest.mark.parametrize(
+    "content", [b'"the cat sat"\n' * 200_000, b"[" * 50 + b"\n" + b'"a"\n' * 200_000], ids=["texts", "wrong"]
+)
+def test_nothing_more_is_scored_for_a_client_that_left_a_whole_compressed_body(
+    content: bytes, checkpoint_folder: Path
+) -> None:
+    """All of the body is there, so that nothing that is read of it tells of the leaving."""
+    packed = gzip.compress(content)
+    with serving(Settings(checkpoint=checkpoint_folder), SlowDecoder) as running:
+        host, port = running.url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=30) as connection:
+            head = f"POST /v1/score HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/x-ndjson\r\n"
+            head += f"content-encoding: gzip\r\ncontent-length: {len(packed)}\r\n\r\n"
+            connection.sendall(head.encode() + packed)
+            assert eventually(lambda: running.engine.counters.submitted > 0)
+        assert eventually(lambda: is_idle(running) and running.ledger.held == 0)
+        submitted = running.engine.counters.submitted
+        assert submitted < 20_000
+        assert running.complete("a", max_tokens=2)
+        assert running.engine.counters.submitted == submitted + 1
+
+
+def test_the_line_after_many_that_are_empty_has_its_number(server: Running) -> None:
+    lines = 300_000
+    [line] = scored(server, gzip.compress(b"\n" * lines + b'"a"'), **{"content-encoding": "gzip"})
+    assert line["line"] == lines + 1
+    [line] = scored(server, b"\n" * lines + b'"a"')
+    assert line["line"] == lines + 1

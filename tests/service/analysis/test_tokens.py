@@ -14,8 +14,14 @@ from hypothesis import strategies as st
 
 from model.checkpoint import save
 from model.text.tokenizer import Tokenizer
-from service.analysis.token_routes import positions
-from service.analysis.token_schemas import Detokenized, DetokenizeRequest, TokenizeRequest, TokenizerInfo, Tokens
+from service.analysis.token_routes import (
+    Detokenized,
+    DetokenizeRequest,
+    TokenizeRequest,
+    TokenizerInfo,
+    Tokens,
+    positions,
+)
 from service.settings import Settings
 from tests.model.small import CHARACTERS, SIZE, small_checkpoint
 from tests.service.error_cases import BODIES, HUGE, JSON, MARK, Case, check

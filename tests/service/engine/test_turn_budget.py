@@ -13,6 +13,7 @@ from service.engine.turn_budget import (
     PREFILL_ALONE_SECONDS,
     PREFILL_SHARE,
     Cost,
+    UnreadPrompts,
     decode_steps,
     prefill_chunk,
     prefill_seconds,
@@ -123,6 +124,28 @@ def test_a_short_prompt_does_not_wait_for_long_ones() -> None:
     short = Prompt(20)
     ended = read_all([*(Prompt(100_000) for _ in range(100)), short])
     assert ended[short] <= 3
+
+
+def test_a_long_prompt_is_read_beside_short_ones_that_never_end() -> None:
+    """24 clients ask again and again, and a step of all prompts takes ten times that of one."""
+    unread: UnreadPrompts[Prompt] = UnreadPrompts()
+    unread.cost.record(1, 1, 4e-5)
+    unread.cost.record(24, 1, 4e-4)
+    long, calls = Prompt(3000), 0
+    unread.prompts = [long, *(Prompt(8) for _ in range(23))]
+    begun = dict.fromkeys(unread.prompts[1:], 0)
+    while long.unread:
+        calls += 1
+        chosen, count = unread.chunk(unread.prompts, 5e-4, alone=False)
+        for prompt in chosen:
+            prompt.unread -= count
+        ended = [prompt for prompt in begun if not prompt.unread]
+        assert all(calls - begun.pop(prompt) <= 12 for prompt in ended)  # 8, and every third without it
+        unread.forget()
+        new = [Prompt(8) for _ in ended]
+        unread.prompts += new
+        begun |= dict.fromkeys(new, calls)
+    assert calls < 800  # 3,000 where all are always side by side, an id in each call
 
 
 def test_costs_follow_what_is_measured_and_forget_what_was_held_up() -> None:

@@ -1,6 +1,7 @@
 """What a worker hands over is the plain reference's, to the bit, whichever rows come and go beside it."""
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,7 +47,9 @@ class Bench:
     """Workers and a scheduler without threads; time is what a test says it is."""
 
     def __init__(self, decoder: Decoder, reference: Reference, slots: Sequence[int] = (4,), cache: int = 0) -> None:
-        self.model = EngineModel(decoder, reference.checkpoint.tokenizer)
+        timed = copy(decoder)
+        timed.computes_here = False  # what a call takes is what the clock says
+        self.model = EngineModel(timed, reference.checkpoint.tokenizer)
         self.cache = PrefixCache(cache)
         self.now, self.tick = 0.0, 1e-4
         self.scheduler: Scheduler[SequenceGroup, Any] = Scheduler(slots, 1000)
@@ -320,6 +323,7 @@ class PricedBench(Bench):
         self.tick = 1e-6
         rows = reference.decoder.rows
         decoder = Decoder(reference.checkpoint)
+        decoder.computes_here = False  # what a call takes is what the clock says
         decoder.rows = lambda slots: PricedRows(rows(slots), self)  # type: ignore[method-assign]
         self.model = EngineModel(decoder, reference.checkpoint.tokenizer)
 

@@ -2,7 +2,10 @@
 
 import asyncio
 import time
+from collections.abc import Callable
+from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -128,3 +131,80 @@ def test_a_queue_that_lasts_leaves_half_of_the_time_to_others() -> None:
         return time.perf_counter() - began
 
     assert asyncio.run(run()) > 0.2
+
+
+@pytest.mark.parametrize(("burst", "pauses"), [(60.0, 0), (0.0, 9)])
+def test_a_queue_pauses_after_each_of_its_passes_once_its_burst_is_over(burst: float, pauses: int) -> None:
+    clock, paused = [0.0], list[float]()
+
+    async def run() -> None:
+        loop = asyncio.get_running_loop()
+        later = loop.call_later
+
+        def counted(delay: float, *call: Any) -> asyncio.TimerHandle:
+            paused.append(delay)
+            return later(0, *call)
+
+        loop.call_later = counted  # type: ignore[assignment, method-assign]
+        work = Work(clock, 11 * 10)
+        PassBudget(10 * EVENT, lambda: clock[0], burst=burst).take(work.parse)
+        while work.left:
+            await asyncio.sleep(0)
+
+    asyncio.run(run())
+    assert len(paused) == pauses
+    assert all(10 * EVENT <= delay <= 12 * EVENT for delay in paused)
+
+
+def test_one_that_leaves_waits_no_longer_and_takes_no_room() -> None:
+    leaving: list[Callable[[], None]] = []
+
+    async def run() -> list[int]:
+        budget, entered = PassBudget(1, rest=0), list[int]()
+
+        async def one(number: int) -> bool:
+            still_there = await budget.enter(1, leaving.append)
+            if still_there:
+                entered.append(number)
+            return still_there
+
+        tasks = [asyncio.create_task(one(number)) for number in range(1_000)]
+        await asyncio.sleep(0)
+        for leaves in leaving[:-1]:
+            leaves()
+            leaves()
+        await asyncio.sleep(0)
+        assert sum(task.done() and not task.result() for task in tasks) == len(leaving) - 1, "at once"
+        for _ in range(4):
+            await asyncio.sleep(0)
+        assert tasks[-1].result(), "it does not wait for those who have left"
+        return entered
+
+    assert len(asyncio.run(run())) == 1_000 - (len(leaving) - 1)
+
+
+def test_fewer_begin_in_a_pass_where_passes_are_long() -> None:
+    clock = [0.0]
+
+    async def most_of(takes: float, count: int, budget: PassBudget) -> list[int]:
+        """How many begin in each pass, where each then takes so long."""
+        passes = [0]
+
+        async def one() -> None:
+            await budget.enter(1)
+            passes[-1] += 1
+            clock[0] += takes
+
+        tasks = [asyncio.create_task(one()) for _ in range(count)]
+        while not all(task.done() for task in tasks):
+            await asyncio.sleep(0)
+            passes.append(0)
+        return passes
+
+    async def run() -> None:
+        budget = PassBudget(4, lambda: clock[0], rest=0, longest=0.002)
+        assert max((await most_of(0.003, 100, budget))[8:]) == 1
+        quick = await most_of(0.0001, 100, budget)
+        assert max(quick) >= 4, "and more again where they are short"
+
+    asyncio.run(run())

@@ -1,18 +1,24 @@
 """Property P14: every route needs a key unless it is on the public list; who holds one, and from where, is checked."""
 
+import asyncio
 import hashlib
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from starlette.types import Message, Receive, Scope, Send
 
+from service.api.error_responses import ErrorResponses
 from service.app import create_application
-from service.security.auth import PUBLIC, host_name
+from service.request_context import LEAVING, begin_request
+from service.security.api_keys import ApiKeys
+from service.security.auth import PUBLIC, Auth, host_name
+from service.security.caller_pace import CallerPace
 from service.settings import Settings
 from tests.service.serving import Running, serving, serving_process
 
@@ -228,3 +234,42 @@ def test_a_request_can_name_no_file_and_no_address(server: Running, tmp_path: Pa
         assert server.client.get(f"/v1/models/{value}").status_code == 404
     for route in routes_of(Settings()):
         assert not any(word in route[1] for word in ("load", "unload", "pull", "upload", "download", "import", "fetch"))
+
+
+def test_probes_do_not_wait_behind_a_crowd_and_nobody_behind_clients_that_left() -> None:
+    """Counted in passes of the event loop: so many requests come in one that most of them wait for their turn."""
+    pace = CallerPace(lambda _: False)
+    begun: list[str] = []
+    leaving: list[Callable[[], None]] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001
+        begun.append(scope["path"])
+
+    async def main() -> None:
+        settings = Settings()
+        auth = Auth(app, ApiKeys(settings), None, ErrorResponses({}), frozenset(), pace)
+
+        async def nothing(*_: Message) -> Any:
+            raise AssertionError("nobody reads or writes")
+
+        async def ask(path: str) -> None:
+            scope: dict[str, Any] = {"type": "http", "path": path, "method": "GET", "headers": [], "client": None}
+            scope[LEAVING] = leaving.append
+            begin_request(scope, "id")
+            await auth(scope, nothing, nothing)
+
+        crowd = [asyncio.create_task(ask("/v1/models")) for _ in range(1_000)]
+        probe = asyncio.create_task(ask("/health/live"))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert probe.done()
+        for leaves in list(leaving):
+            leaves()
+        late = asyncio.create_task(ask("/v1/late"))
+        for _ in range(4):
+            await asyncio.sleep(0)
+        assert late.done()
+        await asyncio.gather(*crowd)
+
+    asyncio.run(main())
+    assert len(begun) < 40

@@ -140,6 +140,7 @@ def test_bodies_on_their_way_have_one_budget_together(checkpoint_folder: Path) -
         ledger = running.ledger
         assert eventually(lambda: ledger.refused > 0 and ledger.held > budget // 4)
         assert ledger.most <= budget // 2 + 100_000
+        assert eventually(lambda: bool(select.select(held, [], [], 0)[0]))  # the count rises before the answer is sent
         refused = next(one for one in map(first_answer, held) if one is not None)
         assert (refused.status, refused.headers["retry-after"]) == (503, "5")
         assert refused.error["code"] == "out_of_memory"

@@ -1,10 +1,11 @@
 """Compressed bodies: read as if they had been sent plain, counted as what they become, and bombs refused."""
 
+import asyncio
 import gzip
 import json
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.security.content_encoding import MOST_MEMBERS
+from service.process.ledger import Ledger
+from service.process.pass_budget import OnLeaving, PassBudget
+from service.request_context import begin_request
+from service.security.body_limit import BYTE_SECONDS, LINE_BYTE_SECONDS, LINE_SECONDS, Arriving, BodyLimit, Turns
+from service.security.caller_pace import CallerPace, Work
+from service.security.content_encoding import DECODER_BYTES, MOST_MEMBERS, PART
 from service.settings import Settings
 from tests.service.error_cases import COMPLETIONS, JSON, check
 from tests.service.serving import Running, eventually, serving
@@ -130,3 +136,83 @@ def test_what_it_becomes_is_charged(checkpoint_folder: Path) -> None:
 def test_no_bytes_make_the_server_fail(server: Running, content: bytes, coding: str) -> None:
     for sent in (content, gzip.compress(BODY)[: len(content)] + content):
         assert post(server, sent, coding).status_code in (200, 400, 413, 415)
+
+
+def test_a_caller_is_charged_for_what_a_body_becomes() -> None:
+    """Of compressed bodies and of lines, while others have texts; each message waits for its turn."""
+
+    class Charged(CallerPace):
+        async def turn(self, caller: Hashable, seconds: float, on_leaving: OnLeaving, place: str = "") -> bool:
+            assert caller == "a"
+            charged.append(seconds)
+            return await super().turn(caller, seconds, on_leaving, place)
+
+    def spent(content: bytes, encoding: str, by_lines: bool) -> bytes:
+        charged.clear()
+
+        async def main() -> bytes:
+            messages = [{"type": "http.request", "body": content}]
+
+            async def receive() -> Any:
+                return messages.pop()
+
+            turns = Turns(Charged(lambda _: False), PassBudget(1), "a", lambda _: None)
+            ledger = Ledger(10_000_000)
+            with ledger.take(0) as lease, ledger.take(0) as coming:
+                body = Arriving(receive, 1_000_000, 10, (lease, coming), turns)
+                body.encoding = encoding
+                if by_lines:
+                    body.take_lines()
+                parts, more = [], True
+                while more:
+                    message = await body.receive()
+                    parts.append(message["body"])
+                    more = message["more_body"]
+                    assert ledger.held >= sum(map(len, parts)) + (DECODER_BYTES if encoding else 0)
+            assert ledger.held == 0
+            assert all(len(part) <= PART for part in parts)
+            if by_lines:
+                assert all(part.count(b'"') <= 2 * 33 for part in parts)
+            return b"".join(parts)
+
+        return asyncio.run(main())
+
+    charged: list[float] = []
+    text = b'"' + b"a" * 900_000 + b'"'
+    assert spent(gzip.compress(text), "gzip", by_lines=False) == text
+    assert sum(charged) == pytest.approx(len(text) * BYTE_SECONDS)
+    for lines, count in ((b'"a"\n\n"b"' + b'\n"c"' * 998, 1000), (b"\n" * 500_000, 0)):
+        expected = pytest.approx(len(lines) * LINE_BYTE_SECONDS + count * LINE_SECONDS, rel=0.02)
+        assert spent(gzip.compress(lines), "gzip", by_lines=True) == lines
+        assert sum(charged) == expected  # a line that is cut by the end of a part counts twice
+        assert spent(lines, "", by_lines=True) == lines
+        assert sum(charged) == expected
+
+
+@pytest.mark.parametrize(("encoding", "paced"), [("gzip", True), ("deflate", True), ("identity", False), ("", False)])
+def test_a_small_compressed_body_waits_for_its_turn_as_a_large_one_does(encoding: str, paced: bool) -> None:
+    ran: list[Hashable] = []
+
+    class Seen(CallerPace):
+        async def run(self, work: Work, caller: Hashable, aside: float, on_leaving: OnLeaving) -> None:
+            ran.append(caller)
+            await super().run(work, caller, aside, on_leaving)
+
+    async def app(scope: Any, _receive: Any, _send: Any) -> None:
+        done.append(scope["path"])
+
+    async def main() -> None:
+        scope: dict[str, Any] = {"type": "http", "path": "/", "headers": [(b"content-length", b"20")]}
+        if encoding:
+            scope["headers"] = [(b"content-length", b"20"), (b"content-encoding", encoding.encode())]
+        begin_request(scope, "id").caller = "a"
+        limit = BodyLimit(app, 1_000_000, 10, Ledger(10_000_000), Seen(lambda _: False))
+        await limit(scope, never, never)
+
+    async def never(*_: Any) -> Any:
+        raise AssertionError
+
+    done: list[str] = []
+    asyncio.run(main())
+    assert done == ["/"]
+    assert ran == ["a"] * paced

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from service.settings import Settings
 from service.transport import staged_transport
-from service.transport.sockets import ASK_SECONDS, ASK_TIMES, DESCRIPTORS, QUIET_SECONDS, fitting
+from service.transport.connection_limit import DESCRIPTORS, fitting
+from service.transport.staged_transport import ASK_SECONDS, ASK_TIMES, QUIET_SECONDS
 from tests.service.raw_client import answer, asking, connected, rest
 from tests.service.serving import REPOSITORY, Running, eventually, serving
 
@@ -44,7 +45,8 @@ def hasty(checkpoint_folder: Path) -> Iterator[Running]:
 def test_the_limit_of_open_files_is_raised_for_the_connections_or_bounds_them() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     program = (
-        "import resource, service.transport.sockets as t; resource.setrlimit(resource.RLIMIT_NOFILE, (100, {hard}));"
+        "import resource, service.transport.connection_limit as t;"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (100, {hard}));"
         "print(t.fitting({wanted}, beside=10), resource.getrlimit(resource.RLIMIT_NOFILE)[0])"
     )
     for limit, wanted, expected in (

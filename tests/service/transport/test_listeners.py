@@ -12,6 +12,7 @@ import pytest
 
 from service.errors import SettingsError
 from service.transport.listeners import LEFT_SECONDS, FairListener, listen, listen_unix
+from tests.service.raw_client import vanish
 from tests.service.serving import eventually, program, serving_process
 
 SIX = socket.has_ipv6 and Path("/proc/net/if_inet6").exists() and Path("/proc/net/if_inet6").read_text()
@@ -138,6 +139,22 @@ def test_a_connection_is_left_to_other_processes_for_a_moment_and_then_taken() -
         with socket.create_connection(listener.getsockname()):
             assert _takes(listener)
             assert not _takes(listener)  # nobody waits
+
+
+def test_of_connections_that_were_reset_while_they_waited_nothing_is_made() -> None:
+    (listener,) = listen("127.0.0.1", 0)
+    with listener:
+        listener.setblocking(False)
+        for _ in range(3):
+            vanish(socket.create_connection(listener.getsockname()))
+        with socket.create_connection(listener.getsockname()) as client:
+            connection, address = listener.accept()
+            with connection:
+                assert address == client.getsockname()
+        for _ in range(3):
+            vanish(socket.create_connection(listener.getsockname()))
+        with pytest.raises(BlockingIOError):
+            listener.accept()
 
 
 def _takes(listener: FairListener) -> bool:

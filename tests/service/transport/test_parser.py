@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import h11
+import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -112,6 +113,7 @@ def test_a_body_that_does_not_end_does_not_keep_a_server_that_stops(checkpoint_f
             pour(stack.enter_context(socket.create_connection((host, int(port)))))
         waiting = stack.enter_context(socket.create_connection((host, int(port)), timeout=10))
         waiting.sendall(HEAD + f"Authorization: Bearer {KEY}\r\n\r\n1\r\n{{\r\n".encode())
+        assert httpx.get(f"{url}/health/live").status_code == 200  # so that those before it have been taken
         process.terminate()
         refused = answer(waiting)
         assert refused.status == 503
@@ -137,4 +139,10 @@ def test_answers_are_written_as_h11_writes_them(method: str, version: str, known
         sent += [connection.send(h11.Data(data=b"" if method == "HEAD" else part)) for part in parts]
         return [*sent, connection.send(h11.EndOfMessage())]
 
-    assert written(Parser(16_384)) == written(h11.Connection(h11.SERVER))
+    ours, theirs = written(Parser(16_384)), written(h11.Connection(h11.SERVER))
+    assert b"".join(filter(None, ours)) == b"".join(filter(None, theirs))
+    if known:  # the head goes out with what follows
+        assert not ours[0]
+        assert (ours[1] or b"").startswith(theirs[0] or b"?")
+    else:
+        assert ours == theirs

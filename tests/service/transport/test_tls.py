@@ -198,7 +198,7 @@ def test_p5_a_client_gone_by_tls_frees_its_place(tls: Running, certificate: tupl
         secured.sendall(asking("/v1/completions", prompt="a", max_tokens=ENDLESS))
         assert eventually(lambda: tls.engine.running == 1)
         secured.shutdown(socket.SHUT_RDWR)
-    assert eventually(lambda: tls.engine.running == 0, seconds=1)
+    assert eventually(lambda: tls.engine.running == 0)
 
 
 def test_what_is_no_certificate_is_refused_with_a_remedy(certificate: tuple[Path, Path], folder: Path) -> None:

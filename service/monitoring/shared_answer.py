@@ -1,0 +1,67 @@
+"""Makes an answer that costs much once for all who wait for it, and rests in between."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Hashable
+from typing import Generic, TypeVar
+
+REST = 4.0  # times as long as making answers took: so they take a fifth of the time at most, however many ask
+LOOK_SECONDS = 0.002  # between two looks whether one is being made
+
+Name = TypeVar("Name", bound=Hashable)
+
+
+class SharedAnswer(Generic[Name]):
+    """An answer of each name, made when it is asked for.
+
+    It is always made after it was asked for, so that a client finds what it did before counted. Those who ask within
+    `REST` of the last one wait for the next together.
+    """
+
+    def __init__(self, make: Callable[[Name], Awaitable[bytes]], clock: Callable[[], float] = time.monotonic) -> None:
+        self._make = make
+        self._clock = clock
+        self._rested = 0.0  # when the next may be made
+        self._making = False
+        self._waiting: dict[Name, asyncio.Future[bytes]] = {}
+        self._task: asyncio.Task[None] | None = None  # makes those that wait
+
+    async def get(self, name: Name) -> bytes:
+        """The answer. Raises what making it does."""
+        if not self._making and self._task is None and self._clock() >= self._rested:
+            return await self._made(name)
+        answer = self._waiting.get(name)
+        if answer is None:
+            answer = self._waiting[name] = asyncio.get_running_loop().create_future()
+            answer.add_done_callback(_seen)
+        if self._task is None:
+            self._task = asyncio.create_task(self._make_waiting())
+        return await asyncio.shield(answer)
+
+    async def _made(self, name: Name) -> bytes:
+        began, self._making = self._clock(), True
+        try:
+            return await self._make(name)
+        finally:
+            self._making = False
+            self._rested = self._clock() + REST * (self._clock() - began)
+
+    async def _make_waiting(self) -> None:
+        try:
+            while self._waiting:
+                while (left := self._rested - self._clock()) > 0 or self._making:
+                    await asyncio.sleep(max(left, LOOK_SECONDS))
+                name = next(iter(self._waiting))
+                answer = self._waiting.pop(name)
+                try:
+                    answer.set_result(await self._made(name))
+                except Exception as error:
+                    answer.set_exception(error)
+        finally:
+            self._task = None
+
+
+def _seen(answer: asyncio.Future[bytes]) -> None:
+    """An error that nobody waits for any more is no fault."""
+    if not answer.cancelled():
+        answer.exception()
