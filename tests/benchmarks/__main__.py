@@ -5,6 +5,7 @@ from pathlib import Path
 
 from tests.benchmarks import (
     anomalies,
+    attention,
     bulk,
     busy,
     capacity,
@@ -17,6 +18,7 @@ from tests.benchmarks import (
     finetuning,
     gpu,
     http_load,
+    hybrids,
     inspecting,
     items,
     latency,
@@ -33,6 +35,7 @@ from tests.benchmarks import (
     remembering,
     scoring,
     serving,
+    short,
     soak,
     tables,
     tokenizing,
@@ -63,6 +66,7 @@ BENCHMARKS = {
 
 BY_NAME = {
     "anomalies": anomalies.measure,
+    "attention": attention.measure,
     "tables": tables.measure,
     "busy": busy.measure,
     "capacity": capacity.measure,
@@ -71,10 +75,12 @@ BY_NAME = {
     "lists": lists.measure,
     "finetuning": finetuning.measure,
     "gpu": gpu.measure,
+    "hybrids": hybrids.measure,
     "inspecting": inspecting.measure,
     "page": page.measure,
     "processes": processes.measure,
     "ranks": ranks.measure,
+    "short": short.measure,
     "remembering": remembering.measure,
     "rank_network": rank_network.measure,
     "peers": peers.measure,

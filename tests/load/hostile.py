@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from tests.benchmarks.figures import Figure
 from tests.benchmarks.timing import CLIENT_CORE, SERVER_CORE, on_core, percentile
@@ -189,7 +190,7 @@ def asked_once(port: int, data: bytes) -> Answer:
 def attacked(name: str, core: int | None) -> list[Figure]:
     """An attack against a server of its own, on one core or on all."""
     place, least = ("two cores", PACE) if core is None else ("one core", PINNED_PACE)
-    with unroll_serve(key=f"{KEY},{honest.KEY}", core=core) as server:
+    with TemporaryFile() as log, unroll_serve(key=f"{KEY},{honest.KEY}", core=core, stderr=log) as server:
         stream = honest.Honest(server.port)
         stream.start()
         time.sleep(1)
@@ -203,11 +204,14 @@ def attacked(name: str, core: int | None) -> list[Figure]:
             seen = looked(server, until)
             pace = stream.pace(began, time.monotonic())
         stream.stop()
+        log.seek(0)
+        faults = log.read().count(b"Traceback")
     label, refused = f"{name}, {place}", sum(count for status, count in seen.patterns.items() if status != 200)
     figures = [
         Figure(f"{label}: memory above before", seen.megabytes - base, "MB", ABOVE / 1e6, "most"),
         Figure(f"{label}: honest stream, of {alone:,.0f} characters/s alone", pace / alone, "x", least),
         Figure(f"{label}: honest streams cut off", len(stream.failed), "", 0, "most"),
+        Figure(f"{label}: exceptions in the log", faults, "", 0, "most"),
         Figure(f"{label}: honest patterns refused, of {dict(seen.patterns)}", refused, "", 0, "most"),
     ]
     if core is not None:
@@ -242,15 +246,13 @@ def limited(name: str) -> list[Figure]:
     return [Figure(figure, seconds if answered or ended else float("inf"), "s", RECOVERS, "most")]
 
 
-def measure(only: str | None = None) -> list[Figure]:
+def measure(only: str | None = None) -> Iterator[Figure]:
     """Each attack for some seconds against servers of its own; clients and probes on the other core than the pinned."""
-    figures = []
     for name in ATTACKS:
         if only is None or only in name:
-            figures += attacked(name, None)
+            yield from attacked(name, None)
             with on_core(CLIENT_CORE):
-                figures += attacked(name, SERVER_CORE)
+                yield from attacked(name, SERVER_CORE)
     for name in LIMITED:
         if only is None or only in "ulimit":
-            figures += limited(name)
-    return figures
+            yield from limited(name)

@@ -76,6 +76,14 @@ def health(server: Running) -> list[Figure]:
     return [one for name, seconds in probed(server.port, probes).items() for one in shown(f"P7: {name}", seconds)]
 
 
+def _held(server: Running) -> int:
+    """How many texts run or wait."""
+    talk = Talk(server.port)
+    health = talk.ask(request("/health", key=random.choice(KEYS))).json
+    talk.close()
+    return int(health["running"] + health["waiting"])
+
+
 def _write_on(talk: Talk, key: str) -> None:
     """Ask for one long text after the other, until the connection is closed."""
     fields = {"prompt": "a", "max_tokens": ENDLESS, "stream": True, "stream_interval": 1_000}
@@ -90,8 +98,11 @@ def reserve_filled(server: Running) -> Iterator[None]:
     """A text of each prober all the time, so that there is no place in what is reserved for callers with few texts."""
     talks = [Talk(server.port) for _ in KEYS]
     threads = [Thread(target=_write_on, args=both) for both in zip(talks, KEYS, strict=True)]
+    held = 0
     for thread in threads:
         thread.start()
+    while held != (held := _held(server)):  # until no more find a place
+        time.sleep(0.5)
     try:
         yield
     finally:
