@@ -255,6 +255,13 @@ def test_no_test_file_imports_another() -> None:
     assert listed(found) == []
 
 
+def test_no_test_replaces_what_servers_in_other_threads_live_by() -> None:
+    """A loop that saw another clock for a moment may sleep until that time has come."""
+    names = r"(?:asyncio|gc|selectors|threading|time)"
+    replaced = re.compile(rf'setattr\(\s*(?:{names}\b(?!, "excepthook")|f?"(?:[\w.]+\.)?{names}\.)')
+    assert [name_of(path) for path in files_of("tests") if replaced.search(path.read_text("utf-8"))] == []
+
+
 @pytest.mark.parametrize("path", [*files_of(*PACKAGES, "examples", "tests"), ROOT / "unroll.py"], ids=name_of)
 def test_a_file_opens_with_one_sentence_and_is_short(path: Path) -> None:
     text = path.read_text("utf-8")

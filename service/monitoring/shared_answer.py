@@ -18,9 +18,14 @@ class SharedAnswer(Generic[Name]):
     `REST` of the last one wait for the next together.
     """
 
-    def __init__(self, make: Callable[[Name], Awaitable[bytes]], clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        make: Callable[[Name], Awaitable[bytes]],
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
         self._make = make
-        self._clock = clock
+        self._clock, self._sleep = clock, sleep
         self._rested = 0.0  # when the next may be made
         self._making = False
         self._waiting: dict[Name, asyncio.Future[bytes]] = {}
@@ -50,7 +55,7 @@ class SharedAnswer(Generic[Name]):
         try:
             while self._waiting:
                 while (left := self._rested - self._clock()) > 0 or self._making:
-                    await asyncio.sleep(max(left, LOOK_SECONDS))
+                    await self._sleep(max(left, LOOK_SECONDS))
                 name = next(iter(self._waiting))
                 answer = self._waiting.pop(name)
                 try:

@@ -151,7 +151,10 @@ def test_a_skip_connection_of_weight_zero_is_as_good_as_none(
     (logprobs, state), (expected, last) = (
         run(Decoder(one, quantization, processor=processor), ids) for one in (skipping, checkpoint)
     )
-    np.testing.assert_allclose(logprobs, expected, rtol=0, atol=0 if quantization == "int8" else 1e-6)
+    if quantization == "int8":
+        assert logprobs.tobytes() == expected.tobytes()
+    else:  # a longer sum in floats, in the order of the machine's BLAS
+        np.testing.assert_allclose(logprobs, expected, rtol=1e-6, atol=1e-6)
     assert state.tobytes() == last.tobytes()
 
 

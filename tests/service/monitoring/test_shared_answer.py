@@ -17,26 +17,24 @@ class Maker:
     pauses: whether others have their turn while one is made.
     """
 
-    def __init__(self, patch: pytest.MonkeyPatch, pauses: bool = False) -> None:
+    def __init__(self, pauses: bool = False) -> None:
         self.now = 1_000.0
         self.count = 0
         self.made: list[float] = []
         self.fails = False
         self._pauses = pauses
-        self._turn = asyncio.sleep
-        patch.setattr(asyncio, "sleep", self._sleep)
-        self.shared = SharedAnswer(self._make, lambda: self.now)
+        self.shared = SharedAnswer(self._make, lambda: self.now, self._sleep)
 
     async def _sleep(self, seconds: float) -> None:
         self.now += seconds
-        await self._turn(0)
+        await asyncio.sleep(0)
 
     async def _make(self, name: str) -> bytes:
         self.made.append(self.now)
         counted = self.count
         self.now += TAKES
         if self._pauses:
-            await self._turn(0)
+            await asyncio.sleep(0)
         if self.fails:
             raise MemoryError
         return f"{name} {counted}".encode()
@@ -47,9 +45,9 @@ def run(test: Callable[[], Coroutine[Any, Any, None]]) -> None:
 
 
 @pytest.mark.parametrize("pauses", [False, True])
-def test_what_was_done_before_it_is_asked_for_is_in_it(pauses: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_done_before_it_is_asked_for_is_in_it(pauses: bool) -> None:
     async def test() -> None:
-        maker = Maker(monkeypatch, pauses)
+        maker = Maker(pauses)
 
         async def client(number: int) -> None:
             for _ in range(20):
@@ -64,9 +62,9 @@ def test_what_was_done_before_it_is_asked_for_is_in_it(pauses: bool, monkeypatch
     run(test)
 
 
-def test_one_serves_all_who_wait_and_is_made_after_a_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_serves_all_who_wait_and_is_made_after_a_rest() -> None:
     async def test() -> None:
-        maker = Maker(monkeypatch)
+        maker = Maker()
         first = await maker.shared.get("a")
         waiting = [maker.shared.get("a") for _ in range(100)]
         assert await asyncio.gather(*waiting) == [first] * 100
@@ -76,9 +74,9 @@ def test_one_serves_all_who_wait_and_is_made_after_a_rest(monkeypatch: pytest.Mo
     run(test)
 
 
-def test_who_asks_seldom_never_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_asks_seldom_never_waits() -> None:
     async def test() -> None:
-        maker = Maker(monkeypatch)
+        maker = Maker()
         for _ in range(5):
             await maker.shared.get("a")
             maker.now += (REST + 1) * TAKES
@@ -87,11 +85,9 @@ def test_who_asks_seldom_never_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     run(test)
 
 
-def test_a_client_that_leaves_takes_the_answer_from_nobody_and_an_error_is_told_to_all(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_client_that_leaves_takes_the_answer_from_nobody_and_an_error_is_told_to_all() -> None:
     async def test() -> None:
-        maker = Maker(monkeypatch)
+        maker = Maker()
         await maker.shared.get("a")
         leaves, stays = (asyncio.ensure_future(maker.shared.get("a")) for _ in range(2))
         await asyncio.sleep(0)

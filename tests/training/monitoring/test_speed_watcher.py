@@ -5,6 +5,7 @@ import subprocess
 import sys
 from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -44,7 +45,7 @@ def test_a_run_far_below_its_plan_says_so_once_while_it_goes_on(tmp_path: Path, 
 @pytest.mark.usefixtures("_every_step")
 def test_a_run_without_a_planned_speed_is_held_against_its_own_fastest_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     read, now, said, kept = 0, 0.0, list[str](), list[str]()
-    monkeypatch.setattr("training.monitoring.speed_watcher.time.monotonic", lambda: now)
+    monkeypatch.setattr("training.monitoring.speed_watcher.time", SimpleNamespace(monotonic=lambda: now))
     watcher = SpeedWatcher(Path("run"), True, None, lambda: read, said.append, kept.append)
     for characters in (1000, 900, 500, 350, 100):
         read, now = read + characters, now + 1
