@@ -17,6 +17,7 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 from packaging.requirements import Requirement
 
+from model.decoding.kernel_library import PROCESSORS
 from service.environment import check_environment
 from service.settings import Settings
 from tests.service.serving import serving
@@ -118,7 +119,7 @@ def test_the_kernel_is_compiled_for_every_processor_of_its_kind() -> None:
     kernel, *others = PROJECT["tool"]["setuptools"]["ext-modules"]
     flags = [flag for one in (kernel, *others) for flag in one["extra-compile-args"]] + [DOCKERFILE]
     assert [flag for flag in flags if re.search(r"-m(arch|tune|cpu|avx|native)", flag)] == []
-    assert {"model/kernel/avx2.c", "model/kernel/avx512.c", "model/kernel/neon.c"} <= set(kernel["sources"])
+    assert {f"model/kernel/{name}.c" for name in PROCESSORS} <= set(kernel["sources"])
     assert all(source.startswith("model/kernel/") for source in kernel["sources"])
 
 

@@ -42,7 +42,7 @@ class Decoder:
         self.ids = checkpoint.seen()
         """The ids that text is drawn from, (S,): those seen in training."""
         self.processor = processor or next(iter(processors()), NUMPY)
-        """Which kernel steps: "avx512", "avx2", "neon", or "numpy" for none."""
+        """Which kernel steps: "amx", "avx512", "avx2", "neon", or "numpy" for none."""
         weights = StepWeights.of(checkpoint, self.ids, quantization)
         if self.processor == NUMPY:
             self._numpy_step, self._kernel_weights = NumpyStep(self.config, weights, self.ids), None

@@ -7,7 +7,7 @@ from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 from typing import Any
 
-PROCESSORS = {"avx512": 128, "avx2": 0, "neon": 0}
+PROCESSORS = {"amx": 128, "avx512": 128, "avx2": 0, "neon": 0}
 """The processors there are kernels for, best first, and what each adds to a level before it multiplies; for any other
 processor numpy's matrix products are faster than C without its special instructions."""
 

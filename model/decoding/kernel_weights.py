@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from model.cells.attention import FOLLOWED, KEYS, NEWEST
 from model.cells.spec import CELLS
 from model.config import NetworkConfig
-from model.decoding.kernel_library import PROCESSORS
+from model.decoding.kernel_library import PROCESSORS, processors
 from model.decoding.step_weights import AttentionWeights, Layer, Product, StepWeights, columns_of
 
 MOST_PARTS = 4  # of the state of a layer
@@ -83,6 +83,8 @@ class KernelWeights:
     """
 
     def __init__(self, config: NetworkConfig, weights: StepWeights, ids: NDArray[np.int64], processor: str) -> None:
+        if processor not in processors():  # asking that also asks Linux for what the kernel may use
+            raise ValueError(f"no kernel for {processor} here; choose one of {', '.join(processors()) or 'none'}")
         self.processor = processor
         self.ids, self.units = ids, config.units()
         self._offset = PROCESSORS[processor]

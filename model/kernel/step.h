@@ -97,9 +97,19 @@ static void rows_of_block(int rows, int full, int whole, const stretch *x, int r
     }
 }
 
+#ifdef LEAST_TILE_ROWS
+#include "tiles.h"
+#endif
+
 /* sums (rows, width) of a product; of a joined one in one call, or its input half and its recurrent half apart. */
 static void multiply_rows(int whole, const stretch x[2], int rows, const product *w, float *sums, int64_t width,
                           part half) {
+#ifdef LEAST_TILE_ROWS
+    if (whole && rows >= LEAST_TILE_ROWS) {
+        multiply_tiles(x, rows, w, sums, width, half);
+        return;
+    }
+#endif
     int64_t item = whole ? 1 : 4;
     int first = half == SECOND_HALF ? w->groups - x[0].groups - x[1].groups : 0;
     for (int panel = 0; panel < w->outputs; panel += PANEL) {

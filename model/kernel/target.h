@@ -8,3 +8,8 @@
 #define BEGIN_TARGET(features) _Pragma("GCC push_options") PRAGMA(GCC target(features))
 #define END_TARGET _Pragma("GCC pop_options")
 #endif
+
+/* Whether the compiler knows AMX's tiles. */
+#if defined(__clang__) ? __clang_major__ >= 12 : __GNUC__ >= 11
+#define HAS_TILES
+#endif

@@ -56,6 +56,11 @@ def test_kernels_come_best_first() -> None:
     assert [name for name in PROCESSORS if name in COMPILED] == COMPILED
 
 
+def test_a_kernel_that_cannot_run_here_is_refused() -> None:
+    with pytest.raises(ValueError, match="no kernel for z80 here; choose one of " + ", ".join(COMPILED)):
+        Decoder(small_checkpoint("lstm", 1), processor="z80")
+
+
 @pytest.mark.parametrize("processor", COMPILED)
 def test_rows_outlive_the_decoder_that_made_them(processor: str) -> None:
     """The kernel reads weights that Python owns: all that can still step have to hold them."""
@@ -75,10 +80,10 @@ def test_rows_outlive_the_decoder_that_made_them(processor: str) -> None:
 @pytest.mark.parametrize("layers", [1, 2, 3])
 @pytest.mark.parametrize("cell", CELLS)
 def test_a_step_is_the_same_to_the_bit(cell: Cell, layers: int, options: dict[str, Any], processor: str) -> None:
-    """Hidden widths that fill no vector, fill one exactly, and fill several; batches that fill no block of rows."""
-    for hidden, rows in ((1, 3), (24, 1), (33, 7), (64, 13)):
+    """Hidden widths that fill no vector or tile, one exactly, and several; batches smaller and larger than a block."""
+    for hidden, rows, steps in ((1, 3, 20), (24, 1, 20), (33, 7, 20), (64, 13, 20), (130, 35, 3)):
         compiled, plain = pair(processor, cell, layers, hidden=hidden, **options)
-        ids = random_ids(plain, 20, rows)
+        ids = random_ids(plain, steps, rows)
         ours, theirs = compiled.rows(rows), plain.rows(rows)
         for column in ids[:, :, None]:
             assert_same_scores(ours, theirs, plain.config.units(), column)
@@ -92,9 +97,10 @@ def test_sums_longer_than_floats_hold_are_exact(layers: int, hidden: int, skip: 
     for tensor in checkpoint.tensors.values():  # so large that the state stays at its largest
         tensor[...] = np.random.default_rng(1).uniform(0.95, 1, tensor.shape)
     compiled, plain = Decoder(checkpoint, processor=processor), Decoder(checkpoint, processor=NUMPY)
-    ours, theirs = compiled.rows(1), plain.rows(1)
-    ours.state[:] = theirs.state[:] = 1
-    assert_same_scores(ours, theirs, plain.config.units(), random_ids(plain, 1, 1))
+    for rows in (1, 8):
+        ours, theirs = compiled.rows(rows), plain.rows(rows)
+        ours.state[:] = theirs.state[:] = 1
+        assert_same_scores(ours, theirs, plain.config.units(), random_ids(plain, rows, 1))
 
 
 @pytest.mark.parametrize("processor", COMPILED)
