@@ -47,7 +47,8 @@ async def asked_model(
     DeadlineExceeded and Disconnected where it has to be loaded.
     """
     context = request_context(request.scope)
-    if request.scope["query_string"] and request.query_params.get("model", name) != name:
+    asked = request.query_params.get("model") if request.scope["query_string"] else None
+    if asked and asked != name:
         raise ParameterError("model", "The query names a model that the body does not name; name it in the body.")
     try:
         if (model := registry.loaded(name, context.models)) is not None:

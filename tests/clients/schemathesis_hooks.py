@@ -8,6 +8,7 @@ from typing import Any
 LARGEST_N = 16
 LARGEST_MAX_TOKENS = 100_000
 LARGEST_LOGPROBS = 100
+LONGEST_NAME = 1_024
 READABLE: dict[str, tuple[Any, Any]] = {
     "regex": (str, "a*"),
     "grammar": (str, 'root ::= "a"'),
@@ -130,6 +131,10 @@ def chat(body: dict[str, Any]) -> dict[str, Any]:
     top = number(body, "top_logprobs", 0, LARGEST_LOGPROBS)
     agreed = agree({**body, "logprobs": top or 0})
     agreed = {name: body["logprobs"] if name == "logprobs" else agreed[name] for name in body if name in agreed}
+    if agreed.get("logprobs") is False and top is not None:  # it says of how many
+        agreed.pop("top_logprobs", None)
+    if agreed.get("add_generation_prompt") is False and agreed.get("continue_final_message", False) is False:
+        agreed["continue_final_message"] = True
     if number(agreed, "max_completion_tokens", 16, LARGEST_MAX_TOKENS) not in (None, 16):
         agreed["max_completion_tokens"] = 64
     return agreed
@@ -210,13 +215,23 @@ def with_json(parameters: dict[str, Any]) -> dict[str, Any]:
     return {**parameters, "grammar": grammar}
 
 
+def of_one_model(case: Any, body: dict[str, Any]) -> dict[str, Any]:
+    """The same request of one model: the path's, and none in the body, or the query's, in the body, too."""
+    named, asked = body.get("model"), (case.query or {}).get("model")
+    if named is not None and not (isinstance(named, str) and len(named) <= LONGEST_NAME):
+        return body
+    if (case.path_parameters or {}).get("model"):
+        return {name: value for name, value in body.items() if name != "model"}
+    return {**body, "model": asked} if isinstance(asked, str) and 0 < len(asked) <= LONGEST_NAME else body
+
+
 def before_call(context: Any, case: Any, kwargs: Any) -> None:  # noqa: ARG001
     """Called with every request before it is sent."""
     if case.headers:
         case.headers.pop("Last-Event-ID", None)  # no event has the id that it draws
     if not isinstance(case.body, dict):
         return
-    body = without_state(case.body)
+    body = of_one_model(case, without_state(case.body))
     if (agreeing := AGREEING.get(case.operation.path)) is not None:
         body = agreeing(body)
     elif isinstance(parameters := body.get("parameters"), dict):

@@ -186,6 +186,8 @@ def test_a_query_names_no_other_model_than_the_body(server: Running) -> None:
             assert answer.json()["error"]["message"].endswith("name it in the body.")
         same = server.client.post(path, params={"model": "two", "api-version": "1"}, json={**body, "model": "two"})
         assert same.status_code == 200
+        for default in ({}, {"model": None}, {"model": ""}, {"model": "one"}):  # an empty name is none
+            assert server.client.post(path, params={"model": ""}, json={**body, **default}).status_code == 200
 
 
 def test_a_path_names_no_other_model_than_the_body(server: Running) -> None:
