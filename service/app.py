@@ -147,7 +147,9 @@ def create_application(
     _add_routes(made, reports, states, settings)
     errors = ErrorResponses(ERROR_SHAPES)
     errors.install(asgi)
-    _add_middleware(made, keys or ApiKeys(settings), errors, settings, siblings)
+    keys = keys or ApiKeys(settings)
+    keys.tell_of_unknown_models(registry.knows, registry.offer)
+    _add_middleware(made, keys, errors, settings, siblings)
     streamed = (Progress, ScoreLine, LineScore, *((ChatCompletionChunk,) if settings.chat else ()))
     asgi.openapi = described(  # type: ignore[method-assign]
         asgi.openapi, lambda: registry.largest_vocabulary, only_in_streams=streamed

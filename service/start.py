@@ -132,12 +132,16 @@ def _serve(
     gate = Gate(load, settings.prefix, patient=process is not None and not process.first)
     gate.when_open(_check_memory)
     gate.when_open(lambda application: announce(application, place.url))
-    gate.when_open(lambda _: keys.reload() if hung_up else None)
 
     def hang_up() -> None:
-        keys.reload()
+        read = keys.reload()
         if gate.loaded is not None:
-            gate.loaded.registry.look_now()
+            registry = gate.loaded.registry
+            registry.look_now()
+            if read:
+                keys.tell_of_unknown_models(registry.knows, registry.offer)
+
+    gate.when_open(lambda _: hang_up() if hung_up else None)
 
     parent = None if process is None else process.parent
     server = make_server(gate, settings, hang_up, place.management, siblings, parent)

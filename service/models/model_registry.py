@@ -19,6 +19,7 @@ from service.inference.constraints import ConstraintCache
 from service.inference.served_model import ModelFacts, ServedModel
 from service.models.collector import Collector
 from service.models.folder_watch import Change, Signature, signature_of
+from service.models.known_names import check_names, is_known
 from service.models.model_entry import ModelEntry
 from service.models.naming import NAME, UNNAMED, Place, aliases_of, named_places, without_digest
 from service.models.reading_threads import ReadingThreads
@@ -65,19 +66,19 @@ class ModelRegistry:
         self._newest: dict[str, Change] = {}  # changes that are not looked at yet
         self._working: dict[str, asyncio.Task[None]] = {}
         self._named_places = named_places(settings)
-        self._default = settings.default_model
-        self._pinned = frozenset(listed(settings.pinned_models or ""))
+        self._default = self._aliases.get(settings.default_model or "", settings.default_model)
+        self._pinned = frozenset(self._aliases.get(name, name) for name in listed(settings.pinned_models or ""))
+        self._at_once = {self._default, *self._pinned}
         self._read_named()
         if self._watcher is not None:
             self._read_folder(self._watcher.look())
-        self._check()
+        check_names(settings, self._aliases, self._entries, self.offer)
 
     def _read_named(self) -> None:
         """Read the models that the settings name. Raises CheckpointError where one of them cannot be served."""
-        names = [place.name for place in self._named_places]
-        default = self._settings.default_model or next(iter(names), None)
+        first = {place.name for place in self._named_places[:1] if self._default is None}
         for place in self._named_places:
-            self._begin_with(place, signature_of(place), {default, *self._pinned})
+            self._begin_with(place, signature_of(place), self._at_once | first)
 
     def _read_folder(self, changes: list[Change]) -> None:
         """Read the models of the folder at the start; those that cannot be served are looked at again."""
@@ -85,7 +86,7 @@ class ModelRegistry:
             name = change.place.name
             if name not in self._entries and NAME.fullmatch(name):
                 with suppress(CheckpointError):
-                    self._begin_with(change.place, change.signature, {self._settings.default_model, *self._pinned})
+                    self._begin_with(change.place, change.signature, self._at_once)
 
     def _begin_with(self, place: Place, signature: Signature | None, at_once: set[str | None]) -> None:
         """Read a model at the start: into memory without a limit, and within one where it is among those `at_once`.
@@ -104,15 +105,16 @@ class ModelRegistry:
                     f"{flag_of('model_memory')} or {flag_of('max_loaded_models')}, or pin fewer."
                 )
 
-    def _check(self) -> None:
-        """Check what the settings say of names."""
-        for name in (self._settings.default_model, *self._aliases.values()):
-            known = name is None or name in self._entries or name in self._aliases
-            if not known and self._watcher is None:
-                raise SettingsError(f"There is no model {name!r} to stand for; {self._named(None)}.")
-        for other in self._aliases:
-            if other in self._entries:
-                raise SettingsError(f"{flag_of('alias')} gives the name {other!r}, which a model has already.")
+    def knows(self, name: str) -> bool:
+        """Whether a model is served under a name, or the log tells why its checkpoint is not; in any thread."""
+        return is_known(self._settings.models, self._aliases, self._entries, name)
+
+    @property
+    def offer(self) -> str:
+        """Which models there are, and where others may come from, in words."""
+        folder = self._settings.models
+        more = "" if folder is None else f", and serves each checkpoint or run that comes into {folder}"
+        return self._named(None) + more
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begin to watch the folder of models, and to load in `loop`."""
@@ -253,7 +255,7 @@ class ModelRegistry:
             task.add_done_callback(self._closing.discard)
 
     def __iter__(self) -> Iterator[ModelEntry]:
-        return iter(self._entries.values())
+        return iter([*self._entries.values()])  # a thread that reads keys may ask, too
 
     def seen_by(self, allowed: Allowed) -> list[ModelEntry]:
         """The models that a key may use, in the order in which they were found."""
@@ -261,7 +263,7 @@ class ModelRegistry:
 
     def aliases(self, entry: ModelEntry) -> list[str]:
         """Other names of a model."""
-        return [other for other, name in self._aliases.items() if self._aliases.get(name, name) == entry.name]
+        return [other for other, name in self._aliases.items() if name == entry.name]
 
     def default(self, allowed: Allowed = None) -> ModelEntry | None:
         """The model of requests that name none; of a key that may not use it, the first one that it may use.

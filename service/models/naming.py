@@ -72,7 +72,10 @@ def _folder(given: str) -> Path:
 
 
 def aliases_of(settings: Settings) -> dict[str, str]:
-    """Other names of models. Raises SettingsError on what is no pair of names."""
+    """Other names of models, and the model of each, also where it was given by another of its other names.
+
+    Raises SettingsError on what is no pair of names, and on names that stand for each other alone.
+    """
     aliases: dict[str, str] = {}
     for pair in listed(settings.alias or ""):
         other, equals, name = (part.strip() for part in pair.partition("="))
@@ -81,7 +84,17 @@ def aliases_of(settings: Settings) -> dict[str, str]:
                 f"{flag_of('alias')} has {pair!r}; write pairs such as gpt-3.5-turbo-instruct={BUNDLED_NAME}."
             )
         aliases[other] = name
-    return aliases
+    return {other: _end_of(other, aliases) for other in aliases}
+
+
+def _end_of(other: str, aliases: dict[str, str]) -> str:
+    name, passed = aliases[other], {other}
+    while name in aliases:
+        if name in passed:
+            raise SettingsError(f"{flag_of('alias')} has {other!r} stand for itself; give it the name of a model.")
+        passed.add(name)
+        name = aliases[name]
+    return name
 
 
 def without_digest(asked: str) -> tuple[str, str | None]:

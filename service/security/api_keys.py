@@ -7,6 +7,7 @@ import re
 import secrets
 import stat
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -28,6 +29,9 @@ BREAKS = re.compile("[\r\v\f\x1c-\x1e\x85\u2028\u2029]")  # which some programs 
 SEPARATORS = re.compile(r"[,;:|\"'`]|=(?!=*$)")
 MOST_BYTES = 1 << 20  # of a file of keys
 MODELS = "models="
+MOST_TOLD = 20  # lines that name models which are not there
+MOST_NAMED = 8  # of such models of a line
+LONGEST = 100  # characters of a name in the log
 
 GIVEN = "--api-keys or UNROLL_API_KEYS"  # where the keys of the settings stand: the flag, or its variable
 REMEDY = "make one with `openssl rand -hex 32`"
@@ -38,12 +42,13 @@ class ApiKey:
     """A key as the server stores it.
 
     digest: its SHA-256 (32 bytes). label: what it is called in logs; says nothing about it. models: names of those it
-    may use; None for all.
+    may use; None for all. where: the file and the line, or the setting, that it stands in.
     """
 
     digest: bytes
     label: str
     models: frozenset[str] | None = None
+    where: str = ""
 
 
 class ApiKeys:
@@ -86,18 +91,37 @@ class ApiKeys:
     def _name(self, digest: bytes) -> bytes:
         return hashlib.blake2b(digest, key=self._secret).digest()
 
-    def reload(self) -> None:
+    def reload(self) -> bool:
         """Read the file again; where that fails, the earlier keys stay valid, and the log says why.
 
-        Any thread may call it; a file system may keep it waiting.
+        Returns whether it was read. Any thread may call it; a file system may keep it waiting.
         """
         with self._reading:
             try:
                 self._keys = self._read()
             except SettingsError as error:
                 logger.error("The keys stay as they were. %s", error)
-            else:
-                logger.info("There are %d keys now.", len(self._keys))
+                return False
+            logger.info("There are %d keys now.", len(self._keys))
+            return True
+
+    def tell_of_unknown_models(self, knows: Callable[[str], bool], offer: str) -> None:
+        """Say in the log which lines name a model that is not there: misspelt, gone, to come, or of another server.
+
+        knows: whether a name is that of a model. offer: which models there are, in words. Any thread may call it.
+        """
+        told = 0
+        for key in self._keys.values():
+            unknown = sorted(name for name in key.models or () if not knows(name))
+            if unknown and told == MOST_TOLD:
+                logger.warning("More lines of keys name models that are not there.")
+                return
+            if unknown:
+                told += 1
+                names = _some(unknown)
+                logger.warning(
+                    "%s: %s names what is not served: %s; %s.%s", key.where, MODELS, names, offer, _left(key, unknown)
+                )
 
     def _read(self) -> dict[bytes, ApiKey]:
         keys = self._given if self._path is None else [*self._given, *self._in_file(self._path)]
@@ -128,6 +152,17 @@ def _lines(path: Path) -> list[tuple[int, str]]:
     return [(number, line) for number, line in lines if line and not line.startswith("#")]
 
 
+def _some(names: list[str]) -> str:
+    """The first of some names, cut to what fits a log."""
+    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    return ", ".join(repr(name[:LONGEST]) for name in names[:MOST_NAMED]) + more
+
+
+def _left(key: ApiKey, unknown: list[str]) -> str:
+    """What is left to a key without some of its models, if that is nothing."""
+    return " The key can use no model now." if len(unknown) == len(key.models or ()) else ""
+
+
 def _line(line: str, where: str) -> ApiKey:
     if BREAKS.search(line):
         raise SettingsError(f"{where}: a line break that is no newline; write one key a line, each ended by a newline.")
@@ -136,7 +171,7 @@ def _line(line: str, where: str) -> ApiKey:
     if not words:
         raise SettingsError(f"{where}: {MODELS} stands behind a key, and here is none; {REMEDY}.")
     *labels, text = words
-    key, label = replace(_key(text, where), models=models), " ".join(labels)
+    key, label = replace(_key(text, where), models=models, where=where), " ".join(labels)
     if not label:
         return key
     if LABEL_OF_A_DIGEST.fullmatch(label):  # as `sha256sum` writes a digest, or nearly as we do
