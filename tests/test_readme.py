@@ -106,3 +106,10 @@ def test_the_commands_that_reprint_figures_exist(page: str) -> None:
     assert named
     assert set(named) <= {*BENCHMARKS, *BY_NAME}
     assert set(re.findall(r"`python -m tests\.load (\w+)`", text)) <= {*FIGURES, "chaos"}
+
+
+def test_the_page_of_figures_names_those_that_make_benchmark_leaves_out() -> None:
+    page = (ROOT / "docs" / "figures.md").read_text("utf-8")
+    named = {name for names in re.findall(r"`python -m tests\.benchmarks ([a-z ]+)`", page) for name in names.split()}
+    left_out = page.split("all but", 1)[1].split("in one run", 1)[0]
+    assert set(re.findall(r"`(\w+)`", left_out)) == named & set(BY_NAME)
