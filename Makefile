@@ -51,7 +51,8 @@ large: .venv/development
 clients: .venv/clients
 	@$(BIN)/python -m pytest -m clients tests/clients
 
-# Run the recipes in examples/ in miniature.
+# Run the recipes in examples/ in miniature; speech needs flite
+# (Debian: apt-get install flite).
 examples: .venv/examples
 	@$(BIN)/python -m pytest -m examples tests/examples $(FLAGS)
 
