@@ -84,9 +84,10 @@ def _read_events(seen: Outcome, body: bytes) -> None:
     done = bool(events) and events[-1].endswith(b"data: [DONE]") and not last
     seen.whole = seen.whole and done
     for event in events[: len(events) - done]:
-        if not event.startswith(b"data: "):
+        data = [line.removeprefix(b"data: ") for line in event.split(b"\n") if line.startswith(b"data: ")]
+        if not data:  # a comment may stand before an event's data, or alone
             continue
-        content = json.loads(event.removeprefix(b"data: ").partition(b"\n")[0])
+        content = json.loads(b"\n".join(data))
         if "error" in content:
             seen.code = content["error"]["code"]
             continue

@@ -155,6 +155,37 @@ def test_the_script_s_measure_of_fairness_finds_who_was_overtaken() -> None:
     assert max(wait - fair_wait for wait, fair_wait in expected(unfair)) > 2
 
 
+COMMENT = b": keep-alive\n"
+PIECE = b'data: {"choices": [{"text": "ab", "finish_reason": null}]}\nid: x.2\n\n'
+STOPPED = b'data: {"error": {"code": "draining"}}\nid: x.2\n\n'
+DONE = b"id: x.2\ndata: [DONE]\n\n"
+
+
+@pytest.mark.parametrize(
+    ("stream", "text", "words"),
+    [
+        (COMMENT + PIECE + COMMENT + STOPPED + DONE, "ab", "200, then an error event draining, [DONE]"),
+        (COMMENT + STOPPED + DONE, "", "200, then an error event draining, [DONE]"),
+        (PIECE + COMMENT + b"\n" + PIECE + DONE, "abab", "200, finish None"),
+        (PIECE + COMMENT + PIECE[:20], "ab", "200, finish None, cut off"),
+    ],
+)
+def test_the_scripts_read_an_event_behind_a_comment(stream: bytes, text: str, words: str) -> None:
+    """A server that is silent for long sends comments, and what comes then stands right behind one."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(stream), stream))
+        writer.close()
+
+    async def ask() -> Outcome:
+        async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+            return await outcome(server.sockets[0].getsockname()[1], {"stream": True})
+
+    seen = asyncio.run(ask())
+    assert (seen.text, seen.words) == (text, words)
+
+
 def test_p9_nothing_taken_before_the_signal_is_lost_and_readiness_goes_first(checkpoint_folder: Path) -> None:
     flags = ("--max-rows", "4", "--max-waiting", "8", "--grace-seconds", "30")
 
