@@ -1,5 +1,6 @@
 """The README lands in 170 lines, its commands exist, and its example prints the text it shows."""
 
+import json
 import os
 import re
 import subprocess
@@ -97,6 +98,16 @@ def test_there_are_at_most_a_dozen_figures_and_the_docs_have_each() -> None:
         assert command in page
         for number in re.findall(r"\d[\d.,]*\d", figure):
             assert number in page, number
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/figures.md"])
+def test_what_the_checkpoint_says_of_itself_is_what_is_quoted(page: str) -> None:
+    """The only figures that a command has at hand without measuring."""
+    command = [sys.executable, "-m", "unroll", "info", "--json"]
+    said = json.loads(subprocess.run(command, cwd=ROOT, capture_output=True, check=True).stdout)
+    known = {f"{part['bits_per_character']:.4f}" for part in said["training"]["figures"].values()}
+    (row,) = [line for line in (ROOT / page).read_text("utf-8").splitlines() if "| `unroll info --all` |" in line]
+    assert set(re.findall(r"\d\.\d{4}", row)) == known
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/figures.md"])
