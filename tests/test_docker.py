@@ -273,6 +273,28 @@ def test_the_requirements_are_the_project_s() -> None:
     assert len([one for one in train if one.startswith("torch")]) == 1  # the Dockerfile looks for that line
 
 
+@pytest.mark.parametrize(
+    ("removed", "added", "differing"),
+    [
+        ("", "", []),
+        ("training/_lstm", "", ["training/_lstm"]),
+        ("", "model/_other.cpython-313-x86_64-linux-gnu.so", ["model/_other.cpython-313-x86_64-linux-gnu.so"]),
+        ("", "model/_kernel.cpython-311-x86_64-linux-gnu.so", ["model/_kernel.cpython-311-x86_64-linux-gnu.so"]),
+    ],
+)
+def test_the_proof_knows_what_is_compiled(removed: str, added: str, differing: list[str], tmp_path: Path) -> None:
+    """By pyproject.toml, so that another extension does not make it false."""
+    ours = [one["name"].replace(".", "/") for one in PROJECT["tool"]["setuptools"]["ext-modules"]]
+    names = [f"{name}.cpython-313-x86_64-linux-gnu.so" for name in ours if name != removed]
+    for name in [*names, *([added] if added else [])]:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    asked = "import contents_proof as p, json, sys; print(json.dumps(p.other_code(p.Path(sys.argv[1]), '313')))"
+    command = [sys.executable, "-c", asked, str(tmp_path)]
+    said = subprocess.run(command, cwd=DOCKER / "image_proof", capture_output=True, text=True, check=True).stdout
+    assert json.loads(said) == differing
+
+
 def test_the_proof_says_what_it_needs() -> None:
     command = [sys.executable, str(DOCKER / "image_proof"), "train"]
     done = subprocess.run(command, env={"PATH": "/nowhere"}, capture_output=True, text=True, check=False)

@@ -14,7 +14,6 @@ from engine import Engine, Image
 from promises import Promises, eventually, free_port, get, packages
 
 MOST_MEGABYTES = 250
-KERNELS = ("avx512", "avx2", "neon")
 WAIT_SECONDS = 60  # for a server to answer; it takes one or two where nothing else runs
 MOMENTS = (0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1)  # of the time it takes to start
 LONG = {"prompt": "a", "max_tokens": 30_000, "seed": 1, "stream": True}
@@ -58,7 +57,7 @@ def _runs(promise: Promises, engine: Engine, image: Image) -> float:
         again = get(f"{url}/v1/completions", SHORT)[1]
         promise("and the same again", text and text == json.loads(again)["choices"][0]["text"])
         kernel = re.search(r"parameters in int8 on (\w+)", container.log())
-        promise("its kernel was compiled", kernel and kernel[1] in KERNELS, kernel[1] if kernel else "")
+        promise("its kernel was compiled", kernel and kernel[1] != "numpy", kernel[1] if kernel else "")
         _is_healthy(promise, container, image)
         facts = container.status()
         promise.note("its memory", f"{facts['VmRSS'].strip()}, at most {facts['VmHWM'].strip()}")
