@@ -1,1 +1,1 @@
-"""Recipes: whole jobs with Unroll's commands, beside the rivals of their field; `make examples` tries each."""
+"""Recipes: complete tasks with Unroll's commands, compared with other methods; `make examples` tries each."""

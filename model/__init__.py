@@ -1,1 +1,1 @@
-"""The language model, on disk and in motion: knows nothing of HTTP, of training, or of who calls it."""
+"""The language model, as a checkpoint and at run time; independent of HTTP, of training, and of its callers."""

@@ -1,1 +1,1 @@
-"""Daily returns of markets, forecast one day ahead by one model of several series and held against GARCH."""
+"""Daily returns of markets, forecast one day ahead by one model of several series, compared with GARCH."""

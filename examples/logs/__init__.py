@@ -1,1 +1,1 @@
-"""Odd lines and sessions of logs, found by how much they surprise a model of what is usual there."""
+"""Anomalous lines and sessions of logs, found by their surprise to a model of the usual ones."""

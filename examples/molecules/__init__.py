@@ -1,1 +1,1 @@
-"""Small molecules as SMILES, drawn in bulk and held against MOSES, the benchmark of that field."""
+"""Small molecules as SMILES, drawn in bulk and measured by MOSES, the benchmark of that field."""

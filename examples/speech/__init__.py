@@ -1,1 +1,1 @@
-"""Speech: hypotheses of a recogniser's lattice, ranked anew with a character model of the book that is read aloud."""
+"""Speech: a recogniser's hypotheses, ranked again with a character model of the book that is read aloud."""

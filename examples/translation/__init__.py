@@ -1,1 +1,1 @@
-"""English sentences translated into French by one small network, beside a phrase table and the nearest sentence."""
+"""English to French by one small network, compared with a phrase table and the nearest sentence."""

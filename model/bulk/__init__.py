@@ -1,1 +1,1 @@
-"""Work in bulk on all cores: lists of items generated, and lines of any number of files scored."""
+"""Bulk work on all cores: generates lists of items, and scores lines of any number of files."""

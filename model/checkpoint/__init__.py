@@ -1,4 +1,4 @@
-"""A trained model on disk: written whole, checked before it is believed."""
+"""A trained model on disk: written as a whole, checked before it is used."""
 
 from model.checkpoint.checkpoint import BUNDLED, CARD, CONFIG, TOKENIZER, WEIGHTS, Checkpoint
 from model.checkpoint.digests import Digests

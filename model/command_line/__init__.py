@@ -1,1 +1,1 @@
-"""What every command is made of: options said once, help, errors in our words, and a console that no text steers."""
+"""Parts of every command: options defined once, help, clear errors, and a console safe from control characters."""

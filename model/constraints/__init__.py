@@ -1,1 +1,1 @@
-"""Text that must match: a request for it, compiled into what may be drawn at each place of a text."""
+"""Text that must match: a request's constraint, compiled into the ids that are allowed at each place of a text."""

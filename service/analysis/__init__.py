@@ -1,1 +1,1 @@
-"""Facts about a text in place of its continuation: scores, ids and characters."""
+"""Analysis of a text instead of its continuation: scores, ids and characters."""

@@ -1,1 +1,1 @@
-"""What every dialect shares on the wire: schemas, request fields, streaming, errors, events, the OpenAPI document."""
+"""Shared by all dialects: schemas, request fields, streaming, errors, events, the OpenAPI document."""

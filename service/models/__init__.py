@@ -1,1 +1,1 @@
-"""Which models are served: by which names, in which versions, loaded, replaced and unloaded while requests go on."""
+"""The served models: their names and versions; loading, replacing and unloading while requests run."""

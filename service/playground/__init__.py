@@ -1,1 +1,1 @@
-"""The page for people at /: static files that call the documented routes, and how they are served."""
+"""The browser page at /: static files that call the documented routes, and how they are served."""

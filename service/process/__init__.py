@@ -1,1 +1,1 @@
-"""What holds for the whole process: the ledger of bytes, the machine's memory, and a watchdog; knows no HTTP."""
+"""Shared by the whole process, without HTTP: the ledger of bytes, the machine's memory, turns, and a watchdog."""

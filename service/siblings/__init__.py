@@ -1,1 +1,1 @@
-"""What processes behind one port share: memory, a lock, sums of limits, how each is and what it has counted."""
+"""Shared by processes behind one port: memory, a lock, sums of limits, their health and their counts."""

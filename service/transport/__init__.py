@@ -1,1 +1,1 @@
-"""Below HTTP: sockets, TLS, bounded connections, the gate that is open while a model loads."""
+"""Below HTTP: sockets, TLS, limited connections, and answers while the model loads."""

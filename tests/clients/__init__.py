@@ -1,1 +1,1 @@
-"""Clients people already have, unmodified, against a real server; `make clients` installs them and runs these."""
+"""Existing clients, unmodified, against a real server; `make clients` installs them and runs these."""

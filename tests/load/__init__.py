@@ -1,1 +1,1 @@
-"""Bounded scripts that load, stop and break a real server on this machine, and tell what its clients saw."""
+"""Bounded scripts that load, stop and break a real server on this machine, and report what its clients saw."""

@@ -1,1 +1,1 @@
-"""Cells held against each other on one corpus, and two checkpoints on one text: figures of every claim about them."""
+"""Compares cells on one corpus, and two checkpoints on one text: figures for every claim about them."""

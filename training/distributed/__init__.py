@@ -1,1 +1,1 @@
-"""Several processes that train one network: who takes part, what they say to each other, how they are started."""
+"""Several processes that train one network: how they are started, find each other and exchange data."""

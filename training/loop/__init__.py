@@ -1,1 +1,1 @@
-"""The training loop and all it keeps between two steps."""
+"""The training loop and its state between two steps."""

@@ -1,1 +1,1 @@
-"""Who is told while a run goes on: terminal, metrics.jsonl, TensorBoard."""
+"""Reports during a run: terminal, metrics.jsonl, TensorBoard."""

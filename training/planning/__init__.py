@@ -1,1 +1,1 @@
-"""From what a user asks to a complete configuration: plan, presets, schedule, what the machine can do."""
+"""From a user's options to a complete configuration: plan, presets, schedule, what the machine can do."""

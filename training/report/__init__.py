@@ -1,1 +1,1 @@
-"""What a run leaves for people: report.html and the model card."""
+"""Results of a run for people: report.html and the model card."""
