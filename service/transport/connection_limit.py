@@ -1,4 +1,4 @@
-"""How many connections there may be, in all and from one address, and how many more for probes."""
+"""Limits on open connections, in all and from one address, with additional ones for probes."""
 
 import logging
 import resource
@@ -11,7 +11,7 @@ from service.siblings.sums import OwnSums, Sums
 logger = logging.getLogger(__name__)
 
 DESCRIPTORS = 64  # for everything but connections: listener, event loop, logs, checkpoint
-PROXIES = "proxies"  # where all connections of proxies are counted
+PROXIES = "proxies"  # the network under which all connections of proxies are counted
 
 
 class Limited(Protocol):
@@ -24,11 +24,11 @@ class Limited(Protocol):
 class ConnectionLimit:
     """Counts connections; one beyond a limit may only ask for health and metrics.
 
-    most: connections that may ask for everything. each: of them from one address, 0 = any number. exempt: whether an
-    address is that of a proxy, which many clients share. beyond: connections that may be open in addition. When one
-    more comes, a connection without a request is cut off for it: the oldest of the address that has most of them. A
-    crowd of silent or quick connections so cannot shut out a probe. sums: the connections of each network, where they
-    are shared with other processes; each cuts off its own.
+    most: connections that may request everything. each: of these, the most from one address; 0 = any number. exempt:
+    whether an address is that of a proxy, which many clients share. beyond: additional connections that may be open.
+    When one more comes, a connection without a request is cut off for it: the oldest of the address that has most of
+    them. So many silent or quick connections cannot shut out a probe. sums: the connections of each network, if they
+    are shared with other processes; each process cuts off only its own.
     """
 
     def __init__(
@@ -49,12 +49,12 @@ class ConnectionLimit:
 
     @property
     def open(self) -> int:
-        """Connections there are."""
+        """The number of open connections."""
         return self._sums.whole
 
     @property
     def idle(self) -> int:
-        """Connections beyond a limit that have no request."""
+        """The number of connections beyond a limit that have no request."""
         return len(self._idle)
 
     def network(self, address: str) -> str:
@@ -62,12 +62,12 @@ class ConnectionLimit:
         return PROXIES if self._exempt(address) else network_of(address)
 
     def full(self, network: str | None) -> bool:
-        """Whether a network has all the connections it may have; with None, whether any may have them."""
+        """Whether a network has as many connections as it may have; with None, whether this is possible at all."""
         count = self.open if network is None else self._sums.of(network)
         return bool(self._each) and network != PROXIES and count >= self._each
 
     def enter(self, connection: Limited, address: str) -> bool:
-        """Count a connection; whether it is within the limits."""
+        """Count a connection; returns whether it is within the limits."""
         network = self.network(address)
         self._addresses[connection] = network
         with self._sums.lock:
@@ -80,7 +80,7 @@ class ConnectionLimit:
         return False
 
     def within(self, connection: Limited) -> bool:
-        """Whether there are no more connections than there may be, in all and from its address."""
+        """Whether the limits hold with this connection, in all and for its address."""
         network = self._addresses.get(connection, "")
         crowd = self._each and network != PROXIES and self._sums.of(network) > self._each
         return not crowd and self.open <= self.most
@@ -90,12 +90,12 @@ class ConnectionLimit:
         self._idle.pop(connection, None)
 
     def rest(self, connection: Limited) -> None:
-        """A connection beyond a limit is answered."""
+        """A connection beyond a limit has got its answer."""
         if connection in self._addresses:
             self._idle[connection] = None
 
     def leave(self, connection: Limited) -> None:
-        """A connection has ended; again does nothing."""
+        """A connection has ended; a second call does nothing."""
         self._idle.pop(connection, None)
         network = self._addresses.pop(connection, None)
         if network is not None:
@@ -104,7 +104,7 @@ class ConnectionLimit:
 
 
 def fitting(connections: int, beside: int) -> int:
-    """How many of `connections` the process may open besides others; raises its soft limit for them."""
+    """How many of `connections` the process can open besides `beside` others; raises its soft limit if needed."""
     wanted = connections + beside + DESCRIPTORS
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     unlimited = resource.RLIM_INFINITY

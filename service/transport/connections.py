@@ -1,10 +1,10 @@
-"""Uvicorn's HTTP/1.1 connections, with bounds on how many there are, how long they take, and what they hold.
+"""Uvicorn's HTTP/1.1 connections, with limits on their number, their time and their memory.
 
-The parser is h11, also where httptools is installed, which uvicorn would prefer: no parser in C reads bytes of
-strangers. What comes whole and is like most is read in one step instead (`whole_messages`), in Python as well.
+The parser is h11, even if httptools is installed, which uvicorn would prefer: no parser in C reads untrusted bytes. A
+usual request that comes whole is read in one step instead (`whole_messages`), in Python as well.
 
-Uvicorn's own `limit_concurrency` is not used: it counts a connection when its request comes, not when it is opened. It
-also refuses probes, and answers in plain text.
+Uvicorn's own `limit_concurrency` is not used: it counts a connection when its request comes, not when it is opened.
+It also refuses probes and answers in plain text.
 """
 
 import asyncio
@@ -42,23 +42,23 @@ from service.transport.shared_limits import SharedLimits
 from service.transport.staged_transport import StagedTransport, watch_peer
 from service.transport.whole_messages import MOST_HEADERS, WholeProtocol
 
-PROBE_SECONDS = 1.0  # for the headers of one beyond the limit; a client that takes them all reconnects each second
-CROWDED_SECONDS = 0.1  # for the headers while more than PROBE_CONNECTIONS wait: a probe sends them as it connects
+PROBE_SECONDS = 1.0  # for the headers beyond the limit; a client that uses all of it reconnects each second
+CROWDED_SECONDS = 0.1  # for the headers while more than PROBE_CONNECTIONS wait: a probe sends them at once
 
-SMALL_REST = 65_536  # bytes of a body, still on their way after an answer, that are read so the connection can stay
-WRITE_BUFFER = 65_536  # bytes an answer may be ahead of the kernel before it waits; asyncio's default
+SMALL_REST = 65_536  # bytes of a body still to come after an answer that are read to keep the connection
+WRITE_BUFFER = 65_536  # bytes of an answer that may wait for the kernel before it is paused; asyncio's default
 
 OnRefusal = Callable[[str], None]
 """Called with the code of each error that is answered here, without the application."""
 
 
 def bounded(settings: Settings, shared: SharedLimits, on_refusal: OnRefusal | None = None) -> type["Connection"]:
-    """What makes a connection, for `http` of uvicorn.Config."""
+    """A factory of connections, for `http` of uvicorn.Config."""
     return cast("type[Connection]", partial(Connection, settings, shared, on_refusal or _ignore))
 
 
 class Connection(WholeProtocol):
-    """A connection. It overrides the methods in which uvicorn waits or holds data without a bound."""
+    """A connection. It overrides the methods in which uvicorn waits or holds data without a limit."""
 
     def __init__(
         self, settings: Settings, shared: SharedLimits, on_refusal: OnRefusal, config: Any, *args: Any, **named: Any
@@ -67,7 +67,7 @@ class Connection(WholeProtocol):
         self.conn: Parser = Parser(settings.max_header_bytes)
         self.flow: HeldFlow
         self.timeout_keep_alive = cast("int", settings.idle_seconds)
-        self.app: Any = self._answer  # around the application, where a request has headers and an answer has pieces
+        self.app: Any = self._answer  # wraps the application: sees headers of a request, pieces of an answer
         self._application: ASGIApp = config.loaded_app
         self._settings = settings
         self._shared = shared
@@ -77,16 +77,16 @@ class Connection(WholeProtocol):
         self._management = False
         self._beyond_limit = False
         self._refused = False
-        self._left = False  # whether there is more to parse in a later pass
-        self._ahead = bytearray()  # came while a request is being answered, or before the connection was made
+        self._left = False  # whether a later pass has more to parse
+        self._ahead = bytearray()  # came during an answer, or before `connection_made`
         self._owed: asyncio.TimerHandle | None = None
         self._untaken: asyncio.TimerHandle | None = None
         self._half_closed: HalfClosed | None = None
         self._held: HalfClosed | None = None
-        self._on_leaving: list[Callable[[], None]] = []  # of the request that is being answered
+        self._on_leaving: list[Callable[[], None]] = []  # callbacks of the current request
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Take the connection and give the client a time to send headers; uvicorn waits for ever."""
+        """Start the connection and limit the time until its headers; uvicorn waits for ever."""
         seconds = self._settings.send_seconds
         super().connection_made(StagedTransport(transport, self._may_send, seconds))
         self.flow = HeldFlow(self.transport)
@@ -100,14 +100,14 @@ class Connection(WholeProtocol):
         self._watch()
 
     def cut_off(self) -> None:
-        """End at once, so that another may come."""
+        """End at once, to make room for another."""
         self._limit.leave(self)
         self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the connection with its timers; uvicorn keeps it until they have run, where the peer reset it.
+        """Forget the connection and its timers; after a reset uvicorn keeps it until they have run.
 
-        The request that is being answered ends, in a later pass of the event loop where many clients leave at once.
+        The current request ends, in a later pass of the event loop if many clients disconnect at once.
         """
         self._limit.leave(self)
         for timer in (self._owed, self._untaken):
@@ -116,7 +116,7 @@ class Connection(WholeProtocol):
         for watch in (self._half_closed, self._held):
             if watch is not None:
                 watch.stop()
-        if self.transport is not None:  # which it is where TLS ends as it begins
+        if self.transport is not None:  # it is None if TLS ends during its handshake
             cast("StagedTransport", self.transport).lost()
         if self.cycle is None or self.cycle.response_complete:
             self._end_request(exc)
@@ -125,19 +125,19 @@ class Connection(WholeProtocol):
             self._shared.leaving.do(1, partial(self._end_request, exc))
 
     def _end_request(self, exc: Exception | None) -> None:
-        """Tell the request that is being answered that its client has left."""
+        """Tell the current request that its client has disconnected."""
         for leaves in self._on_leaving:
             leaves()
         if self.transport is not None:
             super().connection_lost(exc)
             self._unset_keepalive_if_required()
-        # These lead back here, and what a client has left behind would wait for the garbage collector.
+        # These refer back here, so the memory of a closed connection would wait for the garbage collector.
         self.app = self.cycle = None  # type: ignore[assignment]
         self._half_closed = self._held = None
         self._on_leaving = []
 
     def eof_received(self) -> bool:  # type: ignore[override]
-        """Go on answering a client that has sent all it will, while it reads; by TLS there is no such thing."""
+        """Keep answering a client that sends no more but still reads; with TLS this is not possible."""
         if self.transport.get_extra_info("sslcontext") is not None or self.transport.is_closing():
             return False
         if self._half_closed is None:
@@ -146,7 +146,7 @@ class Connection(WholeProtocol):
         return True
 
     def _probe(self) -> None:
-        """Send what a client skips; those of HTTP/1.0 know nothing like it, and a stream has events of its own."""
+        """Send what a client skips; HTTP/1.0 has nothing like it, and a stream has its own events."""
         may = not self.transport.is_closing() and self.conn.our_state is h11.SEND_RESPONSE
         if may and self.conn.their_http_version == b"1.1":
             event = h11.InformationalResponse(status_code=100, headers=[], reason="Continue")
@@ -157,7 +157,7 @@ class Connection(WholeProtocol):
             self._probe()
 
     def _end_half_closed(self) -> None:
-        """Close once a client that sends no more is answered, or sent less than a whole request."""
+        """Close if a client that sends no more has its answer, or has sent only part of a request."""
         if self._half_closed is None or self._left or self.transport.is_closing():
             return
         if self.cycle is None or self.cycle.response_complete:
@@ -166,9 +166,9 @@ class Connection(WholeProtocol):
             self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
-        """Give the parser as much as headers may have at a time.
+        """Give the parser at most as many bytes at a time as headers may have.
 
-        h11 bounds only headers that have not ended; 16,000 that came whole in one read it would take, in 20 ms.
+        h11 limits only unfinished headers; 16,000 that come whole in one read it would accept, which takes 20 ms.
         """
         at, most = 0, self._settings.max_header_bytes
         while at < len(data):
@@ -182,7 +182,7 @@ class Connection(WholeProtocol):
         self._watch()
 
     def handle_events(self) -> None:
-        """Parse what has come, at once or in a later pass of the event loop; uvicorn parses all of it at once."""
+        """Parse received bytes, now or in a later pass of the event loop; uvicorn parses all of them at once."""
         if not self._left and not self.conn.at_rest:
             self._left = True
             self._parsing.take(self._parse)
@@ -199,7 +199,7 @@ class Connection(WholeProtocol):
         self._left = self.conn.cut and not self.transport.is_closing()
         if self._left:
             self.flow.hold()
-            if self._held is None:  # an end or a reset lies behind what is not read, so nobody would see it
+            if self._held is None:  # an end or a reset comes after unread bytes and would go unnoticed
                 self._held = HalfClosed(self.transport, self._probe_held, self.transport.abort, held=True)
             return True
         self.flow.let_go()
@@ -212,9 +212,9 @@ class Connection(WholeProtocol):
         return False
 
     def _take(self, data: bytes) -> None:
-        """Parse some bytes, keep them for later, or drop what belongs to no request that will be answered.
+        """Parse some bytes, keep them for later, or drop those of requests that will not be answered.
 
-        Uvicorn stops to read where bytes follow a request, and so would not notice when such a client goes away.
+        Uvicorn stops reading if bytes follow a request, and so would not notice when such a client disconnects.
         """
         state = self.conn.their_state
         if self.transport is not None and (self.transport.is_closing() or state in (h11.MUST_CLOSE, h11.ERROR)):
@@ -234,7 +234,7 @@ class Connection(WholeProtocol):
             self.data_received(ahead)
 
     def on_response_complete(self) -> None:
-        """Go on to what came meanwhile."""
+        """Continue with the bytes that came during the answer."""
         super().on_response_complete()
         if not self.transport.is_closing():
             self._take_ahead()
@@ -242,7 +242,7 @@ class Connection(WholeProtocol):
             self._end_half_closed()
 
     def _watch(self) -> None:
-        """Set a time for what the client owes: headers it has begun, or not even that, or a body's answered rest."""
+        """Limit the time for what the client must send: headers, begun or not, or a body's rest after its answer."""
         if self.transport is None or self.transport.is_closing():
             return
         theirs = self.conn.their_state
@@ -251,7 +251,7 @@ class Connection(WholeProtocol):
             owes = self.cycle is None or bool(self.conn.trailing_data[0])
             if owes:
                 self._unset_keepalive_if_required()  # part of a request was sent ahead
-            elif self.timeout_keep_alive_task is None:  # the rest of a body has come, and uvicorn forgets it
+            elif self.timeout_keep_alive_task is None:  # the rest of a body has come; uvicorn does not set it then
                 self.timeout_keep_alive_task = self.loop.call_later(
                     self.timeout_keep_alive, self.timeout_keep_alive_handler
                 )
@@ -266,7 +266,7 @@ class Connection(WholeProtocol):
 
     @property
     def _probes_crowded(self) -> bool:
-        """Whether more connections wait beyond the limit than there are for probes."""
+        """Whether more connections wait beyond the limit than are reserved for probes."""
         return self._limit.idle > shared_limits.PROBE_CONNECTIONS
 
     @property
@@ -282,38 +282,38 @@ class Connection(WholeProtocol):
             self.transport.close()
 
     def pause_writing(self) -> None:
-        """Give the reader a time to take what is written; uvicorn waits for ever."""
+        """Limit the time until the client reads; uvicorn waits for ever."""
         super().pause_writing()
         self._untaken = self.loop.call_later(self._settings.send_seconds, self.transport.abort)
 
     def resume_writing(self) -> None:
-        """The reader has taken it."""
+        """The client has read enough."""
         super().resume_writing()
         if self._untaken is not None:
             self._untaken.cancel()
             self._untaken = None
 
     def shutdown(self) -> None:
-        """End when the server does; uvicorn raises where a connection has ended already."""
+        """End with the server; uvicorn raises if a connection has already ended."""
         if not self.transport.is_closing():
             super().shutdown()
 
     def give_up_body(self) -> None:
-        """Refuse a request whose body has not ended; the server stops, and cannot wait for it."""
+        """Refuse a request whose body is incomplete; the server stops and cannot wait for it."""
         waits = self.cycle is not None and self.cycle.more_body and not self.cycle.response_started
         if waits and self.conn.their_state is h11.SEND_BODY and not self.transport.is_closing():
             self._refuse(STOPPING)
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002
-        """Answer what cannot be parsed in our shape; uvicorn raises where an answer is under way.
+        """Answer invalid bytes with an error in the API's shape; uvicorn raises if an answer has begun.
 
-        It is called while h11's error is handled, which says whether the headers were too long.
+        It is called while h11's error is handled, which tells whether the headers were too long.
         """
         error = sys.exc_info()[1]
         self._refuse(LARGE if getattr(error, "error_status_hint", None) == 431 else MALFORMED)
 
     def _refuse(self, failure: Failure) -> None:
-        """Answer instead of the application, and close; where its answer is under way, only the latter."""
+        """Answer instead of the application, and close; if its answer has begun, only close."""
         self._note_refusal(failure)
         if self.cycle is not None and not self.cycle.response_complete:
             self.cycle.disconnected = True
@@ -343,7 +343,7 @@ class Connection(WholeProtocol):
         return self._refused or self.conn.their_state in (h11.SEND_BODY, h11.ERROR)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let the application answer, or not; its answer is sent in pieces that a reader has to take one by one."""
+        """Let the application answer, or refuse; the answer is sent in pieces, as fast as the client reads."""
 
         def pieces(message: Message) -> Awaitable[None]:
             if message["type"] == "http.response.start" and self._rest_is_long(message["status"]):
@@ -359,7 +359,7 @@ class Connection(WholeProtocol):
             try:
                 await self._application(scope, receive, pieces)
             finally:
-                leaving.clear()  # which lead back to all that the request held
+                leaving.clear()  # these refer to everything that the request held
             if self._beyond_limit and not self.transport.is_closing():
                 self._limit.rest(self)
             return
@@ -369,7 +369,7 @@ class Connection(WholeProtocol):
         await answer(scope, receive, pieces)
 
     def _objection(self, scope: Scope) -> Failure | None:
-        """Why a request whose headers were read does not reach the application."""
+        """The reason to refuse a request by its headers; None passes it to the application."""
         headers: list[tuple[bytes, bytes]] = scope["headers"]
         size = (
             len(scope["raw_path"]) + len(scope["query_string"]) + sum(len(name) + len(value) for name, value in headers)
@@ -377,7 +377,7 @@ class Connection(WholeProtocol):
         if len(headers) > MOST_HEADERS or size > self._settings.max_header_bytes:
             return LARGE
         if {b"content-length", b"transfer-encoding"} <= {name for name, _ in headers}:
-            return UNCLEAR  # a proxy before us may have believed the other one (RFC 9112, section 6.3)
+            return UNCLEAR  # a proxy in front may have used the other one (RFC 9112, section 6.3)
         if without_prefix(scope["path"], self._settings.prefix) in PROBES:
             return None
         if self._management:
@@ -387,7 +387,7 @@ class Connection(WholeProtocol):
         return self._crowded if self._beyond_limit else None
 
     def _rest_is_long(self, status: int) -> bool:
-        """Whether, at the start of an answer, more of the request's body may come than is worth reading."""
+        """Whether, at the start of an answer, too much of the request's body is still to come to read it."""
         if self.conn.their_state is not h11.SEND_BODY:
             return False
         if status == 401:  # nothing more is read from a client without a key

@@ -1,4 +1,4 @@
-"""Opens the connections that wait at a listener: those of probes first, and others a few at a time."""
+"""Opens waiting connections of a listener: probes first, and others a few at a time."""
 
 import asyncio
 import errno
@@ -16,39 +16,39 @@ from service.transport.connection_limit import PROXIES
 
 logger = logging.getLogger(__name__)
 
-PROBES = (*sorted(PUBLIC), "/metrics")  # what may be asked for in any crowd
-LOOKED = 64  # connections that are taken in a pass of the event loop, in about a millisecond
-OPENED = 8  # of them that are opened in it: of probes, and as many others
-WAITING = 1_024  # that wait to be opened; each has a descriptor
-PEEKED = 256  # bytes of a request that tell a probe
-SETTLED = 4  # passes after which the request of one that is opened is read
-LOOKED_AGAIN = 16  # of those that have sent nothing, in a pass
+PROBES = (*sorted(PUBLIC), "/metrics")  # paths that are answered under any load
+LOOKED = 64  # connections that are accepted in a pass of the event loop, in about a millisecond
+OPENED = 8  # probes that are opened in a pass, and as many others
+WAITING = 1_024  # connections that may wait to be opened; each has a descriptor
+PEEKED = 256  # bytes of a request that show whether it is a probe
+SETTLED = 4  # passes from opening a connection until its request is read
+LOOKED_AGAIN = 16  # silent connections that are checked again in a pass
 
-SHARE = 0.1  # of a processor that is spent on opening while a crowd waits
-OPENING_SECONDS = 0.0004  # of the event loop that a connection takes until its request waits
-BURST_SECONDS = 0.02  # of a processor that may be spent at once
+SHARE = 0.1  # of a processor, to open connections while a crowd waits
+OPENING_SECONDS = 0.0004  # of the event loop for a connection until its request waits
+BURST_SECONDS = 0.02  # of a processor that may be used at once
 
-REFUSED_RATE = 100  # connections of a network a second that may be refused for what they sent; more are a crowd
-REFUSED_SECONDS = 1.0  # in which it may have so many at once, and is a crowd after the last of more
-MOST_NETWORKS = 4_096  # that are remembered
+REFUSED_RATE = 100  # connections a second of a network that may be refused for what they sent; more are a crowd
+REFUSED_SECONDS = 1.0  # the burst that a network may have, and how long it stays a crowd after the last refusal
+MOST_NETWORKS = 4_096  # networks that are remembered
 
 SHORT = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
-SHORT_SECONDS = 1.0  # until the next is taken, where descriptors or memory are short
+SHORT_SECONDS = 1.0  # until the next connection is accepted when descriptors or memory are short
 
 
 class Refused:
-    """Networks of which many connections were refused for what they sent: further ones are a crowd for a while.
+    """Networks with many connections that were refused for what they sent: for a while, further ones are a crowd.
 
-    Such a connection costs as much as one that is served, and nothing of what is counted for requests.
+    Such a connection costs as much as one that is served, but does not count against the limits of requests.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._earned: dict[str, float] = {}  # when the refusals of each network will be earned
-        self._until = 0.0  # some network is a crowd
+        self._earned: dict[str, float] = {}  # when the refusals of each network will be paid for
+        self._until = 0.0  # until then some network is a crowd
 
     def note(self, network: str) -> None:
-        """Another connection of a network is refused."""
+        """Count another refused connection of a network."""
         now = self._clock()
         earned = max(now, self._earned.get(network, 0.0)) + 1 / REFUSED_RATE
         self._earned[network] = min(earned, now + 2 * REFUSED_SECONDS)
@@ -57,7 +57,7 @@ class Refused:
             self._earned = {one: at for one, at in self._earned.items() if at > now + REFUSED_SECONDS}
 
     def crowded(self, network: str | None) -> bool:
-        """Whether a network is such a crowd; with None, whether any is."""
+        """Whether a network is a crowd; with None, whether any is."""
         now = self._clock()
         if network is None or now >= self._until:
             return now < self._until
@@ -65,17 +65,18 @@ class Refused:
 
 
 class Entrance:
-    """Takes the connections of a listener, and opens them in an order of its own.
+    """Accepts the connections of a listener and decides in which order they are opened.
 
-    make: makes the protocol of one. network: names the network of an address. crowded: whether a network is one of a
-    crowd whose requests wait, so that more of its connections would only take the time of those who are served; with
-    None, whether there is a crowd. refuse: has one that there is no room for. prefix: of paths that come by a proxy.
-    looked: most that are taken in a pass.
+    make: makes the protocol of a connection. network: names the network of an address. crowded: whether a network is
+    a crowd, with requests that already wait, so that more of its connections would only take time from those who are
+    served; with None, whether there is a crowd. refuse: refuses a connection for which there is no room. prefix: of
+    paths that come by a proxy.
+    looked: the most connections that are accepted in a pass.
 
-    One that is only taken costs a twentieth of one that is opened. So a probe is not kept behind many that came before
-    it. Connections of a crowd are opened after all others, at the pace of `SHARE`, and each of its networks has its
-    turn; where `WAITING` of them wait, the last of the network with most is refused. Proxies, which carry many clients,
-    are never kept waiting. A probe by TLS looks like any other request.
+    To accept a connection costs a twentieth of opening it. So a probe does not wait behind many that came before it.
+    Connections of a crowd are opened after all others, with at most `SHARE` of a processor, and its networks take
+    turns; if more than `WAITING` of them wait, the last of the network with most is refused. Proxies, which carry
+    many clients, never wait. With TLS a probe looks like any other request.
     """
 
     def __init__(
@@ -92,24 +93,24 @@ class Entrance:
         self._listener, self._make = listener, make
         self._network, self._crowded, self._refuse = network, crowded, refuse
         self._prefix, self._looked, self._clock = prefix, looked, clock
-        self._first: Turns[socket.socket] = Turns()  # probes, and what proxies pass on
+        self._first: Turns[socket.socket] = Turns()  # probes and connections of proxies
         self._others: Turns[socket.socket] = Turns()
         self._crowd: Turns[socket.socket] = Turns()
-        self._silent: dict[socket.socket, str] = {}  # networks of those that have sent nothing, the oldest first
-        self._earned = 0.0  # when what was opened in a crowd will be earned
-        self._opened = 0  # in this pass, but for the first
-        self._settling = self._held = 0  # passes until the first are settled; for which others were held up
+        self._silent: dict[socket.socket, str] = {}  # the network of each silent connection, the oldest first
+        self._earned = 0.0  # when the connections opened for crowds will be paid for
+        self._opened = 0  # in this pass, without probes
+        self._settling = self._held = 0  # passes until probes are read; passes for which others were held
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.Handle | None = None  # opens more
         self._loop = asyncio.get_running_loop()
 
     def start(self) -> None:
-        """Take connections from now on, in the place of asyncio's server."""
+        """Accept connections from now on, instead of asyncio's server."""
         self._loop.remove_reader(self._listener)
         self._loop.add_reader(self._listener, self._arrived)
 
     def close(self) -> None:
-        """Take no more, and drop those that wait."""
+        """Accept no more, and close those that wait."""
         self._loop.remove_reader(self._listener)
         if self._timer is not None:
             self._timer.cancel()
@@ -138,7 +139,7 @@ class Entrance:
         self._open_some()
 
     def _take(self, connection: socket.socket, network: str) -> None:
-        """Open a connection, or put it where it belongs."""
+        """Open a connection, or put it in the right queue."""
         crowd = self._crowded(network)
         if self._opened < OPENED and not crowd and not self._settling and not self._others:
             self._open(connection)
@@ -162,7 +163,7 @@ class Entrance:
         return without_prefix(rest.partition(b" ")[0].decode("latin-1"), self._prefix) in PROBES
 
     def _look_again(self) -> None:
-        """See which of those that had sent nothing are probes."""
+        """Find probes among the connections that were silent."""
         for connection, network in list(islice(self._silent.items(), LOOKED_AGAIN)):
             start = _start_of(connection)
             if not start:
@@ -174,7 +175,7 @@ class Entrance:
                 self._first.add(network, connection)
 
     def _open_some(self) -> None:
-        """Open those whose turn it is in this pass, and come back for the rest."""
+        """Open the connections of this pass, and schedule the rest."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -191,7 +192,7 @@ class Entrance:
             )
 
     def _hold(self) -> bool:
-        """Whether others wait in this pass: each beyond a limit cuts off the oldest that has no request yet."""
+        """Whether others wait in this pass: each beyond a limit would cut off the oldest one without a request."""
         if not self._settling or self._held == 2 * SETTLED:
             self._held = 0
             return False
@@ -200,7 +201,7 @@ class Entrance:
         return True
 
     def _open_others(self) -> float:
-        """Open some that are no probes; returns the seconds until there may be more."""
+        """Open some connections that are not probes; returns the seconds until more may be opened."""
         while self._others and self._opened < OPENED:
             self._open(self._others.take()[1])
         while self._crowd and self._opened < OPENED:
@@ -211,7 +212,7 @@ class Entrance:
         return 0.0
 
     def _late(self) -> float:
-        """Seconds until one more of a crowd may be opened; charges for it where that is now."""
+        """Seconds until one more of a crowd may be opened; charges for it if that is now."""
         if not self._crowded(None):
             return 0.0
         now = self._clock()
@@ -235,12 +236,12 @@ class Entrance:
             await self._loop.connect_accepted_socket(self._make, connection)
 
     def _pass(self) -> None:
-        """Another pass begins."""
+        """A new pass begins."""
         self._opened = 0
 
 
 def _start_of(connection: socket.socket) -> bytes:
-    """What has come, without taking it."""
+    """The first received bytes, without consuming them."""
     try:
         return connection.recv(PEEKED, socket.MSG_PEEK)
     except OSError:

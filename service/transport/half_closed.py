@@ -1,19 +1,19 @@
-"""Tells a client that is silent, or that nothing is read from, from one that is gone: something is sent to it."""
+"""Finds out whether a silent client, or one from which nothing is read, is gone, by sending something to it."""
 
 import asyncio
 import socket
 from collections.abc import Callable
 
-LOOK_SECONDS = 0.1  # between two looks at what the kernel has heard of the peer
-LOOKS_A_PROBE = 50  # so that one who goes away later is noticed in five seconds
-HELD_LOOKS_A_PROBE = 10  # of one whose parsing others wait for
+LOOK_SECONDS = 0.1  # between two checks of the socket's error
+LOOKS_A_PROBE = 50  # so that a client that disconnects later is noticed within five seconds
+HELD_LOOKS_A_PROBE = 10  # for a client whose bytes still wait to be parsed
 
 
 class HalfClosed:
-    """Watches a connection whose peer has ended its side, or of which nothing is read for a time, until `stop`.
+    """Watches a connection whose peer has closed its side, or from which nothing is read for a time, until `stop`.
 
-    held: whether the latter; then the first probe comes later, since most bodies have ended by then.
-    probe: sends something that a client skips, if anything can be sent now. gone: called once the peer's kernel has
+    held: whether it is the latter; then the first probe comes later, since most bodies have ended by then.
+    probe: sends something that a client skips, if this is possible now. gone: called once the peer's kernel has
     answered that nobody reads any more.
     """
 
@@ -42,5 +42,5 @@ class HalfClosed:
             self._gone()
 
     def stop(self) -> None:
-        """Look no more."""
+        """Stop watching."""
         self._timer.cancel()

@@ -1,4 +1,4 @@
-"""The sockets a server listens on: of an address, of both families where a name means both, or a Unix socket."""
+"""The sockets a server listens on: for an address, for IPv4 and IPv6 if a name means both, or a Unix socket."""
 
 import errno
 import socket
@@ -11,19 +11,19 @@ from typing import Any
 
 from service.errors import SettingsError
 
-GONE = 64  # connections at most that are thrown away for one that is taken
-LEFT_SECONDS = 0.005  # for which a connection is left to other processes
-BACKLOG = 2048  # connections that wait to be taken
+GONE = 64  # the most reset connections that are dropped before one is accepted
+LEFT_SECONDS = 0.005  # for which a waiting connection is left to other processes
+BACKLOG = 2048  # connections that may wait to be accepted
 BOTH = {"localhost": ("127.0.0.1", "::1"), "": ("0.0.0.0", "::")}  # clients try either first
 ABSENT = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)  # this machine has no such address
-EVERYBODY = 0o666  # who may connect to a Unix socket, as to a port; who may reach it, its folder says
+EVERYBODY = 0o666  # anyone may connect to a Unix socket, as to a port; its folder restricts who can reach it
 
 
 def listen(host: str, port: int) -> list[socket.socket]:
-    """Sockets that take connections at an address: one, or for localhost and for an empty host one of each family.
+    """Sockets that listen at an address: one, or for localhost and for an empty host one of each family.
 
-    All have the same port, a free one where it is 0. Of two families, one that the machine does not have is left out.
-    Raises SettingsError where there can be none.
+    All have the same port, a free one if it is 0. A family that the machine does not have is left out. Raises
+    SettingsError if the server cannot listen there.
     """
     names = BOTH.get(host, (host,))
     listeners: list[socket.socket] = []
@@ -36,7 +36,7 @@ def listen(host: str, port: int) -> list[socket.socket]:
                     raise
             else:
                 port = listeners[0].getsockname()[1]
-    except (OSError, UnicodeError) as error:  # a name that is none fails in its encoding
+    except (OSError, UnicodeError) as error:  # an invalid name fails in its encoding
         for one in listeners:
             one.close()
         reason = getattr(error, "strerror", None) or "it is no address"
@@ -64,13 +64,13 @@ def _bound(name: str, port: int, alone: bool) -> socket.socket:
 
 
 class Listener(socket.socket):
-    """A socket that listens. What was reset while it waited to be taken is thrown away, before anything is made of it.
+    """A socket that listens. Connections that were reset while they waited are dropped before they cost anything.
 
-    So a flood of clients that leave at once is worked off sooner than it comes, and others do not wait behind it.
+    So a flood of clients that disconnect at once is handled faster than it comes, and others do not wait behind it.
     """
 
     def accept(self) -> tuple[socket.socket, Any]:
-        """The next connection; raises BlockingIOError where there is none."""
+        """The next connection; raises BlockingIOError if there is none."""
         for _ in range(GONE):
             connection, address = super().accept()
             try:
@@ -83,20 +83,20 @@ class Listener(socket.socket):
 
 
 class FairListener(Listener):
-    """A socket that several processes listen on; this one leaves a connection to the others while it has more than its
-    share.
+    """A socket that several processes listen on; a process with more than its share leaves connections to the others.
 
-    Connections are kept for many requests, and whichever process is woken first would have most of them. crowded:
-    whether it has more than its share. Others that do not take a connection, as they are busy or hang, have it taken.
+    Connections are kept for many requests, and the process that is woken first would get most of them. crowded:
+    whether this process has more than its share. It takes a connection after all if the others, as they are busy or
+    hang, do not.
     """
 
     def __init__(self, listener: socket.socket, crowded: Callable[[], bool]) -> None:
         super().__init__(fileno=listener.detach())
         self._crowded = crowded
-        self._until = 0.0  # when a connection that waits is taken all the same
+        self._until = 0.0  # when a waiting connection is accepted after all
 
     def accept(self) -> tuple[socket.socket, Any]:
-        """The next connection; raises BlockingIOError where it is left to others, as where there is none."""
+        """The next connection; raises BlockingIOError if it is left to others, and if there is none."""
         now = time.monotonic()
         if self._crowded():
             if now > self._until + LEFT_SECONDS:  # it is another one
@@ -107,9 +107,9 @@ class FairListener(Listener):
 
 
 def listen_unix(path: Path) -> socket.socket:
-    """A Unix socket that takes connections; one that a server left behind is replaced.
+    """A Unix socket that listens; one that an earlier server left behind is replaced.
 
-    Raises SettingsError where there can be none, and where another server listens.
+    Raises SettingsError if it cannot be created, and if another server listens on it.
     """
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -128,7 +128,7 @@ def listen_unix(path: Path) -> socket.socket:
 
 
 def _clear(path: Path) -> None:
-    """Remove a socket that nobody listens on. Raises OSError on one that is used, and on what is no socket."""
+    """Remove a socket that nobody listens on. Raises OSError if it is in use or not a socket."""
     try:
         mode = path.lstat().st_mode
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Parses what clients send a little at a time, and reads no more from a client before that is done."""
+"""Parses clients' bytes in small steps, and reads no more from a client before they are parsed."""
 
 import asyncio
 import re
@@ -14,8 +14,8 @@ from service.transport.whole_messages import MOST_HEADERS, WholeParser
 
 PASS_SECONDS = 0.001  # of parsing in a pass of the event loop, for all connections together
 
-CHUNKED = b"\r\ntransfer-encoding: chunked\r\n"  # in the head of an answer
-WITH_LENGTH = b"\r\ncontent-length: "  # in the head of one that is sent whole, or a known number of bytes
+CHUNKED = b"\r\ntransfer-encoding: chunked\r\n"  # in the headers of an answer
+WITH_LENGTH = b"\r\ncontent-length: "  # in the headers of an answer of known length
 
 HEAD_END = re.compile(rb"\n\r?\n")
 
@@ -23,27 +23,27 @@ ABSOLUTE = re.compile(rb"https?://([^/?]+)([/?].*)?", re.IGNORECASE)
 
 
 class Parser(WholeParser):
-    """h11's parser, but it says that it needs more data when its time is over, or a body in chunks begins.
+    """h11's parser, which stops (as if it needed more data) when its time is over or a chunked body begins.
 
-    A chunk of one byte takes as long as one of 60,000, so a read may hold half a second of them. What comes after the
-    headers waits, so that a client without a key is refused before any of it is parsed.
+    A chunk of one byte takes as long as one of 60,000, so one read may contain half a second of them. A chunked body
+    waits, so that a client without a key is refused before any of it is parsed.
     """
 
     def __init__(self, most_header_bytes: int, clock: Callable[[], float] = time.perf_counter) -> None:
         super().__init__(most_header_bytes)
         self.cut = False
-        """Whether it stopped although there may be more."""
+        """Whether it stopped although there may be more to parse."""
         self._clock = clock
         self._until = 0.0
         self._chunked = False
         self._answers_in_chunks = False
-        self._head = b""  # of an answer, not sent yet
+        self._head = b""  # headers of an answer, not sent yet
 
     def send(self, event: h11.Event) -> bytes | None:  # type: ignore[override]
-        """The bytes of an event, where it is the head of an answer of known length together with those that follow.
+        """The bytes of an event; the headers of an answer of known length wait for the first bytes of its body.
 
-        A write of its own takes a fortieth of the time of a short request. A piece of an answer in chunks changes
-        nothing in h11, which checks it all the same for a tenth of the time that a character of a stream takes.
+        A separate write takes a fortieth of the time of a short request. A piece of a chunked answer changes nothing
+        in h11, whose checks of it would take a tenth of the time of a streamed character; so it is encoded here.
         """
         if type(event) is h11.Data and self._answers_in_chunks and event.data:
             return b"%x\r\n%b\r\n" % (len(event.data), event.data)
@@ -67,7 +67,7 @@ class Parser(WholeParser):
 
     def next_event(self) -> Any:
         """The next event, or NEED_DATA."""
-        # Never between headers and the end of a request without chunks, which would look like a body still to come.
+        # Never between headers and the end of a request that is not chunked: a body would seem to be missing.
         may_stop = self._chunked or self.their_state is h11.IDLE
         if self.cut or (may_stop and self._clock() > self._until):
             self.cut = True
@@ -83,7 +83,7 @@ class Parser(WholeParser):
         return event
 
     def _count_headers(self) -> None:
-        """Refuse a head of too many lines before they are parsed, which takes 2 us for each of them."""
+        """Refuse too many header lines before they are parsed, which takes 2 us for each."""
         head = self.trailing_data[0]
         end = HEAD_END.search(head)
         if head.count(b"\n", 0, end.start() if end else len(head)) > MOST_HEADERS:
@@ -92,9 +92,9 @@ class Parser(WholeParser):
 
 
 def origin_form(request: h11.Request) -> h11.Request:
-    """The request with the path of its target, where that is a whole URL, as clients send it to a proxy.
+    """The request with only the path as target if that is a whole URL, as clients send it to a proxy.
 
-    The URL's host takes the place of the Host header (RFC 9112, 3.2.2).
+    The URL's host replaces the Host header (RFC 9112, 3.2.2).
     """
     found = None if request.target.startswith(b"/") else ABSOLUTE.fullmatch(request.target)
     if found is None:
@@ -110,7 +110,7 @@ def origin_form(request: h11.Request) -> h11.Request:
 
 
 class HeldFlow(FlowControl):
-    """Flow control that reads nothing while there is something left to parse."""
+    """Flow control that reads nothing while there are bytes to parse."""
 
     def __init__(self, transport: asyncio.Transport) -> None:
         super().__init__(transport)
@@ -124,7 +124,7 @@ class HeldFlow(FlowControl):
             super().pause_reading()
 
     def let_go(self) -> None:
-        """Read again, if anybody wants to."""
+        """Read again, if reading was not paused otherwise."""
         if self._held:
             self._held = False
             if self._wanted:
@@ -136,7 +136,7 @@ class HeldFlow(FlowControl):
         super().pause_reading()
 
     def resume_reading(self) -> None:
-        """Read, now or once nothing is left to parse."""
+        """Read, now or once everything is parsed."""
         self._wanted = True
         if not self._held:
             super().resume_reading()

@@ -1,4 +1,4 @@
-"""What a connection answers instead of the application, in OpenAI's shape, since no route is known."""
+"""Errors that a connection answers instead of the application, in OpenAI's shape, since no route is known."""
 
 import json
 from http import HTTPStatus
@@ -34,21 +34,21 @@ MALFORMED = Failure(
     400, "This is no HTTP/1.1 request that can be read; use an HTTP client.", INVALID, "malformed_request"
 )
 UNREADABLE = (LARGE, UNCLEAR, MALFORMED)
-"""What clients are refused for who do not mean to be served."""
+"""Errors of clients that did not send a serious request."""
 STOPPING = Failure(
     503, "The server is stopping; send this to another, or try again later.", "server_error", "draining"
 )  # fmt: skip
 
 
 def refusal(failure: Failure) -> Response:
-    """The answer of what never reaches the application."""
+    """The answer to a request that never reaches the application."""
     status, content = openai_shape(failure)
     retry = {"Retry-After": RETRY_AFTER[status]} if status in RETRY_AFTER else {}
     return Response(json.dumps(content), status, {**HEADERS, **retry}, "application/json")
 
 
 def whole(failure: Failure) -> bytes:
-    """All bytes of that answer, for a connection of which nothing is read."""
+    """All bytes of that answer, for a connection from which nothing is read."""
     answer = refusal(failure)
     lines = [b"HTTP/1.1 %d %s" % (failure.status, HTTPStatus(failure.status).phrase.encode())]
     lines += [b"%s: %s" % header for header in (*answer.raw_headers, (b"connection", b"close"))]

@@ -1,4 +1,4 @@
-"""The limits that all connections of a server share: how many there may be, and their time for parsing."""
+"""The limits that all connections of a server share: their number, and their time for parsing."""
 
 import asyncio
 from typing import Any
@@ -11,17 +11,18 @@ from service.transport.connection_limit import ConnectionLimit, fitting
 from service.transport.entrance import WAITING, Refused
 from service.transport.parser import PASS_SECONDS
 
-PROBE_CONNECTIONS = 32  # beyond the limit, for probes: more than the monitors of a server open at once
-# Beyond those of probes; with more, the oldest one without a request is cut off for each new one: descriptors are few.
+PROBE_CONNECTIONS = 32  # beyond the limit, for probes: more than a server's monitors open at once
+# In addition to those for probes. With more, each new one cuts off the oldest without a request: descriptors are
+# few.
 REFUSED_CONNECTIONS = 256
-MANAGEMENT_CONNECTIONS = 64  # of the management port
-LEAVING = 8  # clients whose requests are ended in a pass of the event loop, and as many of those that had to wait
+MANAGEMENT_CONNECTIONS = 64  # on the management port
+LEAVING = 8  # disconnected clients whose requests are ended in a pass, and as many of those that had to wait
 
 
 class SharedLimits:
-    """What all connections of a server share: their limit and their time for parsing, apart for the management port.
+    """The shared limit and parsing time of all connections of a server, separate for the management port.
 
-    management: the number of that port; None = there is none. siblings: other processes that count the same.
+    management: the number of that port; None = there is none. siblings: other processes with which counts are shared.
     """
 
     def __init__(self, settings: Settings, management: int | None = None, siblings: Siblings | None = None) -> None:
@@ -30,7 +31,7 @@ class SharedLimits:
         most = fitting(settings.max_connections, beside=beside)
         each = settings.max_address_connections
         proxies = among(settings.trusted_proxies)
-        # Without an address a client comes by the Unix socket, where a proxy is, too.
+        # A client without an address comes by the Unix socket, that is, from a proxy.
         self.public = ConnectionLimit(
             most,
             each,

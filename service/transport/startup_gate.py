@@ -1,4 +1,4 @@
-"""Answers from the first moment that the model is being loaded, until the application takes over."""
+"""Answers that the model is still loading, from the first moment until the application takes over."""
 
 import asyncio
 from collections.abc import Callable
@@ -17,7 +17,7 @@ WAITS = {"Retry-After": "1"}
 
 
 class Loadable(Protocol):
-    """What can be loaded: an ASGI application, and all that belongs to it."""
+    """What can be loaded: an ASGI application with everything that belongs to it."""
 
     @property
     def asgi(self) -> FastAPI:
@@ -31,8 +31,8 @@ class Gate(Generic[Loaded]):
     """An ASGI application that loads another one and then passes everything on to it.
 
     load: makes the other one, in a thread, as it may take long. prefix: of paths that come by a proxy.
-    patient: whether to let the server begin to listen only once it is loaded, as other processes answer meanwhile.
-    loaded: what it made, once it answers. error: what `load` raised; the gate never opens then.
+    patient: whether the server begins to listen only after loading, while other processes answer.
+    loaded: the result, once it answers. error: what `load` raised; then the gate never opens.
     """
 
     def __init__(self, load: Callable[[], Loaded], prefix: str = "", patient: bool = False) -> None:
@@ -43,10 +43,10 @@ class Gate(Generic[Loaded]):
         self._prefix = prefix
         self._then: list[Callable[[Loaded], None]] = []
         self._closing = asyncio.Event()
-        self._settled = asyncio.Event()  # once it is open, or never will be
+        self._settled = asyncio.Event()  # set once it is open or has failed
 
     def when_open(self, call: Callable[[Loaded], None]) -> None:
-        """Have `call` called with what was loaded once it answers."""
+        """Call `call` with the loaded application once it answers."""
         self._then.append(call)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -59,7 +59,7 @@ class Gate(Generic[Loaded]):
             await _while_loading(without_prefix(scope["path"], self._prefix))(scope, receive, send)
 
     async def _live(self, receive: Receive, send: Send) -> None:
-        """Load while the server answers already, and end the application when the server ends."""
+        """Load while the server already answers, and end the application with the server."""
         await receive()
         running = asyncio.create_task(self._run())
         if self.patient:

@@ -1,4 +1,4 @@
-"""TLS: the context from a certificate, and connections that are counted and timed from before their handshake."""
+"""TLS: the context from a certificate, and connections that are counted and timed already during their handshake."""
 
 import asyncio
 import ssl
@@ -14,14 +14,14 @@ from service.transport.connections import PROBE_SECONDS, Connection
 from service.transport.shared_limits import SharedLimits
 from service.transport.staged_transport import LINGER_SECONDS
 
-OLDEST = ssl.TLSVersion.TLSv1_2  # RFC 8996 forbids those before it
-READ_BUFFER = 32_768  # bytes that asyncio allocates for a connection, by default 256 KiB; a record of TLS has 16 KiB
+OLDEST = ssl.TLSVersion.TLSv1_2  # RFC 8996 forbids older versions
+READ_BUFFER = 32_768  # bytes that asyncio allocates per connection, by default 256 KiB; a TLS record has at most 16 KiB
 
 
 def tls_context(settings: Settings) -> ssl.SSLContext | None:
-    """The context of the certificate and key the settings name; None where they name none.
+    """The context of the certificate and key in the settings; None if they name none.
 
-    Raises SettingsError where they cannot be read or do not belong together.
+    Raises SettingsError if they cannot be read or do not belong together.
     """
     if settings.tls_certificate is None:
         return None
@@ -33,10 +33,10 @@ def tls_context(settings: Settings) -> ssl.SSLContext | None:
             raise SettingsError(f"{path} cannot be read ({error.strerror}); name a PEM file with {flag}.") from error
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = OLDEST
-    context.options |= ssl.OP_NO_RENEGOTIATION  # one connection could ask for any number of handshakes
+    context.options |= ssl.OP_NO_RENEGOTIATION  # otherwise one connection could request any number of handshakes
     context.set_alpn_protocols(["http/1.1"])
     try:
-        # A key behind a passphrase fails: Python would ask at the terminal for it.
+        # The empty password makes a key with a passphrase fail: Python would ask for it at the terminal.
         context.load_cert_chain(settings.tls_certificate, key, password=lambda: b"")
     except (ssl.SSLError, ValueError) as error:
         reason = getattr(error, "reason", None) or str(error)
@@ -50,10 +50,10 @@ def tls_context(settings: Settings) -> ssl.SSLContext | None:
 def secured(
     context: ssl.SSLContext, settings: Settings, shared: SharedLimits, plain: type[Connection]
 ) -> type[asyncio.Protocol]:
-    """Makes connections with TLS, for `http` of uvicorn.Config. plain: makes those without.
+    """A factory of connections with TLS, for `http` of uvicorn.Config. plain: makes those without.
 
-    Uvicorn's `ssl_…` are not used: with them a connection counts only after its handshake, which may take a minute, and
-    any number of handshakes may be open.
+    Uvicorn's `ssl_…` options are not used: with them a connection counts only after its handshake, which may take a
+    minute, so there could be any number of open handshakes.
     """
     sslproto.SSLProtocol.max_size = READ_BUFFER
 
@@ -64,10 +64,10 @@ def secured(
 
 
 class Handshake(asyncio.Protocol):
-    """A connection until its handshake is done. make: makes the HTTP connection that follows.
+    """A connection during its handshake. make: makes the HTTP connection that follows.
 
-    It counts as a connection. Beyond the limit it is cut off when a newer one comes, without an answer: that would cost
-    a handshake.
+    It counts as a connection. Beyond the limit it is cut off when a newer one comes, without an answer, as an answer
+    would cost a handshake.
     """
 
     def __init__(
@@ -123,7 +123,7 @@ class Handshake(asyncio.Protocol):
                 ssl_handshake_timeout=self._seconds,
                 ssl_shutdown_timeout=LINGER_SECONDS,
             )
-        except OSError:  # no TLS, too old, too slow, or gone: the client's mistake, which is not logged
+        except OSError:  # not TLS, too old, too slow, or gone: an error of the client, which is not logged
             self._transport.abort()
             return
         finally:
