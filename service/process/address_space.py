@@ -1,4 +1,4 @@
-"""A process with too little address space or too few threads to start says so in a sentence."""
+"""Clear errors for a process that has too little address space or too few threads to start."""
 
 import resource
 from collections.abc import Iterator
@@ -7,11 +7,11 @@ from contextlib import contextmanager
 from service.errors import SettingsError
 
 LEAST = 256 << 20  # bytes that libraries, threads and a small model map; numpy alone ends the process with half of it
-THREADLESS = "can't start new thread"  # what Python says, without a class for it
+THREADLESS = "can't start new thread"  # Python's message, which has no exception class of its own
 
 
 def check_address_space() -> None:
-    """Raise SettingsError where not even the libraries can be loaded; to be called before they are."""
+    """Raise SettingsError if not even the libraries can be loaded; call it before they are."""
     own = resource.getrlimit(resource.RLIMIT_AS)[0]
     if own != resource.RLIM_INFINITY and own < LEAST:
         raise SettingsError(
@@ -21,7 +21,7 @@ def check_address_space() -> None:
 
 
 def too_little() -> SettingsError:
-    """The error of a process that has not enough to start or to go on."""
+    """The error of a process that has too little memory or threads to start or continue."""
     own, threads = resource.getrlimit(resource.RLIMIT_AS)[0], resource.getrlimit(resource.RLIMIT_NPROC)[0]
     space, most = (
         "unlimited" if number == resource.RLIM_INFINITY else f"{number // unit:,}"
@@ -35,7 +35,7 @@ def too_little() -> SettingsError:
 
 @contextmanager
 def enough_to_run() -> Iterator[None]:
-    """Raise SettingsError where the block ends for lack of memory or of threads."""
+    """Raise SettingsError if the block fails for lack of memory or threads."""
     try:
         yield
     except MemoryError as error:

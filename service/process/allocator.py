@@ -1,7 +1,7 @@
-"""The C library's allocator, told to give memory back; where it is not glibc's, nothing here does anything.
+"""Makes the C library's allocator return memory to the system; only glibc's, without effect on others.
 
-By default each thread has an arena of its own, 64 MB of address space that `ulimit -v` counts, and blocks of up to 32
-MB are cut from a heap that can only shrink at its end (mallopt(3), malloc_trim(3)).
+By default each thread has its own arena, 64 MB of address space that `ulimit -v` counts, and blocks of up to 32 MB
+are taken from a heap that can only shrink at its end (mallopt(3), malloc_trim(3)).
 """
 
 import ctypes
@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 ARENA_MAX, MMAP_THRESHOLD, TRIM_THRESHOLD = -8, -3, -1  # numbers of malloc.h
-LARGE = 1 << 20  # bytes of a block that is mapped by itself, and given back as it is freed
+LARGE = 1 << 20  # bytes; a larger block gets its own mapping, which is returned when it is freed
 INFO = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost"
 
 
@@ -20,7 +20,7 @@ class _Info(ctypes.Structure):
 
 
 def _function(name: str, result: Any, *arguments: Any) -> Callable[..., Any] | None:
-    """A function of the C library, or None where it has none of that name."""
+    """A function of the C library; None if it has no such function."""
     try:
         found = getattr(ctypes.CDLL(None), name)
     except (AttributeError, OSError):
@@ -35,9 +35,10 @@ _mallinfo2 = _function("mallinfo2", _Info)
 
 
 def configure() -> None:
-    """Use one arena for all threads, which are few and mostly wait for each other, and map large blocks by themselves.
+    """Use one arena for all threads, which are few and mostly wait for each other, and a mapping for each large
+    block.
 
-    Before threads are started.
+    Call it before threads are started.
     """
     if _mallopt is not None:
         for number, value in ((ARENA_MAX, 1), (MMAP_THRESHOLD, LARGE), (TRIM_THRESHOLD, LARGE)):
@@ -45,11 +46,11 @@ def configure() -> None:
 
 
 def trim() -> None:
-    """Give back what is free to the system."""
+    """Return free memory to the system."""
     if _malloc_trim is not None:
         _malloc_trim(0)
 
 
 def free_bytes() -> int:
-    """Bytes that are mapped and free for blocks to come."""
+    """Bytes that are mapped but free."""
     return int(_mallinfo2().fordblks) if _mallinfo2 is not None else 0

@@ -1,4 +1,4 @@
-"""One thread for work that would hold the event loop, a step of each caller's work in turn."""
+"""One thread for work that would block the event loop, one step of each caller's work in turn."""
 
 import asyncio
 import logging
@@ -16,12 +16,12 @@ from service.process.turns import Turns
 
 logger = logging.getLogger(__name__)
 
-# How much lower the priority of a thread is than the event loop's (nice). A thread uses all the time it gets, so where
+# How much lower the priority of a thread is than the event loop's (nice). A thread uses all the time it gets, so if
 # both share a core, short requests would otherwise wait for it.
 NICE = 10
-SWITCH_SECONDS = 0.00025  # for which a thread keeps Python's lock while others want it; all wait so long for others
-MOST_WORK = 1024  # pieces of work that wait; what each holds is charged to the ledger
-MEMORY_SECONDS = 0.02  # until memory is asked for again, where there is none
+SWITCH_SECONDS = 0.00025  # for which a thread keeps Python's lock (GIL) while others want it
+MOST_WORK = 1024  # pieces of work that may wait; the memory of each is charged to the ledger
+MEMORY_SECONDS = 0.02  # between two attempts while there is no memory
 
 Result = TypeVar("Result")
 Steps = Generator[None, None, Result]
@@ -38,14 +38,14 @@ class _Work:
 
 
 class Background:
-    """Does work in a thread of its own, so that the event loop goes on.
+    """Does work in a separate thread, so that the event loop is not blocked.
 
-    The callers' work is done in turn, one step each, first come, first served for each caller. Work whose future is
-    cancelled, because its client has gone, its time is over or the server stops, ends after its current step. One
-    thread is enough: Python runs one at a time.
+    Callers take turns, one step each; each caller's work is done in order of arrival. Work whose future is cancelled,
+    because its client has disconnected, its time is over or the server stops, ends after its current step. One thread
+    is enough, as Python runs only one at a time.
 
-    rests: whether the thread pauses after a step of a caller, for as long as the step took: on the only core it would
-    take half of what the texts of others are written with. pause: waits for some seconds.
+    rests: whether the thread pauses after a step of a caller, for as long as the step took; otherwise, on a single
+    core, it would take half of the time in which others' texts are generated. pause: waits for some seconds.
     """
 
     def __init__(
@@ -62,12 +62,12 @@ class Background:
         self._thread = threading.Thread(target=self._run, name="background", daemon=True)
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Start the thread; results are handed over in `loop`."""
+        """Start the thread; results are delivered in `loop`."""
         self._loop, self._refusal = loop, None
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread after its current step, and all work with an error; does not wait."""
+        """End the thread after its current step, and fail all work; does not wait."""
         self._refusal = EngineStopped("The server has stopped.")
         self.abandon(self._refusal)
         self._stopped.set()
@@ -76,20 +76,20 @@ class Background:
             self._changed.notify()
 
     def abandon(self, error: ServiceError) -> None:
-        """End all work that is waiting or being done, with an error."""
+        """Fail all waiting and running work with an error."""
         for future in self._open:
             if not future.done():
                 future.set_exception(error)
 
     @property
     def waiting(self) -> int:
-        """Pieces of work that are not done."""
+        """The number of unfinished pieces of work."""
         return len(self._open)
 
     async def finish(self, steps: Steps[Result], caller: Hashable = None, deadline: float | None = None) -> Result:
         """The result of some work, or what it raised.
 
-        deadline: by `time.monotonic`; raises TimeoutError after it. Raises QueueFull where too much work waits, and
+        deadline: by `time.monotonic`; raises TimeoutError after it. Raises QueueFull if too much work waits, and
         EngineStopped.
         """
         if len(self._open) >= MOST_WORK:
@@ -98,12 +98,12 @@ class Background:
             return await self._add(steps, caller)
 
     async def do(self, call: Callable[[], Result], caller: Hashable = None) -> Result:
-        """The result of one call, or what it raised; for what goes on once a request was taken, and so never refused
-        because too much work waits."""
+        """The result of one call, or what it raised. It is for requests that were already accepted, so it is never
+        refused because too much work waits."""
         return await self._add(one_step(call), caller)
 
     async def elsewhere(self, work: Coroutine[Any, Any, Result], deadline: float | None = None) -> Result:
-        """The result of work that waits for something else; it ends as other work does. Raises as `finish` does."""
+        """The result of work that waits for something else; it is ended like other work. Raises as `finish` does."""
         task = asyncio.ensure_future(work)
         if self._refusal is not None:
             task.cancel()
@@ -120,7 +120,7 @@ class Background:
             task.cancel()
 
     async def each(self, parts: Iterator[Result], caller: Hashable = None) -> AsyncIterator[Result]:
-        """The parts, each made as it is asked for."""
+        """The parts, each made on demand."""
         end = object()
         while (part := await self.do(lambda: next(parts, end), caller)) is not end:
             yield part  # type: ignore[misc]
@@ -144,7 +144,7 @@ class Background:
         while (turn := self._next()) is not None:
             caller, began = turn[0], time.thread_time()
             self._step(*turn)
-            del turn  # what it holds must not stay while the thread waits
+            del turn  # so that its memory is freed while the thread waits
             if self._rests is not None and self._rests(caller):
                 self._pause(time.thread_time() - began)
 
@@ -170,7 +170,7 @@ class Background:
                 self._turns.add(caller, work, first=True)
 
     def _tell(self, future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
-        """Hand a result over to the event loop; without memory for that, again in a moment."""
+        """Pass a result to the event loop; without memory for that, try again in a moment."""
         while not self._loop.is_closed():
             try:
                 self._loop.call_soon_threadsafe(_settle, future, result, error)
@@ -183,7 +183,7 @@ class Background:
 
 
 def _copy(task: "asyncio.Task[Any]", future: asyncio.Future[Any]) -> None:
-    """Hand over what a task came to."""
+    """Copy the result of a task."""
     if task.cancelled():
         future.cancel()
     else:
@@ -207,7 +207,7 @@ def one_step(call: Callable[[], Result]) -> Steps[Result]:
 
 
 def stand_back() -> None:
-    """Lower the priority of this thread below the event loop's, on Linux, where each thread has one of its own."""
+    """Lower the priority of this thread below the event loop's; only on Linux, where each thread has a priority."""
     if sys.platform == "linux":
         thread = threading.get_native_id()
         with suppress(PermissionError):  # a sandbox may forbid it; then short requests wait a little longer

@@ -1,4 +1,4 @@
-"""Hands calls over to the event loop from another thread, which keeps Python's lock while it does."""
+"""Passes calls to the event loop from another thread, which keeps Python's lock (GIL) meanwhile."""
 
 import asyncio
 import ctypes
@@ -7,14 +7,15 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-MOST_RINGS = 64  # that are read at once
+MOST_RINGS = 64  # rings that are read at once
 
 
 class Bell:
-    """Has a call made in the event loop's thread for each time that another thread rings, in order.
+    """Makes a call in the event loop's thread for each ring from another thread, in order.
 
-    `loop.call_soon_threadsafe` writes to a socket without Python's lock, so that the thread has to wait for the lock
-    while the loop works, a switch interval each time; this writes with it, and once for all rings before it is heard.
+    `loop.call_soon_threadsafe` releases Python's lock while it writes to a socket, and then the thread must wait for
+    the lock while the loop works, each time for a switch interval. This keeps the lock, and writes once for all rings
+    until the loop wakes.
     """
 
     def __init__(self, call: Callable[..., None]) -> None:
@@ -26,7 +27,7 @@ class Bell:
         self._write = None if os.name != "posix" else ctypes.PyDLL(None).write
 
     def hang(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Let rings be heard in a loop, from its own thread."""
+        """Listen for rings in a loop; call it from the loop's thread."""
         self._loop = loop
         if self._write is not None:
             self._ears, self._mouth = os.pipe()
@@ -35,7 +36,7 @@ class Bell:
             loop.add_reader(self._ears, self._wake)
 
     def take_down(self) -> None:
-        """Let no ring be heard any more, from the loop's thread; the threads that ring have ended, or hang."""
+        """Stop listening; call it from the loop's thread, when the threads that ring have ended or hang."""
         if self._loop is not None and self._ears >= 0:
             self._loop.remove_reader(self._ears)
             ears, mouth, self._ears, self._mouth = self._ears, self._mouth, -1, -1
@@ -44,7 +45,7 @@ class Bell:
         self._loop = None
 
     def ring(self, *arguments: Any) -> None:
-        """Have the call made with some arguments; from any thread."""
+        """Request the call with some arguments; from any thread."""
         self._rings.append(arguments)
         if self._rung:
             return
@@ -55,13 +56,13 @@ class Bell:
             self._loop.call_soon_threadsafe(self.hear)
 
     def hear(self) -> None:
-        """Make the calls that wait; in the loop's thread."""
-        self._rung = False  # before the calls: who rings after them wakes the loop again
+        """Make the waiting calls; in the loop's thread."""
+        self._rung = False  # before the calls, so that a later ring wakes the loop again
         try:
             while self._rings:
                 self._call(*self._rings.popleft())
         finally:
-            if self._rings and self._loop is not None:  # one raised an exception; the others are made
+            if self._rings and self._loop is not None:  # one call raised an exception; make the others
                 self._loop.call_soon(self.hear)
 
     def _wake(self) -> None:

@@ -1,12 +1,12 @@
-"""The memory of this process's control group, as Linux shows it in versions 1 and 2."""
+"""The memory of this process's control group (cgroup) on Linux, versions 1 and 2."""
 
 from pathlib import Path
 
-UNLIMITED = 1 << 60  # version 1 of control groups says "none" as a number near 2^63
+UNLIMITED = 1 << 60  # version 1 of control groups writes "no limit" as a number near 2^63
 
 
 def _number(path: Path) -> int | None:
-    """The number in a file of the kernel; None where there is none."""
+    """The number in a file of the kernel; None if there is none."""
     try:
         return int(path.read_text("ascii"))
     except (OSError, ValueError):
@@ -14,7 +14,7 @@ def _number(path: Path) -> int | None:
 
 
 class ControlGroup:
-    """The memory of the control group this process is in, and of those above it, in version 1 or 2.
+    """The memory of this process's control group and of those above it, in version 1 or 2.
 
     root: where control groups are mounted. membership: the text of /proc/self/cgroup.
     """
@@ -32,20 +32,20 @@ class ControlGroup:
                 continue
             limit, usage, inactive = names
             group = base / path.lstrip("/")
-            # Inside a container the path may be the one outside, and the group itself is mounted at the root.
+            # In a container the path may be the one outside of it, while the group itself is mounted at the root.
             for folder in (group, *group.parents):
                 if base in (folder, *folder.parents):
                     self._groups.append((folder / limit, folder / usage, folder / "memory.stat", inactive))
 
     @property
     def limit(self) -> int | None:
-        """The least limit in bytes; None where there is none."""
+        """The smallest limit in bytes; None without a limit."""
         limits = [size for one, *_ in self._groups if (size := _number(one)) is not None and size < UNLIMITED]
         return min(limits, default=None)
 
     @property
     def left(self) -> int | None:
-        """Bytes until the nearest limit, what is kept of files and can be dropped not counted; None without a limit."""
+        """Bytes until the nearest limit; droppable file caches count as free. None without a limit."""
         left = None
         for limit, usage, stat, inactive in self._groups:
             most, used = _number(limit), _number(usage)

@@ -1,4 +1,4 @@
-"""Hands the results of turns to the event loop a few at a time, so that short requests are answered in between."""
+"""Passes the results of turns to the event loop a few at a time, so that short requests are answered in between."""
 
 import asyncio
 import time
@@ -10,11 +10,11 @@ from typing import Any
 # Tasks woken in one pass of the event loop. Each then answers for a text, which takes about 0.1 ms; all 128 of a full
 # engine at once kept a health probe waiting for more than 10 ms.
 AT_ONCE = 4
-PASS_SECONDS = 0.0005  # of calls in one pass: those that wake nobody only add to what is there already
-LOOK = 16  # calls between two looks at the clock
+PASS_SECONDS = 0.0005  # of calls in one pass; calls that wake no task only append to data
+LOOK = 16  # calls between two readings of the clock
 
 Call = Callable[..., bool]
-"""Hands over one result; returns whether it woke a task."""
+"""Passes on one result; returns whether it woke a task."""
 
 
 class Delivery:
@@ -25,7 +25,7 @@ class Delivery:
         self._going = False  # whether a pass of the loop is scheduled
 
     def add(self, loop: asyncio.AbstractEventLoop, *news: tuple[Call, Iterable[tuple[Any, ...]]]) -> None:
-        """Add calls, each with the arguments of each result: the first are made at once if none waits, the others in
+        """Add calls, one for each result with its arguments. The first are made at once if none waits, the others in
         later passes."""
         for call, results in news:
             self._line.extend(zip(repeat(call), results, strict=False))

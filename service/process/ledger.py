@@ -1,4 +1,4 @@
-"""The ledger of bytes for the whole server: what requests will hold is charged before it is made."""
+"""The ledger of bytes for the whole server: the memory of requests is charged before it is allocated."""
 
 import threading
 from collections.abc import Hashable
@@ -8,19 +8,19 @@ from service.errors import MemorySpent, TooCostly
 from service.process.memory import Headroom
 from service.siblings.sums import OwnSums, Sums
 
-UNKNOWN = "unknown"  # the holder of what is charged to nobody
+UNKNOWN = "unknown"  # the holder of bytes that belong to no caller
 
 
 class Ledger:
     """Charges bytes against one budget.
 
     budget: bytes that all leases may have together.
-    headroom: bytes the machine can still give; nothing is charged beyond them. None = as many as there are.
-    sums: what is charged, where it is shared with other processes.
+    headroom: bytes that the machine can still give; nothing is charged beyond them. None = no check.
+    sums: the charged bytes, if they are shared with other processes.
 
-    A holder (a key, or an address) may have as much as is left to all others after it (dynamic thresholds: Choudhury
-    and Hahne, 1998, with a factor of 1). One greedy holder so stops at half of the budget, n of them leave 1 / (n + 1)
-    free, and a newcomer with a small request always finds room. Any thread may call the methods.
+    A holder (a key, or an address) may have at most as much as it leaves free for others (dynamic thresholds:
+    Choudhury and Hahne, 1998, with a factor of 1). So one greedy holder stops at half of the budget, n of them leave
+    1 / (n + 1) free, and a new holder with a small request always finds room. Any thread may call the methods.
     """
 
     def __init__(self, budget: int, headroom: Headroom | None = None, sums: Sums | None = None) -> None:
@@ -35,23 +35,23 @@ class Ledger:
 
     @property
     def held(self) -> int:
-        """Bytes that are charged now."""
+        """Bytes that are currently charged."""
         return self._sums.whole
 
     @property
     def exhausted(self) -> bool:
-        """Whether the machine has nothing left for even the smallest request."""
+        """Whether the machine has no memory left even for the smallest request."""
         return self._headroom is not None and self._headroom.left <= 0
 
     @property
     def starved(self) -> bool:
-        """Whether nothing is left of the process's own limit, though no request holds anything."""
+        """Whether the process's own limit is used up although no request holds memory."""
         return self._headroom is not None and not self.held and self._headroom.spent
 
     def take(self, size: int, holder: Hashable = UNKNOWN) -> "Lease":
-        """A lease of `size` bytes, which has to be released.
+        """A lease of `size` bytes, which must be released.
 
-        Raises MemorySpent where they are not left now, and TooCostly where they never can be.
+        Raises MemorySpent if they are not free now, and TooCostly if they can never be.
         """
         if size:
             self._charge(size, holder)
@@ -73,11 +73,11 @@ class Ledger:
                 self._headroom.use(size)
 
     def _fits(self, size: int, holder: Hashable, before: int) -> bool:
-        """Charge some bytes where they are left for the holder; whether they are."""
+        """Charge some bytes if the holder may have them; returns whether it may."""
         with self._sums.lock:
             own, held = self._sums.of(holder), self._sums.whole
             left = self.budget - held - size
-            # A single lease on an idle server may have all.
+            # A single lease on an idle server may have everything.
             fits = left >= 0 and (own + size <= left or held == before)
             if fits:
                 self._sums.add(holder, size)
@@ -92,13 +92,13 @@ class Ledger:
 
 
 class Lease:
-    """Bytes of one request, until they are released; also a context that ends with them released."""
+    """Bytes of one request, until they are released; also a context manager that releases them."""
 
     __slots__ = ("_holder", "_ledger", "_open", "size")
 
     def __init__(self, ledger: Ledger, size: int, holder: Hashable) -> None:
         self.size = size
-        """Bytes it has."""
+        """Charged bytes."""
         self._ledger = ledger
         self._holder = holder
         self._open = True
@@ -112,13 +112,13 @@ class Lease:
             self.size += size
 
     def shrink(self, size: int) -> None:
-        """Give back all but `size` bytes; nothing where it has fewer."""
+        """Return all but `size` bytes; does nothing if it has fewer."""
         if self._open and size < self.size:
             self._ledger._give_back(self.size - size, self._holder)
             self.size = size
 
     def release(self) -> None:
-        """Give back all; again does nothing."""
+        """Return everything; a second call does nothing."""
         if self._open:
             self._open = False
             self._ledger._give_back(self.size, self._holder)

@@ -1,4 +1,4 @@
-"""How much memory this process may use and has left: of the machine, its control group, and its own limit."""
+"""How much memory this process may use and has left: by the machine, its control group, and its own limit."""
 
 import os
 import resource
@@ -11,19 +11,19 @@ from service.process.control_group import ControlGroup
 
 PAGE = resource.getpagesize()
 LARGEST_BUDGET = 256 << 20
-SHARE = 4  # a quarter of the memory there is is the ledger's by default
-LOOK_SECONDS = 0.05  # between two looks where little is left; one takes a fifth of a millisecond
-CALM_SECONDS = 1.0  # between two looks where AMPLE bytes are left, more than all requests may be given in that time
-RELIEF_SECONDS = 1.0  # between two tries to give memory back
+SHARE = 4  # by default the ledger has a quarter of the memory
+LOOK_SECONDS = 0.05  # between two checks when little is left; a check takes a fifth of a millisecond
+CALM_SECONDS = 1.0  # between two checks when AMPLE bytes are left, more than all requests can use in that time
+RELIEF_SECONDS = 1.0  # between two attempts to return memory
 AMPLE = 2 * LARGEST_BUDGET
-KEPT_FREE = 16 << 20  # bytes left for what is not charged: parsing, buffers, the answer that refuses a request
-KEPT_SHARE = 16  # of a small machine at most a sixteenth
+KEPT_FREE = 16 << 20  # bytes for everything that is not charged: parsing, buffers, refusals
+KEPT_SHARE = 16  # on a small machine at most a sixteenth is kept free
 
 
 class Memory:
-    """What this process may use of the machine's memory.
+    """The part of the machine's memory that this process may use.
 
-    proc: where the kernel tells of processes. groups: where control groups are mounted.
+    proc: where the proc file system is mounted. groups: where control groups are mounted.
     """
 
     def __init__(self, proc: Path = Path("/proc"), groups: Path = Path("/sys/fs/cgroup")) -> None:
@@ -36,7 +36,7 @@ class Memory:
 
     @property
     def limit(self) -> int:
-        """Bytes this process can have at most: of the machine, its control group, and its own limit (ulimit -v)."""
+        """The most bytes this process can have, by the machine, its control group, and its own limit (ulimit -v)."""
         limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
         if (group := self._group.limit) is not None:
             limits.append(group)
@@ -46,7 +46,7 @@ class Memory:
 
     @property
     def left(self) -> int:
-        """Bytes it can still have now."""
+        """Bytes it can still get now."""
         left = [self.limit]
         if (available := self._available()) is not None:
             left.append(available)
@@ -58,8 +58,8 @@ class Memory:
 
     @property
     def own_left(self) -> int | None:
-        """Bytes until the process's own limit of what it maps (ulimit -v), with what is mapped and free; None without
-        a limit."""
+        """Bytes until the process's own limit of mapped memory (ulimit -v), plus mapped bytes that are free; None
+        without a limit."""
         own = resource.getrlimit(resource.RLIMIT_AS)[0]
         if own == resource.RLIM_INFINITY or (mapped := self._pages(0)) is None:
             return None
@@ -77,7 +77,7 @@ class Memory:
             return None
 
     def _available(self) -> int | None:
-        """Bytes the machine has without giving anything up."""
+        """Bytes that the machine has available."""
         try:
             with (self._proc / "meminfo").open("rb") as file:
                 for line in file:
@@ -89,16 +89,16 @@ class Memory:
 
 
 def default_budget(memory: Memory) -> int:
-    """The ledger's bytes where no setting says so."""
+    """The ledger's bytes unless a setting gives them."""
     return min(LARGEST_BUDGET, memory.limit // SHARE)
 
 
 class Headroom:
-    """Bytes that can be given to requests without the machine running out; looked up now and then.
+    """Bytes that requests can use before the machine runs out; checked now and then.
 
-    relieve: gives back memory that can be made anew; called under pressure, from any thread.
+    relieve: frees memory that can be rebuilt; called under pressure, from any thread.
 
-    What is asked for between two looks is taken off, since it is about to be used.
+    Bytes charged between two checks are subtracted, since they are about to be used.
     """
 
     def __init__(
@@ -117,7 +117,7 @@ class Headroom:
 
     @property
     def left(self) -> int:
-        """Bytes left above what is kept free; negative under pressure."""
+        """Bytes left above those kept free; negative under pressure."""
         now = self._clock()
         if now - self._looked >= (CALM_SECONDS if self._left >= AMPLE else LOOK_SECONDS):
             self._looked = now
@@ -130,9 +130,9 @@ class Headroom:
 
     @property
     def spent(self) -> bool:
-        """Whether nothing is left of the process's own limit, which no other process can give back."""
+        """Whether the process's own limit is used up, which no other process can change."""
         return self.left <= 0 and (own := self._memory.own_left) is not None and own <= self._keep
 
     def use(self, size: int) -> None:
-        """Take off what is about to be used, until the next look sees it."""
+        """Subtract bytes that are about to be used, until the next check sees them."""
         self._left -= size

@@ -1,4 +1,4 @@
-"""Shares the event loop's passes with what takes long: so much in each, and half of the time for everything else."""
+"""Limits long work in each pass of the event loop, and leaves half of the time for everything else."""
 
 import asyncio
 import time
@@ -7,31 +7,31 @@ from collections.abc import Callable
 from functools import partial
 
 Parts = Callable[[float], bool]
-"""Does some of its work for a number of seconds; returns whether there is more."""
+"""Works for a number of seconds; returns whether there is more to do."""
 
 BURST_SECONDS = 0.05
 
 OnLeaving = Callable[[Callable[[], None]], None]
-"""Has something called once, where the one that waits leaves."""
+"""Registers a call for when the waiting client disconnects; it is made at most once."""
 
 _Work = Callable[[float], tuple[float, bool]]
 
 
 def settle(turn: asyncio.Future[bool], begins: bool) -> None:
-    """Tell one that waits whether its turn has come, unless it has been told."""
+    """Tell a waiting request whether its turn has come, unless it has been told."""
     if not turn.done():
         turn.set_result(begins)
 
 
 class PassBudget:
-    """Lets work be done at once while there is room in this pass of the event loop; what is left of it queues.
+    """Does work at once while there is room in this pass of the event loop; the rest is queued.
 
-    room: in a pass, for those who come, and again for those in the queue: seconds for `take`, any unit for `enter`.
-    rest: how long a queue that lasts pauses after each of its passes, as a share of what that took. So threads that
-    generate on the same core, and requests that take no long, find the time they need however much waits here.
-    burst: seconds for which a queue is worked off without pauses.
-    longest: of a pass, in seconds. After a longer one there is half the room, but for one of size 1 at least, and after
-    a shorter one room for one more.
+    room: per pass, for new work, and again for queued work: seconds for `take`, any unit for `enter`.
+    rest: how long the queue pauses after each of its passes, as a share of the time of that pass. So generating
+    threads on the same core and short requests get time, however much waits here.
+    burst: seconds for which a queue is processed without pauses.
+    longest: the intended length of a pass in seconds. After a longer pass the room is halved, but not below 1, and
+    after a shorter pass it grows by 1.
     """
 
     def __init__(
@@ -44,19 +44,19 @@ class PassBudget:
     ) -> None:
         self._room = self._most = room
         self._longest = longest
-        self._opened = 0.0  # when the first of this pass came, where passes have a longest time
+        self._opened = 0.0  # when this pass began, if `longest` is given
         self._clock = clock
         self._rest = rest
         self._burst = burst
-        self._spent = 0.0  # by those who came in this pass
+        self._spent = 0.0  # room that new work has used in this pass
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._passing = False  # whether the end of this pass is asked for
+        self._passing = False  # whether the end of this pass is scheduled
         self._queue: deque[_Work] = deque()
-        self._draining = False  # whether a pass for the queue is asked for
-        self._began = self._queued = 0.0  # the last pass for the queue; since when it has not been empty
+        self._draining = False  # whether a pass for the queue is scheduled
+        self._began = self._queued = 0.0  # start of the queue's last pass; since when it is not empty
 
     def take(self, parts: Parts) -> None:
-        """Have some work done, now or in later passes, as long as it says that there is more."""
+        """Do some work, now or in later passes, until it says that there is no more."""
 
         def work(room: float) -> tuple[float, bool]:
             began = self._clock()
@@ -66,10 +66,11 @@ class PassBudget:
         self._offer(work)
 
     async def enter(self, size: float, on_leaving: OnLeaving | None = None) -> bool:
-        """Wait for a turn to do something of a size; one larger than the room has its turn, too.
+        """Wait for a turn to do something of a size; a size larger than the room gets its turn, too.
 
-        on_leaving: calls what it is given where the one that waits has left. Returns whether it is still there: one
-        that has left waits no longer and takes no room, and what waits with it can be let go of at once.
+        on_leaving: registers a call for when the waiting client disconnects. Returns whether the client is still
+        there: one that has disconnected stops waiting and takes no room, and everything that waits with it can be
+        freed.
         """
         if self._spent < self._room:
             self._spent += size
@@ -89,7 +90,7 @@ class PassBudget:
         return await turn
 
     def do(self, size: float, call: Callable[[], None]) -> None:
-        """Make a call of a size, now or in a later pass."""
+        """Make a call that counts as `size`, now or in a later pass."""
 
         def work(_: float) -> tuple[float, bool]:
             call()
@@ -112,12 +113,12 @@ class PassBudget:
             asyncio.get_running_loop().call_soon(self._drain)
 
     def _end_pass_later(self) -> None:
-        """Asked for after what is done at once, so that what that has begun is done before."""
+        """Schedule the end of the pass; called after immediate work, so that what it has scheduled runs before."""
         if not self._passing:
             self._passing = True
             if self._longest is not None:
                 self._opened = self._clock()
-            self._loop = self._loop or asyncio.get_running_loop()  # asking for it is a call of the system
+            self._loop = self._loop or asyncio.get_running_loop()  # getting it takes a system call
             self._loop.call_soon(self._pass)
 
     def _pass(self) -> None:
@@ -128,11 +129,11 @@ class PassBudget:
             self._fit(self._clock() - self._opened, self._longest)
 
     def _fit(self, seconds: float, longest: float) -> None:
-        """Have less room after a pass that took longer, and more after a shorter one."""
+        """Reduce the room after a long pass, and increase it after a short one."""
         self._room = max(1.0, self._room / 2) if seconds > longest else min(self._most, self._room + 1)
 
     def _drain(self) -> None:
-        """Let those who come next in the queue do their work."""
+        """Do the next work in the queue."""
         self._began = self._clock()
         spent, waiting = 0.0, len(self._queue)
         while waiting and spent < self._room:
@@ -142,10 +143,10 @@ class PassBudget:
             spent += more_spent
             if more:
                 self._queue.append(work)
-        asyncio.get_running_loop().call_soon(self._paused)  # once those whose turn it is have done what they wanted
+        asyncio.get_running_loop().call_soon(self._paused)  # after those that got their turn have run
 
     def _paused(self) -> None:
-        """Pause, where the queue is not empty."""
+        """Pause if the queue is not empty."""
         self._draining = bool(self._queue)
         loop, now = asyncio.get_running_loop(), self._clock()
         if self._longest is not None:

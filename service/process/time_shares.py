@@ -1,34 +1,34 @@
-"""Shares a thread's time among callers: who has had more than its share waits until the others have theirs."""
+"""Shares a thread's time among callers: one that has had more than its share waits until the others have theirs."""
 
 from collections.abc import Hashable, Mapping
 
-SLACK = 0.001  # seconds of time, by weight, that a caller may be ahead of the others: about a turn
+SLACK = 0.001  # weighted seconds that a caller may be ahead of the others: about a turn
 FALL = 1 / 2  # a caller's weight falls with its rows to this power
-CLEARED = 64  # callers that have gone and are remembered beside as many as there are
+CLEARED = 64  # callers without rows that are remembered, in addition to as many as have rows
 
 EVERYBODY: frozenset[Hashable] = frozenset()
-"""Nobody waits."""
+"""No caller waits."""
 
 
 class TimeShares:
     """How much of a thread's time each caller has had, by its weight; for one thread.
 
-    This is start-time fair queueing (Goyal, Vin and Cheng 1996) of calls in which rows of many callers take part: each
-    row is charged an equal part of its call. A caller who comes starts with the one who has had least, and one who has
-    left keeps what it was ahead until the others have had as much, so that nobody gains by coming anew.
+    This is start-time fair queueing (Goyal, Vin and Cheng 1996) of calls that contain rows of many callers: each row
+    is charged an equal part of its call. A new caller starts level with the one that has had least. A caller that has
+    left stays charged for its lead until the others have caught up, so nobody gains by leaving and coming back.
 
-    A caller weighs 1 / rows ^ FALL: rows in one batch are cheap, so a caller of many gives way to those of few.
-    With one caller, and while all have equal rows, nobody ever waits.
+    A caller's weight is 1 / rows ^ FALL: rows in one batch are cheap, so a caller with many gives way to those with
+    few. A single caller never waits, and nobody waits while all have equal rows.
     """
 
     def __init__(self) -> None:
         self._rows: dict[Hashable, int] = {}
-        self._had: dict[Hashable, float] = {}  # seconds by weight, of those who have rows
-        self._ahead: dict[Hashable, float] = {}  # seconds that those who have gone were ahead of the least
+        self._had: dict[Hashable, float] = {}  # weighted seconds of callers with rows
+        self._ahead: dict[Hashable, float] = {}  # lead of callers without rows over the least
         self._least = 0.0
         self._uniform = True  # whether all callers have equal rows
         self._waiting = EVERYBODY
-        self._stale = False  # whether it has to be found anew who is ahead
+        self._stale = False  # whether `_waiting` must be computed again
 
     def __len__(self) -> int:
         """How many callers have rows."""
@@ -41,13 +41,13 @@ class TimeShares:
 
     @property
     def waiting(self) -> frozenset[Hashable]:
-        """The callers who are ahead, and whose rows wait in the next turn."""
+        """The callers that are ahead, and whose rows wait in the next turn."""
         if self._stale:
             self._look()
         return self._waiting
 
     def enter(self, caller: Hashable, rows: int) -> None:
-        """A caller has so many rows more."""
+        """Add rows of a caller."""
         if caller not in self._rows:
             if self._stale:
                 self._look()
@@ -56,7 +56,7 @@ class TimeShares:
         self._stale = True
 
     def leave(self, caller: Hashable, rows: int) -> None:
-        """A caller has so many rows less."""
+        """Remove rows of a caller."""
         self._rows[caller] -= rows
         if not self._rows[caller]:
             del self._rows[caller]
@@ -68,7 +68,7 @@ class TimeShares:
         self._stale = True
 
     def charge(self, rows: Mapping[Hashable, int], seconds: float) -> None:
-        """A call took so long, in which so many rows of each caller took part."""
+        """Charge the seconds of a call to the rows of each caller in it."""
         if self._stale:
             self._look()
         each = seconds / max(1, sum(rows.values()))
@@ -84,7 +84,7 @@ class TimeShares:
         return count * float(self._rows[caller] ** FALL)
 
     def _look(self) -> None:
-        """See who is ahead now."""
+        """Compute who is ahead."""
         self._stale = False
         self._uniform = len(set(self._rows.values())) <= 1
         least = min(self._had.values(), default=0.0)
@@ -96,7 +96,7 @@ class TimeShares:
         self._waiting = frozenset(waiting) if waiting else EVERYBODY
 
     def _rise(self, seconds: float) -> None:
-        """All have had so much more: those who have gone are less ahead."""
+        """All callers have had more: reduce the lead of those without rows."""
         if self._ahead:
             self._ahead = {caller: left for caller, ahead in self._ahead.items() if (left := ahead - seconds) > 0}
             if len(self._ahead) > len(self._rows) + CLEARED:

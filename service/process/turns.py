@@ -1,4 +1,4 @@
-"""What waits for each caller, taken in turn: one of each caller's, first come, first served within one."""
+"""A queue with turns: one item of each caller in turn, in order of arrival within a caller."""
 
 from collections import OrderedDict, deque
 from collections.abc import Hashable
@@ -22,13 +22,13 @@ class Turns(Generic[Item]):
         return len(self._turns.get(caller, ()))
 
     def add(self, caller: Hashable, item: Item, first: bool = False) -> None:
-        """Let an item wait behind its caller's others, or before them."""
+        """Add an item behind its caller's others, or before them."""
         own = self._turns.setdefault(caller, deque())
         own.appendleft(item) if first else own.append(item)
         self._count += 1
 
     def take(self) -> tuple[Hashable, Item]:
-        """The next caller and item; the caller's next turn is after all others'. Raises KeyError where none waits."""
+        """The next caller and item; the caller's next turn is after all others'. Raises KeyError if none waits."""
         caller, own = self._turns.popitem(last=False)
         item = own.popleft()
         self._count -= 1
@@ -37,7 +37,7 @@ class Turns(Generic[Item]):
         return caller, item
 
     def remove(self, caller: Hashable, item: Item) -> None:
-        """Forget an item; one that does not wait is ignored."""
+        """Remove an item; does nothing if it does not wait."""
         own = self._turns.get(caller)
         if own is None or item not in own:
             return
@@ -47,7 +47,7 @@ class Turns(Generic[Item]):
             del self._turns[caller]
 
     def drop(self) -> Item:
-        """Forget the last item of the caller who has most, and return it. Raises ValueError where none waits."""
+        """Remove and return the last item of the caller with most. Raises ValueError if none waits."""
         caller, own = max(self._turns.items(), key=lambda turn: len(turn[1]))
         item = own.pop()
         self._count -= 1
@@ -56,6 +56,6 @@ class Turns(Generic[Item]):
         return item
 
     def clear(self) -> None:
-        """Forget all."""
+        """Remove everything."""
         self._turns.clear()
         self._count = 0

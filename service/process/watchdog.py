@@ -1,4 +1,4 @@
-"""A thread that ends the process when the event loop hangs, or when something is lost that it cannot go on without."""
+"""A thread that ends the process when the event loop hangs, or when something indispensable is lost."""
 
 import faulthandler
 import os
@@ -14,17 +14,16 @@ SPENT = (
     b"CRITICAL The process has used up its own limit of memory (ulimit -v), though no request holds any; it ends, "
     b"to be started anew. Raise the limit.\n"
 )
-LOST_LOOKS = 20  # looks in a row before the process is ended: a server that ends by itself has ended by then
+LOST_LOOKS = 20  # checks in a row before the process is ended: a server that stops by itself has stopped by then
 
 
 class Watchdog:
-    """Watches a process from a thread that needs neither the event loop, nor the log, nor memory to speak of.
+    """Watches a process from a thread that needs neither the event loop, nor the log, nor much memory.
 
-    seconds: that may pass without a call of `beat`. lost: what to say of something else that is gone and cannot come
-    back, or None.
-    end: called with what to say; never returns.
+    seconds: that may pass without a call of `beat`. lost: a message if something else is lost for good, or None.
+    end: called with the message; never returns.
 
-    Time is counted in looks, so a process that was stopped (SIGSTOP, a sleeping machine) is not ended for it.
+    Time is counted in checks, so a process that was suspended (SIGSTOP, a sleeping machine) is not ended for it.
     """
 
     def __init__(
@@ -44,11 +43,11 @@ class Watchdog:
         self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
 
     def start(self) -> None:
-        """Begin to watch."""
+        """Start watching."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Watch no more."""
+        """Stop watching."""
         self._stopped.set()
 
     def beat(self) -> None:
@@ -56,7 +55,7 @@ class Watchdog:
         self._beats += 1
 
     def look(self) -> None:
-        """Compare with the look before, and end the process where it is silent."""
+        """Compare with the last check, and end the process if it is silent."""
         if self._beats == self._seen:
             self._silent += 1
         else:
@@ -74,12 +73,13 @@ class Watchdog:
                 time.sleep(LOOK_SECONDS)
                 if not self._stopped.is_set():
                     self.look()
-            except MemoryError:  # of this look; the next may have some
+            except MemoryError:  # in this check; the next may have memory
                 continue
 
 
 def end_process(words: bytes) -> None:
-    """Say why on standard error, with where every thread stands, and end at once with a status that is not 0."""
+    """Write the reason and all threads' stack traces to standard error, and end at once with a status other than
+    0."""
     try:
         os.write(2, words)
         faulthandler.dump_traceback(2)
