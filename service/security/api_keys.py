@@ -16,7 +16,7 @@ from service.settings import Settings, listed
 
 logger = logging.getLogger(__name__)
 
-SHORTEST = 16  # characters of a key; anything shorter can be guessed over the network
+SHORTEST = 16  # characters of a key; a shorter one can be guessed over the network
 HASHED = re.compile(r"sha256:([0-9a-f]{64})", re.IGNORECASE)
 HASH = r"(sha|md|blake|ripemd)[-_]?\d\w{0,8}"
 LIKE_A_DIGEST = re.compile(rf"[{{$(]?{HASH}[:=$)}}/-]|\$\w{{1,12}}\$", re.IGNORECASE)
@@ -25,15 +25,15 @@ KEY = re.compile(r"[!\"$-~][!-~]*")
 DIGEST = "this looks like a digest and is none; write sha256: and the 64 hexadecimal digits of the key's SHA-256."
 LABEL = re.compile(rf"[A-Za-z0-9._-]{{1,{SHORTEST - 1}}}")  # shorter than any key, so that no key is taken for one
 SCHEMES = frozenset({"authorization", "basic", "bearer", "key", "token", "x-api-key"})  # of headers
-BREAKS = re.compile("[\r\v\f\x1c-\x1e\x85\u2028\u2029]")  # which some programs take for the end of a line
+BREAKS = re.compile("[\r\v\f\x1c-\x1e\x85\u2028\u2029]")  # which some programs treat as the end of a line
 SEPARATORS = re.compile(r"[,;:|\"'`]|=(?!=*$)")
 MOST_BYTES = 1 << 20  # of a file of keys
 MODELS = "models="
-MOST_TOLD = 20  # lines that name models which are not there
-MOST_NAMED = 8  # of such models of a line
+MOST_TOLD = 20  # logged lines that name unknown models
+MOST_NAMED = 8  # unknown models that are named per line
 LONGEST = 100  # characters of a name in the log
 
-GIVEN = "--api-keys or UNROLL_API_KEYS"  # where the keys of the settings stand: the flag, or its variable
+GIVEN = "--api-keys or UNROLL_API_KEYS"  # where the keys of the settings come from: the flag, or its variable
 REMEDY = "make one with `openssl rand -hex 32`"
 
 
@@ -41,8 +41,8 @@ REMEDY = "make one with `openssl rand -hex 32`"
 class ApiKey:
     """A key as the server stores it.
 
-    digest: its SHA-256 (32 bytes). label: what it is called in logs; says nothing about it. models: names of those it
-    may use; None for all. where: the file and the line, or the setting, that it stands in.
+    digest: its SHA-256 (32 bytes). label: its name in logs, which reveals nothing of the key. models: names of the
+    models it may use; None for all. where: its file and line, or its setting.
     """
 
     digest: bytes
@@ -54,11 +54,10 @@ class ApiKey:
 class ApiKeys:
     """The keys of the settings: those of `api_keys`, and those of the file, which `reload` reads again.
 
-    A line of the file is a key, or `sha256:` and the digest of one in hexadecimal digits; a label, shorter than
-    any key, and a space may stand before it, and behind it a space, `models=` and the names of those it may use,
-    between commas. Empty lines and those that begin with # say nothing.
-    Raises SettingsError on what is no regular file, cannot be read or holds no key, and on a line that is no key or
-    may hold two.
+    A line of the file is a key, or `sha256:` and the digest of one in hexadecimal digits. A label, shorter than any
+    key, and a space may come before it; a space, `models=` and the names of the models it may use, separated by
+    commas, may follow. Empty lines and lines that begin with # are ignored. Raises SettingsError if it is not a
+    regular file, cannot be read or has no key, and on a line that is not a key or may be two.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -78,7 +77,7 @@ class ApiKeys:
 
     @property
     def restricted(self) -> bool:
-        """Whether one of them is for some of the models alone, so that names of models are not for everybody."""
+        """Whether a key is limited to some models, so that names of models must not be shown to everybody."""
         return any(key.models is not None for key in self._keys.values())
 
     def holder(self, text: str) -> ApiKey | None:
@@ -92,7 +91,7 @@ class ApiKeys:
         return hashlib.blake2b(digest, key=self._secret).digest()
 
     def reload(self) -> bool:
-        """Read the file again; where that fails, the earlier keys stay valid, and the log says why.
+        """Read the file again; if that fails, the earlier keys stay valid, and the log says why.
 
         Returns whether it was read. Any thread may call it; a file system may keep it waiting.
         """
@@ -106,7 +105,7 @@ class ApiKeys:
             return True
 
     def tell_of_unknown_models(self, knows: Callable[[str], bool], offer: str) -> None:
-        """Say in the log which lines name a model that is not there: misspelt, gone, to come, or of another server.
+        """Log which lines name an unknown model: misspelt, removed, not yet there, or of another server.
 
         knows: whether a name is that of a model. offer: which models there are, in words. Any thread may call it.
         """
@@ -153,13 +152,13 @@ def _lines(path: Path) -> list[tuple[int, str]]:
 
 
 def _some(names: list[str]) -> str:
-    """The first of some names, cut to what fits a log."""
+    """The first of some names, shortened for a log."""
     more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
     return ", ".join(repr(name[:LONGEST]) for name in names[:MOST_NAMED]) + more
 
 
 def _left(key: ApiKey, unknown: list[str]) -> str:
-    """What is left to a key without some of its models, if that is nothing."""
+    """A note if a key has no models left without some of its models."""
     return " The key can use no model now." if len(unknown) == len(key.models or ()) else ""
 
 
@@ -187,7 +186,7 @@ def _line(line: str, where: str) -> ApiKey:
 
 
 def _models(word: str, where: str) -> frozenset[str]:
-    """The names behind `models=`."""
+    """The names after `models=`."""
     names = frozenset(listed(word.removeprefix(MODELS)))
     if not names or any(character in name for name in names for character in "*?"):
         raise SettingsError(f"{where}: {MODELS} names no model; write whole names between commas, without spaces.")
@@ -195,7 +194,7 @@ def _models(word: str, where: str) -> frozenset[str]:
 
 
 def _key(text: str, where: str) -> ApiKey:
-    """The key of a text. A damaged digest is refused: as a key it would be readable in its own file."""
+    """The key of a text. A damaged digest is refused: as a plain key it would be readable in the file."""
     hashed = HASHED.fullmatch(text)
     if not hashed and LIKE_A_DIGEST.match(text):
         raise SettingsError(f"{where}: {DIGEST}")

@@ -1,4 +1,4 @@
-"""ASGI middleware that checks the Host header of a request, and its key on every route but the public ones."""
+"""ASGI middleware that checks the Host header of a request, and its key on all routes except the public ones."""
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -13,8 +13,8 @@ from service.security.caller_pace import REQUEST_SECONDS, CallerPace
 from service.security.client_identity import caller_of
 
 PUBLIC = frozenset({"/health", "/health/live", "/health/ready"})
-"""Paths that need no key, for the operators of the server. A path is public only if it is exactly one of these, so that
-no new route is open because it was forgotten."""
+"""Paths that need no key, for the operators of the server. Only exactly these paths are public, so that no new route
+is open by mistake."""
 
 KEY_NEEDED = Failure(
     401,
@@ -22,25 +22,26 @@ KEY_NEEDED = Failure(
     INVALID,
     "invalid_api_key",
 )
-REFUSAL_SECONDS = 0.0008  # of the event loop that are charged for a request that is refused here, with its connection
-BEGUN = 4  # requests in a pass of the event loop, and as many of those that had to wait for one; of probes apart
+REFUSAL_SECONDS = 0.0008  # of the event loop, charged for a request that is refused here, with its connection
+BEGUN = 4  # new requests in a pass of the event loop, and as many that had to wait; probes count apart
 PASS_SECONDS = 0.005  # of the event loop; after a longer pass fewer begin
-# Of the time in which some begin, on an only core: how long others then wait, so that the texts of those who have begun
-# are drawn and sent meanwhile; else all would begin first, as the event loop goes before the threads that generate.
+# On a single core: how long waiting requests pause, as a share of the time in which some began, so that the texts
+# of these are generated and sent first. Else all would begin first, as the event loop goes before the threads that
+# generate.
 REST = 0.6
-PROBER = "prober"  # whose probes have an account apart from its other requests
+PROBER = "prober"  # marks the account of an address's probes, apart from its other requests
 CHALLENGE = {"WWW-Authenticate": 'Bearer realm="unroll"'}
 
 
 class Auth:
     """Passes on requests that name the server in their Host header and have a key if one is needed.
 
-    keys: the valid ones; without any, every route is open. hosts: names to answer to, in lower case; None = any.
-    page: paths of the files of the page for people; they need no key, and none of them has data of the server. Without
+    keys: the valid keys; without any, every route is open. hosts: accepted host names, in lower case; None = any.
+    page: paths of the files of the browser page, which need no key as they contain no data of the server. Without
     any, `/` needs a key from browsers, too.
-    pace: of requests, which cost a caller next to nothing, refused or not.
-    The label and the digest of a request's key go into its RequestContext, also where none is needed, as do the models
-    it may use, and who is charged for the request.
+    pace: limits the rate of requests, which cost a caller next to nothing, refused or not. The label and the digest
+    of a request's key go into its RequestContext, even if no key is needed, as do the models it may use and the
+    caller that is charged for the request.
     """
 
     def __init__(
@@ -63,7 +64,7 @@ class Auth:
         self.hosts = hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Run the application, or answer in its place."""
+        """Run the application, or answer instead of it."""
         if scope["type"] == "http":
             failure, challenge = self._refusal(scope)
             context = request_context(scope)
@@ -87,10 +88,10 @@ class Auth:
             context = request_context(scope)
             context.key, context.holder, context.models = key.label, key.digest, key.models
         elif self.keys.restricted:
-            request_context(scope).models = frozenset()  # probes are told of no model
+            request_context(scope).models = frozenset()  # probes are shown no model
         if scope["path"] in PUBLIC and scope["method"] in ("GET", "HEAD"):
             return None, {}  # health probes use the address of a container
-        host = header(scope, b"host")  # which only HTTP/1.0 may lack, and no browser speaks it
+        host = header(scope, b"host")  # may be missing only in HTTP/1.0, which no browser uses
         if self.hosts is not None and host is not None and host_name(host) not in self.hosts:
             message = "The server does not answer to this name; --allowed-hosts lists those that it answers to."
             return Failure(421, message, INVALID, "unknown_host"), {}
@@ -99,7 +100,7 @@ class Auth:
         return None, {}
 
     def _of_the_page(self, scope: Scope) -> bool:
-        """Whether only the page is asked for: one of its files, or `/` by a browser."""
+        """Whether the request is for the page: one of its files, or `/` from a browser."""
         if not self.page or scope["method"] not in ("GET", "HEAD"):
             return False
         return scope["path"] in self.page or (scope["path"] == "/" and asks_for_page(Headers(scope=scope)))

@@ -1,4 +1,4 @@
-"""ASGI middleware that bounds the size, the arrival time, the memory and the JSON values of a request body."""
+"""ASGI middleware that limits the size, the arrival time, the memory and the JSON values of a request body."""
 
 import asyncio
 import math
@@ -20,16 +20,16 @@ from service.security.content_encoding import Decoded, coding_of
 from service.security.json_cost import MOST_DIGITS, MOST_PLAIN, MOST_VALUES, NAME_VALUES, JsonCost
 
 PARSED = 8_192  # bytes of bodies that are parsed in a pass of the event loop, in some milliseconds, or one larger body
-SLICE = 16_384  # bytes that are counted between two looks at the clock
-SMALL = 8_192  # bytes of a body that is never paced: it takes less than a short text does
-BYTE_SECONDS = 1e-9  # of the event loop that a byte takes on its way in, beside what is measured
-TURN_SECONDS = 0.001  # of counting, before other connections go on
+SLICE = 16_384  # bytes that are counted between two readings of the clock
+SMALL = 8_192  # bytes; a body up to this size is never paced, as it takes less time than a short text
+BYTE_SECONDS = 1e-9  # of the event loop for each incoming byte, in addition to the measured time
+TURN_SECONDS = 0.001  # of counting, before other connections continue
 
-# Of a body by lines, of which few are given at a time: what takes some tenths of a millisecond to parse.
+# A body of lines is passed on in parts that take some tenths of a millisecond to parse.
 FEW_LINES = re.compile(rb"(?:[^\n]*+\n++){0,32}+")
 LINE = re.compile(rb"[^\n]+")
-LINE_SECONDS = 5e-5  # of the event loop that a line takes that is not empty
-LINE_BYTE_SECONDS = 2e-8  # and each of its bytes
+LINE_SECONDS = 5e-5  # of the event loop for a line that is not empty
+LINE_BYTE_SECONDS = 2e-8  # of the event loop for each byte of a line
 
 TOO_MANY = (
     f"The body has more than {MOST_VALUES:,} values, where the name of a member counts as {NAME_VALUES}; "
@@ -41,17 +41,17 @@ NOT_UTF8 = "The body is in UTF-16 or UTF-32; send it in UTF-8."
 
 
 class BodyLimit:
-    """Lets bodies of at most `max_bytes` through that come within `seconds` and fit into the ledger.
+    """Passes on bodies of at most `max_bytes` that come within `seconds` and fit into the ledger.
 
-    A larger one raises a 413, a slower one a 408, one the ledger has no room for a 503, where the application reads it,
-    so that its answer is made where all errors are answered; the length a client announces is believed only when it is
-    too large. A body is charged as it comes, and what parsing makes of it once it is there; its lease has both
-    until the request is answered, and may be shrunk once something is made of the body.
+    A larger body raises a 413, a slower one a 408, one for which the ledger has no room a 503. The error is raised
+    where the application reads the body, so that it is answered like all errors. The announced length is used only to
+    refuse. A body is charged as it comes, and its parsed values once it is complete; its lease holds both until the
+    request is answered, and may be shrunk once the body has been converted.
 
-    What is compressed is paced by what it becomes, as that is made, and lines by their number and bytes.
+    A compressed body is paced by its decompressed bytes, and lines by their number and bytes.
 
-    A route that reads lines as they come may ask for a body of any length (`RequestContext.take_lines`): then the
-    limits are of each line, and the seconds of each wait for more of the body.
+    A route that reads lines as they come may accept a body of any length (`RequestContext.take_lines`): then the
+    limits apply to each line, and the seconds to each wait for more of the body.
     """
 
     def __init__(self, app: ASGIApp, max_bytes: int, seconds: float, ledger: Ledger, pace: CallerPace) -> None:
@@ -63,7 +63,7 @@ class BodyLimit:
         self._parsing = PassBudget(PARSED, rest=0)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Run the application with a `receive` that counts, and looks at the clock until the body is there."""
+        """Run the application with a `receive` that counts bytes, and checks the time until the body is complete."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -76,7 +76,7 @@ class BodyLimit:
             return
         context = request_context(scope)
         work = self._run(scope, receive, size <= self.max_bytes, send)
-        aside = 0.0 if packed else min(size, self.max_bytes) * BYTE_SECONDS  # of what is packed, see `Arriving`
+        aside = 0.0 if packed else min(size, self.max_bytes) * BYTE_SECONDS  # compressed bodies: see `Arriving`
         await self._pace.run(work, context.caller, aside, context.on_leaving)
 
     async def _run(self, scope: Scope, receive: Receive, fits: bool, send: Send) -> None:
@@ -92,11 +92,12 @@ class BodyLimit:
             try:
                 await self.app(scope, body.receive, send)
             finally:
-                context.take_lines = None  # which leads back here: all would wait for the garbage collector
+                context.take_lines = None  # it refers back here: all would wait for the garbage collector
 
 
 class Turns:
-    """When some more of a body may be made or given, beside the bodies of others and by the pace of its caller."""
+    """Decides when more of a body may be decompressed or passed on, by the load of other bodies and its caller's
+    pace."""
 
     def __init__(self, pace: CallerPace, parsing: PassBudget, caller: Hashable, on_leaving: OnLeaving) -> None:
         self.parsing = parsing
@@ -115,7 +116,7 @@ class Turns:
         self._leaves = leaves
 
     async def take(self, size: int, seconds: float = 0.0) -> None:
-        """Wait for a pass of the event loop with room for some bytes, and until the caller has earned some seconds.
+        """Wait for a pass of the event loop with room for some bytes, and until its caller may use some seconds.
 
         Raises HTTPException where the client leaves.
         """
@@ -127,18 +128,18 @@ class Turns:
         self.check()
 
     def check(self) -> None:
-        """Raise HTTPException where the client has left."""
+        """Raise HTTPException if the client has disconnected."""
         if self._gone:
             raise HTTPException(499, GIVEN_UP)
 
 
 class Arriving:
-    """A body on its way in, with a limit of bytes and of seconds.
+    """An incoming body, with a limit of bytes and of seconds.
 
-    leases: what is charged for the body and what parsing makes of it; and for what came and is not given yet.
-    encoding: the header Content-Encoding; of a compressed body, what it becomes is counted.
-    there: whether all of it has come, so that nothing is waited for.
-    left: bytes it may still have; negative where it is too large already.
+    leases: one for the body and its parsed values, and one for bytes that came but are not passed on yet.
+    encoding: the header Content-Encoding; of a compressed body, the decompressed bytes are counted.
+    there: whether all of it has come, so that no wait is needed.
+    left: bytes it may still have; negative if it is already too large.
     """
 
     def __init__(
@@ -162,18 +163,18 @@ class Arriving:
         self._decoded: Decoded | None = None
         self._by_lines = False
         self._line = 1
-        self._piece = b""  # of lines, came and is not given yet
+        self._piece = b""  # bytes of lines that came but are not passed on yet
         self._more = True
-        self._packed = 0  # bytes that are charged to the lease for decompressing
+        self._packed = 0  # bytes charged to the lease for decompression
         self.encoding = ""
 
     def take_lines(self) -> None:
-        """Let the limits be of each line from now on; the reader shrinks the lease by what is no longer held."""
+        """Apply the limits to each line from now on; the reader shrinks the lease by what is no longer held."""
         self._by_lines = True
         self.left = self._most
 
     async def receive(self) -> Message:
-        """The next message, once it is counted; of lines a few at a time."""
+        """The next message, once it is counted; a few lines at a time."""
         if self.left < 0:
             raise self._too_large()
         if self._deadline is None:
@@ -196,7 +197,7 @@ class Arriving:
         return {"type": "http.request", "body": piece, "more_body": more}
 
     async def _next(self) -> Message:
-        """What comes next, decompressed. Raises HTTPException where that does not come in time or at all."""
+        """The next message, decompressed. Raises HTTPException if it does not come in time or at all."""
         if self.encoding and (coding := coding_of(self.encoding)) is not None:
             self._decoded = Decoded(self._receive, coding)
             self._receive = self._decoded.receive
@@ -226,7 +227,8 @@ class Arriving:
             self._deadline += clock() - began
 
     def _hold(self) -> None:
-        """Charge for what came and is not given yet: apart from the lease only where the reader shrinks that."""
+        """Charge bytes that came but are not passed on yet; in a separate lease only if the reader shrinks the
+        other."""
         size = 0 if self._decoded is None else self._decoded.held
         if self._by_lines:
             size += len(self._piece)
@@ -237,7 +239,7 @@ class Arriving:
             self._packed = size
 
     async def _few_lines(self) -> bytes:
-        """The next lines of what has come, counted, once it is their turn."""
+        """The next received lines, counted, once it is their turn."""
         most = min(len(self._piece), SLICE)
         found = FEW_LINES.match(self._piece, 0, most)
         end = found.end() if found is not None else 0
@@ -252,9 +254,9 @@ class Arriving:
         return piece
 
     async def _count(self, piece: bytes, last: bool) -> None:
-        """Count some of a body, and at its end charge what parsing makes of it."""
+        """Count a part of a body, and at its end charge its parsed values."""
         self._take(len(piece))
-        if last and len(piece) <= SLICE:  # as nearly all bodies are
+        if last and len(piece) <= SLICE:  # true for nearly all bodies
             self._add(piece)
             self._charge(len(piece) + self._cost.parsed)
             return
@@ -269,7 +271,7 @@ class Arriving:
             self._charge(self._cost.parsed)
 
     def _add_lines(self, part: bytes) -> int:
-        """Count bytes of lines, each by itself; returns how many there are that are not empty."""
+        """Count bytes of lines, each line apart; returns how many are not empty."""
         lines = at = 0
         for line in LINE.finditer(part):
             lines += 1
@@ -286,7 +288,7 @@ class Arriving:
             self._line += count
 
     def _add(self, part: bytes) -> None:
-        """Count what parsing some bytes will take. Raises HTTPException where that is too much."""
+        """Count the cost of parsing some bytes. Raises HTTPException if it is too high."""
         cost = self._cost
         cost.add(part)
         if not cost.utf8:
@@ -307,7 +309,7 @@ class Arriving:
     def _charge(self, size: int, lease: Lease | None = None) -> None:
         try:
             (lease or self._lease).grow(size)
-        except (MemorySpent, TooCostly) as error:  # which FastAPI would take for a body that cannot be read
+        except (MemorySpent, TooCostly) as error:  # FastAPI would treat these as an unreadable body
             raise HTTPException(503, str(error)) from error
 
     def _too_large(self) -> HTTPException:

@@ -1,4 +1,4 @@
-"""Paces the requests of one caller while texts of others are written: the event loop's time is not one caller's."""
+"""Paces a caller's requests while others have texts, so that no caller takes all of the event loop's time."""
 
 import asyncio
 import time
@@ -11,30 +11,32 @@ from starlette.types import Message, Send
 from service.process.pass_budget import OnLeaving, settle
 from service.security.client_identity import network_of
 
-SHARE = 0.2  # of a processor that what is charged to each caller may take
-SMALL_SHARE = 0.05  # of it, while many texts of that caller wait for a slot: more would only wait behind them
+SHARE = 0.2  # of a processor for the requests of each caller
+SMALL_SHARE = 0.05  # the same while many texts of that caller wait for a slot: more would only wait behind them
 MANY = 64  # such texts
-CROWD = 64  # requests that wait for their turn
-BURST_SECONDS = 0.1  # of a processor that it may take at once
-REQUEST_SECONDS = 0.0004  # of the event loop that are charged for a request, until more is known
-AROUND_SECONDS = 0.0003  # of them beside what is measured: for its connection, its headers and its end
-EXPECTED_SECONDS = 0.002  # of a processor that a large body takes, until it is known
-LINGER_SECONDS = 1.0  # after the last text of others in which a caller is paced all the same
-LOOK_SECONDS = 0.05  # between two looks at whether there are others
-MOST_CALLERS = 4_096  # that are remembered; one that is forgotten has its burst again
+CROWD = 64  # waiting requests; more are a crowd
+BURST_SECONDS = 0.1  # of a processor that a caller may use at once
+REQUEST_SECONDS = 0.0004  # of the event loop, charged for a request until its time is measured
+AROUND_SECONDS = 0.0003  # of the event loop that are not measured: for its connection, its headers and its end
+EXPECTED_SECONDS = 0.002  # of a processor, charged for a large body until its time is measured
+LINGER_SECONDS = 1.0  # for which a caller is still paced after the last text of others
+LOOK_SECONDS = 0.05  # between two checks whether others have texts
+MOST_CALLERS = 4_096  # callers that are remembered; a forgotten one has its burst again
 
 Work = Coroutine[Any, Any, None]
 _Turn = asyncio.Future[bool]
 
 
 class CallerPace:
-    """Lets the requests of one caller wait for each other while others have texts, each by what those before took.
+    """Makes a caller's requests wait while others have texts, each by the time that its earlier requests took.
 
-    The event loop goes before the threads that generate. So requests that are slow to read, to parse or to refuse, or
-    very many, would take a core that both share from everybody's texts, though each of them is within its limits.
+    The event loop goes before the threads that generate. So if both share a core, very many requests, or requests
+    that are slow to read, to parse or to refuse, would take that core from everybody's texts, although each request
+    is within its limits.
 
-    others: whether anybody but that caller has texts. queued: how many of its own wait for a slot. Of a caller it is
-    remembered when what its requests took will be earned (the generic cell rate algorithm, as for requests a minute).
+    others: whether anybody except that caller has texts. queued: how many of its own texts wait for a slot. For each
+    caller one number is kept: when the time of its requests will be paid for (the generic cell rate algorithm, as for
+    requests a minute).
     """
 
     def __init__(
@@ -49,16 +51,16 @@ class CallerPace:
         self._earned: dict[Hashable, float] = {}
         self._beside: dict[Hashable, float] = {}  # when others were last seen to have texts
         self._held = 0  # requests that wait for their turn
-        self._places: Counter[str] = Counter()  # how many of each network
-        self._waiting: dict[Hashable, dict[_Turn, float]] = {}  # when each begins; of a caller first come, first served
+        self._places: Counter[str] = Counter()  # waiting requests of each network
+        self._waiting: dict[Hashable, dict[_Turn, float]] = {}  # when each begins, in order of arrival
         self._timer: asyncio.TimerHandle | None = None
 
     def crowded(self, network: str | None) -> bool:
-        """Whether there is a crowd of requests that wait for their turn, and some of them come from a network."""
+        """Whether a crowd of requests waits, some of them from this network; with None, whether there is a crowd."""
         return self._held > CROWD and (network is None or network in self._places)
 
     async def turn(self, caller: Hashable, seconds: float, on_leaving: OnLeaving, place: str = "") -> bool:
-        """Wait for a turn of a request that takes so many seconds; returns whether its client is still there.
+        """Wait until a request that takes `seconds` has its turn; returns whether its client is still there.
 
         place: the address that it comes from.
         """
@@ -67,9 +69,9 @@ class CallerPace:
         return await self._enter(caller, seconds, on_leaving, place)
 
     async def run(self, work: Work, caller: Hashable, aside: float, on_leaving: OnLeaving) -> None:
-        """Do what a request needs, once it is its turn; nothing, where its client leaves before.
+        """Do the work of a request once it is its turn; nothing if its client disconnects before.
 
-        aside: seconds that the request takes of the event loop beside what `work` is seen to take.
+        aside: seconds of the event loop that the request takes in addition to the measured time of `work`.
         """
         if not self._beside_others(caller):
             await work
@@ -90,7 +92,7 @@ class CallerPace:
             self._charge(caller, timed.seconds + aside - EXPECTED_SECONDS)
 
     async def begin(self, work: Callable[[Send], Work], caller: Hashable, send: Send) -> None:
-        """Do what a request needs that has had its turn.
+        """Do the work of a request that has had its turn.
 
         What it takes until its answer begins is charged with `AROUND_SECONDS`, where it is more than `REQUEST_SECONDS`;
         pieces of a stream are paced apart, by the engine.
@@ -109,7 +111,7 @@ class CallerPace:
         await timed
 
     def _beside_others(self, caller: Hashable) -> bool:
-        """Whether others have texts, or had some a moment ago: who asks again as a text ends is there in between."""
+        """Whether others have texts, or had some a moment ago, as a client may send its next request after a text."""
         if self._others(caller):
             self._beside[caller] = self._clock()
             return True
@@ -130,7 +132,8 @@ class CallerPace:
         return SHARE if self._queued(caller) < MANY else SMALL_SHARE
 
     async def _enter(self, caller: Hashable, seconds: float, on_leaving: OnLeaving, place: str = "") -> bool:
-        """Wait until what the caller's requests before took is earned; returns whether its client is still there."""
+        """Wait until the time of the caller's earlier requests is paid for; returns whether its client is still
+        there."""
         now = self._clock()
         begins = max(now, self._earned.get(caller, 0.0))
         self._earned[caller] = begins + seconds / self._share(caller)
@@ -164,7 +167,7 @@ class CallerPace:
             self._timer = asyncio.get_running_loop().call_later(seconds, self._look)
 
     def _look(self) -> None:
-        """Let those go on whose time has come, and all of a caller who is alone."""
+        """Let requests continue whose time has come, and all requests of a caller that is alone."""
         self._timer = None
         now = self._clock()
         for caller, queue in list(self._waiting.items()):
@@ -179,17 +182,17 @@ class CallerPace:
 
 
 class _Timed:
-    """Awaits some work and adds up the seconds of this thread that its steps take."""
+    """Awaits some work and measures the seconds of this thread that its steps take."""
 
     def __init__(self, work: Work) -> None:
         self._work = work
         self._began = 0.0
         self.seconds = 0.0
         self.over = False
-        """Whether no more is added up."""
+        """Whether measuring has ended."""
 
     def so_far(self) -> float:
-        """The seconds with those of the step that is being done."""
+        """The seconds so far, including the current step."""
         return self.seconds + time.thread_time() - self._began
 
     def __await__(self) -> Generator[Any, Any, None]:
@@ -202,10 +205,10 @@ class _Timed:
             except StopIteration:
                 return
             finally:
-                given = None  # an error whose trace leads here would wait for the garbage collector with all it held
+                given = None  # else an error's traceback would keep it until garbage collection
                 if not self.over:
                     self.seconds += time.thread_time() - self._began
             try:
                 send, given = self._work.send, (yield waits)
-            except BaseException as error:  # which is given on
+            except BaseException as error:  # is passed on
                 send, given = self._work.throw, error

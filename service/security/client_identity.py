@@ -10,13 +10,13 @@ from starlette.types import Scope
 from service.request_context import request_context
 from service.settings import listed
 
-HOST_BITS = 64  # of an IPv6 address: every customer has as many addresses, and may use another for each request
-LONGEST = 64  # characters of what is no address, as a proxy may name a client
+HOST_BITS = 64  # of an IPv6 address: every customer has that many, and may use another address for each request
+LONGEST = 64  # characters of a client's name from a proxy that is not an address
 
 
 @lru_cache(4096)
 def network_of(address: str) -> str:
-    """The address as it is counted: an IPv6 address with all others of its /64, all else on its own."""
+    """The network under which an address is counted: the /64 of an IPv6 address, any other address itself."""
     try:
         parsed = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
@@ -50,6 +50,6 @@ def among(addresses: str | None) -> Callable[[str], bool]:
 
 
 def caller_of(scope: Scope) -> bytes | str:
-    """The digest of a request's key, or the network it comes from where it has none."""
+    """The digest of a request's key, or its network if it has no key."""
     client = scope.get("client")
     return request_context(scope).holder or (network_of(client[0]) if client else "")

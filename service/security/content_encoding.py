@@ -1,22 +1,22 @@
-"""Reads a body that was sent compressed, a little at a time, so that it is counted while it is made."""
+"""Decompresses a body in small parts, so that they are counted as they are made."""
 
 import zlib
 
 from starlette.exceptions import HTTPException
 from starlette.types import Message, Receive
 
-# Of zlib: which header and trailer the compressed bytes have. x-gzip is gzip by RFC 9110, section 8.4.1.3.
+# zlib's codes for header and trailer of the compressed bytes. x-gzip is gzip by RFC 9110, section 8.4.1.3.
 CODINGS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 ACCEPTED = "gzip, deflate"
-PART = 65_536  # bytes that are made at a time, of as few as 64 that came
-DECODER_BYTES = 48_000  # of memory a decoder takes: its window, and tables
-MOST_MEMBERS = 1_000  # of a gzip file, which may be several after another: each costs as much as many bytes
+PART = 65_536  # bytes that are decompressed at a time, from as few as 64 received bytes
+DECODER_BYTES = 48_000  # memory of a decoder: its window and tables
+MOST_MEMBERS = 1_000  # of a gzip file, which may have several: each costs as much as many bytes
 
 
 def coding_of(header: str) -> str | None:
-    """The coding that a Content-Encoding header names; None where the body is as it is.
+    """The coding that a Content-Encoding header names; None if the body is not encoded.
 
-    Raises an HTTPException with status 415 for one that is not read here, and for several on one another.
+    Raises an HTTPException with status 415 for an unsupported coding, and for a combination of several.
     """
     coding = header.strip().lower()
     if coding in ("", "identity"):
@@ -28,24 +28,24 @@ def coding_of(header: str) -> str | None:
 
 
 class Decoded:
-    """A body on its way in, decompressed: messages of at most PART bytes, each made when it is asked for."""
+    """An incoming body, decompressed: messages of at most PART bytes, each made on demand."""
 
     def __init__(self, receive: Receive, coding: str) -> None:
         self._receive = receive
         self._coding = coding
         self._decoder = zlib.decompressobj(CODINGS[coding])
         self._members = 1
-        self._waiting = b""  # came, and is not decompressed yet
+        self._waiting = b""  # received but not decompressed yet
         self._last = False  # whether all has come
         self._done = False
 
     @property
     def held(self) -> int:
-        """Bytes of memory that it holds."""
+        """Bytes of memory in use."""
         return DECODER_BYTES + len(self._waiting)
 
     async def receive(self) -> Message:
-        """The next message; raises an HTTPException with status 400 where the bytes are not what they claim to be."""
+        """The next message; raises an HTTPException with status 400 if the bytes do not fit the announced coding."""
         if self._done:
             return await self._receive()
         while not (part := self._part()) and not self._done:
@@ -57,7 +57,7 @@ class Decoded:
         return {"type": "http.request", "body": part, "more_body": not self._done}
 
     def _part(self) -> bytes:
-        """Some bytes; none where more has to come, or all is there."""
+        """Some bytes; none if more has to come, or at the end."""
         while True:
             if self._decoder.eof and not self._next_member():
                 return b""
@@ -73,7 +73,7 @@ class Decoded:
         return part
 
     def _next_member(self) -> bool:
-        """Whether another one follows, which is begun."""
+        """Begin the next member; returns whether there is one."""
         if not self._waiting:
             self._done = self._last
             return False

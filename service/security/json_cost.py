@@ -1,17 +1,17 @@
-"""The memory and time that parsing a JSON body will take, counted from its bytes beforehand."""
+"""The memory and time to parse a JSON body, counted from its bytes beforehand."""
 
 import re
 
-# Values of a body: as many ids as a prompt of a hundred thousand words has, read in a hundredth of a second.
+# Values of a body: as many as the ids of a prompt of a hundred thousand words, parsed in a hundredth of a second.
 MOST_VALUES = 200_000
 MOST_PLAIN = 2_000_000  # bytes outside of strings, without white space: ten for each id
 MOST_DIGITS = 512  # of a number: reading n digits takes n² steps
 
-# Of values: what a member's name takes beside its value, and how many escape sequences take as long as one.
+# In values: the cost of a member's name beside its value, and how many escape sequences take as long as one value.
 NAME_VALUES, ESCAPES_A_VALUE = 20, 20
-QUOTE_BYTES = 4  # of MOST_PLAIN: what counting around a quotation mark takes
-VALUE_BYTES = 64  # of memory a value takes at least in a list, or as a short string
-WIDEST = 4  # bytes of memory a byte of text may become: Python keeps a string as wide as its widest character
+QUOTE_BYTES = 4  # of MOST_PLAIN, for the counting around a quotation mark
+VALUE_BYTES = 64  # memory of a value in a list, or of a short string
+WIDEST = 4  # bytes of memory for a byte of text: in Python all characters of a string have the width of the widest
 
 NUMBER = re.compile(rb"[0-9.eE+-]{64,}")
 NUMBER_BYTES = b"0123456789.eE+-"
@@ -19,13 +19,13 @@ LONG, ALIKE = b"0" * 64, bytes.maketrans(NUMBER_BYTES, b"0" * len(NUMBER_BYTES))
 
 
 class JsonCost:
-    """Counts what separates values outside of strings (commas, colons, opening brackets), and what else takes time.
+    """Counts separators outside of strings (commas, colons, opening brackets), and everything else that takes time.
 
-    Eight megabytes of one string are read in some milliseconds, of small values in a second, in which the event loop
-    does nothing else. Counting costs a millisecond for each megabyte, and is over before anything is made of it.
+    Eight megabytes of one string are parsed in some milliseconds, but of small values in a second, in which the event
+    loop does nothing else. Counting takes a millisecond for each megabyte, before anything is allocated.
 
-    values: of MOST_VALUES. plain: of MOST_PLAIN. digits: of the longest number so far, where it has more than 64.
-    utf8: False once the bytes can only be UTF-16 or UTF-32, which Python's parser would read, too.
+    values: limited by MOST_VALUES. plain: limited by MOST_PLAIN. digits: of the longest number so far, if it has more
+    than 64. utf8: False once the bytes can only be UTF-16 or UTF-32, which Python's parser would also read.
     """
 
     def __init__(self) -> None:
@@ -38,21 +38,21 @@ class JsonCost:
         self._head = b""
         self._wide = False
         self._in_string = False
-        self._escaped = False  # the piece before ended with a backslash that stands for the next byte, too
-        self._running = 0  # bytes of a number at the end of the piece before
+        self._escaped = False  # the previous piece ended with a backslash that escapes the next byte
+        self._running = 0  # bytes of a number at the end of the previous piece
 
     @property
     def values(self) -> int:
-        """Values so far, and the time of all else as a number of values."""
+        """Values so far, with the time of everything else converted to values."""
         return self._separators + self._escapes // ESCAPES_A_VALUE
 
     @property
     def parsed(self) -> int:
-        """Bytes of memory that parsing will take at most, beside the body's own."""
+        """The most bytes of memory that parsing will take, in addition to the body."""
         return self._bytes * (WIDEST if self._wide else 1) + self._separators * VALUE_BYTES
 
     def add(self, piece: bytes) -> int:
-        """Take the next bytes, cut wherever they are; returns the values so far."""
+        """Count the next bytes, which may be split anywhere; returns the values so far."""
         if len(self._head) < 2:
             self._head += piece[: 2 - len(self._head)]
             self.utf8 = b"\0" not in self._head and self._head not in (b"\xff\xfe", b"\xfe\xff")

@@ -14,47 +14,47 @@ from service.request_context import request_context
 from service.security.auth import PUBLIC
 from service.siblings.sums import OwnSums
 
-# Callers that are remembered. One that is forgotten has its full allowance again. All keys fit many times over, so that
-# only addresses are ever forgotten.
+# Callers that are remembered. A forgotten one has its full allowance again. All keys fit many times over, so only
+# addresses are ever forgotten.
 MOST_CALLERS = 65_536
-SMALL = 65_536  # bytes that the system takes at once
+SMALL = 65_536  # bytes that the system accepts at once
 
 
 class Requests(Protocol):
-    """What is known of each caller's requests.
+    """The counts of each caller's requests.
 
-    lock: to be held where it is looked at and then changed.
+    lock: to be held to read and then change a count.
     """
 
     @property
     def lock(self) -> AbstractContextManager[None]: ...
 
     def of(self, name: Hashable) -> int:
-        """How many are open."""
+        """How many requests are open."""
 
     def add(self, name: Hashable, number: int) -> None:
-        """Count more as open, or with a negative number fewer."""
+        """Count requests as open, or with a negative number as answered."""
 
     def stamp(self, name: Hashable) -> float:
-        """When those so far will be earned; 0 where nothing is known of them."""
+        """When the requests so far will be paid for; 0 for an unknown caller."""
 
     def set_stamp(self, name: Hashable, stamp: float) -> None:
-        """Note that."""
+        """Store that time."""
 
 
 class OwnRequests(OwnSums):
-    """The same of a process that serves alone."""
+    """The same for a process that serves alone."""
 
     def __init__(self) -> None:
         super().__init__()
         self._earned: OrderedDict[Hashable, float] = OrderedDict()
 
     def stamp(self, name: Hashable) -> float:
-        """When the requests of a caller so far will be earned."""
+        """When the requests of a caller so far will be paid for."""
         return self._earned.get(name, 0.0)
 
     def set_stamp(self, name: Hashable, stamp: float) -> None:
-        """Note that, and forget who has asked least recently."""
+        """Store that time, and forget the least recent caller if there are too many."""
         self._earned[name] = stamp
         self._earned.move_to_end(name)
         if len(self._earned) > MOST_CALLERS:
@@ -64,20 +64,20 @@ class OwnRequests(OwnSums):
 class RateLimiter:
     """Counts the requests of each caller.
 
-    per_minute: requests a caller may make in each minute, at once or spread; 0 = any number.
+    per_minute: requests that a caller may make in each minute, at once or spread; 0 = any number.
     at_once: most open requests of one caller; 0 = any number.
     clock: seconds that never go back.
-    requests: what is known of each caller's, where it is shared with other processes.
+    requests: the counts of each caller, if they are shared with other processes.
 
-    The rate is the generic cell rate algorithm (ITU-T I.371): one number for each caller: when its requests so far
-    would have been earned.
+    The rate is limited by the generic cell rate algorithm (ITU-T I.371), with one number for each caller: when its
+    requests so far will be paid for.
     """
 
     def __init__(
         self, per_minute: float, at_once: int, clock: Callable[[], float], requests: Requests | None = None
     ) -> None:
-        self._period = 60 / per_minute if per_minute else 0.0  # seconds that earn a request
-        self._credit = max(60.0, self._period)  # seconds of it that may be used in advance
+        self._period = 60 / per_minute if per_minute else 0.0  # seconds that pay for a request
+        self._credit = max(60.0, self._period)  # seconds that may be used in advance
         self._at_once = at_once
         self._clock = clock
         self._requests = requests or OwnRequests()
@@ -90,13 +90,13 @@ class RateLimiter:
             now = self._clock()
             earned = max(now, self._requests.stamp(caller)) + self._period
             late = earned - now - self._credit
-            if late > 1e-9:  # more than an error of rounding
+            if late > 1e-9:  # more than a rounding error
                 return math.ceil(late)
             self._requests.set_stamp(caller, earned)
         return 0
 
     def enter(self, caller: Hashable) -> bool:
-        """Count a request as open, unless the caller has as many as it may; each that enters has to leave."""
+        """Count a request as open, unless the caller has as many as it may; each `enter` needs a `leave`."""
         if not self._at_once:
             return True
         with self._requests.lock:
@@ -116,9 +116,9 @@ LIMITED = "rate_limit_error"
 
 
 class RateLimit:
-    """Passes on the requests that `limiter` allows; it stands behind Auth, which says who calls.
+    """Passes on the requests that `limiter` allows; it comes after Auth, which identifies the caller.
 
-    page: paths of the files of the page for people, which are not counted.
+    page: paths of the files of the browser page, which are not counted.
     """
 
     def __init__(self, app: ASGIApp, limiter: RateLimiter, errors: ErrorResponses, page: frozenset[str]) -> None:
@@ -128,7 +128,7 @@ class RateLimit:
         self.limiter = limiter
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Run the application, or answer in its place."""
+        """Run the application, or answer instead of it."""
         if scope["type"] != "http" or scope["path"] in self.free:
             await self.app(scope, receive, send)
             return
@@ -154,9 +154,9 @@ class RateLimit:
 
 
 class _Answer:
-    """Ends a request before the last bytes of its answer go out.
+    """Counts a request as answered before the last bytes of its answer are sent.
 
-    The client's next one may reach another process at once, and must not be refused for one that it knows is answered.
+    The client's next request may reach another process at once, and must not be refused because of an answered one.
     """
 
     def __init__(self, send: Send, leave: Callable[[], None]) -> None:
@@ -166,7 +166,7 @@ class _Answer:
     def send(self, message: Message) -> Awaitable[None]:
         """Pass a message on."""
         last = message["type"] == "http.response.body" and not message.get("more_body", False)
-        if last and len(message.get("body", b"")) <= SMALL:  # more may take its reader a while
+        if last and len(message.get("body", b"")) <= SMALL:  # a larger one may take its reader a while
             self.end()
         return self._send(message)
 

@@ -1,4 +1,4 @@
-"""ASGI middleware that adds headers which restrict what browsers may do with an answer."""
+"""ASGI middleware that adds headers to restrict what browsers may do with an answer."""
 
 from collections.abc import Awaitable, Mapping
 from functools import lru_cache
@@ -20,8 +20,8 @@ DOCUMENTED = {
         "img-src 'self' data:; frame-ancestors 'none'"
     ),
 }
-# The page for people: its own files and its own server, no script or style within it, and no text that becomes markup
-# but the templates of lit-html, which are part of its file.
+# The browser page: only its own files and its own server, no inline script or style, and no markup from text except
+# the templates of lit-html, which are part of its file.
 PAGE = {
     **HEADERS,
     "Content-Security-Policy": (
@@ -64,11 +64,11 @@ class SecurityHeaders:
 
 @lru_cache(256)
 def _missing(own: tuple[tuple[bytes, bytes], ...], names: tuple[bytes, ...]) -> list[tuple[bytes, bytes]]:
-    """Those of some headers that are not among the names. Answers have few sets of them."""
+    """The headers that are not among the names; cached, as answers have few different sets."""
     there = {name.lower() for name in names}
     return [one for one in own if one[0] not in there]
 
 
 def _raw(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
-    """The headers as an ASGI message has them."""
+    """The headers in the form of an ASGI message."""
     return [(name.lower().encode(), value.encode()) for name, value in headers.items()]
