@@ -27,9 +27,9 @@ ID_BYTES = 12  # of an id that is made here
 
 
 class Exchange:
-    """One request and its answer, watched as it is sent.
+    """One request and its answer, observed while it is sent.
 
-    context: of the request; takes over the id of an answer that has one. status: of the answer, None until it
+    context: of the request; it takes the id of the answer if that has one. status: of the answer, None until it
     begins. sent: bytes of its body. complete: whether its last byte is sent.
     """
 
@@ -43,7 +43,7 @@ class Exchange:
         self._send = send
 
     def send(self, message: Message) -> Awaitable[None]:
-        """Pass a message on; not a coroutine of its own, because a stream has many messages."""
+        """Pass a message on; not a separate coroutine, because a stream has many messages."""
         if message["type"] == "http.response.body":
             self.sent += len(message.get("body", b""))
             self.complete = not message.get("more_body", False)
@@ -62,7 +62,7 @@ class Exchange:
 
 
 class AccessLog:
-    """Around the application and all other middleware, so that it sees every answer.
+    """Wraps the application and all other middleware, so that it sees every answer.
 
     Starlette turns exceptions into answers outside of all added middleware, so this stands around the whole stack that
     `build_middleware_stack` builds. `receive` is passed on unchanged, so that routes still notice a client that leaves.
@@ -128,7 +128,7 @@ class AccessLog:
         return path if path in self._paths else OTHER
 
     def _id(self, scope: Scope) -> str:
-        """The id a client gives its request, or a new one that tells nothing of the others.
+        """The id that a client gives its request, or a new one that reveals nothing of other requests.
 
         It is a digest of a count, as the system takes as long as three of them for random bytes.
         """
@@ -145,7 +145,7 @@ def _header(headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:
 
 
 def paths_of(app: FastAPI) -> set[str]:
-    """The templates of all routes, those of included routers among them."""
+    """The templates of all routes, including those of included routers."""
     paths: set[str] = set()
     for route in app.routes:
         included = getattr(route, "original_router", None)  # newer FastAPI keeps a router as one route

@@ -19,8 +19,8 @@ from service.siblings.siblings import Siblings
 
 Word = Literal["ok", "draining", "stalled", "failed", "out_of_memory"]
 
-# After a stall this many times as long as one that ends readiness, the server no longer counts as alive: even the
-# slowest network makes a step long before, so the thread hangs, and only a restart helps.
+# A stall this many times as long as one that ends readiness ends liveness: even the slowest network makes a step
+# much earlier, so the thread hangs, and only a restart helps.
 HOPELESS = 6
 
 
@@ -88,7 +88,7 @@ class Health(State):
 
 
 class Condition:
-    """Decides whether the engine is well, ready and alive.
+    """Decides whether the engine is healthy, ready and alive.
 
     ledger: of the memory that requests are charged for. stall_seconds: how long work may wait for a step until the
     engine counts as stalled.
@@ -124,7 +124,7 @@ class Condition:
 
 
 class Reports:
-    """Answers the health routes; no answer waits for anything."""
+    """Answers the health routes; answers never wait for anything."""
 
     def __init__(
         self,
@@ -151,7 +151,7 @@ class Reports:
         return _answer(State(status=word), word == "ok")
 
     def vitals(self) -> Vitals:
-        """How this process is, for the others behind its port."""
+        """The condition of this process, for the others behind its port."""
         engine, condition, cache = self._engine, self.condition, self._engine.cache.statistics
         return Vitals(
             beat=time.monotonic(),
@@ -173,8 +173,8 @@ class Reports:
         return [] if self._siblings is None else self._siblings.board.others(time.monotonic())
 
     def _word(self, others: list[Vitals]) -> Word:
-        """What keeps the server from working: this process, or another that is to make steps and makes none. One that
-        ends or starts takes no requests, so that the others do."""
+        """What keeps the server from working, in this process or in another that should make steps but makes none. A
+        process that starts or stops takes no requests, so the others do."""
         word = self.condition.word
         return "stalled" if word == "ok" and any(other.stalled for other in others) else word
 

@@ -26,7 +26,7 @@ class JsonFormatter(logging.Formatter):
     there are any, request_id, exception and the record's own `fields`. All ASCII, so no character can end the line."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line, without its end."""
+        """The line, without its line break."""
         line: dict[str, Any] = {
             "time": timestamp(record.created),
             "level": record.levelname.lower(),
@@ -42,11 +42,11 @@ class JsonFormatter(logging.Formatter):
 
 
 class TextFormatter(logging.Formatter):
-    """A line for people. A traceback follows on indented lines, so that none of them looks like a message. Characters
+    """A readable line. A traceback follows on indented lines, so that none of them looks like a message. Characters
     that cannot be printed are written as escape sequences."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The lines, without their end."""
+        """The lines, without the last line break."""
         head = f"{timestamp(record.created)} {record.levelname} {record.name}: "
         name = REQUEST_ID.get()
         line = head + printable(record.getMessage()[:LONGEST]) + ("" if name is None else f" [{name}]")
@@ -66,8 +66,8 @@ def _second(seconds: int) -> str:
 
 
 def printable(text: str) -> str:
-    """The text as one line that a terminal shows as it is: control characters, line separators, characters that change
-    the direction of text, and halves of surrogate pairs become \\x1b, \\u2028 and so on."""
+    """The text as one line that is safe for a terminal: control characters, line separators, characters that change
+    the direction of text, and lone surrogates become \\x1b, \\u2028 and so on."""
     if text.isprintable():
         return text
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
@@ -79,9 +79,10 @@ def _trace(formatter: logging.Formatter, record: logging.LogRecord) -> str:
 
 
 class LogHandler(logging.Handler):
-    """Writes lines to a file descriptor from a thread of its own, so that logging never waits.
+    """Writes lines to a file descriptor from a separate thread, so that logging never waits.
 
-    A line that cannot be written, as on a full disk or into a pipe nobody reads, is lost and counted in `failures`.
+    A line that cannot be written, for example on a full disk or into a pipe that nobody reads, is lost and counted in
+    `failures`.
     """
 
     def __init__(self, descriptor: int, formatter: logging.Formatter) -> None:
@@ -113,7 +114,7 @@ class LogHandler(logging.Handler):
             self._dropped += 1
 
     def flush(self) -> None:
-        """Wait until everything is written, but not for long."""
+        """Wait a limited time until everything is written."""
         self._hurry.set()
         deadline = time.monotonic() + FLUSH_SECONDS
         while self._lines.unfinished_tasks and time.monotonic() < deadline:
@@ -121,7 +122,7 @@ class LogHandler(logging.Handler):
         self._hurry.clear()
 
     def close(self) -> None:
-        """Write what waits, and end the thread."""
+        """Write all waiting lines, and end the thread."""
         self.flush()
         self._hurry.set()
         if self._thread.is_alive():
@@ -141,7 +142,8 @@ class LogHandler(logging.Handler):
         self._lines.task_done()
 
     def _write(self, line: bytes) -> bool:
-        """Write a line, and return whether that worked. After a line that was written in part, it begins a new line."""
+        """Write a line, and return whether that worked. It begins a new line after a line that was written only in
+        part."""
         left = memoryview(b"\n" + line if self._torn else line)
         try:
             while left:
@@ -153,17 +155,17 @@ class LogHandler(logging.Handler):
 
 
 class AtOnce(logging.StreamHandler[Any]):
-    """Writes lines where they are logged, without a thread, so that the process can be forked."""
+    """Writes lines in the thread that logs them, so that the process can be forked."""
 
 
 def configure(settings: Settings, at_once: bool = False) -> logging.Handler:
     """Send everything that this process logs, with Uvicorn's messages and Python's warnings, to standard error in the
     format of the settings; replaces the handler of an earlier call.
 
-    at_once: write it where it is logged, without a thread: for a process that only starts others, and logs little.
+    at_once: write lines in the thread that logs them: for a process that only starts others, and logs little.
     """
     root = logging.getLogger()
-    # No format shows where a message was logged, nor by which thread: looking that up takes as long as all the rest.
+    # No format shows the place or thread of a message: looking that up takes as long as all the rest.
     logging._srcfile = None  # as the documentation of Python has it, "Optimization"
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     for earlier in list(root.handlers):

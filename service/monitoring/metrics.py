@@ -27,8 +27,8 @@ from service.siblings.siblings import Siblings
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
-# Why a request was refused, by the code of its error. The engine counts its own refusals; an error with any other code
-# happened to a request that was taken.
+# Why a request was refused, by the code of its error. The engine counts its own refusals; any other code is an
+# error of an accepted request.
 BY_CODE = {
     "rate_limit_exceeded": "rate",
     "too_many_open_requests": "concurrency",
@@ -52,7 +52,7 @@ BY_CODE = {
 
 
 class _Collected(Collector):
-    """Metrics that a function yields."""
+    """A collector of the metrics that a function yields."""
 
     def __init__(self, collect: Callable[[], Iterator[Metric]]) -> None:
         self._collect = collect
@@ -65,7 +65,7 @@ class _Collected(Collector):
 class Metrics:
     """The metrics of one application; for the event loop's thread.
 
-    ready: whether the server calls itself ready. siblings: the processes behind its port, where there are several.
+    ready: whether the server is ready. siblings: the processes behind its port, if there are several.
     connections: how many are open; None if unknown.
     """
 
@@ -106,13 +106,13 @@ class Metrics:
             self.refused(code)
 
     def refused(self, code: str) -> None:
-        """Count a refusal by the code of its error, also of a connection without a request; ignores other codes."""
+        """Count a refusal by the code of its error, also for a connection without a request; ignores other codes."""
         reason = BY_CODE.get(code)
         if reason is not None:
             self.rejected[reason] += 1
 
     def render(self, allowed: Allowed = None, others: Sequence[bytes] = ()) -> bytes:
-        """All metrics in Prometheus' text format 0.0.4, of models those that a key may use.
+        """All metrics in Prometheus' text format 0.0.4; of models, only those that a key may use.
 
         others: snapshots of other processes, whose counts are added.
         """

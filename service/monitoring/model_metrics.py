@@ -1,4 +1,4 @@
-"""What is counted of each model; only names that the server gives to models are labels, and no more than some."""
+"""The metrics of each model; labels are only names that the server gives to models, and a limited number of them."""
 
 from collections.abc import Iterator
 from importlib.metadata import version
@@ -14,7 +14,7 @@ VERSION = version("unroll")  # read once: looking it up takes half a millisecond
 
 
 def of_models(registry: ModelRegistry, allowed: Allowed) -> Iterator[Metric]:
-    """Which models there are of those that a key may use, and what was asked of each."""
+    """The models that a key may use, and the requests for each."""
     entries = list(islice(registry.seen_by(allowed), MOST_MODELS))
     about = "A model that is served, and of one in memory what its texts follow from (sha)."
     info = InfoMetricFamily("unroll_model", about, labels=("model",))
@@ -42,7 +42,7 @@ def of_models(registry: ModelRegistry, allowed: Allowed) -> Iterator[Metric]:
 
 
 def _of_changes(entries: list[ModelEntry]) -> Iterator[Metric]:
-    """How often models came into memory and were replaced."""
+    """How often models were loaded and replaced."""
     for name, about, field in (
         ("loads", "How often the model was loaded.", "loads"),
         ("swaps", "How often it was replaced by another version.", "swaps"),
@@ -54,7 +54,7 @@ def _of_changes(entries: list[ModelEntry]) -> Iterator[Metric]:
 
 
 def _of_all(registry: ModelRegistry, allowed: Allowed) -> Iterator[Metric]:
-    """Which checkpoints were refused, also of names that are not served, and the memory of all."""
+    """Refused checkpoints, also of names that are not served, and the memory of all models."""
     about = "How often a checkpoint was refused, by its name; /health says why."
     refused = CounterMetricFamily("unroll_model_refusals", about, labels=("model",))
     seen = None if allowed is None else {entry.name for entry in registry.seen_by(allowed)}

@@ -1,21 +1,21 @@
-"""Makes an answer that costs much once for all who wait for it, and rests in between."""
+"""Makes an expensive answer once for all requests that wait for it, and pauses in between."""
 
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Generic, TypeVar
 
-REST = 4.0  # times as long as making answers took: so they take a fifth of the time at most, however many ask
-LOOK_SECONDS = 0.002  # between two looks whether one is being made
+REST = 4.0  # pause, relative to the time of making the answers: so they take at most a fifth of the time
+LOOK_SECONDS = 0.002  # between two checks whether one is being made
 
 Name = TypeVar("Name", bound=Hashable)
 
 
 class SharedAnswer(Generic[Name]):
-    """An answer of each name, made when it is asked for.
+    """An answer for each name, made on request.
 
-    It is always made after it was asked for, so that a client finds what it did before counted. Those who ask within
-    `REST` of the last one wait for the next together.
+    It is always made after the request, so that it counts everything that the client did before. Requests within
+    `REST` of the last answer wait together for the next.
     """
 
     def __init__(
@@ -26,13 +26,13 @@ class SharedAnswer(Generic[Name]):
     ) -> None:
         self._make = make
         self._clock, self._sleep = clock, sleep
-        self._rested = 0.0  # when the next may be made
+        self._rested = 0.0  # when the next answer may be made
         self._making = False
         self._waiting: dict[Name, asyncio.Future[bytes]] = {}
-        self._task: asyncio.Task[None] | None = None  # makes those that wait
+        self._task: asyncio.Task[None] | None = None  # makes the answers that are waited for
 
     async def get(self, name: Name) -> bytes:
-        """The answer. Raises what making it does."""
+        """The answer. Raises what `make` raises."""
         if not self._making and self._task is None and self._clock() >= self._rested:
             return await self._made(name)
         answer = self._waiting.get(name)
@@ -67,6 +67,6 @@ class SharedAnswer(Generic[Name]):
 
 
 def _seen(answer: asyncio.Future[bytes]) -> None:
-    """An error that nobody waits for any more is no fault."""
+    """Ignore an error for which nobody waits any more."""
     if not answer.cancelled():
         answer.exception()

@@ -1,4 +1,4 @@
-"""The metrics of all processes behind one port: what each has counted, added up."""
+"""The metrics of all processes behind one port, added up."""
 
 import json
 from collections import defaultdict
@@ -7,11 +7,11 @@ from typing import Any
 
 from prometheus_client.metrics_core import Metric
 
-# How the values of several processes become one; sums where nothing else is said.
+# How the values of several processes are combined; the default is the sum.
 OTHERWISE: dict[str, Callable[[float, float], float]] = {
     "unroll_ready": min,
     "unroll_last_progress_timestamp_seconds": min,
-    "unroll_memory_budget_bytes": max,  # one ledger, which each tells of
+    "unroll_memory_budget_bytes": max,  # one ledger, which every process reports
     "unroll_memory_held_bytes": max,
     "unroll_memory_most_held_bytes": max,
     "unroll_processes": max,
@@ -44,7 +44,8 @@ def snapshot(families: Iterable[Metric]) -> bytes:
 
 
 def whole(own: Iterable[Metric], others: Iterable[bytes]) -> Iterator[Metric]:
-    """The metrics of this process with the snapshots of others; of models that are told of here alone."""
+    """The metrics of this process combined with the snapshots of others; of models, only those that this process
+    shows."""
     families = {one.name: one for one in own}
     models = {sample.labels[MODEL] for one in families.values() for sample in one.samples if MODEL in sample.labels}
     values: defaultdict[str, Values] = defaultdict(dict)
@@ -65,7 +66,7 @@ def whole(own: Iterable[Metric], others: Iterable[bytes]) -> Iterator[Metric]:
 
 
 def counted(before: bytes, last: bytes) -> bytes:
-    """The sum of what dead processes have counted, and of what one more had; nothing of what only was."""
+    """The counters of dead processes added to those of one more; values that are not counters are left out."""
     both = [one for snapshot in (before, last) if snapshot for one in json.loads(snapshot) if one[2] in COUNTED]
     values: defaultdict[str, Values] = defaultdict(dict)
     for name, _, _, samples in both:
