@@ -1,12 +1,13 @@
-"""The loss of a window with attention, by what it asks of the target alone.
+"""The loss of a window with attention, computed only from the target's probability.
 
 With L the logarithm of the sum of exp of all scores, s_0 the sentinel's and s_i the others,
 
     -ln p(y) = L - ln(exp(s_0 + ln softmax(z)_y) + Σ_{i: x_{i+1} = y} exp s_i),
 
-so neither the distribution over all ids nor a scatter is needed. Its gradient by s_i is what i has of all scores less
-what it has of those that say y. Both are known once the loss is, so the scores give way to them, and the way back is
-nothing but products. On processors that multiply bfloat16 in hardware pointer.c does all between the products.
+so neither the distribution over all ids nor a scatter is needed. Its gradient with respect to s_i is i's share of all
+scores minus its share of the scores followed by y. The forward pass already computes both and stores them in place of
+the scores, so the backward pass needs only matrix products. On processors that multiply bfloat16 in hardware,
+pointer.c computes everything between the matrix products.
 """
 
 from collections.abc import Sequence
@@ -31,10 +32,11 @@ RAREST = 1e-30
 def pointer_loss(
     attention: Attention, heard: Tensor, logits: Tensor, ids: Tensor, targets: Tensor, state: State
 ) -> tuple[Tensor, State]:
-    """Nats of all targets together, a scalar; and the attention's state after.
+    """The sum of the nats of all targets, a scalar; and the attention's state after them.
 
-    heard: what the output reads (T, B, W). logits: (T, B, V). ids, targets: (B, T); a target below 0 does not count.
-    state: the attention's, before.
+    heard: the output layer's input (T, B, W). logits: (T, B, V). ids, targets: (B, T); a target below 0 does not
+    count.
+    state: the attention's, before them.
     """
     nats = F.cross_entropy(logits.float().flatten(0, 1), targets.t().flatten(), reduction="none")
     own = -nats.view(logits.shape[:2]).t()
@@ -81,8 +83,8 @@ class _PointerLoss(torch.autograd.Function):
 def _judged(
     own: Tensor, sentinel: Tensor, scores: Tensor, recency: Tensor, followed: Tensor, targets: Tensor
 ) -> tuple[Tensor, ...]:
-    """The nats of each target (B, T); and the gradients of their sum by own and sentinel (B, T), by the scores
-    (B, T, window + T) and by recency (window - 1,)."""
+    """The nats of each target (B, T); and the gradients of their sum with respect to own and sentinel (B, T), the
+    scores (B, T, window + T) and recency (window - 1,)."""
     count, length = scores.shape[1], len(recency) + 1
     places = torch.arange(scores.shape[2], device=scores.device)
     distance = length + torch.arange(count, device=places.device)[:, None] - places
@@ -101,7 +103,7 @@ def _judged(
     of_own = -torch.where(lost, 1.0, alone / hit) * counts
     shares = (shares / whole[..., None] - shares * says / hit[..., None]) * counts[..., None]
     at = length + torch.arange(count, device=places.device)[:, None] - torch.arange(1, length, device=places.device)
-    by_distance = shares.sum(0).gather(1, at).sum(0)  # each sum in one order, on a GPU, too
+    by_distance = shares.sum(0).gather(1, at).sum(0)  # each sum in a fixed order, also on a GPU
     return nats, of_own, (first / whole) * counts + of_own, shares, by_distance
 
 
@@ -125,7 +127,7 @@ class _CompiledLoss(torch.autograd.Function):
         projected, before = projected.to(torch.bfloat16).contiguous(), before.contiguous()
         sizes = rows, count, window
         _call("pointer_read", *sizes, outputs, projected, before, query, keys, slopes, sentinel, after)
-        scores = torch.bmm(query, keys.transpose(1, 2))  # of bfloat16 numbers, whether autocast is on or not
+        scores = torch.bmm(query, keys.transpose(1, 2))  # of bfloat16 numbers, with or without autocast
         nats, of_own, of_sentinel = (torch.empty(rows, count) for _ in range(3))
         of_recency = torch.zeros(window - 1)
         given = own.contiguous(), sentinel, recency.flip(0), followed.int(), targets.int().contiguous()
@@ -142,7 +144,7 @@ class _CompiledLoss(torch.autograd.Function):
         rows, count, _ = query.shape
         window = keys.shape[1] - count
         of_query = torch.bmm(scores, keys)
-        of_keys = torch.bmm(scores[:, :, window:].transpose(1, 2), query)  # none flows to those before
+        of_keys = torch.bmm(scores[:, :, window:].transpose(1, 2), query)  # keys before the window have no gradient
         found = torch.empty(count, rows, context.outputs, dtype=torch.bfloat16)
         arrays = of_query, of_keys, slopes, of_sentinel, found
         _call("pointer_go_back", rows, count, context.outputs, float(above), *arrays)
@@ -157,7 +159,7 @@ def _call(name: str, *arguments: Tensor | float) -> None:
 
 @cache
 def _functions() -> dict[str, Any] | None:
-    """The functions of pointer.c; None where it was not compiled, or this processor cannot run it."""
+    """The functions of pointer.c; None if it was not compiled, or this processor cannot run it."""
     library = load_library(Path(__file__).parent, "_lstm")
     number, array = c_int64, c_void_p
     kinds: dict[str, Sequence[Any]] = {

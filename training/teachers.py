@@ -1,4 +1,4 @@
-"""Teachers: trained networks whose distributions over the train part a run learns beside the text itself.
+"""Teachers: trained networks whose distributions over the train part a run learns in addition to the text.
 
 Source: Hinton, Vinyals & Dean 2015, "Distilling the knowledge in a neural network"; of equal size: Furlanello et al.
 2018, "Born-again neural networks".
@@ -26,44 +26,44 @@ from training.evaluation.network_reader import read_rows
 from training.loop.run_record import sum_of
 from training.planning.config import TrainingConfig
 
-KEPT = 32  # ids of each place; of Shakespeare's 65 the others have 0.2 % of the probability
-MOST_BYTES = 2 << 30  # that the distributions may take in a process
-SEQUENCES = 64  # read side by side
-SHORTEST = 256  # ids of one
-LOGITS = 1 << 22  # of a teacher at a time
+KEPT = 32  # ids at each position; of Shakespeare's 65, the others have 0.2 % of the probability
+MOST_BYTES = 2 << 30  # for the distributions in each process
+SEQUENCES = 64  # that are read in parallel
+SHORTEST = 256  # ids of a sequence
+LOGITS = 1 << 22  # that a teacher computes at a time
 
 
 @dataclass(frozen=True)
 class Teacher:
-    """A checkpoint to learn from. path: of its folder, absolute."""
+    """A checkpoint to learn from. path: its folder, absolute."""
 
     path: str
     checkpoint: Checkpoint
 
     @property
     def name(self) -> str:
-        """What it is called: the last part of its path, or its run's."""
+        """Its name: the last part of its path, or of its run's path."""
         path = Path(self.path)
         return in_a_line(path.parent.name if path.name in ("best", "last") else path.name)
 
     @property
     def kept(self) -> tuple[str, str]:
-        """Its path and the sum of its weights, by which a resumed run knows it again."""
+        """Its path and the checksum of its weights, by which a resumed run recognises it."""
         return self.path, sum_of(self.checkpoint)
 
     def facts(self) -> dict[str, str]:
-        """What a card says of it."""
+        """Its entry in a model card."""
         return {"name": self.name, "sha256": sum_of(self.checkpoint)}
 
 
 def teachers_at(paths: Sequence[Path]) -> tuple[Teacher, ...]:
-    """The teachers in some folders. Raises CheckpointError where one of them holds no checkpoint."""
+    """The teachers in some folders. Raises CheckpointError if one of them is not a checkpoint."""
     named = [named_checkpoint(path) for path in paths]
     return tuple(Teacher(os.path.abspath(path), load(path, UNLIMITED)) for path in named)
 
 
 def teachers_of(kept: Sequence[tuple[str, str]]) -> tuple[Teacher, ...]:
-    """The teachers of a run that is resumed. Raises TrainingError where one is another by now."""
+    """The teachers of a run that is resumed. Raises TrainingError if one has changed."""
     teachers = teachers_at([Path(path) for path, _ in kept])
     for teacher, before in zip(teachers, kept, strict=True):
         if teacher.kept != before:
@@ -72,12 +72,12 @@ def teachers_of(kept: Sequence[tuple[str, str]]) -> tuple[Teacher, ...]:
 
 
 def taught_bytes(ids: int, tokenizer: Tokenizer) -> int:
-    """What the distributions over so many ids take."""
+    """The bytes of the distributions over `ids` ids."""
     return ids * min(KEPT, tokenizer.size) * (tokenizer.dtype.itemsize + np.dtype(np.float16).itemsize)
 
 
 def check_teachers(teachers: Sequence[Teacher], tokenizer: Tokenizer, ids: int) -> None:
-    """Raise ParameterError where a run cannot learn from these teachers, or could not hold what they expect.
+    """Raise ParameterError if a run cannot learn from these teachers, or if their distributions would not fit.
 
     ids: of the train part.
     """
@@ -103,10 +103,10 @@ def check_teachers(teachers: Sequence[Teacher], tokenizer: Tokenizer, ids: int) 
 
 
 def teach(teachers: Sequence[Teacher], ids: Ids, config: TrainingConfig, device: torch.device) -> Taught:
-    """What the teachers expect in place of each of some ids (n,): the mean of their distributions.
+    """The teachers' distribution for each of some ids (n,): the mean over the teachers.
 
-    The text is read once, in sequences side by side, the state carried on. Where none of them has read, at the first
-    id and at fewer than `SEQUENCES` at the end, the text itself is expected. The same threads give the same bytes.
+    The text is read once, in parallel sequences, with carried state. The first id and fewer than `SEQUENCES` ids at
+    the end are not predicted: there the distribution is the text itself. The same threads give the same bytes.
     """
     networks = [from_tensors(one.checkpoint.config, one.checkpoint.tensors).to(device) for one in teachers]
     vocabulary = networks[0].config.vocabulary

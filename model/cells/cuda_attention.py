@@ -1,4 +1,5 @@
-"""Attention over a window on a GPU: kernels of fixed shapes, which can be captured, and sums of a fixed order."""
+"""Attention over a window on a GPU: fixed shapes, so that it can be captured as a graph, and sums in a fixed
+order."""
 
 import torch
 from torch import Tensor
@@ -10,9 +11,9 @@ MOST_GAP = 60.0  # as in numpy_attention.py
 
 
 class CudaAttention:
-    """As `model.cells.numpy_attention.NumpyAttention`, of tensors and in floats.
+    """Like `model.cells.numpy_attention.NumpyAttention`, with tensors and in floats.
 
-    layout: of a state. recency: what a distance adds to a score (window - 1,).
+    layout: of a state. recency: the score added for each distance (window - 1,).
     """
 
     def __init__(self, layout: StateLayout, recency: Tensor) -> None:
@@ -22,7 +23,7 @@ class CudaAttention:
         self._recency = torch.cat([recency, recency.new_zeros(1)])  # of distances 1 … window - 1, and of 0
 
     def remember(self, ids: Tensor, projected: Tensor, state: Tensor) -> Tensor:
-        """What a state (B, floats) has of the attention after ids (B,) that were projected (B, outputs)."""
+        """The attention's part of a state (B, floats) after ids (B,) with projections (B, outputs)."""
         newest = state[:, self._newest]  # (B, 1)
         place = newest % self._window
         followed = torch.where(self._places == newest - 1, ids[:, None].float() + 1, state[:, self._followed])
@@ -33,7 +34,7 @@ class CudaAttention:
         return torch.cat([keys.flatten(1).view(torch.float32), followed, place + 1], dim=1)
 
     def point(self, projected: Tensor, state: Tensor, logits: Tensor, columns: Tensor) -> Tensor:
-        """Logits (B, S) whose distribution is the mixture. columns: which of them an id has (V,), S for none."""
+        """Logits (B, S) whose distribution is the mixture. columns: the column of each id (V,), S for none."""
         keys = self._ring(state).transpose(2, 3).reshape(len(state), self._window, KEY).float()
         followed = state[:, self._followed]
         distance = (state[:, self._newest] - 1 - self._places).long() % self._window

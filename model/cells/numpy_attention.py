@@ -1,6 +1,6 @@
 """Attention over a window in numpy: one step, which the compiled kernel must equal to the bit.
 
-Where products are of whole numbers, the scores are, too: a query is rounded to 127ths of its largest number.
+With integer products the scores are sums of integers, too: a query is rounded to 127ths of its largest number.
 """
 
 import numpy as np
@@ -16,9 +16,9 @@ LARGEST = np.float32(127)
 
 
 class NumpyAttention:
-    """The ring of keys in rows' states, and what it makes of logits.
+    """The ring buffer of keys in rows' states, and its effect on logits.
 
-    layout: of a state. recency: what a distance adds to a score (window - 1,). int8: whether queries are rounded.
+    layout: of a state. recency: the score added for each distance (window - 1,). int8: whether queries are rounded.
     """
 
     def __init__(self, layout: StateLayout, recency: Array, int8: bool) -> None:
@@ -28,7 +28,7 @@ class NumpyAttention:
         self._recency = np.append(recency, np.float32(0))  # of distances 1 … window - 1, and of 0
 
     def remember(self, ids: NDArray[np.integer], projected: Array, state: Array) -> None:
-        """Let the ids (B,) that were read follow the last keys, and take the keys that reading them made.
+        """Store the ids (B,) that were read as followers of the last keys, and add the new keys.
 
         projected: (B, 2 · KEY + 1), of the hidden states after them. state: (B, floats), changed in place.
         """
@@ -48,9 +48,9 @@ class NumpyAttention:
         state[:, self._keys] = keys.reshape(len(rows), -1).view(np.float32)
 
     def point(self, projected: Array, state: Array, logits: Array, columns: NDArray[np.int32]) -> Array:
-        """Logits (B, S) whose distribution is the mixture, of those of the network.
+        """Logits (B, S) whose distribution is the mixture, from the network's logits.
 
-        columns: which of them an id has (V,), -1 for none.
+        columns: the column of each id (V,), -1 for none.
         """
         after: Array = logits.copy()
         keys = self._ring(state).swapaxes(2, 3).reshape(len(state), self._window, KEY)
@@ -78,13 +78,13 @@ class NumpyAttention:
 
 
 def _rounded(query: Array) -> tuple[NDArray[np.int32], np.float32]:
-    """A query in whole numbers from -127 to 127, and what one of them is worth."""
+    """A query as integers from -127 to 127, and the value of 1."""
     one = np.maximum(np.abs(query).max(), SMALLEST) / LARGEST
     return np.rint(query / one).astype(np.int32), one
 
 
 def _mixed(logits: Array, mass: Array, gap: np.float32) -> Array:
-    """Logits (S,) with what is pointed at: exp of each is what it was, and mass times exp(gap) for a whole of 1."""
+    """Logits (S,) with the attention added: their softmax, plus mass times exp(gap), not normalised."""
     largest = logits.max()
     weights = exp(logits - largest)
     factor = np.float32(total(weights[None])[0]) * exp(np.array(gap))

@@ -1,7 +1,7 @@
-"""Attention over a window in PyTorch: the weights, and the distribution that they make of the output's.
+"""Attention over a window in PyTorch: the weights, and their mixture with the output's distribution.
 
-A state has the keys of the last positions (B, window · KEY), whole numbers in int8, the newest last; and what followed
-each (B, window): an id and 1, 0 where there was no position, and AWAITED after the newest.
+A state has the keys of the last positions (B, window · KEY), integers in int8, the newest last; and the id that
+followed each, plus 1 (B, window): 0 if there was no position, and AWAITED after the newest.
 """
 
 import math
@@ -12,15 +12,14 @@ from torch import Tensor, nn
 from model.cells.attention import KEY, KEY_LEVELS, OUTPUTS, SCALE, SENTINEL
 
 AWAITED = -1
-RAREST = 2.0**-126  # no probability is below
+RAREST = 2.0**-126  # the least probability
 
 
 class Window:
-    """What a stretch of text asks and is asked for.
+    """Queries and keys of a stretch of text.
 
     query: (B, T, KEY), scaled, so that its product with a key is a score. sentinel: (B, T).
-    keys: (B, window + T, KEY) in whole numbers, those before the stretch without a graph. followed: int64
-    (B, window + T).
+    keys: (B, window + T, KEY), integers; those before the stretch have no gradient. followed: int64 (B, window + T).
     """
 
     def __init__(self, query: Tensor, sentinel: Tensor, keys: Tensor, followed: Tensor) -> None:
@@ -34,7 +33,7 @@ class Window:
 
 
 class Attention(nn.Module):
-    """Query, key and sentinel of what the output reads, and what each distance adds to a score."""
+    """Query, key and sentinel, projected from the output layer's input, and the score added for each distance."""
 
     def __init__(self, width: int, window: int) -> None:
         super().__init__()
@@ -48,16 +47,18 @@ class Attention(nn.Module):
             self.project.bias[-1] = SENTINEL
 
     def read(self, heard: Tensor, ids: Tensor, state: list[Tensor]) -> Window:
-        """heard: what the output reads, (T, B, W). ids: (B, T). state: as `Window.state` gives it."""
+        """The window of a stretch. heard: the output layer's input, (T, B, W). ids: (B, T). state: as from
+        `Window.state`."""
         query, key, sentinel = self.project(heard).transpose(0, 1).split([KEY, KEY, 1], -1)
         key = KEY_LEVELS * key.float().tanh()
-        key = key + (key.round() - key).detach()  # the gradient is that without rounding (Bengio et al. 2013)
+        key = key + (key.round() - key).detach()  # gradient as without rounding (straight-through: Bengio et al. 2013)
         before = state[0].view(len(key), self.window, KEY).to(key.dtype)
         keys, followed = torch.cat([before, key], 1), followed_by(state[1], ids)
         return Window(query.float() * SCALE, sentinel.squeeze(-1).float(), keys, followed)
 
     def scores(self, window: Window) -> Tensor:
-        """The scores of the sentinel and of all keys (B, T, 1 + window + T), -inf where nothing is to be pointed at."""
+        """The scores of the sentinel and of all keys (B, T, 1 + window + T), -inf for positions that are not
+        allowed."""
         count = window.query.shape[1]
         places = torch.arange(window.keys.shape[1], device=window.keys.device)
         distance = self.window + torch.arange(count, device=places.device)[:, None] - places  # (T, window + T)
@@ -68,7 +69,7 @@ class Attention(nn.Module):
         return torch.cat([window.sentinel[..., None], scores], -1)
 
     def forward(self, logits: Tensor, window: Window) -> Tensor:
-        """ln p (B, T, V) of logits (B, T, V) and what the window has."""
+        """ln p (B, T, V) from logits (B, T, V) and the window."""
         weights = self.scores(window).softmax(-1)
         own = weights[..., :1] * logits.float().softmax(-1)
         pointed = (window.followed - 1).clamp(min=0)[:, None].expand(-1, logits.shape[1], -1)
@@ -76,9 +77,9 @@ class Attention(nn.Module):
 
 
 def followed_by(before: Tensor, ids: Tensor) -> Tensor:
-    """What followed each position of a window and of a stretch after it, int64 (B, window + T).
+    """The id after each position, plus 1, for a window and a stretch after it, int64 (B, window + T).
 
-    before: of the window, as a state has it. ids: those of the stretch (B, T).
+    before: that of the window, as in a state. ids: those of the stretch (B, T).
     """
     before, ids = before.long(), ids + 1
     first = torch.where(before[:, -1:] == AWAITED, ids[:, :1], 0)
@@ -86,6 +87,6 @@ def followed_by(before: Tensor, ids: Tensor) -> Tensor:
 
 
 def initial_state(rows: int, window: int, device: torch.device) -> list[Tensor]:
-    """The state before the first character: nothing to point at."""
+    """The state before the first character, without positions."""
     keys = torch.zeros(rows, window * KEY, dtype=torch.int8, device=device)
     return [keys, torch.zeros(rows, window, device=device)]

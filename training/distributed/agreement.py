@@ -1,4 +1,4 @@
-"""Sees that all processes of a run train the same network on the same text."""
+"""Checks that all processes of a run train the same network on the same text."""
 
 import os
 import socket
@@ -18,17 +18,17 @@ REMEDIES = {
     "vocabulary": "give all the same --from, --min-count and items",
     "split": "give all the same --split",
 }
-"""What has to be the same, and what to do where it is not, in the order in which it is asked."""
+"""What must be the same, and the remedy if it is not, in the order in which it is checked."""
 
 
 class Disagreement(TrainingError):
-    """The processes of a run were not given the same; all of them know, so that one may say it."""
+    """The processes of a run differ; all of them raise it, so that one can report it."""
 
 
 def agree(ranks: Ranks, corpus: str, vocabulary: str, split: str) -> None:
-    """Raise Disagreement, in every process, where one has another version, text, vocabulary or split than rank 0.
+    """Raise Disagreement, in every process, if one has another version, text, vocabulary or split than rank 0.
 
-    Each is any text that is the same where the thing is.
+    Each argument is a text that identifies the thing, such as a digest.
     """
     if ranks.count == 1:
         return

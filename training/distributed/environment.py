@@ -1,4 +1,4 @@
-"""Joins the other processes of a run, as the environment that torchrun gives each of them says."""
+"""Joins the other processes of a run, by the environment variables that torchrun sets."""
 
 import os
 import socket
@@ -14,21 +14,21 @@ from model.errors import TrainingError
 from training.distributed.meeting import meet
 from training.distributed.ranks import ALONE, Ranks
 
-PATIENCE = timedelta(minutes=30)  # until a process that says nothing is given up; one that ended is noticed at once
+PATIENCE = timedelta(minutes=30)  # until a silent process is given up; one that has ended is noticed at once
 RANK, COUNT, HOST, PORT = "RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"
 LOCAL, HERE = "LOCAL_RANK", "LOCAL_WORLD_SIZE"
 
 
 def is_started_by_torchrun(environment: Mapping[str, str] = os.environ) -> bool:
-    """Whether this process is one of several, as the environment says."""
+    """Whether this process is one of several, by the environment."""
     return environment.get(COUNT, "1") != "1"
 
 
 @contextmanager
 def joined(environment: Mapping[str, str] = os.environ) -> Iterator[Ranks]:
-    """The processes of the run while they are joined; this one alone where the environment names no others.
+    """The processes of the run while they are joined; only this one if the environment names no others.
 
-    Raises TrainingError where the environment is not whole, or the others are not found.
+    Raises TrainingError if the environment is incomplete, or the others are not found.
     """
     if not is_started_by_torchrun(environment):
         yield ALONE
@@ -49,7 +49,7 @@ def joined(environment: Mapping[str, str] = os.environ) -> Iterator[Ranks]:
 
 
 def ranks_of(environment: Mapping[str, str]) -> Ranks:
-    """Which of the processes this is. Raises TrainingError where that is not said, or makes no sense."""
+    """The rank of this process. Raises TrainingError if the environment has none, or an invalid one."""
     if missing := [name for name in (RANK, COUNT, HOST, PORT) if not environment.get(name)]:
         raise TrainingError(
             f"{COUNT} says that this is one of {environment.get(COUNT)} processes, but {' and '.join(missing)} "
@@ -65,7 +65,7 @@ def ranks_of(environment: Mapping[str, str]) -> Ranks:
         raise TrainingError(
             f"{RANK} is {values[RANK]}, but {COUNT} is {values[COUNT]}: ranks are 0 to {values[COUNT] - 1}."
         )
-    # The process that torchrun started this one from stays the same when it starts it anew.
+    # The parent process stays the same when torchrun restarts this one.
     job = f"{environment.get('TORCHELASTIC_RUN_ID', '')} {socket.gethostname()} {os.getppid()}"
     restarts = environment.get("TORCHELASTIC_RESTART_COUNT", "")
     return Ranks(

@@ -1,4 +1,4 @@
-"""The gradient of a step from those of several windows, and of the rows that other processes read."""
+"""Sums the gradient of a step over several windows, and over the rows of other processes."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -12,7 +12,7 @@ from training.planning.train_options import Compression
 
 
 class Summed(NamedTuple):
-    """What a step has summed beside the gradient.
+    """What a step sums in addition to the gradient.
 
     loss: mean nats per id, a scalar on the device. asides: numbers of the processes, each summed over them, in fp32.
     """
@@ -22,9 +22,10 @@ class Summed(NamedTuple):
 
 
 class GradientSum:
-    """Adds up gradients in one buffer, which processes of one machine share; others have one message a step.
+    """Adds up gradients in one buffer, in shared memory on one machine, otherwise with one message per step.
 
-    parameters: whose gradients are summed. compression: in what the gradient travels; the loss does in fp32.
+    parameters: whose gradients are summed. compression: the number format in which gradients are sent; the loss is
+    sent in fp32.
     """
 
     def __init__(self, parameters: Sequence[nn.Parameter], ranks: Ranks, compression: Compression) -> None:
@@ -35,7 +36,7 @@ class GradientSum:
         self._added = False
 
     def add(self, loss: Tensor | None) -> None:
-        """Add the gradients that the parameters have, and their part of the step's loss, which is None without any."""
+        """Add the parameters' current gradients, and their part of the step's loss, which is None without any."""
         if self._sum is None:
             self._make_buffer()
         assert self._sum is not None
@@ -51,7 +52,8 @@ class GradientSum:
         self._added = True
 
     def over_ranks(self, asides: Sequence[float]) -> Summed:
-        """Sum over the processes, and leave the gradient in the parameters. asides: a number or two of this process."""
+        """Sum over the processes, and leave the gradient in the parameters. asides: up to two numbers of this
+        process."""
         assert self._sum is not None
         size, on_cpu = self._size, self._sum.device.type == "cpu"
         said = torch.tensor([*asides])
@@ -85,7 +87,7 @@ class GradientSum:
         self._places = [place.view_as(weight) for place, weight in zip(places, self.parameters, strict=True)]
 
 
-ASIDES = 2  # numbers at most that travel beside a gradient
+ASIDES = 2  # the most numbers that are sent with a gradient
 
 
 def _gradient(weight: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Starts the processes of a run on one machine, by the engine of torchrun."""
+"""Starts the processes of a run on one machine, with torchrun's launcher."""
 
 import logging
 import os
@@ -17,16 +17,16 @@ from training.row_threads import available_cores
 
 PROGRAM = Path(__file__).parents[2] / "unroll.py"
 FLAG = "--processes"
-ENDING = 300  # seconds that processes have to save and leave their results after a signal
+ENDING = 300  # seconds for processes to save their results after a signal
 
 
 def launch(processes: int, words: Sequence[str]) -> None:
     """Run the program in several processes, and wait until all have ended.
 
-    words: its command line, of which all get the same, but for the option that asks for the processes. A signal goes
-    on to each of them. Raises TrainingError where one was killed, and SystemExit where one has said why it ended.
+    words: its command line; all processes get it without the option for the number of processes. A signal is passed
+    on to each of them. Raises TrainingError if one was killed, and SystemExit if one has reported why it ended.
     """
-    logging.disable(logging.CRITICAL)  # the processes speak for themselves
+    logging.disable(logging.CRITICAL)  # the processes print their own messages
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, available_cores() // processes)))
     config = LaunchConfig(
         min_nodes=1,
@@ -53,7 +53,7 @@ def launch(processes: int, words: Sequence[str]) -> None:
 
 
 def without_processes(words: Sequence[str]) -> list[str]:
-    """A command line without the option that asks for several processes."""
+    """A command line without the option for the number of processes."""
     kept: list[str] = []
     words = list(words)
     while words:

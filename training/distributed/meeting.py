@@ -12,15 +12,16 @@ from torch._C._distributed_c10d import PrefixStore, Store
 
 from training.distributed.ranks import Ranks
 
-OFTEN = 0.05  # seconds between two looks into the store
+OFTEN = 0.05  # seconds between two reads of the store
 HELLO, WORLD, SEEN = "unroll/hello", "unroll/world", "unroll/seen"
 
 
 def meet(store: Store, ranks: Ranks, seconds: float) -> Store:
-    """Part of a store in which nothing is yet, the same in all processes.
+    """A part of the store that is still empty, the same for all processes.
 
-    Each writes a word nobody had before; the first writes down whom it has seen, until all have found their word there.
-    So what is read is of this meeting, whatever was in the store. Raises TimeoutError after so many seconds.
+    Each process writes a new random word; the first lists the words it has seen, until all have found theirs in the
+    list. So everything read belongs to this meeting, whatever was in the store before. Raises TimeoutError after
+    `seconds`.
     """
     own, deadline = secrets.token_hex(16), time.monotonic() + seconds
     store.set(f"{HELLO}/{ranks.number}", own)
@@ -40,5 +41,5 @@ def meet(store: Store, ranks: Ranks, seconds: float) -> Store:
 
 
 def _read(store: Store, key: str) -> str:
-    """A word of the store; "" where it has none."""
+    """A word of the store; "" if it has none."""
     return store.get(key).decode() if store.check([key]) else ""

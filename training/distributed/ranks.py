@@ -1,4 +1,4 @@
-"""The processes that train one network together, and what they say to each other."""
+"""The processes that train one network together, and how they exchange data."""
 
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -16,20 +16,19 @@ from training.data.batches import Window
 
 
 class RankLost(TrainingError):
-    """Another process of the run has ended, or is not reached any more."""
+    """Another process of the run has ended, or cannot be reached any more."""
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """Which of the processes of a run this is; rows of a batch are dealt out to them one by one.
+    """The rank of this process in a run; rows of a batch are distributed over the ranks one by one.
 
-    number: of this process, the rank; 0 writes what the run leaves. count: of all. local: the number of this process
-    among those of its machine, which are so many as `here`. job: names the start of all of them; "" for one that is
-    alone. restarts: how often torchrun has started them anew.
+    number: the rank; 0 writes the run's files. count: the number of all processes. local: the number of this process
+    among the `here` processes of its machine. job: names the common start of all; "" for a single process. restarts:
+    how often torchrun has restarted them.
 
-    Whatever is summed is summed in an order that depends on nothing but the count, so that equal runs have equal bytes.
-    Every method but the properties is called by all processes at the same place of their work; each raises RankLost
-    where one of them has ended.
+    All sums are in an order that depends only on the count, so that equal runs have equal bytes. Every method except
+    the properties must be called by all processes at the same point; each raises RankLost if one of them has ended.
     """
 
     number: int = 0
@@ -41,20 +40,20 @@ class Ranks:
 
     @property
     def first(self) -> bool:
-        """Whether this process writes."""
+        """Whether this process writes the run's files."""
         return self.number == 0
 
     @property
     def rows(self) -> slice:
-        """Rows of a batch that are this process's."""
+        """The rows of a batch that belong to this process."""
         return slice(self.number, None, self.count)
 
     def rows_of(self, first: int) -> int:
-        """How many of the first rows of a batch are this process's."""
+        """How many of the first rows of a batch belong to this process."""
         return len(range(self.number, first, self.count))
 
     def share(self, window: Window) -> Window:
-        """The rows of a window that are this process's; where they end early, there may be none."""
+        """The rows of a window that belong to this process; if rows end early, there may be none."""
         if self.count == 1:
             return window
         inputs, targets = (np.ascontiguousarray(part[self.rows]) for part in (window.inputs, window.targets))
@@ -64,18 +63,18 @@ class Ranks:
         return window._replace(inputs=inputs, targets=targets, counts=counts, usual=usual, learnt=learnt, taught=taught)
 
     def sum(self, values: Tensor) -> None:
-        """Add up what all processes have, in place."""
+        """Add up the values of all processes, in place."""
         if self.count == 1:
             return
         with _met(self):
             if self.count > 2 or values.device.type != "cpu":
                 dist.all_reduce(values)
                 return
-            # Two exchange everything at once: half the time of a ring, which goes round twice.
+            # Two processes exchange everything at once, in half the time of a ring, which goes round twice.
             values.add_(self._exchanged(values))
 
     def sum_in_bf16(self, values: Tensor) -> None:
-        """The same, of values (n,) that travel in bfloat16: half the bytes. The sums are in fp32, rounded once."""
+        """The same, for values (n,) that are sent in bfloat16: half the bytes. The sums are in fp32, rounded once."""
         if self.count == 1:
             return
         with _met(self):
@@ -92,7 +91,7 @@ class Ranks:
             values.copy_(sent.view(-1)[: len(values)])
 
     def _exchanged(self, values: Tensor) -> Tensor:
-        """What the other of two processes has."""
+        """The values of the other one of two processes."""
         other = torch.empty_like(values)
         for work in [dist.isend(values, 1 - self.number), dist.irecv(other, 1 - self.number)]:
             if work is not None:
@@ -100,7 +99,7 @@ class Ranks:
         return other
 
     def whole(self, part: Tensor, rows: int) -> Tensor:
-        """A tensor of all rows (rows, …) from the rows that each process has (n, …)."""
+        """A tensor of all rows (rows, …) from the rows of each process (n, …)."""
         if self.count == 1:
             return part
         every = part.new_zeros(rows, *part.shape[1:])
@@ -109,14 +108,15 @@ class Ranks:
         return every
 
     def of_first(self, make: Callable[[], Any]) -> Any:
-        """What the first process makes, as JSON values, in all of them; the others make nothing."""
+        """The result of a call in the first process, as JSON values, in all processes; the others do not make the
+        call."""
         if self.count == 1:
             return make()
         content = self.bytes_of_first(lambda: json.dumps(make()).encode())
         return json.loads(content)
 
     def bytes_of_first(self, make: Callable[[], bytes]) -> bytes:
-        """Bytes that the first process makes, in all of them."""
+        """The bytes from a call in the first process, in all processes."""
         content = make() if self.first else b""
         if self.count == 1:
             return content
@@ -130,7 +130,7 @@ class Ranks:
         return sent.numpy().tobytes()
 
     def of_each(self, value: Any) -> list[Any]:
-        """What each process has, as JSON values, in their order."""
+        """The values of each process, as JSON values, in the order of ranks."""
         if self.count == 1:
             return [value]
         with _met(self):
@@ -145,13 +145,14 @@ class Ranks:
         return [json.loads(one.numpy()[: int(size)].tobytes()) for one, size in zip(every, sizes, strict=True)]
 
     def dealt(self, works: Sequence[Callable[[], Any]]) -> list[Any]:
-        """What each of some pieces of work returns, as JSON values, in their order; they are dealt out one by one."""
+        """The results of some pieces of work, as JSON values, in order; they are distributed over the ranks one by
+        one."""
         every = self.of_each([work() for work in works[self.number :: self.count]])
         return [every[place % self.count][place // self.count] for place in range(len(works))]
 
     @contextmanager
     def first_of_machine_first(self) -> Iterator[None]:
-        """Let the others of a machine do what is inside once its first process has, and so find what that left."""
+        """Run the block first in a machine's first process, and then in the others, so that they find its results."""
         if self.count > 1 and self.local:
             self.wait()
         yield
@@ -169,7 +170,7 @@ ALONE = Ranks()
 
 @contextmanager
 def _met(ranks: Ranks) -> Iterator[None]:
-    """Say in a sentence that another process has ended."""
+    """Raise RankLost with a message if another process has ended."""
     try:
         yield
     except RuntimeError as error:  # gloo and nccl raise nothing more special

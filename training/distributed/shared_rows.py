@@ -1,4 +1,4 @@
-"""Memory that the processes of one machine share, to add up in it what each of them has."""
+"""Shared memory of the processes of one machine, in which they add up their values."""
 
 import mmap
 import os
@@ -11,9 +11,9 @@ from training.distributed.ranks import Ranks
 
 
 class SharedRows:
-    """A row of numbers of each process, which all of them see.
+    """A row of numbers for each process, visible to all.
 
-    rows: fp32 (processes, n), zeros at first. Between machines, and where memory cannot be shared, sums go through
+    rows: fp32 (processes, n), zeros at first. Between machines, and if memory cannot be shared, sums go through
     sockets, which copies every number four times.
     """
 
@@ -28,7 +28,7 @@ class SharedRows:
         return self._rows[self._ranks.number]
 
     def sum(self) -> None:
-        """Add up all rows, in the order of the processes, and put the sum into each: a part of it every process."""
+        """Add up all rows, in the order of the processes, and write the sum into each; every process does a part."""
         self._ranks.wait()
         total, others = self._part[0], self._part[1:]
         for other in others:
@@ -38,14 +38,14 @@ class SharedRows:
 
 
 def shared_rows(ranks: Ranks, size: int) -> SharedRows | None:
-    """Rows of so many numbers; None where the processes are on several machines, or cannot share memory."""
+    """Rows of `size` numbers; None if the processes are on several machines, or cannot share memory."""
     if ranks.count == 1 or ranks.here != ranks.count or sys.platform != "linux":
         return None
     length = ranks.count * size * torch.float32.itemsize
     made = _made(length) if ranks.first else None
     path, identity = ranks.of_first(lambda: _name(made))
     mapped = _mapped(path, identity, length) if path else None
-    whole = all(ranks.of_each(mapped is not None))  # from here on the name is not needed
+    whole = all(ranks.of_each(mapped is not None))  # now the name is not needed any more
     if made is not None:
         os.close(made)
     if mapped is None or not whole:
@@ -54,7 +54,8 @@ def shared_rows(ranks: Ranks, size: int) -> SharedRows | None:
 
 
 def _made(length: int) -> int | None:
-    """A file in memory that goes when nobody has it open or mapped, its bytes reserved; None where there is no room."""
+    """A file in memory with reserved bytes, which is removed once it is neither open nor mapped; None without
+    room."""
     descriptor = None
     try:
         descriptor = os.memfd_create("unroll-gradients")
@@ -67,7 +68,7 @@ def _made(length: int) -> int | None:
 
 
 def _name(descriptor: int | None) -> tuple[str, list[int]]:
-    """Where other processes find a file, and what it is, so that they do not take another for it."""
+    """The path of a file for other processes, and its identity, so that they do not mistake another for it."""
     if descriptor is None:
         return "", []
     status = os.fstat(descriptor)
