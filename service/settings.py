@@ -63,7 +63,7 @@ class Settings:
         typer={"parser": port_number},
     )
     grace_seconds: float = setting(
-        30.0, "Seconds from the signal to stop until all is over; texts have nearly all.", least=0, most=86_400
+        30.0, "Seconds from a stop signal until the server ends; texts get nearly all of them.", least=0, most=86_400
     )
     stream_interval: float = setting(
         20.0,
@@ -77,8 +77,8 @@ class Settings:
     )
     first_comment_seconds: float = setting(
         1.0,
-        "Seconds from a request to the first bytes of its stream, where it waits or its prompt is read: a comment. An "
-        "error before that has a status of its own, later it is an event.",
+        "Seconds until a stream that waits, or whose prompt is read, sends its first bytes: a comment. An error before "
+        "that has its own HTTP status, a later one is an event.",
         least=0,
         most=86_400,
     )
@@ -98,7 +98,7 @@ class Settings:
         None, "Name of the model in requests. [default: its folder, or a run's folder for best and last]", MODEL
     )
     models: Path | None = setting(
-        None, "Folder of models: each checkpoint or run in it is served by its name, and replaced as it is.", MODEL
+        None, "Folder of models: each checkpoint or run in it is served by its name; changes are loaded.", MODEL
     )
     default_model: str | None = setting(
         None, "Model of requests that name none. [default: the first one named, or the first of the folder]", MODEL
@@ -106,7 +106,7 @@ class Settings:
     pinned_models: str | None = setting(None, "Models that stay in memory, separated by commas.", MODEL)
     max_loaded_models: int = setting(
         0,
-        "Most models in memory at once; others are loaded when asked for, in place of the least recently used. 0: any "
+        "Most models in memory at once; others are loaded on request, replacing the least recently used. 0: any "
         "number.",
         MODEL,
         least=0,
@@ -114,7 +114,7 @@ class Settings:
     )
     model_memory: int | None = setting(
         None,
-        "Memory for all models together, in bytes; they are loaded when they are asked for. [default: no limit]",
+        "Memory for all models together, in bytes; they are loaded on request. [default: no limit]",
         MODEL,
         least=1 << 20,
         most=1 << 44,
@@ -143,7 +143,7 @@ class Settings:
     processes: int = setting(
         1,
         "Processes behind the port, for many short requests: one event loop answers what one core can. They divide "
-        "threads, slots and prefix cache among them, and keep all limits together.",
+        "threads, slots and prefix cache among them, and share all limits.",
         MODEL,
         least=1,
         most=64,
@@ -175,20 +175,20 @@ class Settings:
         "Addresses of proxies whose X-Forwarded-For header is believed, separated by commas. [default: none]",
         ACCESS,
     )
-    page: bool = setting(True, "Show browsers at / the page for people, which needs no key; its data do.", ACCESS)
+    page: bool = setting(True, "Show the browser page at /, which needs no key; its data does.", ACCESS)
     root_path: str = setting(
-        "", "Prefix under which a proxy has this server, such as /llm; whether it cuts it off or not.", ACCESS
+        "", "Prefix of this server behind a proxy, such as /llm; the proxy may remove or keep it.", ACCESS
     )
     state_secret: str | None = setting(
         None,
-        "Secrets that sign the states which requests may go on from, separated by commas; the first signs, all are "
-        "believed. Servers that share them take each other's states. [default: a random one of the process]",
+        "Secrets for signing states, separated by commas; the first signs, all are accepted. Servers that share them "
+        "accept each other's states. [default: a random one of the process]",
         ACCESS,
         secret=True,
     )
     state_secret_file: Path | None = setting(None, "File of such secrets, one a line.", ACCESS)
     state_seconds: float = setting(
-        604_800.0, "Seconds for which a state can be gone on from.", ACCESS, least=1, most=3_153_600_000
+        604_800.0, "Seconds for which a state is valid.", ACCESS, least=1, most=3_153_600_000
     )
     tls_certificate: Path | None = setting(None, "Certificate chain in PEM; serves https.", ACCESS)
     tls_key: Path | None = setting(None, "Private key of the certificate in PEM, if its file has none.", ACCESS)
@@ -231,7 +231,7 @@ class Settings:
     )
     memory_budget_bytes: int | None = setting(
         None,
-        "Memory for all requests together: bodies as they arrive, what is made of them, texts and answers not sent. "
+        "Memory for all requests together: bodies, their parsed values, texts and answers that are not sent yet. "
         "[default: 256 MB, or a quarter of the memory there is]",
         LIMITS,
         least=1 << 20,
@@ -271,8 +271,8 @@ class Settings:
     )
     max_address_connections: int = setting(
         1_024,
-        "Connections of one address, or one IPv6 network (/64); those beyond may only ask how the server is. 0 sets no "
-        "limit, as for the proxies of trusted_proxies.",
+        "Connections of one address, or one IPv6 network (/64); those beyond may only ask for health and metrics. 0 "
+        "sets no limit, as for the proxies of trusted_proxies.",
         CONNECTIONS,
         least=0,
         most=1_000_000,
@@ -296,7 +296,7 @@ class Settings:
     )
     idle_seconds: float = setting(
         75.0,
-        "Seconds a connection is kept between two requests; longer than the proxy before it keeps its own.",
+        "Seconds an idle connection is kept between two requests; must be longer than in the proxy in front.",
         CONNECTIONS,
         least=0,
         most=3_600,
