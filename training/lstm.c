@@ -3,9 +3,9 @@
    lstm_window.py says what the arrays are. Forward, the products with the input are done for some characters at once;
    back, the gradients of weights and inputs are left to products over the whole window, which need only the gradients of
    the gates. PyTorch's kernel adds to the gradients of all weights at every character: threads that share rows then wait
-   for the same cache. */
+   for the same cache. Here products are done in vectors (AVX512_BF16); tiles.c does them where there are tiles. */
 
-#include <stdint.h>
+#include "tiles.h"
 
 #if defined(__x86_64__) && (__GNUC__ >= 10 || __clang_major__ >= 9)
 #include <cpuid.h>
@@ -19,8 +19,6 @@ BEGIN_TARGET("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma")
 #define WIDE 16  /* columns of a block: fp32 numbers in a register */
 #define ROWS 8   /* of a tile */
 #define DEPTH 512 /* factors that a tile adds up before the next: its weights then fit the first cache */
-
-typedef uint16_t bf16;
 
 int supported_lstm(void) {
     unsigned a, b, c, d, low, high;
@@ -103,8 +101,8 @@ INLINE void tile(int rows, int blocks, const bf16 *factors, int64_t stride, cons
         for (int block = 0; block < blocks; block++) _mm512_storeu_ps(sums + row * width + block * WIDE, sum[row][block]);
 }
 
-INLINE void tiles(int blocks, int64_t rows, const bf16 *factors, int64_t stride, const bf16 *weights, int64_t next_block,
-                  int64_t depth, float *sums, int64_t width) {
+INLINE void all_rows(int blocks, int64_t rows, const bf16 *factors, int64_t stride, const bf16 *weights,
+                     int64_t next_block, int64_t depth, float *sums, int64_t width) {
 #define TILE(count) tile(count, blocks, factors, stride, weights, next_block, depth, sums, width)
     for (; rows >= ROWS; rows -= ROWS, factors += ROWS * stride, sums += ROWS * width) TILE(8);
     switch (rows) {
@@ -119,16 +117,23 @@ INLINE void tiles(int blocks, int64_t rows, const bf16 *factors, int64_t stride,
 }
 
 /* sums (rows, width) += factors (rows, depth) · packed weights. */
-static void multiply(int64_t rows, int64_t width, int64_t depth, const bf16 *factors, const bf16 *weights, float *sums) {
+static void multiply_vectors(int64_t rows, int64_t width, int64_t depth, const bf16 *factors, const bf16 *weights,
+                             float *sums) {
     const int64_t next_block = depth * WIDE;
     for (int64_t first = 0; first < depth; first += DEPTH) {
         const int64_t part = depth - first < DEPTH ? depth - first : DEPTH;
         const bf16 *from = weights + first * WIDE;
         int64_t at = 0;
         for (; at + 2 * WIDE <= width; at += 2 * WIDE)
-            tiles(2, rows, factors + first, depth, from + at * depth, next_block, part, sums + at, width);
-        if (at < width) tiles(1, rows, factors + first, depth, from + at * depth, next_block, part, sums + at, width);
+            all_rows(2, rows, factors + first, depth, from + at * depth, next_block, part, sums + at, width);
+        if (at < width) all_rows(1, rows, factors + first, depth, from + at * depth, next_block, part, sums + at, width);
     }
+}
+
+/* The same, in tiles where the processor has them. */
+static void multiply(int64_t tiles, int64_t rows, int64_t width, int64_t depth, const bf16 *factors,
+                     const bf16 *weights, float *sums) {
+    (tiles ? multiply_tiles : multiply_vectors)(rows, width, depth, factors, weights, sums);
 }
 
 /* 1 / (1 + exp(-x)); exp as 2^n · a polynomial of a rest in [-½, ½] (Cephes, expf). */
@@ -174,8 +179,8 @@ static void step(int64_t rows, int64_t hidden, const float *sums, bf16 *gates, c
 }
 
 /* Read a window. counts: (length,) rows at each character, never more than at the one before: the first rows go on.
-   sums: (at_once·rows, 4·hidden), room to work in for so many characters. */
-void lstm_read(int64_t length, int64_t width, int64_t hidden, int64_t at_once, const int64_t *counts,
+   tiles: whether tiles.c does the products. sums: (at_once·rows, 4·hidden), room to work in for so many characters. */
+void lstm_read(int64_t tiles, int64_t length, int64_t width, int64_t hidden, int64_t at_once, const int64_t *counts,
                   const bf16 *inputs, const bf16 *weights_ih, const bf16 *weights_hh, const float *bias, bf16 *hiddens,
                   float *cells, bf16 *gates, float *sums) {
     int64_t before = 0, after = counts[0]; /* the states of a character's rows, in rows of states */
@@ -184,10 +189,10 @@ void lstm_read(int64_t length, int64_t width, int64_t hidden, int64_t at_once, c
         int64_t total = 0;
         for (int64_t t = first; t < end; t++) total += counts[t];
         for (int64_t row = 0; row < total; row++) memcpy(sums + row * 4 * hidden, bias, 16 * hidden);
-        multiply(total, 4 * hidden, width, inputs + (after - counts[0]) * width, weights_ih, sums);
+        multiply(tiles, total, 4 * hidden, width, inputs + (after - counts[0]) * width, weights_ih, sums);
         float *here = sums;
         for (int64_t t = first; t < end; t++) {
-            multiply(counts[t], 4 * hidden, hidden, hiddens + before * hidden, weights_hh, here);
+            multiply(tiles, counts[t], 4 * hidden, hidden, hiddens + before * hidden, weights_hh, here);
             step(counts[t], hidden, here, gates + (after - counts[0]) * 4 * hidden, cells + before * hidden,
                  cells + after * hidden, hiddens + after * hidden);
             here += counts[t] * 4 * hidden;
@@ -227,8 +232,9 @@ static void step_back(int64_t rows, int64_t hidden, bf16 *gates, const float *ce
 }
 
 /* Go back over the window that was read. later, cell_gradient: (rows, hidden), the gradients of each row's last state. */
-void lstm_go_back(int64_t length, int64_t hidden, const int64_t *counts, const bf16 *weights_hh, const float *cells,
-                   bf16 *gates, const bf16 *above, float *later, float *cell_gradient, float *bias_gradient) {
+void lstm_go_back(int64_t tiles, int64_t length, int64_t hidden, const int64_t *counts, const bf16 *weights_hh,
+                  const float *cells, bf16 *gates, const bf16 *above, float *later, float *cell_gradient,
+                  float *bias_gradient) {
     int64_t begin = 0; /* of a character's rows in the window */
     for (int64_t t = 0; t < length; t++) begin += counts[t];
     for (int64_t t = length - 1; t >= 0; t--) {
@@ -238,7 +244,7 @@ void lstm_go_back(int64_t length, int64_t hidden, const int64_t *counts, const b
         step_back(counts[t], hidden, here, cells + before * hidden, cells + after * hidden, above + begin * hidden, later,
                   cell_gradient, bias_gradient);
         memset(later, 0, 4 * counts[t] * hidden);
-        multiply(counts[t], hidden, 4 * hidden, here, weights_hh, later);
+        multiply(tiles, counts[t], hidden, 4 * hidden, here, weights_hh, later);
     }
 }
 END_TARGET

@@ -1,9 +1,9 @@
 """An LSTM layer over a training window by lstm.c, whose products are of bfloat16 numbers with sums in fp32.
 
 The equations are those of model.cells.torch_cells, and a layer reads as PyTorch's own does under autocast, but for the
-rounding. It is there for processors that multiply bfloat16 in hardware (AVX512_BF16). The kernel leaves the gradients
-of the weights to one product over the whole window each; PyTorch's adds to them at every character, which is bound by
-the cache and so no faster with a second thread (LOG.md).
+rounding. It is there for processors that multiply bfloat16 in hardware (AVX512_BF16), and multiplies in tiles where
+they have those, too (AMX). The kernel leaves the gradients of the weights to one product over the whole window each;
+PyTorch's adds to them at every character, which is bound by the cache and so no faster with a second thread (LOG.md).
 """
 
 from collections.abc import Sequence
@@ -34,12 +34,19 @@ def _functions() -> dict[str, Any] | None:
     kinds: dict[str, list[Any]] = {
         "pack_rows": [array, number, number, array],
         "pack_columns": [array, number, number, array],
-        "lstm_read": [number] * 4 + [array] * 9,
-        "lstm_go_back": [number] * 2 + [array] * 8,
+        "lstm_read": [number] * 5 + [array] * 9,
+        "lstm_go_back": [number] * 3 + [array] * 8,
     }
-    if not all(hasattr(library, name) for name in kinds):
+    if not all(hasattr(library, name) for name in [*kinds, "supported_tiles"]):
         return None
     return {name: typed(getattr(library, name), *kind, result=None) for name, kind in kinds.items()}
+
+
+@cache
+def has_tiles() -> bool:
+    """Whether lstm.c multiplies in tiles here: the processor has them, and Linux, which is asked, lets this process."""
+    library = load_library(Path(__file__).parent, "_lstm")
+    return library is not None and _functions() is not None and bool(library.supported_tiles())
 
 
 def read_to_learn(
@@ -123,7 +130,7 @@ class _LstmWindow(torch.autograd.Function):
             hiddens[rows + read :] = 0
             gates[read:] = 0
         arrays = counts, x, *packed, b_ih + b_hh, hiddens, cells, gates, sums
-        _call("lstm_read", len(counts), width, hidden, AT_ONCE, *arrays)
+        _call("lstm_read", has_tiles(), len(counts), width, hidden, AT_ONCE, *arrays)
         context.set_materialize_grads(False)
         context.save_for_backward(x, w_ih, w_hh, hiddens, cells, counts)
         context.gates, context.ragged = gates, ragged
@@ -143,7 +150,7 @@ class _LstmWindow(torch.autograd.Function):
         )
         bias = torch.zeros(4 * hidden)
         arrays = counts, _packed("pack_columns", w_hh), cells, gates, above, later, of_cell, bias
-        _call("lstm_go_back", len(counts), hidden, *arrays)
+        _call("lstm_go_back", has_tiles(), len(counts), hidden, *arrays)
         of_x = gates @ w_ih.to(torch.bfloat16) if context.needs_input_grad[0] else None
         before = hiddens[_places_before(counts, rows, size)] if context.ragged else hiddens[:size]
         of_w_ih, of_w_hh = ((gates.t() @ factors).float() for factors in (x, before))

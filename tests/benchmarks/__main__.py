@@ -38,6 +38,7 @@ from tests.benchmarks import (
     short,
     soak,
     tables,
+    tiles,
     tokenizing,
     watching,
 )
@@ -68,6 +69,7 @@ BY_NAME = {
     "anomalies": anomalies.measure,
     "attention": attention.measure,
     "tables": tables.measure,
+    "tiles": tiles.measure,
     "busy": busy.measure,
     "capacity": capacity.measure,
     "embeddings": embeddings.measure,

@@ -21,6 +21,13 @@ pytestmark = pytest.mark.skipif(
     training.lstm_window._functions() is None, reason="no kernel, or a processor without AVX512_BF16"
 )
 CLOSE = 0.01  # relative error of products of numbers of eight bits
+PATHS = {"vectors": False} | ({"tiles": True} if training.lstm_window.has_tiles() else {})
+
+
+@pytest.fixture(autouse=True, params=list(PATHS.values()), ids=list(PATHS))
+def _path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each law holds however the products are done."""
+    monkeypatch.setattr(training.lstm_window, "has_tiles", lambda: request.param)
 
 
 @pytest.fixture(autouse=True)
@@ -56,7 +63,10 @@ def far(found: Tensor, expected: Tensor) -> float:
 
 @pytest.mark.parametrize(
     ("length", "rows", "width", "hidden"),
-    [(1, 1, 2, 16), (5, 8, 6, 16), (20, 7, 24, 48), (17, 11, 32, 64), (9, 3, 600, 320), (8, 16, 64, 128)],
+    [
+        *[(1, 1, 2, 16), (5, 8, 6, 16), (20, 7, 24, 48), (17, 11, 32, 64), (9, 3, 600, 320), (8, 16, 64, 128)],
+        *[(3, 17, 34, 80), (2, 35, 74, 112)],  # blocks of rows, of columns and of factors that are not full
+    ],
 )
 def test_a_window_and_its_gradients_are_those_of_the_equations(length: int, rows: int, width: int, hidden: int) -> None:
     x, weights, state = a_layer(length, rows, width, hidden)
@@ -81,6 +91,19 @@ def test_a_row_is_read_to_the_same_bits_alone_and_with_others() -> None:
         assert torch.equal(alone, whole[:, part])
         assert torch.equal(own_h, h[part])
         assert torch.equal(own_c, c[part])
+
+
+@pytest.mark.parametrize(
+    ("rows", "width", "hidden"), [(1, 2, 16), (15, 46, 48), (16, 48, 64), (33, 64, 80), (50, 600, 112)]
+)
+def test_each_state_is_that_of_the_equations_where_sums_are_exact(rows: int, width: int, hidden: int) -> None:
+    x, weights, state = a_layer(1, rows, width, hidden)
+    x, *weights = ((8 * one.detach()).round().clamp(-16, 16) / 16 for one in (x, *weights))
+    state[0] = state[0].sign()
+    hiddens, (_, c) = lstm_window(x, weights, state)
+    expected, (_, own_c) = by_the_equations(x, weights, state)
+    torch.testing.assert_close(hiddens.float(), expected, rtol=2**-8, atol=1e-6)  # the hidden states alone are rounded
+    torch.testing.assert_close(c, own_c, rtol=1e-5, atol=1e-6)
 
 
 def test_a_window_in_two_is_read_to_the_same_bits_as_in_one() -> None:
