@@ -1,23 +1,16 @@
-"""What this machine can do: its device, its processor, and the precision and speed of its matrix products."""
+"""What this machine is: its device, its processor, and the precision of its matrix products."""
 
-import math
 import os
 import platform
-import time
-from copy import deepcopy
-from functools import partial
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 
 from model.cells.spec import Cell
-from model.config import NetworkConfig, products
+from model.config import NetworkConfig
 from model.errors import ParameterError
-from model.network import Network, layer_state
-from training.lstm_window import read_to_learn
+from model.network import Network
 from training.planning.train_options import Precision
-from training.row_threads import row_parts, side_by_side
 
 
 def faster_precision(device: torch.device) -> Precision:
@@ -44,39 +37,6 @@ def check_precision(cell: Cell, precision: Precision, device: torch.device) -> N
         except RuntimeError as error:
             message = f"This machine cannot train a network of cell {cell!r} in bf16; choose --precision fp32 or auto."
             raise ParameterError("precision", message) from error
-
-
-def weights_per_second(
-    probe: NetworkConfig, precision: Precision, device: torch.device, threads: int = 1, rows: int = 32
-) -> float:
-    """Weights × characters a second of training steps of a small network: forward, backward, no optimiser.
-
-    Quick and rough: the best of a few steps, whose rows `threads` share. It leaves PyTorch's random state as it was.
-    """
-    with torch.random.fork_rng(devices=[]):
-        network = Network(probe).to(device)
-        ids = torch.randint(probe.vocabulary, (rows, 64), device=device)
-        parts = row_parts(len(ids), threads)
-        works = [partial(_probe, deepcopy(network), ids[part], precision) for part in parts]
-        best = math.inf
-        for _ in range(4):
-            start = time.perf_counter()
-            if device.type == "cuda":
-                works[0]()
-                torch.cuda.synchronize()
-            else:
-                side_by_side(works)
-            best = min(best, time.perf_counter() - start)
-    return ids.numel() * products(probe) / best
-
-
-def _probe(network: Network, ids: torch.Tensor, precision: Precision) -> None:
-    with torch.autocast(ids.device.type, dtype=torch.bfloat16, enabled=precision == "bf16", cache_enabled=False):
-        config, state, x = network.config, network.initial_state(len(ids)), network.embedding(ids.t())
-        for number in range(config.layers):
-            x, _ = read_to_learn(config, x, network.layer_weights(number), layer_state(config, state, number))
-        logits = network.out(x)
-    F.cross_entropy(logits.float().flatten(0, 1), ids.t().flatten()).backward()  # type: ignore[no-untyped-call]
 
 
 def choose_device(name: str, local: int = 0, here: int = 1) -> torch.device:

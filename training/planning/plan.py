@@ -1,7 +1,9 @@
 """Choose what was not chosen: sizes from the corpus and the budget, precision from what this machine does faster."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import TypeVar
 
 import torch
@@ -10,7 +12,8 @@ from model.cells.spec import CELLS
 from model.config import NetworkConfig, products
 from model.errors import ParameterError
 from training.planning.config import TrainingConfig
-from training.planning.machine import check_precision, faster_precision, weights_per_second
+from training.planning.machine import check_precision, faster_precision
+from training.planning.pace import measure_pace
 from training.planning.regularisation import Regularisation
 from training.planning.train_options import PlanOverrides
 from training.row_threads import default_threads
@@ -54,6 +57,10 @@ PLAIN = (
 )
 
 
+Speed = Callable[[NetworkConfig], float]
+"""Characters a second that a network learns from on this machine."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """A complete configuration, and what is expected of it where the machine's speed was measured.
@@ -86,11 +93,11 @@ def make_plan(
     check_precision(base.cell if base else overrides.cell, precision, device)
     batch_size, sequence_length = _window(overrides, characters, processes)
     threads = _chosen(overrides.threads, default_threads(batch_size // processes)) if device.type == "cpu" else 1
-    speed = None
+    speed: Speed | None = None
     if overrides.minutes is not None:
         cell, vocabulary = (base.cell, base.vocabulary) if base else (overrides.cell, vocabulary)
-        probe = NetworkConfig(cell=cell, layers=1, hidden=512, embedding=128, vocabulary=vocabulary)
-        speed = processes * weights_per_second(probe, precision, device, threads, 32 // min(processes, 8))
+        pace = measure_pace(cell, vocabulary, precision, device, threads, 32 // min(processes, 8))
+        speed = partial(pace.characters_per_second, processes=processes)
     network = base or _network(overrides, vocabulary, characters, speed)
     passes = _passes(overrides, network, characters, speed)
     rate = CELLS[network.cell].learning_rate * (1 if network.layers == 1 else DEEP)
@@ -108,10 +115,10 @@ def make_plan(
         minutes=overrides.minutes,
         **chosen,
     )
-    return Plan(config, passes, None if speed is None else speed / products(network))
+    return Plan(config, passes, None if speed is None else speed(network))
 
 
-def _network(overrides: PlanOverrides, vocabulary: int, characters: int, speed: float | None) -> NetworkConfig:
+def _network(overrides: PlanOverrides, vocabulary: int, characters: int, speed: Speed | None) -> NetworkConfig:
     layers, hidden, embedding = _size(overrides, vocabulary, characters, speed)
     return _shaped(
         overrides, vocabulary, layers, _chosen(overrides.hidden, hidden), _chosen(overrides.embedding, embedding)
@@ -150,7 +157,7 @@ def _chosen(wish: Number | None, planned: Number) -> Number:
     return planned if wish is None else wish
 
 
-def _size(overrides: PlanOverrides, vocabulary: int, characters: int, speed: float | None) -> tuple[int, int, int]:
+def _size(overrides: PlanOverrides, vocabulary: int, characters: int, speed: Speed | None) -> tuple[int, int, int]:
     """The largest size that the corpus and the budget can teach."""
     sizes = SIZES if vocabulary < LARGE_VOCABULARY else SIZES_OF_MANY
     best = sizes[0]
@@ -164,11 +171,11 @@ def _size(overrides: PlanOverrides, vocabulary: int, characters: int, speed: flo
     return best
 
 
-def _passes(overrides: PlanOverrides, network: NetworkConfig, characters: int, speed: float | None) -> float:
+def _passes(overrides: PlanOverrides, network: NetworkConfig, characters: int, speed: Speed | None) -> float:
     """How often the train part is read within the budget."""
     passes = overrides.epochs if overrides.epochs is not None else float(MOST_PASSES)
     if overrides.minutes is not None and speed is not None:
-        passes = min(passes, overrides.minutes * 60 * speed / products(network) / characters)
+        passes = min(passes, overrides.minutes * 60 * speed(network) / characters)
     return passes
 
 

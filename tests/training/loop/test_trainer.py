@@ -169,7 +169,7 @@ def test_a_plan_in_epochs_measures_nothing(monkeypatch: pytest.MonkeyPatch) -> N
     def measure(*_: object) -> float:
         raise AssertionError("the speed of this machine was measured")
 
-    monkeypatch.setattr("training.planning.plan.weights_per_second", measure)
+    monkeypatch.setattr("training.planning.plan.measure_pace", measure)
     make_plan(PlanOverrides(epochs=10), 321, 100_000, torch.device("cpu"))
 
 
