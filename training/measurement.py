@@ -23,6 +23,7 @@ from training.evaluation.memorisation import draw
 from training.evaluation.network_reader import network_reader
 from training.evaluation.online_memory import fit_memory
 from training.evaluation.protocols import (
+    COLD_WINDOWS,
     LARGEST_BATCH,
     SHORTEST_SEQUENCE,
     WINDOW,
@@ -46,6 +47,7 @@ REPORTING = 3.0  # seconds: what was copied, a held-out page, cards, curves and 
 IN_A_HURRY = 1 << 16  # ids of each part scored after a run that was stopped early: a user waits for it to end
 SURPRISED = 1 << 20  # ids of the validation part among which passages are sought
 SECONDS_IN_A_HURRY = 2.0  # for cold windows and for surprise, each
+COLD = 256  # windows of each part where there is no budget in minutes: 65,536 ids, the same however busy the machine is
 
 FITTED = "temperature"  # in a checkpoint's `training` table: what its logits were divided by
 
@@ -163,10 +165,8 @@ def _figures(run: FinishedRun, read: Reader, scored: int, ranks: Ranks) -> Figur
     figures["validation and test"] = figures["validation"] + figures["test"]
     if separator:
         return figures
-    seconds = None if run.config.minutes is None else COLD_SHARE * run.config.minutes * 60
-    if run.stopped_early or seconds is None:
-        seconds = SECONDS_IN_A_HURRY
-    cold = cold_parts(read, parts, seconds, sharing=ranks)
+    seconds = _seconds(run, COLD_SHARE)
+    cold = cold_parts(read, parts, seconds, COLD if seconds is None else COLD_WINDOWS, sharing=ranks)
     return figures | {f"{name}, cold": score for name, score in cold.items()}
 
 

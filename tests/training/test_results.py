@@ -4,6 +4,8 @@ import io
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from model.checkpoint import load, read
 from model.command_line.console import TerminalConsole
 from model.commands.info import describe, summary
@@ -46,6 +48,14 @@ def test_a_figure_of_the_beginning_of_a_part_says_so(tmp_path: Path) -> None:
     show_outcome(console, run, leave_results(run, PROVENANCE, 100), "Done")
     assert f"bits per character {words}. " in written.getvalue().splitlines()[0]
     assert summary(describe(read(tmp_path / "best", UNLIMITED), tmp_path / "best"))["test"].endswith(words)
+
+
+def test_no_clock_decides_the_figures_of_a_run_whose_budget_is_in_passes(tmp_path: Path) -> None:
+    """The same run has the same figures on a busy machine: as many cold windows."""
+    run = make_trainer(tmp_path, epochs=1).run()
+    run = replace(run, split=replace(run.split, validation=np.tile(run.split.validation, 8)))
+    found = leave_results(run, PROVENANCE, 10_000).figures["validation, cold"]
+    assert (found.protocol, found.characters) == ("cold windows of 256, 256 random, zero state", 256 * 256)
 
 
 def test_a_best_that_is_not_the_last_has_a_card_of_its_own(tmp_path: Path) -> None:
