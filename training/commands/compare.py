@@ -46,13 +46,26 @@ compare = command_of(CompareOptions, _compare)
 
 
 def _are_checkpoints(names: tuple[str, ...]) -> bool:
-    """Whether the first two names are checkpoints or runs, not parts of a corpus."""
-    from model.checkpoint import CONFIG
+    """Whether the first two names are checkpoints or runs, not parts of a corpus.
 
-    def is_one(name: str) -> bool:
-        return any((folder / CONFIG).is_file() for folder in (Path(name), Path(name) / "best"))
+    Raises ParameterError where one of them alone is: a folder that holds weights is no text.
+    """
+    from model.checkpoint import CONFIG, WEIGHTS
 
-    return len(names) >= 2 and is_one(names[0]) and is_one(names[1])
+    def has(name: str, *files: str) -> bool:
+        return any(all((folder / file).is_file() for file in files) for folder in (Path(name), Path(name) / "best"))
+
+    first = names[:2]
+    if len(first) == 2 and all(has(name, CONFIG) for name in first):
+        return True
+    if found := [name for name in first if has(name, CONFIG, WEIGHTS)]:
+        other = "".join(f", and {name} is none" for name in first if name not in found)
+        raise ParameterError(
+            "names",
+            f"{found[0]} is a checkpoint{other}; name two checkpoints and then the text to compare them on, or a "
+            "corpus alone.",
+        )
+    return False
 
 
 def _checkpoints(context: typer.Context, options: CompareOptions) -> None:

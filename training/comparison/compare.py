@@ -31,7 +31,7 @@ from training.comparison.tables import sections
 from training.comparison.use_of_past import use_of_past
 from training.data.named_corpus import open_corpus
 from training.data.prepared_corpus import count_ids
-from training.data.split import Split, split
+from training.data.split import Split, require_text, split
 from training.planning.machine import machine
 from training.report.comparison import Section, write_comparison
 from training.row_threads import available_cores, side_by_side
@@ -62,6 +62,7 @@ def compare_cells(options: CompareOptions, console: TerminalConsole) -> dict[str
     torch.set_num_threads(1)
     corpus = open_corpus(options.names, options.encoding)
     text = "".join(corpus.blocks())
+    require_text(len(text))  # before a vocabulary of nothing is refused in words that name no remedy
     tokenizer = Tokenizer.learn([text])
     ids = tokenizer.encode(text)
     cut = split(ids, options.split)
@@ -107,10 +108,11 @@ def _plan(out: Path, asked: dict[str, Any], make: Callable[[], ComparisonPlan]) 
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise TrainingError(f"{path} is damaged; remove {out}, or choose another --out.") from error
         if before != asked:
-            other = ", ".join(sorted(name for name in asked if before.get(name) != asked[name]))
+            differing = (name for name in asked if before.get(name) != asked[name])
+            other = ", ".join(sorted("text" if name == "sha256" else name for name in differing))
             raise ParameterError(
                 "out",
-                f"{out} holds a comparison of another {other}; choose another --out, or remove that folder.",
+                f"{out} holds a comparison with other {other}; choose another --out, or remove that folder.",
             )
         return plan
     plan = make()

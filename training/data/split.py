@@ -36,13 +36,18 @@ def split(ids: Ids, scheme: str = DEFAULT) -> Split:
     """
     first, second = shares_of(scheme)
     # A character is spelt in four bytes at most: of a longer corpus this much is enough to know, and to read.
-    if (characters := count_characters(ids[: 4 * SMALLEST])) < SMALLEST:
+    require_text(count_characters(ids[: 4 * SMALLEST]))
+    a, b = _whole(ids, int(len(ids) * first)), _whole(ids, int(len(ids) * second))
+    return Split(scheme, ids[:a], ids[a:b], ids[b:])
+
+
+def require_text(characters: int) -> None:
+    """Raise CorpusError where a corpus of so many characters, or any number from `SMALLEST` on, is too small."""
+    if characters < SMALLEST:
         raise CorpusError(
             f"The corpus has {characters:,} characters, too few to learn from and be tested on; "
             f"{SMALLEST:,} are enough to start, a million are good."
         )
-    a, b = _whole(ids, int(len(ids) * first)), _whole(ids, int(len(ids) * second))
-    return Split(scheme, ids[:a], ids[a:b], ids[b:])
 
 
 def _whole(ids: Ids, at: int) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from model.errors import ParameterError
+from model.errors import CorpusError, ParameterError
 from tests.training.comparison.calling import compare
 from tests.training.html_reader import read_html
 from tests.training.verse import VERSE
@@ -121,7 +121,7 @@ def test_an_ended_comparison_goes_on_and_does_nothing_twice(
 
 def test_a_folder_of_another_comparison_is_refused_and_kept(whole: tuple[Path, str], corpus: Path) -> None:
     before = (whole[0] / "compare.json").read_bytes()
-    with pytest.raises(ParameterError, match="another steps; choose another --out"):
+    with pytest.raises(ParameterError, match="with other steps; choose another --out"):
         compare(corpus, "--steps", "3", *QUICK[2:], "--out", whole[0])
     assert (whole[0] / "compare.json").read_bytes() == before
 
@@ -163,7 +163,7 @@ def test_all_cells_are_trained_in_fp32_where_that_is_asked_and_another_precision
     printed = compare(corpus, *words, "--precision", "fp32")
     assert "fp32" in next(line for line in printed.splitlines() if line.startswith("steps"))
     assert "Trained in fp32, all cells by PyTorch." in (tmp_path / "out" / "compare.html").read_text("utf-8")
-    with pytest.raises(ParameterError, match="another precision; choose another --out"):
+    with pytest.raises(ParameterError, match="with other precision; choose another --out"):
         compare(corpus, *words)
     path = tmp_path / "out" / "plan.json"
     plan = json.loads(path.read_text("utf-8"))
@@ -183,3 +183,10 @@ def test_all_cells_are_trained_in_fp32_where_that_is_asked_and_another_precision
 def test_what_cannot_be_compared_is_refused(words: list[str], sentence: str, corpus: Path) -> None:
     with pytest.raises(ParameterError, match=sentence):
         compare(corpus, *words)
+
+
+def test_an_empty_corpus_is_refused_with_what_would_be_enough(tmp_path: Path) -> None:
+    (tmp_path / "empty.txt").write_text("")
+    with pytest.raises(CorpusError, match=r"The corpus has 0 characters.*2,000 are enough to start"):
+        compare(tmp_path / "empty.txt", *QUICK, "--out", tmp_path / "out")
+    assert not (tmp_path / "out").exists()

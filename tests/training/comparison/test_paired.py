@@ -73,3 +73,13 @@ def test_what_cannot_be_compared_is_refused(small: Path, tmp_path: Path) -> None
         compare(BUNDLED, small)
     with pytest.raises(ParameterError, match="leave out --seeds"):
         compare(BUNDLED, small, tmp_path / "text.txt", "--seeds", "2")
+
+
+def test_a_checkpoint_beside_a_name_that_is_none_is_not_taken_for_a_corpus(small: Path, tmp_path: Path) -> None:
+    text, lost = tmp_path / "text.txt", tmp_path / "lost"
+    text.write_text(TEXT)
+    for names, none in (((small, lost, text), lost), ((lost, small, text), lost), ((small, text), text)):
+        with pytest.raises(ParameterError, match=f"is a checkpoint, and {none} is none; name two checkpoints and then"):
+            compare(*names)
+    with pytest.raises(ParameterError, match="is a checkpoint; name two checkpoints and then the text"):
+        compare(small)
