@@ -1,5 +1,6 @@
 """What learns: a network, its optimiser, the state it carries through the text, and the average of its weights."""
 
+import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple
@@ -177,9 +178,18 @@ def _numbered(kept: dict[str, Tensor], kind: str) -> list[Tensor]:
     return [kept[f"{kind}.{number}"] for number in numbers]
 
 
+class PlainAdamW(torch.optim.AdamW):
+    """PyTorch's AdamW without what torch.compile wraps around it: its import takes a second and serves nothing here."""
+
+    add_param_group = inspect.unwrap(torch.optim.AdamW.add_param_group)
+    state_dict = inspect.unwrap(torch.optim.AdamW.state_dict)
+    load_state_dict = inspect.unwrap(torch.optim.AdamW.load_state_dict)
+    step = torch.no_grad()(inspect.unwrap(torch.optim.AdamW.step))
+
+
 def make_optimiser(network: Network, config: TrainingConfig) -> torch.optim.Optimizer:
     """AdamW (Loshchilov & Hutter 2019), its decay on matrices only: embeddings and biases are free."""
     decayed = [p for name, p in network.named_parameters() if p.dim() == 2 and not name.startswith("embedding")]
     free = [p for name, p in network.named_parameters() if p.dim() == 1 or name.startswith("embedding")]
     groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": free, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.99), fused=True)
+    return PlainAdamW(groups, lr=config.learning_rate, betas=(0.9, 0.99), fused=True)

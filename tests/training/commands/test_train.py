@@ -85,7 +85,7 @@ def test_the_curves_of_a_run_are_a_file_too_point_for_point(run_folder: Path) ->
     assert len(drawn[0].split()) == len((run_folder / "metrics.jsonl").read_text().splitlines())
 
 
-def test_training_loads_no_library_that_draws(tmp_path: Path) -> None:
+def test_training_loads_no_library_that_draws_and_no_compiler(tmp_path: Path) -> None:
     (tmp_path / "verse.txt").write_text(VERSE * 50)
     words = ["unroll", "train", "verse.txt", "--epochs", "0.5", "--out", "run", *QUICK]
     program = f"""
@@ -98,6 +98,7 @@ except SystemExit as end:
     assert not end.code, end.code
 assert "torch" in sys.modules
 assert "matplotlib" not in sys.modules
+assert "torch._dynamo" not in sys.modules
 """
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
     subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=environment, check=True, timeout=100)
