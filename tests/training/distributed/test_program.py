@@ -14,8 +14,10 @@ import numpy as np
 import pytest
 
 from model.checkpoint import load
-from tests.training.verse import TEXT
+from tests.training.verse import TEXT, make_trainer
 from training.distributed.launch import without_processes
+from training.distributed.ranks import RankLost
+from training.signals import stop_on_signals
 
 QUICK = [
     *("--layers", "1", "--hidden", "32", "--embedding", "8", "--precision", "fp32", "--dropout", "0.2"),
@@ -137,6 +139,21 @@ def test_a_process_killed_while_the_run_is_measured_leaves_a_run_that_goes_on(fo
     for part in ("validation", "test", "validation and test"):
         together, alone = (figures[name][part]["nats_per_character"] for name in ("measured", "by one"))
         assert together == pytest.approx(alone, abs=1.5e-4), part  # both rounded to four digits
+
+
+def test_who_has_lost_the_others_is_not_ended_before_it_has_said_so(tmp_path: Path) -> None:
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.getsignal(number) for number in numbers]
+    try:
+        with pytest.raises(RankLost), stop_on_signals(make_trainer(tmp_path)):
+            raise RankLost("one has ended")
+        assert [signal.getsignal(number) for number in numbers] == [signal.SIG_IGN, signal.SIG_IGN]
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+    with stop_on_signals(make_trainer(tmp_path)):
+        assert [signal.getsignal(number) for number in numbers] != before
+    assert [signal.getsignal(number) for number in numbers] == before
 
 
 def test_torchrun_starts_a_run_anew_where_a_process_died_and_it_goes_on(folder: Path, alone: Path) -> None:
