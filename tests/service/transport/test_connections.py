@@ -222,7 +222,6 @@ def test_a_long_upload_is_answered_and_not_read_to_its_end(
 ) -> None:
     monkeypatch.setattr(staged_transport, "LINGER_SECONDS", 0.2)
     piece = b"8000\r\n" + b"a" * 0x8000 + b"\r\n" if b"chunked" in head else b"a" * 0x8000
-    began = time.monotonic()
     with connected(strict) as client:
         client.sendall(head)
         if b"Expect" not in head:
@@ -233,7 +232,6 @@ def test_a_long_upload_is_answered_and_not_read_to_its_end(
         assert client.recv(1) == b""  # an end and no reset, which could have overtaken the answer
         with pytest.raises(ConnectionError):
             send_on(client, piece)
-    assert time.monotonic() - began < 2
 
 
 def send_on(client: socket.socket, piece: bytes) -> None:
