@@ -22,6 +22,11 @@ SCENARIOS: list[Callable[[], Awaitable[Row]]] = [
 ]
 
 
+def names() -> list[str]:
+    """What `--only` chooses by: the name of each scenario."""
+    return [getattr(scenario, "__name__", "") for scenario in SCENARIOS]
+
+
 async def limited(scenario: Callable[[], Awaitable[Row]]) -> Row:
     """A scenario that takes no longer than it may."""
     async with asyncio.timeout(LIMIT_SECONDS):
@@ -32,8 +37,8 @@ def show(markdown: Path | None, only: str | None) -> bool:
     """Run all scenarios, or those with `only` in their name, and print the table; whether all rows hold."""
     rows = []
     with on_core(CLIENT_CORE):
-        for scenario in SCENARIOS:
-            if only is None or only in getattr(scenario, "__name__", ""):
+        for scenario, name in zip(SCENARIOS, names(), strict=True):
+            if only is None or only in name:
                 rows.append(asyncio.run(limited(scenario)))
                 Console().print(f"{'as it has to be' if rows[-1].holds else 'NOT AS IT HAS TO BE'}: {rows[-1].done}")
     table = Table(*COLUMNS, "holds", show_lines=True)

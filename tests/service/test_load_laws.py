@@ -14,6 +14,7 @@ import pytest
 
 from service.settings import Settings
 from tests.load import mix
+from tests.load.__main__ import main as run_script
 from tests.load.counters import agreement
 from tests.load.draining import Probes
 from tests.load.mixed import FLAGS, Crowd, Rest, nothing_left
@@ -167,6 +168,24 @@ def test_the_script_s_measure_of_fairness_finds_who_was_overtaken() -> None:
     unfair = [*fair[:2], Turn(0.2, 5.0, 6.0), *(Turn(0.1 * at, at - 1.0, 1.0 * at) for at in range(3, 6))]
     assert overtaken(unfair) == 1
     assert max(wait - fair_wait for wait, fair_wait in expected(unfair)) > 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("chaos", "--only", "nothing"), "chaos has no part with 'nothing' in its name, but terminated, "),
+        (("hostile", "--only", "nothing"), "hostile has no part with 'nothing' in its name, but "),
+        (("cancel", "--only", "gone"), "cancel has no part with 'gone' in its name, but none"),
+        (("cancel", "--markdown", "table.md"), "cancel has no table of that kind, but chaos"),
+    ],
+)
+def test_the_scripts_refuse_what_would_choose_nothing(
+    arguments: tuple[str, ...], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        run_script(arguments)
+    assert ended.value.code == 2
+    assert words in capsys.readouterr().err
 
 
 COMMENT = b": keep-alive\n"
