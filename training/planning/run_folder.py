@@ -18,10 +18,12 @@ LONGEST_NAME = 255 - len("..previous")  # bytes of a name, on every disk in use,
 def run_folder(options: TrainOptions) -> Path:
     """Where the run goes: a folder that can be made and written, or one that is there and can be written.
 
-    Raises TrainingError where there can be none, and rather than write over an earlier run, or what is no run.
+    Raises TrainingError where there can be none, and rather than write over an earlier run, what is no run, or a
+    checkpoint that this run learns from.
     """
     if options.out is not None:
         _check_out(options.out, options.overwrite)
+        _check_sources(options.out, options)
         return options.out
     out = next(folder for folder in _folders(options) if not os.path.lexists(folder))
     _check_writable(out)
@@ -60,6 +62,18 @@ def _check_out(out: Path, overwrite: bool) -> None:
     for folder in there:
         if not os.path.isfile(folder / CONFIG) and not (os.path.isdir(folder) and not os.listdir(folder)):
             raise TrainingError(f"{folder} is not a checkpoint and is not replaced by one; choose another --out.")
+
+
+def _check_sources(out: Path, options: TrainOptions) -> None:
+    """Raise TrainingError where the run would replace a checkpoint that it needs to be resumed."""
+    from model.checkpoint import named_checkpoint
+
+    replaced = {(out / name).resolve() for name in CHECKPOINTS}
+    for flag, source in (("--from", options.base), *(("--teacher", one) for one in options.teachers)):
+        if source is not None and named_checkpoint(source).resolve() in replaced:
+            raise TrainingError(
+                f"The run would replace {source}, which {flag} names and a resumed run needs; choose another --out."
+            )
 
 
 def _check_writable(out: Path) -> None:

@@ -3,13 +3,15 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from model.checkpoint import load
+from model.checkpoint import BUNDLED, load
 from model.errors import TrainingError
 from tests.unprivileged import unprivileged
 from training.loop.run_record import read_record
@@ -79,6 +81,19 @@ def refusal(out: Path, overwrite: bool = False) -> str:
     with pytest.raises(TrainingError) as caught:
         run_folder(TrainOptions(out=out, overwrite=overwrite))
     return str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["", "best", "last"])
+def test_a_run_does_not_replace_what_it_learns_from(name: str, tmp_path: Path, checkpoint_folder: Path) -> None:
+    """Killed after that, it could not be resumed, and what it began from would be gone."""
+    for kind in ("best", "last"):
+        shutil.copytree(checkpoint_folder, tmp_path / "run" / kind)
+    (tmp_path / "link").symlink_to(tmp_path / "run")
+    source = tmp_path / "link" / name
+    for options in (TrainOptions(base=source), TrainOptions(teachers=(BUNDLED, source))):
+        with pytest.raises(TrainingError, match=r"would replace .*link.* a resumed run needs; choose another --out"):
+            run_folder(replace(options, out=tmp_path / "run", overwrite=True))
+        assert run_folder(replace(options, out=tmp_path / "new")) == tmp_path / "new"
 
 
 def test_a_folder_that_cannot_hold_the_run_is_refused_before_the_work(tmp_path: Path) -> None:
