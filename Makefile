@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 # What is installed anew when it changes; the kernel among it, since one of another day would misread its structures.
-BUILT_FROM := pyproject.toml setup.py constraints.txt $(wildcard model/kernel/*) $(wildcard training/*.c training/*/*.c)
+BUILT_FROM := pyproject.toml setup.py constraints.txt $(wildcard model/kernel/*) $(wildcard training/*.c training/*.h training/*/*.c)
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
 
 TARGET ?= serving
