@@ -13,7 +13,7 @@ from training.loop.trainer import Trainer
 def stop_on_signals(trainer: Trainer) -> Iterator[None]:
     """Let Ctrl-C and SIGTERM end the run after the step in hand, saved; a second one ends it at once.
 
-    A process that has lost the others of its run hears neither any more: whoever started them ends it soon by a signal,
+    A process that has lost the others of its run hears neither any more: what started them ends it soon by a signal,
     and it has yet to say what is saved and how to go on.
     """
 

@@ -22,9 +22,6 @@ BEGIN_TARGET("amx-tile,amx-bf16")
 #define PAIR_BYTES 64 /* of packed weights: a pair of factors for each of 16 columns */
 #define MOST_PAIRS 16 /* of factors in a tile */
 
-/* The compiler does not know that tiles read and write memory. */
-#define IN_MEMORY __asm__ volatile("" ::: "memory")
-
 /* Linux keeps room for tiles only for processes that ask. */
 int supported_tiles(void) {
     const unsigned bf16_and_tiles = 1u << 22 | 1u << 24;
@@ -36,12 +33,6 @@ int supported_tiles(void) {
     if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || (d & bf16_and_tiles) != bf16_and_tiles) return 0;
     return syscall(SYS_arch_prctl, ask, tiles) == 0;
 }
-
-typedef struct {
-    uint8_t palette, start_row, reserved[14];
-    uint16_t row_bytes[16];
-    uint8_t rows[16];
-} tile_shapes;
 
 /* Tiles 0 to 3 are sums, 4 is factors, 5 to 7 are weights. */
 static void shape_tiles(int rows, int pairs) {

@@ -12,4 +12,16 @@
 /* Whether the compiler knows AMX's tiles. */
 #if defined(__clang__) ? __clang_major__ >= 12 : __GNUC__ >= 11
 #define HAS_TILES
+
+#include <stdint.h>
+
+/* The compiler does not know that tiles read and write memory. */
+#define IN_MEMORY __asm__ volatile("" ::: "memory")
+
+/* What an instruction reads the shapes of the eight tiles from. */
+typedef struct {
+    uint8_t palette, start_row, reserved[14];
+    uint16_t row_bytes[16];
+    uint8_t rows[16];
+} tile_shapes;
 #endif

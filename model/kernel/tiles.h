@@ -13,15 +13,6 @@
 #define LEFT_LEVELS 6
 #define LEFT_WEIGHTS 7
 
-/* The compiler does not know that tiles read and write memory. */
-#define IN_MEMORY __asm__ volatile("" ::: "memory")
-
-typedef struct {
-    uint8_t palette, start_row, reserved[14];
-    uint16_t row_bytes[16];
-    uint8_t rows[16];
-} tile_shapes;
-
 /* Shape the tiles for a block of rows whose K leaves `left` groups beside whole tiles. */
 INLINE void shape_tiles(int rows, int left) {
     tile_shapes shapes = {.palette = 1};
