@@ -8,7 +8,8 @@
 #if defined(__clang__)
 BEGIN_TARGET("dotprod")
 #else
-BEGIN_TARGET("+dotprod")
+#undef __ARM_ARCH /* the target defines it anew */
+BEGIN_TARGET("arch=armv8.2-a+dotprod") /* up to GCC 12 arm_neon.h has dot products for this architecture, no less */
 #endif
 #include "elements.h"
 #include "cells.h"
