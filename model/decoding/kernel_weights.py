@@ -10,7 +10,7 @@ from model.cells.attention import FOLLOWED, KEYS, NEWEST
 from model.cells.spec import CELLS
 from model.config import NetworkConfig
 from model.decoding.kernel_library import PROCESSORS, processors
-from model.decoding.step_weights import AttentionWeights, Layer, Product, StepWeights, columns_of
+from model.decoding.step_weights import AttentionWeights, Layer, Product, StepWeights
 
 MOST_PARTS = 4  # of the state of a layer
 PANEL, COLUMNS, GROUP = 64, 16, 4  # columns packed together; columns and rows are padded to whole multiples
@@ -50,7 +50,6 @@ class AttentionStruct(Structure):
         ("followed", c_int32),
         ("newest", c_int32),
         ("recency", c_void_p),
-        ("columns", c_void_p),
         ("project", ProductStruct),
     )
 
@@ -130,7 +129,6 @@ class KernelWeights:
         if weights is None:
             return None
         layout, window = config.state_layout(), config.attention
-        columns = columns_of(self.ids, config.vocabulary)
         recency = np.append(weights.recency, np.float32(0))  # of distances 1 … window - 1, and of 0
         distances = (window - 1 - np.arange(2 * window - 1)) % window
         struct = AttentionStruct(
@@ -140,7 +138,6 @@ class KernelWeights:
             followed=layout[FOLLOWED].start,
             newest=layout[NEWEST].start,
             recency=self._keep(recency[distances - 1]),
-            columns=self._keep(columns),
             project=self._product(weights.project, config.hidden),
         )
         return pointer(struct)  # the network's structure keeps it

@@ -5,7 +5,7 @@
 #define KEY_SCALE (1.0f / (127.0f * 8.0f))
 #define MOST_GAP 60.0f
 
-/* Scratch: scores of the ring (window,), and what is pointed at of each column of logits. */
+/* Scratch: scores of the ring (window,), and what points at each id (1 + V,), after what points at none. */
 typedef struct {
     float *scores, *mass;
 } pointing;
@@ -72,43 +72,40 @@ static float score_ring(const attention *a, int whole, const float *own, const f
     const float *followed = state + a->followed, *recency = a->recency + a->window - (int)state[a->newest];
     const int window = a->window;
     (whole ? score_whole : score_float)(a, own, (const char *)(state + a->keys), scores);
-    float most = -INFINITY;
-    for (int s = 0; s < window; s++) {
-        float score = followed[s] > 0 ? scores[s] + recency[s] : -INFINITY;
-        scores[s] = score;
-        most = score > most ? score : most;
-    }
+    for (int s = 0; s < window; s++) scores[s] = followed[s] > 0 ? scores[s] + recency[s] : -INFINITY;
+    float most = largest(scores, window);
     for (int s = 0; s < window; s++) scores[s] = followed[s] > 0 ? exponential(scores[s] - most) : 0.0f;
     return most;
 }
 
-/* Add what places of the ring, from `first` down to `last`, point at. columns: of ids; null where they are the ids. */
-static void gather(const attention *a, const float *followed, int first, int last, const float *scores,
-                   const int32_t *columns, float *mass) {
+/* Add what places of the ring, from `first` down to `last`, point at to `mass`. */
+static void gather(const attention *a, const float *followed, int first, int last, const float *scores, float *mass) {
+    const uint32_t vocabulary = (uint32_t)a->vocabulary;
     for (int s = first; s >= last; s--) {
-        int32_t id = (int32_t)followed[s] - 1;
-        if (id < 0 || id >= a->vocabulary) continue;
-        int32_t column = columns ? columns[id] : id;
-        if (column >= 0) mass[column] += scores[s];
+        uint32_t follower = (uint32_t)(int32_t)followed[s]; /* an id and 1 */
+        mass[follower <= vocabulary ? follower : 0] += scores[s];
     }
 }
 
-/* Make logits those of the mixture. own: the query, the key and the sentinel of the last id read. */
+/* Make logits (count,) those of the mixture. own: the query, the key and the sentinel of the last id read.
+   ids: of the logits; null where there is one for each id. */
 static void point(const attention *a, int whole, const float *own, const float *state, float *logits, int count,
-                  const int32_t *columns, const pointing *p, draft *d) {
+                  const int32_t *ids, const pointing *p, draft *d) {
     const float *followed = state + a->followed;
     int newest = (int)state[a->newest] - 1;
     float most = score_ring(a, whole, own, state, p->scores);
     if (most == -INFINITY) return;
-    memset(p->mass, 0, sizeof(float) * (size_t)count);
-    gather(a, followed, newest - 1, 0, p->scores, columns, p->mass);
-    gather(a, followed, a->window - 1, newest + 1, p->scores, columns, p->mass);
+    memset(p->mass, 0, sizeof(float) * (size_t)(1 + a->vocabulary));
+    gather(a, followed, newest - 1, 0, p->scores, p->mass);
+    gather(a, followed, a->window - 1, newest + 1, p->scores, p->mass);
+    float *mass = d->logits;
+    for (int j = 0; j < count; j++) mass[j] = p->mass[1 + (ids ? ids[j] : j)];
     float top = largest(logits, count), gap = most - own[2 * KEY];
     for (int j = 0; j < count; j++) d->weights[j] = exponential(logits[j] - top);
     float factor = (float)sum_blocks(d->weights, count, d->blocks) * exponential(gap < MOST_GAP ? gap : MOST_GAP);
     for (int j = 0; j < count; j++) {
-        float share = d->weights[j] + factor * p->mass[j];
-        int pointed = (p->mass[j] > 0) & (share >= 0x1p-126f);
+        float share = d->weights[j] + factor * mass[j];
+        int pointed = (mass[j] > 0) & (share >= 0x1p-126f);
         float mixed = top + logarithm(share >= 0x1p-126f ? share : 0x1p-126f);
         logits[j] = pointed ? mixed : logits[j];
     }

@@ -41,6 +41,7 @@ INLINE vfloat zero(void) { return _mm256_setzero_ps(); }
 INLINE vfloat to_float(vint x) { return _mm256_cvtepi32_ps(x); }
 INLINE vfloat multiply(vfloat a, vfloat b) { return _mm256_mul_ps(a, b); }
 INLINE vfloat add(vfloat a, vfloat b) { return _mm256_add_ps(a, b); }
+INLINE vfloat larger(vfloat a, vfloat b) { return _mm256_max_ps(a, b); }
 INLINE vfloat multiply_add(vfloat a, vfloat b, vfloat c) { return _mm256_fmadd_ps(a, b, c); }
 
 #include "step.h"

@@ -36,7 +36,7 @@ static int64_t cut(const network *net, int rows, int steps, int judged, char *me
     const attention *a = net->attention;
     CUT(s->projected, a ? both * a->project.outputs * 4 : 0);
     CUT(p->scores, a ? a->window * 4 : 0);
-    CUT(p->mass, a ? columns * 4 : 0);
+    CUT(p->mass, a ? (1 + a->vocabulary) * 4 : 0);
 #undef CUT
     return at;
 }
@@ -105,7 +105,7 @@ int ENTRY(draw)(const network *net, int rows, int steps, const int32_t *slots, s
                 const float *own = projected_of(net, n, &s);
                 float *mine = slot_state(net, state, d.slots[n]);
                 remember(net->attention, d.last[n], own, mine);
-                point(net->attention, net->whole, own, mine, row, net->columns, net->attention->columns, &p, &d);
+                point(net->attention, net->whole, own, mine, row, net->columns, net->ids, &p, &d);
             }
             int column = draw_column(one, row, net->columns, &d);
             if (one->next && !follow(one, column)) continue;

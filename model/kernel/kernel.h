@@ -33,7 +33,6 @@ typedef struct {
     int32_t keys, followed, newest; /* where in a slot's state its parts begin */
     const float *recency;   /* (2 · window - 1,) what a place s of the ring adds to its score, where the newest key is
                                in place p, at s - p + window - 1 */
-    const int32_t *columns; /* (V,) which column of `out` an id has; -1 for none */
     product project;        /* of what the output reads: query, key, sentinel */
 } attention;
 

@@ -43,6 +43,7 @@ INLINE vfloat zero(void) { return vdupq_n_f32(0); }
 INLINE vfloat to_float(vint x) { return vcvtq_f32_s32(x); }
 INLINE vfloat multiply(vfloat a, vfloat b) { return vmulq_f32(a, b); }
 INLINE vfloat add(vfloat a, vfloat b) { return vaddq_f32(a, b); }
+INLINE vfloat larger(vfloat a, vfloat b) { return vbslq_f32(vcgtq_f32(a, b), a, b); }
 INLINE vfloat multiply_add(vfloat a, vfloat b, vfloat c) { return vfmaq_f32(c, a, b); }
 
 #include "step.h"

@@ -13,7 +13,15 @@ typedef struct {
 
 static float largest(const float *x, int count) {
     float most = x[0];
-    for (int j = 1; j < count; j++) most = x[j] > most ? x[j] : most;
+    if (count < LANES) {
+        for (int j = 1; j < count; j++) most = x[j] > most ? x[j] : most;
+        return most;
+    }
+    float lanes[LANES];
+    vfloat several = load_float(x + count - LANES); /* the last ones may be read twice */
+    for (int j = 0; j + LANES <= count; j += LANES) several = larger(load_float(x + j), several);
+    store_float(lanes, several);
+    for (int l = 0; l < LANES; l++) most = lanes[l] > most ? lanes[l] : most;
     return most;
 }
 

@@ -30,4 +30,5 @@ INLINE vfloat zero(void) { return _mm512_setzero_ps(); }
 INLINE vfloat to_float(vint x) { return _mm512_cvtepi32_ps(x); }
 INLINE vfloat multiply(vfloat a, vfloat b) { return _mm512_mul_ps(a, b); }
 INLINE vfloat add(vfloat a, vfloat b) { return _mm512_add_ps(a, b); }
+INLINE vfloat larger(vfloat a, vfloat b) { return _mm512_max_ps(a, b); }
 INLINE vfloat multiply_add(vfloat a, vfloat b, vfloat c) { return _mm512_fmadd_ps(a, b, c); }
