@@ -128,4 +128,9 @@ def _command(corpus: tuple[str, ...]) -> tuple[str, ...]:
     """The command line for the card, without the user's folders."""
     named = {word: Path(word).resolve().name for word in corpus if word != "-"}
     words = [named.get(word, word) for word in sys.argv[1:]]
-    return ("unroll", *(Path(word).name if Path(word).is_absolute() else word for word in words))
+    return ("unroll", *(_without_folders(Path(word)) if Path(word).is_absolute() else word for word in words))
+
+
+def _without_folders(path: Path) -> str:
+    """The last part of a path, and the run's name before `best` or `last`, which all runs have."""
+    return str(Path(path.parent.name, path.name)) if path.name in ("best", "last") else path.name

@@ -42,6 +42,8 @@ def card(network: NetworkConfig, training: dict[str, Any]) -> str:
     trained_on = f"| trained on | {base['name']}, weights of sha256 `{base['sha256']}` |\n" if base else ""
     for one in training.get("teachers", ()):
         trained_on += f"| teacher | {one['name']}, weights of sha256 `{one['sha256']}` |\n"
+    if share := training["plan"].get("teacher_share"):
+        trained_on += f"| teachers' share | {share:g} of the loss |\n"
     written = f"""# {training["name"]}
 
 A character-level {network.cell.upper()} language model made by Unroll.

@@ -1,5 +1,6 @@
 """`unroll train --teacher` as a user runs it: learnt from, left alone, stopped and gone on with."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +45,15 @@ def test_a_run_learns_from_two_teachers_and_says_so(folder: Path) -> None:
     assert [one["name"] for one in best.training["teachers"]] == ["old", "alone"]
     assert best.training["plan"]["teacher_share"] == 0.5
     assert best.card.count("| teacher | ") == 2
+    assert "| teachers' share | 0.5 of the loss |" in best.card
+
+
+def test_the_card_names_a_teacher_by_its_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = [*map(str, QUICK), "--teacher", str(folder / "alone" / "best"), "--out", str(folder / "named")]
+    monkeypatch.setattr(sys, "argv", ["unroll", "train", str(folder / "verse.txt"), *words])
+    unroll(*sys.argv[1:])
+    card = load(folder / "named" / "best").card
+    assert f"unroll train verse.txt {' '.join(map(str, QUICK))} --teacher alone/best --out named\n" in card
 
 
 def test_teachers_without_a_share_leave_the_run_as_it_is(folder: Path) -> None:
