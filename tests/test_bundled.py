@@ -43,23 +43,24 @@ def test_it_is_small_and_its_card_and_the_readme_tell_the_same_figures(bundled: 
 def test_as_served_it_predicts_the_last_tenth_of_shakespeare_as_well_as_promised(
     bundled: Checkpoint, shakespeare: Split
 ) -> None:
-    """At most 1.42 nats per character on text it was not trained on, in int8, and hardly more than in fp32."""
-
+    """At most 1.34 nats per character on text it was not trained on, 1.415 on the half that chose nothing, in int8."""
     read = decoder_reader(Decoder(bundled, "int8"))
-    int8 = carried(read, shakespeare.validation) + carried(read, shakespeare.test)
-    assert int8.nats_per_character <= 1.42
+    test = carried(read, shakespeare.test)
+    assert test.nats_per_character <= 1.415
+    int8 = carried(read, shakespeare.validation) + test
+    assert int8.nats_per_character <= 1.34
     expected = bundled.training["figures"]["validation and test"]["nats_per_character"]
-    assert int8.nats_per_character == pytest.approx(expected, abs=0.005)
+    assert int8.nats_per_character == pytest.approx(expected, abs=0.0007)
 
 
 def test_with_the_online_memory_the_test_part_costs_a_tenth_less(bundled: Checkpoint, shakespeare: Split) -> None:
-    """At most 1.33 nats per character on text that chose nothing, where 1.4354 are needed without."""
+    """At most 1.23 nats per character on text that chose nothing, where 1.4101 are needed without."""
     weights = MemoryWeights.required(bundled.training, items=False)
     read = remembering(decoder_distributions(Decoder(bundled, "int8")), Memories(weights))
-    assert carried(read, shakespeare.test, 1).nats_per_character <= 1.33
+    assert carried(read, shakespeare.test, 1).nats_per_character <= 1.23
 
 
-def test_eight_bits_cost_at_most_five_thousandths_of_a_bit(bundled: Checkpoint, shakespeare: Split) -> None:
+def test_eight_bits_cost_at_most_a_thousandth_of_a_bit(bundled: Checkpoint, shakespeare: Split) -> None:
     piece = shakespeare.test[:30_000]
     int8, fp32 = (carried(decoder_reader(Decoder(bundled, arithmetic)), piece, 32) for arithmetic in ("int8", "fp32"))
-    assert abs(int8.bits_per_character - fp32.bits_per_character) <= 0.005
+    assert abs(int8.bits_per_character - fp32.bits_per_character) <= 0.001
