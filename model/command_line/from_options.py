@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Callable
 from dataclasses import MISSING, Field, fields, is_dataclass
+from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
 import typer
@@ -43,10 +44,29 @@ def make(kind: type[Options], given: dict[str, Any]) -> Options:
     return kind(**values)
 
 
-def typer_option(one: Field[Any], variables: str | None = None) -> Any:
-    """An option as typer takes it; an option of another verb that means the same may take it, too."""
+def path(given: str) -> Path:
+    """A path that was typed. An empty text, such as a variable of the shell that is not set, is not the folder "."."""
+    return Path(word(given))
+
+
+def word(given: str) -> str:
+    """A path as the text that was typed, "-" included."""
+    if not given:
+        raise typer.BadParameter("an empty text is not a path; name a file or a folder, or . for this one.")
+    return given
+
+
+def typer_option(one: Field[Any], variables: str | None = None, type_: Any = None) -> Any:
+    """An option as typer takes it; an option of another verb that means the same may take it, too.
+
+    type_: of its values, which say whether they are paths; arguments are paths, too.
+    """
     said = about(one)
     shown: dict[str, Any] = {"help": said.help, "metavar": said.metavar}
+    if Path in (type_, *get_args(type_)):
+        shown |= {"parser": path, "metavar": said.metavar or (None if said.argument else "PATH")}
+    elif said.argument and str in (type_, *get_args(type_)):
+        shown["parser"] = word
     if variables is not None:
         shown["envvar"] = variables + said.variable_of(one.name)
     if said.secret:
@@ -71,7 +91,7 @@ def _parameters(kind: type, variables: str | None) -> list[inspect.Parameter]:
             if get_origin(inner) is tuple:
                 several = list[get_args(inner)[0]]  # type: ignore[misc, valid-type]
                 type_, default = (several, default) if default is inspect.Parameter.empty else (several | None, None)
-            annotation = Annotated[type_, typer_option(one, variables)]  # type: ignore[valid-type]
+            annotation = Annotated[type_, typer_option(one, variables, inner)]  # type: ignore[valid-type]
             made.append(
                 inspect.Parameter(one.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
             )

@@ -56,3 +56,23 @@ def test_what_is_mistyped_is_told_in_our_words(line: str, said: str) -> None:
     assert done.returncode == 2
     assert said in done.stderr
     assert "Input should be" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "info _",
+        "train _",
+        "evaluate a _",
+        "score _",
+        "compare a _",
+        "serve _",
+        "train a --teacher _",
+        "generate --out _",
+    ],
+)
+def test_an_empty_text_is_no_path(words: str) -> None:
+    """It is what a shell makes of a variable that is not set, and was read as the current folder."""
+    done = program(*("" if word == "_" else word for word in words.split()))
+    assert done.returncode == 2
+    assert "an empty text is not a path; name a file or a folder, or . for this one." in " ".join(done.stderr.split())
