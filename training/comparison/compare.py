@@ -24,7 +24,7 @@ from training.comparison.language_run import language_run
 from training.comparison.length_cost import length_cost
 from training.comparison.memory_tasks import TASKS, learn_task, task_network
 from training.comparison.options import CompareOptions
-from training.comparison.parts import PLAN, Part, Parts, write
+from training.comparison.parts import FOLDER, PLAN, Part, Parts, write
 from training.comparison.plan import ComparisonPlan, make_plan
 from training.comparison.sizes import Compared, alone, cell_of
 from training.comparison.tables import sections
@@ -91,11 +91,22 @@ def compare_cells(options: CompareOptions, console: TerminalConsole) -> dict[str
     written = {"asked": asked, **facts, "plan": plan.to_json(), "parts": done}
     write(out / JSON_FILE, written)
     written = cast("dict[str, Any]", json.loads((out / JSON_FILE).read_text("utf-8")))
-    shown = sections(written)
+    shown = _sections(written, out)
     write_comparison(f"Cells compared on {name}", _words(written), shown, out / PAGE)
     _show(console, shown)
     console.say(f"The tables with their charts are in {out / PAGE}, all figures in {out / JSON_FILE}.")
     return written
+
+
+def _sections(written: dict[str, Any], out: Path) -> list[Section]:
+    """The tables. Raises TrainingError where a part found on disk has not the figures that this version writes."""
+    try:
+        return sections(written)
+    except (KeyError, TypeError) as error:
+        raise TrainingError(
+            f"A part in {out / FOLDER} has other figures than this version of Unroll writes; remove {out}, or choose "
+            "another --out."
+        ) from error
 
 
 def _plan(out: Path, asked: dict[str, Any], make: Callable[[], ComparisonPlan]) -> ComparisonPlan:

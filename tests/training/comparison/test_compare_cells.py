@@ -1,6 +1,7 @@
 """A whole comparison in small: planned first, repeated exactly, gone on with where it was ended, shown three ways."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from model.errors import CorpusError, ParameterError
+from model.errors import CorpusError, ParameterError, TrainingError
 from tests.training.comparison.calling import compare
 from tests.training.html_reader import read_html
 from tests.training.verse import VERSE
@@ -124,6 +125,16 @@ def test_a_folder_of_another_comparison_is_refused_and_kept(whole: tuple[Path, s
     with pytest.raises(ParameterError, match="with other steps; choose another --out"):
         compare(corpus, "--steps", "3", *QUICK[2:], "--out", whole[0])
     assert (whole[0] / "compare.json").read_bytes() == before
+
+
+def test_a_part_with_other_figures_is_refused_with_a_remedy(
+    whole: tuple[Path, str], corpus: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "compare"
+    shutil.copytree(whole[0], out)
+    (out / "parts" / "steps-gru-1.json").write_text('{"figures": {}, "times": {}}')
+    with pytest.raises(TrainingError, match=f"has other figures than this version .* remove {out}, or choose another"):
+        compare(corpus, *QUICK, "--out", out)
 
 
 def test_the_hybrid_is_an_lstm_with_attention_and_as_many_parameters(corpus: Path, tmp_path: Path) -> None:
