@@ -30,8 +30,8 @@ from training.report.sample_texts import CopiedText
 OF_BEST_ALONE = ("copied", "notes", FITTED, MEMORY)  # what the `training` table of `best` has beside
 
 NONE_HELD_OUT = (
-    "The items are so few that none is held out: all figures are of the items the network learnt from, and say nothing "
-    "of new ones. Read the samples, and see that they are not copies."
+    "The list is so short that none of it is held out: all figures are of the items the network learnt from, and say "
+    "nothing of new ones. Read the samples, and see that they are not copies."
 )
 
 

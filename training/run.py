@@ -26,7 +26,7 @@ from training.data.split import Split, split
 from training.distributed.agreement import agree
 from training.distributed.ranks import ALONE, RankLost, Ranks
 from training.items.labels import labels_of
-from training.items.split import split_items
+from training.items.split import learnt_after, split_items
 from training.loop.finished_run import FinishedRun
 from training.loop.initial_weights import InitialWeights, fits
 from training.loop.joint_start import check_readable, end_of_first, record_of_first
@@ -79,13 +79,14 @@ def run(options: TrainOptions, console: TerminalConsole, started: float, ranks: 
     teachers = teachers_at(options.teachers)
     chat = _chat(options, base)
     separator = options.separator or ("" if base is None else base.tokenizer.frame.separator)
+    after = options.answers_after or ("" if base is None else learnt_after(base))
     by_file = options.label == "file-name"
     corpus = open_corpus(options.corpus, options.encoding, options.on_decode_error, separator, by_file)
     extending = None if base is None else base.tokenizer
     with ranks.first_of_machine_first():
         prepared = prepare(corpus, out.parent / PREPARED, min_count=options.min_count, extending=extending)
     prepared = replace(prepared, tokenizer=prepared.tokenizer.framed(TextFrame(separator)))
-    parts = _parts(prepared, options.split, base is not None, options.answers_after)
+    parts = _parts(prepared, options.split, base is not None, after)
     frame = replace(_frame(options, prepared, parts, base), chat=chat)
     prepared = replace(prepared, tokenizer=prepared.tokenizer.framed(frame))
     agree(ranks, prepared.facts.sha256, prepared.tokenizer.to_json(), f"{options.split} {len(parts.train)}")
@@ -93,7 +94,7 @@ def run(options: TrainOptions, console: TerminalConsole, started: float, ranks: 
     counts = count_ids(parts.train, prepared.tokenizer.size)
     grown = None if base is None else fits(base, prepared.tokenizer)
     plan = make_plan(options.overrides, prepared.tokenizer.size, spelt(counts), device, grown, ranks.count)
-    chosen = replace(plan.config, learn_after=options.answers_after, teacher_share=options.share_of_teachers)
+    chosen = replace(plan.config, learn_after=after, teacher_share=options.share_of_teachers)
     plan = replace(plan, config=chosen)
     held = taught_bytes(len(parts.train), prepared.tokenizer)
     show_plan(console, plan, corpus, prepared, parts, device, ranks.count, [one.name for one in teachers], held)

@@ -263,7 +263,7 @@ class TrainOptions:
         None,
         r"Of each item learn and score only what follows this text, such as \t between a question and its answer.",
         metavar="TEXT",
-        shown="all of it is learnt",
+        shown="that of --from, or none",
     )
     label: Label | None = option(
         None,
