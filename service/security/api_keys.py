@@ -57,7 +57,8 @@ class ApiKeys:
     A line of the file is a key, or `sha256:` and the digest of one in hexadecimal digits. A label, shorter than any
     key, and a space may come before it; a space, `models=` and the names of the models it may use, separated by
     commas, may follow. Empty lines and lines that begin with # are ignored. Raises SettingsError if it is not a
-    regular file, cannot be read or has no key, and on a line that is not a key or may be two.
+    regular file, cannot be read or has no key, on a line that is not a key or may be two, and if a key stands twice
+    with different models.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -124,7 +125,14 @@ class ApiKeys:
 
     def _read(self) -> dict[bytes, ApiKey]:
         keys = self._given if self._path is None else [*self._given, *self._in_file(self._path)]
-        return {self._name(key.digest): key for key in keys}
+        found: dict[bytes, ApiKey] = {}
+        for key in keys:
+            before = found.setdefault(self._name(key.digest), key)
+            if before.models != key.models:
+                raise SettingsError(
+                    f"{key.where}: this key stands in {before.where or GIVEN}, too, with other models; write it once."
+                )
+        return found
 
     def _in_file(self, path: Path) -> list[ApiKey]:
         keys = [_line(line, f"{path}, line {number}") for number, line in _lines(path)]

@@ -149,6 +149,10 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"file": b'"' + KEY.encode() + b'"'}, "line 1: a key (is of ASCII|has none)"),
     ({"file": b"Bearer " + KEY.encode()}, "line 1: the name of a header or scheme .*; write the key alone"),
     ({"file": b"Authorization: Bearer " + KEY.encode()}, "line 1: a label is"),
+    (
+        {"file": f"one {KEY} models=a\n# later\nsha256:{DIGEST}".encode()},
+        "keys, line 3: this key stands in .*keys, line 1, too, with other models; write it once",
+    ),
     ({"api_keys": f"lab:{KEY}"}, "^--api-keys or UNROLL_API_KEYS: a key has none of"),
     ({"api_keys": "SHA256:" + DIGEST[:40]}, "^--api-keys or UNROLL_API_KEYS: this looks like a digest"),
 ]
