@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from model.cells.spec import Cell
+from model.cells.spec import CELLS, Cell
 from model.checkpoint import load
 from model.command_line.console import TerminalConsole
 from model.config import NetworkConfig
@@ -159,10 +159,11 @@ def test_several_layers_all_reach_the_output_and_then_nothing_is_left_out_betwee
     assert planned(dropout=0.25).regularisation.layer_dropout == 0.25
 
 
-def test_a_plan_has_one_layer_where_it_was_asked_for_and_for_thousands_of_characters() -> None:
+def test_a_plan_has_one_layer_where_it_was_asked_for_and_where_it_learns_more() -> None:
     assert not planned(layers=1).network.skip
     assert planned(layers=1).network.hidden > planned().network.hidden  # about as many weights
-    assert planned(vocabulary=9_984).network.layers == 1
+    assert [planned(vocabulary=size).network.layers for size in (617, 1_086, 9_984)] == [2, 1, 1]
+    assert [planned(cell=cell).network.layers for cell in CELLS] == [2, 1, 2]
 
 
 def test_a_plan_in_epochs_measures_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
