@@ -30,10 +30,12 @@ from training.evaluation.network_reader import network_distributions, network_re
 from training.evaluation.online_memory import Memories, fit_to, remembering
 from training.evaluation.protocols import carried
 from training.planning.machine import faster_precision
+from training.planning.regularisation import Regularisation
 
 CORPUS = Path(os.environ.get("BENCHMARK_HYBRIDS_CORPUS", "../shared/corpora/tinyshakespeare.txt"))
 SECONDS = float(os.environ.get("BENCHMARK_HYBRIDS_SECONDS", "60"))
 SEEDS = int(os.environ.get("BENCHMARK_HYBRIDS_SEEDS", "3"))
+DROPOUT = float(os.environ.get("BENCHMARK_HYBRIDS_DROPOUT", "0"))  # before the output; a fourth of it on the embeddings
 HIDDEN, EMBEDDING, WINDOW = 256, 64, 256
 SCORED, LOOKED_AT = 1 << 16, 1 << 15  # ids of a part
 STEP = 128  # ids that one memory is asked about; it has those of the reach before them
@@ -62,7 +64,7 @@ def measure() -> list[Figure]:
                 looked = looking_back(
                     network, {"train": parts.train, "validation": parts.validation, "test": parts.test}
                 )
-    base = f"{CORPUS.name}, {SECONDS:g} s"
+    base = f"{CORPUS.name}, {SECONDS:g} s" + (f", dropout {DROPOUT:g}" if DROPOUT else "")
     figures = [
         Figure(f"{base}, {name}, {what}", median(values), "steps" if what == "steps" else spread(values))
         for (name, what), values in sorted(found.items())
@@ -81,9 +83,9 @@ def trained(vocabulary: int, attention: int, seed: int, train: Ids) -> tuple[Net
         cell="lstm", layers=1, hidden=HIDDEN, embedding=EMBEDDING, vocabulary=vocabulary, attention=attention
     )
     precision = faster_precision(torch.device("cpu"))
-    steps = Steps(
-        LanguageRun(config, seed, precision, 1, 32, 64, SCORED, seconds=SECONDS), train, count_ids(train, vocabulary)
-    )
+    left_out = Regularisation(input_dropout=DROPOUT / 4, output_dropout=DROPOUT)
+    run = LanguageRun(config, seed, precision, 1, 32, 64, SCORED, seconds=SECONDS, regularisation=left_out)
+    steps = Steps(run, train, count_ids(train, vocabulary))
     clock: Any = language_run
     kept, clock.time = clock.time, SimpleNamespace(perf_counter=time.process_time)
     try:

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from training.loop.initial_weights import start_from_frequencies
 from training.loop.learner import Learner
 from training.loop.trainer import EXPLODED, LOWERED, ROLLED_BACK, SMOOTHED
 from training.planning.config import TrainingConfig
+from training.planning.regularisation import Regularisation
 from training.planning.schedule import Budget, Schedule
 from training.planning.train_options import Precision
 
@@ -36,7 +37,7 @@ FITTED = 1 << 14  # ids of the validation part that the online memory's weights 
 class LanguageRun:
     """What one network is trained with. steps or seconds: its budget. clipped: whether gradients are.
 
-    scored: ids of each held-out part that are scored at most.
+    scored: ids of each held-out part that are scored at most. regularisation: none unless it is named.
     """
 
     network: NetworkConfig
@@ -49,11 +50,13 @@ class LanguageRun:
     steps: int | None = None
     seconds: float | None = None
     clipped: bool = True
+    regularisation: Regularisation = field(default_factory=Regularisation)
 
     def config(self) -> TrainingConfig:
         """The plan of training: all cells' is the same, but for the learning rate, which is each cell's own."""
         return TrainingConfig(
             network=self.network,
+            regularisation=self.regularisation,
             batch_size=self.batch_size,
             sequence_length=self.sequence_length,
             learning_rate=CELLS[self.network.cell].learning_rate,
