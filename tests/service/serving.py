@@ -180,8 +180,8 @@ def program(*words: str, **environment: str) -> subprocess.CompletedProcess[str]
     )
 
 
-def eventually(condition: Callable[[], bool], seconds: float = 5) -> bool:
-    """Whether the condition comes true within some seconds."""
+def eventually(condition: Callable[[], bool], seconds: float = 30) -> bool:
+    """Whether the condition comes true within some seconds, many of which only a busy machine needs."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
