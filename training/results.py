@@ -18,6 +18,7 @@ from training.data.prepared_corpus import release
 from training.distributed.ranks import ALONE, Ranks
 from training.evaluation.memorisation import Copied, copied, describe, in_text
 from training.evaluation.score import Score
+from training.items.split import too_few
 from training.loop.finished_run import FinishedRun
 from training.measurement import FITTED, Figures, draw_sample, measure
 from training.report.card import card
@@ -30,8 +31,8 @@ from training.report.sample_texts import CopiedText
 OF_BEST_ALONE = ("copied", "notes", FITTED, MEMORY)  # what the `training` table of `best` has beside
 
 NONE_HELD_OUT = (
-    "The list is so short that none of it is held out: all figures are of the items the network learnt from, and say "
-    "nothing of new ones. Read the samples, and see that they are not copies."
+    "The list has {}, so none is held out: all figures are of what the network learnt from, and say nothing of new "
+    "items. Read the samples, and see that they are not copies."
 )
 
 
@@ -74,7 +75,7 @@ def leave_results(run: FinishedRun, provenance: Provenance, scored: int, ranks: 
     described = {part: score.to_json() for part, score in figures.items()}
     notes = [*run.notes, *verdict(run)]
     if not run.split.held_out:
-        notes.insert(0, NONE_HELD_OUT)
+        notes.insert(0, NONE_HELD_OUT.format(too_few(run.split.learn_after)))
     judged = copied(found.sample, run.split.train, best.tokenizer)
     of_best = _training(run, provenance, run.best_step, described, found.surprise)
     training = of_best | {"copied": judged.to_json()} | ({"notes": notes} if notes else {})

@@ -54,7 +54,7 @@ from training.results import (
 )
 from training.signals import stop_on_signals
 from training.summary import show_outcome, show_plan
-from training.teachers import Teacher, check_teachers, taught_bytes, teach, teachers_at, teachers_of
+from training.teachers import Teacher, check_teachers, teach, teachers_at, teachers_of
 
 if TYPE_CHECKING:
     from training.monitoring.tensorboard_log import TensorBoardLog
@@ -78,8 +78,8 @@ def run(options: TrainOptions, console: TerminalConsole, started: float, ranks: 
     base = None if options.base is None else load(named_checkpoint(options.base), UNLIMITED)
     teachers = teachers_at(options.teachers)
     chat = _chat(options, base)
-    separator = options.separator or ("" if base is None else base.tokenizer.frame.separator)
-    after = options.answers_after or ("" if base is None else learnt_after(base))
+    separator = options.separator("" if base is None else base.tokenizer.frame.separator)
+    after = options.answers_after("" if base is None else learnt_after(base))
     by_file = options.label == "file-name"
     corpus = open_corpus(options.corpus, options.encoding, options.on_decode_error, separator, by_file)
     extending = None if base is None else base.tokenizer
@@ -96,8 +96,8 @@ def run(options: TrainOptions, console: TerminalConsole, started: float, ranks: 
     plan = make_plan(options.overrides, prepared.tokenizer.size, spelt(counts), device, grown, ranks.count)
     chosen = replace(plan.config, learn_after=after, teacher_share=options.share_of_teachers)
     plan = replace(plan, config=chosen)
-    held = taught_bytes(len(parts.train), prepared.tokenizer)
-    show_plan(console, plan, corpus, prepared, parts, device, ranks.count, [one.name for one in teachers], held)
+    labelled = options.label is not None
+    show_plan(console, plan, corpus, prepared, parts, device, ranks.count, teachers, labelled)
     scored, finish = final_scores(plan.config, parts, device, ranks)
     record = RunRecord.of(options, plan, prepared, base)
     kept = tuple(one.kept for one in teachers)
@@ -177,7 +177,8 @@ def _parts(prepared: Prepared, scheme: str, based: bool, learn_after: str) -> Sp
     based: whether a checkpoint is trained on. learn_after: the text in an item after which it is learnt.
     """
     if prepared.tokenizer.frame.items:
-        return split_items(prepared.ids, scheme, prepared.tokenizer, any_number=based, learn_after=learn_after)
+        remedy = "choose another --learn-after" + (", or '' to learn all of each item" if based else "")
+        return split_items(prepared.ids, scheme, prepared.tokenizer, based, learn_after, remedy)
     if learn_after:
         raise ParameterError("learn_after", "--learn-after is for a list of items; add --items, or leave it out.")
     return split(prepared.ids, scheme)

@@ -12,6 +12,7 @@ from model.config import products
 from training.data.corpus import Corpus
 from training.data.prepared_corpus import Prepared
 from training.data.split import Split
+from training.items.split import too_few
 from training.loop.finished_run import FinishedRun
 from training.measurement import Figures
 from training.planning.lists import lines_of
@@ -19,6 +20,7 @@ from training.planning.plan import Plan
 from training.report.card import in_words
 from training.report.report import REPORT
 from training.results import Results
+from training.teachers import Teacher, taught_bytes
 
 NAMED = 3  # sources of a corpus that are named
 LABELLED = 10  # labels that are named
@@ -41,12 +43,12 @@ def show_plan(
     parts: Split,
     device: torch.device,
     processes: int = 1,
-    teachers: Sequence[str] = (),
-    taught: int = 0,
+    teachers: Sequence[Teacher] = (),
+    labelled: bool = False,
 ) -> None:
     """Print the corpus, what of it was left out, and the plan.
 
-    processes: that train together. teachers: their names. taught: bytes of what they expect, in each process.
+    processes: that train together. labelled: whether the labels of this list were read, beside those of --from.
     """
     config, network = plan.config, plan.config.network
     budget = [f"{config.minutes:g} minute{'s' * (config.minutes != 1)}"] if config.minutes else []
@@ -67,11 +69,12 @@ def show_plan(
             *_of_corpus(corpus, prepared),
             *_advice(prepared),
             ("split", f"{parts.scheme}: {sizes} ids to train / validate / test" + _of_items(parts)),
-            *_of_labels(prepared.tokenizer.frame.labels),
+            *_of_answers(config.learn_after),
+            *_of_labels(prepared.tokenizer.frame.labels, labelled),
             ("network", f"{shape}, {network.parameters():,} parameters"),
             ("regularisation", in_words(config.to_json())),
             ("training", f"{steps}, {config.precision} on {device.type}{threads}"),
-            *_of_teachers(config.teacher_share, teachers, taught),
+            *_of_teachers(config.teacher_share, teachers, taught_bytes(len(parts.train), prepared.tokenizer)),
             ("budget", f"at most {' or '.join(budget)}: {cost}"),
         ]
     )
@@ -89,19 +92,26 @@ def _advice(prepared: Prepared) -> Iterator[tuple[str, str]]:
             )
 
 
-def _of_labels(labels: Sequence[str]) -> Iterator[tuple[str, str]]:
+def _of_answers(learn_after: str) -> Iterator[tuple[str, str]]:
+    """What is learnt of each item, as a row where it is not all."""
+    if learn_after:
+        yield "answers", f"of each item what follows {learn_after!r} is learnt and scored"
+
+
+def _of_labels(labels: Sequence[str], labelled: bool) -> Iterator[tuple[str, str]]:
     """The labels of items, as a row where there are any."""
     if labels:
         more = " …" if len(labels) > LABELLED else ""
-        yield "labels", f"{len(labels):,}: {in_a_line(', '.join(labels[:LABELLED]))}{more}"
+        whose = "" if labelled else ", all of the checkpoint; --label reads those of this list, too"
+        yield "labels", f"{len(labels):,}: {in_a_line(', '.join(labels[:LABELLED]))}{more}{whose}"
 
 
-def _of_teachers(share: float, teachers: Sequence[str], taught: int) -> Iterator[tuple[str, str]]:
-    """Whom the network learns from, as a row where there is anyone."""
+def _of_teachers(share: float, teachers: Sequence[Teacher], taught: int) -> Iterator[tuple[str, str]]:
+    """Whom the network learns from, as a row where there is anyone. taught: bytes of what they expect, in a process."""
     if teachers:
         verb = "expects" if len(teachers) == 1 else "expect on average"
         held = f", kept in {taught / 1e6:,.1f} MB" if share else ""
-        yield "teachers", f"{share:g} of the loss is what {', '.join(teachers)} {verb}{held}"
+        yield "teachers", f"{share:g} of the loss is what {', '.join(one.name for one in teachers)} {verb}{held}"
 
 
 def _of_items(parts: Split) -> str:
@@ -109,8 +119,8 @@ def _of_items(parts: Split) -> str:
     if not parts.separator:
         return ""
     if not parts.held_out:
-        return "; so few items that none is held out"
-    return ", whole items, equal ones in one part"
+        return f"; {too_few(parts.learn_after)}, so none is held out"
+    return ", whole items, equal ones in one part" + (", as answers to one question" if parts.learn_after else "")
 
 
 def _of_corpus(corpus: Corpus, prepared: Prepared) -> Iterator[tuple[str, str]]:

@@ -25,6 +25,7 @@ from training.data.batches import Taught
 from training.evaluation.network_reader import read_rows
 from training.loop.run_record import sum_of
 from training.planning.config import TrainingConfig
+from training.planning.train_options import OF_TEXTS
 
 KEPT = 32  # ids at each position; of Shakespeare's 65, the others have 0.2 % of the probability
 MOST_BYTES = 2 << 30  # for the distributions in each process
@@ -81,6 +82,8 @@ def check_teachers(teachers: Sequence[Teacher], tokenizer: Tokenizer, ids: int) 
 
     ids: of the train part.
     """
+    if teachers and tokenizer.frame.items:
+        raise ParameterError("teacher", OF_TEXTS)
     for teacher in teachers:
         theirs = teacher.checkpoint.tokenizer
         if theirs.characters != tokenizer.characters:

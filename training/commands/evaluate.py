@@ -251,7 +251,7 @@ def _parts(model: "Checkpoint", corpus: "Corpus", split: str) -> "dict[str, Ids]
 
 def _parts_of_items(model: "Checkpoint", ids: "Ids", split: str) -> "dict[str, Ids]":
     """The parts of a list as a training run holds them."""
-    from training.items.split import all_items, learnt_after, split_items
+    from training.items.split import all_items, learnt_after, split_items, too_few
 
     if split == "whole":
         if not len(whole := all_items(ids, model.tokenizer)):
@@ -259,7 +259,8 @@ def _parts_of_items(model: "Checkpoint", ids: "Ids", split: str) -> "dict[str, I
         return {"whole": whole}
     pieces = split_items(ids, split, model.tokenizer, any_number=True, learn_after=learnt_after(model))
     if not pieces.held_out:
-        raise CorpusError("The list has so few different items that none is held out; leave out --split.")
+        few = too_few(learnt_after(model))
+        raise CorpusError(f"The list has {few}, so none is held out; leave out --split.")
     return {"train": pieces.train, "validation": pieces.validation, "test": pieces.test}
 
 

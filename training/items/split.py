@@ -17,13 +17,20 @@ from model.text.utf8_ids import Ids
 from training.data.split import SMALLEST, Split
 from training.data.split_scheme import shares_of
 
-FEWEST = 20  # different items of which some are held out
+FEWEST = 20  # different items, or questions, of which some are held out
 SEED = 1  # of the split; not the run's, so that runs of other seeds hold the same items out
 IN_MEMORY = 1 << 25  # ids of a part that are kept in memory; more go to a file that has no name
 GATHERED = 1 << 20  # ids moved at once
 
 
-def split_items(ids: Ids, scheme: str, tokenizer: Tokenizer, any_number: bool = False, learn_after: str = "") -> Split:
+def split_items(
+    ids: Ids,
+    scheme: str,
+    tokenizer: Tokenizer,
+    any_number: bool = False,
+    learn_after: str = "",
+    remedy: str = "name another list",
+) -> Split:
     """Cut a list (n,) by a scheme into parts of whole items, each with its separator; empty items are left out.
 
     On which side an item lies follows from its characters alone, or from those of its question: equal items, and
@@ -31,7 +38,8 @@ def split_items(ids: Ids, scheme: str, tokenizer: Tokenizer, any_number: bool = 
     the held-out parts are in an order that says nothing. Where there are fewer than 20 different items, or questions,
     none is held out: all parts are the whole list.
     any_number: whether one item is enough, as to train a checkpoint on. learn_after: the text in an item after which
-    it is learnt. Raises CorpusError where there are too few items, and where none has that text.
+    it is learnt. remedy: what to do where no item has it. Raises CorpusError where there are too few items, and where
+    none has that text.
     """
     shares = shares_of(scheme)
     separator = tokenizer.encode(tokenizer.frame.separator).tolist()
@@ -46,7 +54,7 @@ def split_items(ids: Ids, scheme: str, tokenizer: Tokenizer, any_number: bool = 
     after = tuple(tokenizer.encode(learn_after).tolist())
     answers = answer_starts(ids, starts, ends, after)
     if after and (answers == starts).all():
-        raise CorpusError(f"No item has {learn_after!r}, after which it would be learnt; choose another --learn-after.")
+        raise CorpusError(f"No item has {learn_after!r}, after which it would be learnt; {remedy}.")
     marks = _marks(ids, starts, np.where(answers > starts, answers, ends), tokenizer)
     held_out = len(different := np.unique(marks)) >= FEWEST
     if not held_out:
@@ -63,6 +71,11 @@ def split_items(ids: Ids, scheme: str, tokenizer: Tokenizer, any_number: bool = 
     sides.append(order[marks[order] >= second])
     train, validation, test = (_gathered(ids, starts[side], ends[side]) for side in sides)
     return Split(scheme, train, validation, test, tuple(separator), learn_after=after)
+
+
+def too_few(answers: object) -> str:
+    """Why nothing of a list is held out, in words. answers: whether they alone are learnt, so that questions count."""
+    return f"fewer than {FEWEST} different {'questions' if answers else 'items'}"
 
 
 def learnt_after(model: Checkpoint) -> str:

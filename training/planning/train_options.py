@@ -22,6 +22,7 @@ PLANNED = "planned"
 MINUTES = 5.0  # the budget where none was chosen
 MOST_SEED = 2**63 - 1
 TEACHER_SHARE = 0.5  # where there are teachers and none was chosen
+OF_TEXTS = "--teacher is for one long text; leave it out for a list of items."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -263,7 +264,7 @@ class TrainOptions:
         None,
         r"Of each item learn and score only what follows this text, such as \t between a question and its answer.",
         metavar="TEXT",
-        shown="that of --from, or none",
+        shown="that of --from, or none; '' with --from learns all",
     )
     label: Label | None = option(
         None,
@@ -304,17 +305,18 @@ class TrainOptions:
             )
         if self.overrides.teacher_share is not None and not self.teachers:
             raise ParameterError("teacher_share", "--teacher-share is the teachers'; name one with --teacher.")
-        if self.teachers and self.separator:
-            raise ParameterError("teacher", "--teacher is for one long text; leave it out for a list of items.")
+        if self.teachers and self.separator(""):
+            raise ParameterError("teacher", OF_TEXTS)
         if self.item_separator is not None:
             separator_of(self.item_separator)
-        if self.learn_after is not None:
+        if self.learn_after or (self.learn_after is not None and self.base is None):
             escaped_text(self.learn_after, "learn_after")
 
-    @property
-    def answers_after(self) -> str:
-        """The text in each item after which it is learnt; "" where all of it is."""
-        return "" if self.learn_after is None else escaped_text(self.learn_after, "learn_after")
+    def answers_after(self, before: str) -> str:
+        """The text in each item after which it is learnt; "" where all of it is. before: that of --from."""
+        if self.learn_after is None:
+            return before
+        return escaped_text(self.learn_after, "learn_after") if self.learn_after else ""
 
     @property
     def share_of_teachers(self) -> float:
@@ -322,11 +324,12 @@ class TrainOptions:
         share = self.overrides.teacher_share
         return (TEACHER_SHARE if share is None else share) if self.teachers else 0.0
 
-    @property
-    def separator(self) -> str:
-        """What ends each item of the corpus; "" where it is one long text."""
+    def separator(self, before: str) -> str:
+        """What ends each item of the corpus; "" where it is one long text. before: that of --from."""
         if self.item_files:
             return OF_A_FILE
         if self.item_separator is not None:
             return separator_of(self.item_separator)
-        return "\n" if self.items or self.label else ""
+        if self.items:
+            return "\n"
+        return before or ("\n" if self.label else "")

@@ -128,7 +128,7 @@ def test_evaluate_says_what_a_list_or_a_text_lacks(trained: Path, tmp_path: Path
         with pytest.raises(ParameterError, match=f"measured alone and not {protocol}; leave out --protocol"):
             invoke("evaluate", trained / "run", trained / "list.txt", "--protocol", protocol)
     (tmp_path / "few.txt").write_text("aAA10\n\nbBB11\n")
-    with pytest.raises(CorpusError, match="so few different items that none is held out"):
+    with pytest.raises(CorpusError, match="fewer than 20 different items, so none is held out"):
         invoke("evaluate", trained / "run", tmp_path / "few.txt", "--split", "90/5/5")
     whole = json.loads(unroll("evaluate", trained / "run", tmp_path / "few.txt", "--json").splitlines()[-1])
     assert (whole["parts"]["whole"]["items"], whole["parts"]["whole"]["characters"]) == (2, 12)
@@ -222,7 +222,7 @@ def test_five_molecules_are_enough_to_train_a_checkpoint_on(trained: Path, tmp_p
     (tmp_path / "five.smi").write_text("\r\n".join(molecules) + "\r\n\r\n")
     base = trained / "run" / "best"
     output = unroll("train", tmp_path / "five.smi", "--from", base, "--epochs", "60", "--out", tmp_path / "run")
-    assert "so few items that none is held out" in " ".join(output.split())
+    assert "fewer than 20 different items, so none is held out" in " ".join(output.split())
     tuned = load(tmp_path / "run" / "best")
     assert any("none is held out" in note for note in tuned.training["notes"])
     assert tuned.training["figures"]["test"]["items"] == 5

@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from typer.testing import CliRunner
 
 import unroll
-from model.checkpoint import load
 from model.config import NetworkConfig
 from model.decoding.decoder import Decoder
 from model.errors import CorpusError, ParameterError
@@ -193,16 +192,6 @@ def test_a_resumed_run_still_learns_answers_alone(tmp_path: Path) -> None:
     record, _ = read_record(tmp_path / "run")
     assert record.config.learn_after == "\t"
     assert RunRecord.from_json(json.loads(json.dumps(record.to_json()))) == record
-
-
-def test_what_is_trained_on_still_learns_answers_alone(tmp_path: Path) -> None:
-    corpus, (first, second) = tmp_path / "list.txt", (tmp_path / "first", tmp_path / "second")
-    corpus.write_text(TEXT)
-    unroll.train(corpus, out=first, items=True, learn_after=r"\t", epochs=1, quiet=True, **QUICK)
-    best = unroll.train(corpus, out=second, base=first / "best", epochs=1, quiet=True).checkpoint
-    assert best.training["plan"]["learn_after"] == "\t"
-    before = load(first / "best").training["figures"]["test"]
-    assert best.training["figures"]["test"]["characters"] == before["characters"]
 
 
 @pytest.mark.parametrize(
