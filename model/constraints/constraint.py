@@ -82,7 +82,7 @@ class Constraint:
         """The texts of a list of choices or of words. Raises ParameterError on anything but whole texts."""
         value = self.value()
         if not isinstance(value, list) or not value or not all(isinstance(text, str) and text for text in value):
-            raise self.refused("is no list of texts; send at least one, none of them empty")
+            raise self.refused("is not a list of texts; send at least one, none of them empty")
         return value
 
     def refused(self, reason: str) -> ParameterError:

@@ -23,14 +23,14 @@ def constraint_of(given: Mapping[str, Any]) -> Constraint | None:
         return None
     first, *others = asked
     if others:
-        raise ParameterError(others[0], f"{others[0]} and {first} both say what a text must match; give one of them.")
+        raise ParameterError(others[0], f"{others[0]} and {first} both constrain the text; give only one of them.")
     return _READ[first](first, asked[first])
 
 
 def _text(kind: Kind) -> Callable[[str, Any], Constraint]:
     def read(name: str, value: Any) -> Constraint:
         if not isinstance(value, str):
-            raise ParameterError(name, f"{name} is no text; give one string.")
+            raise ParameterError(name, f"{name} is not a string; give one.")
         return Constraint(kind, value, name)
 
     return read
@@ -39,13 +39,13 @@ def _text(kind: Kind) -> Callable[[str, Any], Constraint]:
 def _list(kind: Kind) -> Callable[[str, Any], Constraint]:
     def read(name: str, value: Any) -> Constraint:
         if isinstance(value, str | Mapping):
-            raise ParameterError(name, f"{name} is no list; give a list, even of one.")
+            raise ParameterError(name, f"{name} is not a list; give one, even for one value.")
         try:
             return Constraint.of_value(
                 kind, [one.item() if isinstance(one, np.generic) else one for one in value], name
             )
         except TypeError:
-            raise ParameterError(name, f"{name} is no list of plain values; give texts, or ids.") from None
+            raise ParameterError(name, f"{name} is not a list of plain values; give strings or ids.") from None
 
     return read
 
@@ -58,7 +58,7 @@ def _schema(name: str, value: Any) -> Constraint:
     try:
         return Constraint.of_value("json_schema", value, name)
     except TypeError as error:
-        raise ParameterError(name, f"{name} is no JSON ({error}); give plain JSON values.") from None
+        raise ParameterError(name, f"{name} is not JSON ({error}); give plain JSON values.") from None
 
 
 def _object(name: str, value: Any) -> Constraint:

@@ -14,7 +14,7 @@ def only(constraint: Constraint, vocabulary: Vocabulary) -> Transitions:
     """Any text of the ids that are listed. Raises ParameterError where none of them is ever drawn."""
     wanted = constraint.value()
     if not isinstance(wanted, list) or not all(type(token) is int for token in wanted):
-        raise constraint.refused("is no list of ids; send whole numbers")
+        raise constraint.refused("is not a list of ids; send integers")
     listed = np.isin(vocabulary.ids, np.array(wanted, np.float64))
     if not listed.any():
         raise constraint.refused("has no id that this model draws; see /tokenize for the ids of characters")

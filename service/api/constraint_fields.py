@@ -1,4 +1,4 @@
-"""What texts must match, as the fields of any dialect ask for it: one constraint, or an error that names the field."""
+"""Reads the constraint of a request from the fields of any dialect; errors name the field."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -7,18 +7,18 @@ from model.constraints.constraint import Constraint, Kind
 from model.errors import ParameterError
 
 OFF: dict[str, Any] = {"grammar": "", "bad_words": []}
-"""Empty values that ask for nothing, beside None, which never asks: clients of llama.cpp send an empty grammar by
-default, and no words forbid nothing. Any other empty value is read as its field's meaning has it: `{}` is the schema of
-any JSON value, an empty pattern or list is refused."""
+"""Values that request nothing, as None does in every field: clients of llama.cpp send an empty grammar by default,
+and an empty list of words forbids nothing. Other empty values keep the meaning of their field: `{}` is the schema of
+any JSON value; an empty pattern or list is refused."""
 
-LARGEST = 1 << 18  # parts and characters of a JSON value: more is far beyond any limit, and not even written out
+LARGEST = 1 << 18  # parts and characters of a JSON value: a larger one is far beyond any limit, and is not serialised
 
 
 def constraint_of(fields: Mapping[str, Any], within: str = "") -> Constraint | None:
-    """The constraint that a request's fields ask for; None if they ask for none.
+    """The constraint that a request's fields specify; None if they specify none.
 
-    within: what stands before the names in the request, such as "parameters.".
-    Raises ParameterError where two ask, or one cannot be read.
+    within: the prefix of the names in the request, such as "parameters.". Raises ParameterError if two fields specify
+    one, or a field cannot be read.
     """
     asked = [
         (name, FIELDS[name](within + name, value))
@@ -28,32 +28,32 @@ def constraint_of(fields: Mapping[str, Any], within: str = "") -> Constraint | N
     found = [(name, constraint) for name, constraint in asked if constraint is not None]
     if len(found) > 1:
         (first, _), (second, _) = found[:2]
-        raise _error(second, f"{second} and {first} both say what the text must match; send one of them.")
+        raise _error(second, f"{second} and {first} both constrain the text; send only one of them.")
     return found[0][1] if found else None
 
 
 def _error(name: str, message: str) -> ParameterError:
-    """An error about a field, whose sentence names the part of it."""
+    """An error about a field; the message names the part of the field."""
     return ParameterError(name.partition(".")[0], message)
 
 
 def _from_text(kind: Kind) -> Callable[[str, Any], Constraint]:
     def read(name: str, value: Any) -> Constraint:
         if not isinstance(value, str):
-            raise _error(name, f"{name} is no text; send one string.")
+            raise _error(name, f"{name} is not a string; send one.")
         return Constraint(kind, value, name)
 
     return read
 
 
 def _from_json(kind: Kind) -> Callable[[str, Any], Constraint]:
-    """Of a JSON value, or of a text that has one."""
+    """Reads a JSON value, or a string that contains one."""
 
     def read(name: str, value: Any) -> Constraint:
         if isinstance(value, str):
             return Constraint(kind, value, name)
         if _size(value) > LARGEST:
-            raise _error(name, f"{name} has far too much in it; send at most some thousand parts.")
+            raise _error(name, f"{name} is far too large; send at most some thousand parts.")
         return Constraint.of_value(kind, value, name)
 
     return read
@@ -62,14 +62,14 @@ def _from_json(kind: Kind) -> Callable[[str, Any], Constraint]:
 def _from_list(kind: Kind, of: type, what: str) -> Callable[[str, Any], Constraint]:
     def read(name: str, value: Any) -> Constraint:
         if not isinstance(value, list) or not value or not all(type(one) is of for one in value):
-            raise _error(name, f"{name} is no list of {what}; send at least one.")
+            raise _error(name, f"{name} is not a list of {what}; send at least one.")
         return _from_json(kind)(name, value)
 
     return read
 
 
 def _size(value: Any) -> int:
-    """Parts and characters of a JSON value, counted until there are too many."""
+    """The number of parts and characters of a JSON value; stops counting beyond LARGEST."""
     size, waiting = 0, [value]
     while waiting and size <= LARGEST:
         one = waiting.pop()
@@ -85,7 +85,7 @@ def _size(value: Any) -> int:
 
 
 def _format(name: str, value: Any) -> Constraint | None:
-    """OpenAI's `response_format`, with what llama.cpp's server takes there besides."""
+    """OpenAI's `response_format`, with the additions of llama.cpp's server."""
     kind = _member(name, value, "type")
     if kind == "text":
         return None
@@ -101,9 +101,9 @@ def _format(name: str, value: Any) -> Constraint | None:
 
 
 def _structured(name: str, value: Any) -> Constraint | None:
-    """vLLM's `structured_outputs`: one kind of its own."""
+    """vLLM's `structured_outputs`: an object with one kind of constraint."""
     if not isinstance(value, dict):
-        raise _error(name, f"{name} is no object; send one with regex, choice, json or grammar.")
+        raise _error(name, f"{name} is not an object; send one with regex, choice, json or grammar.")
     kinds = {key: inner for key, inner in value.items() if inner is not None and key not in OPTIONS}
     unknown = next((key for key in kinds if key not in STRUCTURED), None)
     if unknown is not None or len(kinds) != 1:
@@ -126,7 +126,7 @@ def _typed(name: str, value: Any) -> Constraint:
 
 
 def _grammar(name: str, value: Any) -> Constraint:
-    """llama.cpp's `grammar` is a text, text-generation-inference's an object."""
+    """llama.cpp's `grammar` is a string; text-generation-inference's is an object."""
     return _typed(name, value) if isinstance(value, dict) else _from_text("grammar")(name, value)
 
 
@@ -143,7 +143,7 @@ def _member(name: str, value: Any, member: str) -> Any:
 
 
 def _shown(value: Any) -> str:
-    """A value as an error repeats it: a text in quotes, and of others their kind in JSON."""
+    """A value as an error shows it: a string in quotes, or else the JSON type."""
     return repr(value[:40]) if isinstance(value, str) else JSON_KINDS[type(value)]
 
 
@@ -157,7 +157,7 @@ JSON_KINDS = {
 }
 
 OPTIONS = {"disable_any_whitespace", "disable_additional_properties", "disable_fallback", "backend"}
-"""Of vLLM: texts are compact, and objects closed, in any case."""
+"""vLLM's options, which are ignored: texts are always compact, and objects closed."""
 
 STRUCTURED: dict[str, Callable[[str, Any], Constraint | None]] = {
     "regex": _from_text("regex"),

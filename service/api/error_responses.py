@@ -1,4 +1,4 @@
-"""Every error as one HTTP answer in the shape of its route's dialect: a status, a sentence, and no traceback."""
+"""Turns every error into an HTTP answer in the format of its route's dialect: a status, a sentence, no traceback."""
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -36,7 +36,7 @@ LONGEST_MESSAGE = 500  # characters; even at six bytes each, as for \u0000, the 
 
 NO_MEMORY = "The server has no memory for this now; try again in a moment, or send less."
 
-MOST_PROBLEMS = 3  # of a request that one answer names
+MOST_PROBLEMS = 3  # of a request, the most that one answer reports
 
 INVALID = "invalid_request_error"
 
@@ -56,7 +56,7 @@ KINDS: dict[type[ServiceError], tuple[int, str, str]] = {
     ReaderTooSlow: (503, "server_error", "reader_too_slow"),
     DeadlineExceeded: (504, "server_error", "deadline_exceeded"),
 }
-RETRY_AFTER = {429: "1", 503: "5"}  # seconds: a queue moves on, a restart takes a moment
+RETRY_AFTER = {429: "1", 503: "5"}  # seconds: a queue moves on soon, a restart takes longer
 
 STATUS_CODES = {
     404: "not_found",
@@ -71,7 +71,7 @@ UNREADABLE = "There was an error parsing the body"  # FastAPI's words
 
 
 class Failure(NamedTuple):
-    """An error, not yet in the shape of a dialect: a status, a sentence, and OpenAI's type, code and param."""
+    """An error before a dialect formats it: a status, a sentence, and OpenAI's type, code and param."""
 
     status: int
     message: str
@@ -83,26 +83,27 @@ class Failure(NamedTuple):
 FAULT = Failure(500, "The server failed; it has been logged. Try again.", "server_error", "internal_error")
 
 Shape = Callable[[Failure], tuple[int, Mapping[str, Any]]]
-"""Gives the status and body of an error in a dialect; its message has been shortened already."""
+"""Gives the status and body of an error in a dialect; the message has been shortened before."""
 
 
 def openai_shape(failure: Failure) -> tuple[int, dict[str, Any]]:
-    """Status and body in OpenAI's dialect, the dialect of every route without another one."""
+    """Status and body in OpenAI's dialect, the default of all routes."""
     detail = ErrorDetail(message=failure.message, type=failure.kind, param=failure.param, code=failure.code)
     return failure.status, ErrorBody(error=detail).model_dump()
 
 
 def of_service_error(error: ServiceError) -> Failure:
-    """What a ServiceError means in HTTP, also in the middle of a stream."""
+    """The Failure of a ServiceError, also in the middle of a stream."""
     status, kind, code = KINDS.get(type(error), (500, "server_error", "internal_error"))
     param = "model" if isinstance(error, UnknownModel | VersionGone) else None
     return Failure(status, str(error)[:LONGEST_MESSAGE], kind, code, param)
 
 
 class ErrorResponses:
-    """Answers errors in the shape of their path's dialect.
+    """Answers errors in the format of their path's dialect.
 
-    shapes: of the paths that have another dialect than OpenAI's; where one ends with *, of all that begin so.
+    shapes: formats of the paths with another dialect than OpenAI's; a path that ends with * stands for all that begin
+    with it.
     """
 
     def __init__(self, shapes: Mapping[str, Shape]) -> None:
@@ -110,7 +111,7 @@ class ErrorResponses:
         self._beginnings = {path[:-1]: shape for path, shape in shapes.items() if path.endswith("*")}
 
     def respond(self, scope: Scope, failure: Failure, headers: Mapping[str, str] | None = None) -> JSONResponse:
-        """The answer to a request that failed, with Retry-After if trying again helps."""
+        """The answer to a request that failed, with Retry-After if a retry may succeed."""
         request_context(scope).failure = failure.code
         shape = self._shape_of(_route_path(scope))
         status, content = shape(failure._replace(message=failure.message[:LONGEST_MESSAGE]))
@@ -123,7 +124,7 @@ class ErrorResponses:
         return next((one for begin, one in self._beginnings.items() if path.startswith(begin)), openai_shape)
 
     def install(self, app: FastAPI) -> None:
-        """Make an application answer every exception so."""
+        """Make an application answer every exception with these responses."""
         for kind, failure_of in FAILURES.items():
             app.add_exception_handler(kind, self._handler(failure_of))
 
@@ -135,13 +136,13 @@ class ErrorResponses:
 
 
 def of_parameter_error(_: Request | None, error: Any) -> Failure:
-    """A parameter that only the model could check."""
+    """The Failure of a parameter that only the model could check."""
     param = error.parameter if isinstance(error, ParameterError) else "prompt"
     return Failure(400, str(error), INVALID, "invalid_value", param)
 
 
 def of_validation_error(request: Request, error: Any) -> Failure:
-    """A body that is not a JSON object, or has fields outside their limits; the answer does not repeat the body."""
+    """The Failure of a body that is not a JSON object or has invalid fields; it does not repeat the body."""
     if isinstance(error.body, bytes):
         given = request.headers.get("content-type", "")[:100] or "nothing"
         message = f"The body is announced as {given}; send JSON with the header Content-Type: application/json."
@@ -156,20 +157,20 @@ def of_validation_error(request: Request, error: Any) -> Failure:
 
 
 def _problem(problem: Mapping[str, Any], body: Any) -> tuple[tuple[Any, ...], str]:
-    """The place in the body one validation error is about, as a path of names; and what is wrong there."""
+    """The place of one validation error in the body, as a path of names, and what is wrong there."""
     _, *path = problem["loc"]  # the first part is "body"
     if problem["type"] == "json_invalid":
         return (), not_json(str(body), path[0], problem["ctx"]["error"])
     if not path:
         empty = problem["type"] == "missing"
-        return (), "The body is empty; send a JSON object" if empty else "The body has to be a JSON object"
+        return (), "The body is empty; send a JSON object" if empty else "The body must be a JSON object"
     return tuple(_in_body(path, body, problem["type"] == "missing")), remedy(problem)
 
 
 def _in_body(path: Sequence[str | int], body: Any, missing: bool) -> Iterator[str | int]:
-    """The parts of a path that name what a request has, and none that name a type of ours.
+    """The parts of a path that exist in the request; the names of our own types are left out.
 
-    missing: whether the last part is what is not there.
+    missing: whether the last part is the missing field.
     """
     for number, part in enumerate(path):
         of_list = isinstance(body, list) and isinstance(part, int) and part < len(body)
@@ -181,7 +182,7 @@ def _in_body(path: Sequence[str | int], body: Any, missing: bool) -> Iterator[st
 
 
 def _sentence_on(place: Sequence[str | int], remedies: Sequence[str]) -> str:
-    """What to do about one place, which may have a value of one of several kinds."""
+    """What to do about one place, whose value may be of several kinds."""
     first, *more = dict.fromkeys(remedies)
     if more and all(one.startswith("send ") for one in (first, *more)):
         words = ", or ".join([first, *(one.removeprefix("send ") for one in more)])
@@ -191,41 +192,41 @@ def _sentence_on(place: Sequence[str | int], remedies: Sequence[str]) -> str:
 
 
 def of_http_exception(request: Request, error: Any) -> Failure:
-    """A route or method that does not exist, or a body that cannot be read."""
-    if isinstance(error.__cause__, ServiceError):  # FastAPI passes it on only as an HTTPException
+    """The Failure of a route or method that does not exist, or of a body that cannot be read."""
+    if isinstance(error.__cause__, ServiceError):  # FastAPI wraps it in an HTTPException
         return of_service_error(error.__cause__)
-    if isinstance(error.__cause__, MemoryError):  # FastAPI takes it for a body that cannot be read
+    if isinstance(error.__cause__, MemoryError):  # FastAPI reports it as a body that cannot be read
         return of_memory_error(request, error.__cause__)
     code = STATUS_CODES.get(error.status_code, "invalid_value")
     return Failure(error.status_code, _sentence(request, error), INVALID, code)
 
 
 def _sentence(request: Request, error: Any) -> str:
-    """What an HTTPException says, in place of Starlette's and FastAPI's own words."""
+    """The message of an HTTPException; it replaces those of Starlette and FastAPI."""
     root = request.scope.get("root_path", "")
     if error.status_code == 404:
         return where_to_go(_route_path(request.scope), request.app.state.paths, root)
     if error.status_code == 405:
         takes = (error.headers or {}).get("Allow", "another method")
-        return f"This route takes {takes}, not {request.method[:20]}; the routes are listed at {root}/docs."
+        return f"This route accepts {takes}, not {request.method[:20]}; the routes are listed at {root}/docs."
     if error.detail == UNREADABLE:
-        return "The body is not JSON that can be read; send an object in UTF-8 that does not nest deeply."
+        return "The body cannot be read as JSON; send an object in UTF-8 without deep nesting."
     return str(error.detail)
 
 
 def _route_path(scope: Scope) -> str:
-    """The path as the routes have it, in or outside of the prefix of a proxy."""
+    """The path without the prefix of a proxy."""
     path: str = scope["path"]
     return path.removeprefix(scope.get("root_path", ""))
 
 
 def of_memory_error(*_: object) -> Failure:
-    """A request for which there is no memory; the others go on."""
+    """The Failure of a request for which there is no memory; other requests continue."""
     return of_service_error(MemorySpent(NO_MEMORY))
 
 
 def of_exception(error: Exception) -> Failure:
-    """What any exception means that comes too late for a status; a fault of the server is logged."""
+    """The Failure of any exception after the status was sent; a fault of the server is logged."""
     if isinstance(error, ServiceError):
         return of_service_error(error)
     if isinstance(error, ParameterError | TokenizerError):
@@ -245,4 +246,4 @@ FAILURES: dict[type[Exception], Callable[[Request, Any], Failure]] = {
     MemoryError: of_memory_error,
     Exception: lambda *_: FAULT,
 }
-"""What each kind of exception means in HTTP. The last is a fault of the server; its traceback goes only to the log."""
+"""The Failure of each kind of exception. The last is a fault of the server; its traceback goes only to the log."""

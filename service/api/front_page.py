@@ -1,4 +1,4 @@
-"""GET / and /docs: what a person or a program finds at the address alone, and the pages of the documentation."""
+"""GET / and /docs: the front page for people and for programs, and the documentation of the API."""
 
 from collections.abc import Callable
 from importlib.metadata import version
@@ -15,17 +15,17 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from service.api.openapi import PATH, errors
 from service.request_context import request_context
 
-# Swagger UI and its style, of the package fastapi-offline: nothing is fetched from the internet.
+# Swagger UI and its style, from the package fastapi-offline: nothing is fetched from the internet.
 STATIC = Path(fastapi_offline.__file__).parent / "static"
 STATIC_PATH = "/static-offline-docs"
 
 UI = {
-    "validatorUrl": None,  # else it sends the document to a site that validates
+    "validatorUrl": None,  # otherwise Swagger UI sends the document to a validation site
     "defaultModelsExpandDepth": 0,
     "docExpansion": "list",
     "displayRequestDuration": True,
 }
-# Errors are many and alike: a line each, which opens at a click.
+# Errors are many and similar: each is one line that a click opens.
 FOLDED = """\
 <style>
 tr.response:not([data-code^="2"]) { cursor: pointer }
@@ -45,18 +45,18 @@ document.addEventListener("click", (event) => {
 
 
 class FrontPage(BaseModel):
-    """What this server is, and where to read on."""
+    """What this server is, and where it is documented."""
 
     name: str = Field(default="unroll", description="Always the same.")
     version: str = Field(description="The version of Unroll.")
-    model: str | None = Field(description="The model of requests that name none.")
-    documentation: str = Field(description="The page for people.")
-    openapi: str = Field(description="The description for programs.")
-    health: str = Field(description="How the server is.")
+    model: str | None = Field(description="The model that is used if a request names none.")
+    documentation: str = Field(description="Path of the documentation for people.")
+    openapi: str = Field(description="Path of the OpenAPI document.")
+    health: str = Field(description="Path of the server's state.")
 
 
 def add_documentation(app: FastAPI) -> None:
-    """Add /docs to the application, with all it needs."""
+    """Add /docs and its files to the application."""
     app.mount(STATIC_PATH, StaticFiles(directory=STATIC), name="static-offline-docs")
 
     async def docs(request: Request) -> HTMLResponse:
@@ -75,22 +75,22 @@ def add_documentation(app: FastAPI) -> None:
 
 
 def asks_for_page(headers: Headers) -> bool:
-    """Whether it is a browser that asks, which shows pages to a person."""
+    """Whether the client is a browser, which shows pages to a person."""
     return "text/html" in headers.get("accept", "")
 
 
 def router(
     model: Callable[[frozenset[str] | None], str | None], page: Callable[[Request], Response] | None
 ) -> APIRouter:
-    """The route of the address alone.
+    """The route of the path /.
 
-    model: the name of the default of the models that a key may use, if there is one.
-    page: what a browser is shown; None sends it to the documentation.
+    model: the name of the default among the models that a key may use, if there is one.
+    page: the page for browsers; None redirects them to the documentation.
     """
     routes = APIRouter(tags=["operation"])
 
     async def front_page(request: Request) -> Response:
-        """Tell a program what this is; a browser is shown the page for people."""
+        """Describe the server to a program; a browser gets the page for people."""
         root = request.scope.get("root_path", "")
         if asks_for_page(request.headers):
             if page is not None:
@@ -109,14 +109,14 @@ def router(
         "/",
         front_page,
         methods=["GET"],
-        summary="Say what this is",
+        summary="Describe the server",
         response_model=FrontPage,
         responses={
             200: {
-                "description": "What this is; to a browser, the page for people.",
+                "description": "A description of the server; for a browser, the page for people.",
                 "content": {"text/html": {"schema": {"type": "string"}}},
             },
-            307: {"description": "To a browser of a server without that page: go to the documentation."},
+            307: {"description": "Redirects a browser to the documentation if the server has no page."},
             **errors(),
         },
     )

@@ -1,4 +1,4 @@
-"""The OpenAPI document as it is served: exact where FastAPI rounds, and with the limits of the served model."""
+"""The served OpenAPI document: exact where FastAPI rounds, and with the limits of the served model."""
 
 import asyncio
 import json
@@ -17,11 +17,11 @@ RESUMES = {
     "in": "header",
     "required": False,
     "schema": {"type": "string"},
-    "description": "The id of the last event that came of the same request: the stream goes on after it. Only streams.",
+    "description": "The id of the last event received of the same request: the stream goes on after it. Only streams.",
 }
 PATH = "/openapi.json"
-"""Where the document is."""
-EXACT = 2.0**53  # above it a float is not one exact whole number
+"""The path of the document."""
+EXACT = 2.0**53  # a larger float does not stand for one exact integer
 
 
 def described(
@@ -31,8 +31,8 @@ def described(
 ) -> Callable[[], dict[str, Any]]:
     """A function that returns the corrected document of `describe`; FastAPI calls it once and keeps the result.
 
-    vocabulary: ids of the largest one. only_in_streams: models that occur only in streams, which FastAPI does not
-    describe by itself.
+    vocabulary: the number of ids of the largest vocabulary. only_in_streams: schemas that occur only in streams;
+    FastAPI leaves them out.
     """
 
     def exactly() -> dict[str, Any]:
@@ -53,9 +53,10 @@ def described(
 
 
 def add_document(app: FastAPI) -> None:
-    """Add the route of the document, which takes a fifth of a second to make: a thread makes it; its bytes are kept.
+    """Add the route of the document. A thread makes the document, which takes a fifth of a second; its bytes are
+    kept.
 
-    FastAPI's own route makes it on the event loop, and its bytes anew for each request.
+    FastAPI's own route makes it on the event loop, and makes the bytes again for each request.
     """
     kept: dict[str, bytes] = {}
     making = asyncio.Lock()
@@ -65,7 +66,7 @@ def add_document(app: FastAPI) -> None:
         return json.dumps({**app.openapi(), **servers}, ensure_ascii=False, separators=(",", ":")).encode()
 
     async def document(request: Request) -> Response:
-        root = request.scope.get("root_path", "").rstrip("/")  # the prefix of the settings
+        root = request.scope.get("root_path", "").rstrip("/")  # the prefix that the settings name
         async with making:
             if root not in kept:
                 kept[root] = await asyncio.to_thread(made, root)
@@ -75,7 +76,7 @@ def add_document(app: FastAPI) -> None:
 
 
 def _limits(part: Any, vocabulary: int) -> None:
-    """Make limits of integers integers again, and limits of ids the vocabulary's."""
+    """Turn limits of integers into integers again, and set the limits of ids from the vocabulary."""
     for inner in part.values() if isinstance(part, dict) else part if isinstance(part, list) else ():
         _limits(inner, vocabulary)
     if not isinstance(part, dict) or part.get("type") != "integer":
@@ -89,16 +90,16 @@ def _limits(part: Any, vocabulary: int) -> None:
 
 
 def _goes_on(operation: dict[str, Any]) -> None:
-    """Document how a stream of events goes on after one of them, where the answer may be one."""
+    """Document how a stream of events is resumed after one of them, if the answer may be a stream."""
     if "text/event-stream" in operation["responses"].get("200", {}).get("content", {}):
         parameters = operation.setdefault("parameters", [])
-        if RESUMES not in parameters:  # the document is made once, and corrected each time it is asked for
+        if RESUMES not in parameters:  # the document is made once, but corrected at each request of it
             parameters.append(RESUMES)
         operation["responses"]["204"] = {"description": "The event that Last-Event-ID names was the stream's last."}
 
 
 def _answers(responses: dict[str, Any]) -> None:
-    """Document errors as JSON also where the answer is a stream of events."""
+    """Document errors as JSON also if the answer is a stream of events."""
     for status, response in responses.items():
         content = response.get("content", {})
         if status != "200" and "text/event-stream" in content:
@@ -116,15 +117,15 @@ def event_schema(description: str, *kinds: str) -> dict[str, Any]:
 DESCRIPTIONS = {
     400: "A field is missing or outside its limits, or the body is not JSON; `param` names the field.",
     403: "The state was made for another API key or another cache_salt.",
-    404: "There is no such model, or the key may not use it.",
-    409: "That version of the model, or of the state or stream to go on with, is not served any more; the sentence "
-    "says which one is.",
+    404: "The model does not exist, or the key may not use it.",
+    409: "That version of the model, or of the state or stream to continue, is no longer served; the message "
+    "names the one that is.",
     413: "The body is too large.",
-    415: "The body is not announced as application/json, or is compressed by other than gzip or deflate.",
-    429: "The queue is full; Retry-After says in how many seconds to try again.",
-    500: "The server failed; it is logged there.",
-    503: "The server is starting, stopping or broken; Retry-After says in how many seconds to try again.",
-    504: "The text was not finished in time; ask for less, or later.",
+    415: "The Content-Type is not application/json, or the compression is neither gzip nor deflate.",
+    429: "The queue is full; try again after the seconds in Retry-After.",
+    500: "The server failed; its log has the reason.",
+    503: "The server is starting, stopping or broken; try again after the seconds in Retry-After.",
+    504: "The text was not finished in time; ask for less, or try later.",
 }
 
 

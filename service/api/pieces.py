@@ -1,4 +1,4 @@
-"""JSON that is made and sent a piece at a time, so that no answer is held whole and none holds up the event loop."""
+"""JSON that is made and sent in pieces, so that no whole answer is in memory and none blocks the event loop."""
 
 import asyncio
 import logging
@@ -19,12 +19,12 @@ from service.request_context import request_context
 
 logger = logging.getLogger(__name__)
 
-PIECE = 65_536  # characters of JSON that are sent at a time, and bytes of any answer
+PIECE = 65_536  # characters of JSON, or bytes of any answer, that are sent at a time
 ENTRIES = 4_096  # numbers or short strings that are written as JSON in one call, in about a millisecond
 
 
 def json_text(text: str) -> Iterator[str]:
-    """A string as JSON, in pieces."""
+    """A string in JSON, in pieces."""
     if len(text) <= PIECE:
         yield ENCODE_TEXT(text)
         return
@@ -44,7 +44,7 @@ def separated(parts: Iterable[str]) -> Iterator[str]:
 
 
 def gathered(parts: Iterable[str]) -> Iterator[bytes]:
-    """The same text in UTF-8, in pieces of about `PIECE`."""
+    """The same text in UTF-8, in pieces of about `PIECE` bytes."""
     waiting: list[str] = []
     size = 0
     for part in parts:
@@ -61,9 +61,9 @@ def gathered(parts: Iterable[str]) -> Iterator[bytes]:
 async def json_answer(
     parts: Iterator[str], instant: bool, engine: Engine, request: Request, headers: Mapping[str, str] | None = None
 ) -> Response:
-    """An answer of JSON, sent whole where making it is a matter of an instant, else in pieces as they are made.
+    """An answer of JSON: sent whole if it is made in an instant, otherwise in pieces as they are made.
 
-    Raises DeadlineExceeded where the request's time is over before the first piece, and what making it does.
+    Raises DeadlineExceeded if the request's time is over before the first piece, and the errors of what makes it.
     """
     if instant:
         return Response("".join(parts), headers=headers, media_type="application/json")
@@ -79,7 +79,8 @@ async def json_answer(
 
 
 class PieceResponse(AttendedResponse):
-    """An answer that is sent in pieces; one that cannot be finished in time is cut off, so that it is no whole JSON."""
+    """An answer that is sent in pieces. If it cannot be finished in time it is cut off, so that it is not valid
+    JSON."""
 
     media_type = "application/json"
 
@@ -120,7 +121,7 @@ async def _chained(first: bytes, others: AsyncIterator[bytes]) -> AsyncIterator[
 
 
 async def in_pieces(message: Message, send: Send) -> None:
-    """Send a long part of a body a piece at a time."""
+    """Send a long part of a body in pieces."""
     body = message["body"]
     last = (len(body) - 1) // PIECE * PIECE
     for at in range(0, last, PIECE):

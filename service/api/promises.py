@@ -1,7 +1,7 @@
-"""Fields of other servers that promise something about a text: refused where nothing here keeps the promise.
+"""Fields of other servers that promise something about a text: refused if this server cannot keep the promise.
 
-An unknown field that only tunes a text is ignored, and named in a header. One that promises something, such as that the
-text is JSON or has no bad words, is done or refused: a client that relies on it must not get free text with status 200.
+An unknown field that only tunes a text is ignored, and named in a header. A field that promises something, such as
+JSON or no bad words, is obeyed or refused: a client that relies on it must not get free text with status 200.
 """
 
 from collections.abc import Mapping
@@ -9,25 +9,25 @@ from typing import Any
 
 from model.errors import ParameterError
 
-PATTERN = "here a text cannot be made to match by it; docs/constraints.md has the fields for that"
+PATTERN = "this route cannot constrain a text with it; docs/constraints.md has the fields for that"
 NO_TOOLS = "this server continues text and calls no tools"
-NO_BANS = "this server does not ban or force tokens by it; logit_bias of -100 keeps a character out"
-NO_STOP = "this server does not stop by it; use stop"
-NO_REPORT = "this server does not report it; logprobs, with echo also for the prompt, reports how likely tokens are"
-NO_INPUT = "this server reads only the prompt, and all of it"
-NO_MEDIA = "this server reads and writes text alone"
-NO_LENGTH = "a text's length is max_tokens in /v1/completions and max_new_tokens in /generate"
-NO_SALT = "here only the keys keep prompts apart; /v1/completions has the field"
-NO_STATE = "here no state is taken or returned; completions, `parameters` of /generate and /v1/score with JSON do"
-NO_MEMORY = "only /v1/score reads with the online memory"
-NO_SEARCH = "this server looks nothing up; write what is to be read into the prompt or the messages"
-NO_TEMPLATE = "a chat is written as the chat format of the checkpoint or of --chat-format says"
-NO_ECHO = "this route does not repeat what it was given; /v1/completions does"
-NO_SUFFIX = "this model only continues text and fills no gaps"
-NO_PROMPT = "what this route reads has another name, as /docs says"
-ONE_MODEL = "this server has whole models and no adapters; `model` names one"
+NO_BANS = "this server does not ban or force tokens with it; a logit_bias of -100 bans a character"
+NO_STOP = "this server does not stop a text at it; use stop"
+NO_REPORT = "this server does not report it; logprobs reports how likely tokens are, with echo also the prompt's"
+NO_INPUT = "this server reads only the prompt, and always all of it"
+NO_MEDIA = "this server reads and writes only text"
+NO_LENGTH = "the length of a text is max_tokens in /v1/completions and max_new_tokens in /generate"
+NO_SALT = "this route separates prompts only by API key; /v1/completions has the field"
+NO_STATE = "this route has no states; completions, `parameters` of /generate and /v1/score with JSON have"
+NO_MEMORY = "only /v1/score uses the online memory"
+NO_SEARCH = "this server does not search; write the content into the prompt or the messages"
+NO_TEMPLATE = "the chat format comes from the checkpoint or from --chat-format"
+NO_ECHO = "this route does not repeat the prompt; /v1/completions does"
+NO_SUFFIX = "this model only continues text and does not fill gaps"
+NO_PROMPT = "this route's input has another name; see /docs"
+ONE_MODEL = "this server has no adapters, only whole models; `model` names one"
 
-# A name is taken out once its promise is kept; a field of a schema is never looked up here.
+# A name is removed once the server keeps its promise; a field of a schema is never looked up here.
 PROMISES: dict[str, str] = {
     **dict.fromkeys(("response_format", "structured_outputs", "structural_tag", "format"), PATTERN),
     **dict.fromkeys(("guided_json", "guided_regex", "guided_choice", "guided_grammar"), PATTERN),
@@ -52,7 +52,7 @@ PROMISES: dict[str, str] = {
     **dict.fromkeys(("use_beam_search", "logits_processors"), "this server does not support it"),
 }
 
-# Values that promise nothing, beside those that are empty.
+# Values that promise nothing, in addition to empty ones.
 OFF: dict[str, tuple[Any, ...]] = {
     "response_format": ({"type": "text"},),
     **dict.fromkeys(("grammar", "format", "regex", "ebnf"), ("",)),
@@ -63,15 +63,15 @@ OFF: dict[str, tuple[Any, ...]] = {
 }
 NOTHING: tuple[Any, ...] = (None, False, "", [], {})
 MEANT: tuple[Any, ...] = (None, False)
-"""Of the fields where an empty value is no less a promise."""
-# `{}` is the schema of any JSON value, and asks for a search with all its defaults.
+"""Fields in which an empty value is a promise too."""
+# `{}` is the schema of any JSON value, and requests a search with all defaults.
 EMPTY_IS_MEANT = {name for name, why in PROMISES.items() if why == PATTERN} | {"web_search_options"}
 
 
 def check_promises(fields: Mapping[str, Any] | None, within: str = "") -> None:
-    """Raise ParameterError for the first unknown field that promises what is not done.
+    """Raise ParameterError for the first unknown field whose promise cannot be kept.
 
-    within: what stands before the names in the request, such as "parameters.".
+    within: the prefix of the names in the request, such as "parameters.".
     """
     for name in PROMISES.keys() & (fields or {}).keys():
         value = (fields or {})[name]

@@ -1,4 +1,4 @@
-"""Request fields that every dialect reads the same way: model name, seed, cache namespace and unknown fields."""
+"""Request fields that all dialects read in the same way: model name, seed, cache namespace and unknown fields."""
 
 import hashlib
 import secrets
@@ -19,7 +19,7 @@ from service.inference.state_tokens import StateTokens
 from service.models.model_registry import ModelRegistry
 from service.request_context import header, request_context
 
-SEED_BITS = 53  # of a seed made here: every JSON parser keeps such a number exact, also JavaScript's
+SEED_BITS = 53  # of a seed made here: every JSON parser keeps such a number exactly, also JavaScript's
 
 NO_AUTHORIZATION = hashlib.sha256().digest()
 
@@ -32,24 +32,23 @@ def random_seed() -> int:
 
 
 def seed_of(beginning: RowState | None, prompts: Sequence[str | Sequence[int]]) -> int:
-    """The same for one that may go on from a state: where a text goes on, so do its draws."""
+    """The same for a request that may continue from a state: a text that continues keeps its seed."""
     return random_seed() if beginning is None or all(map(len, prompts)) else beginning.seed
 
 
 async def asked_model(
     registry: ModelRegistry, name: str | None, request: Request, state: str | None = None
 ) -> ServedModel:
-    """The model that a request names, as far as its key may use it; None and "" name the default.
+    """The model that a request names, if its key may use it; None and "" name the default.
 
-    state: the token that the request goes on from, if it does: where there is no such model any more, its version is
-        gone, as it is for an event to go on after.
-    Raises ParameterError where its query names another; UnknownModel, VersionGone and ModelUnavailable;
-    DeadlineExceeded and Disconnected where it has to be loaded.
+    state: the state token of the request, if it has one: a model that no longer exists is then reported as a version
+    that is gone, as for a stream that is resumed. Raises ParameterError if the query names another model;
+    UnknownModel, VersionGone and ModelUnavailable; DeadlineExceeded and Disconnected if the model must be loaded.
     """
     context = request_context(request.scope)
     asked = request.query_params.get("model") if request.scope["query_string"] else None
     if asked and asked != name:
-        raise ParameterError("model", "The query names a model that the body does not name; name it in the body.")
+        raise ParameterError("model", "The query names a model, but the body does not name it; name it in the body.")
     try:
         if (model := registry.loaded(name, context.models)) is not None:
             return model
@@ -57,14 +56,14 @@ async def asked_model(
     except UnknownModel as error:
         if state is None and LAST_EVENT_ID not in request.headers:
             raise
-        raise VersionGone(f"What this goes on with was of a model that is not served. {error}") from error
+        raise VersionGone(f"The state or stream to continue belongs to a model that is not served. {error}") from error
 
 
 def namespace_of(request: Request, salt: str | None = None) -> bytes:
-    """The namespace of a request's prompts in the prefix cache: one for each key, and within it for each salt.
+    """The namespace of a request's prompts in the prefix cache: one for each key and salt.
 
-    So the time of an answer tells a client nothing about the prompts of other keys. If the server has no keys, the
-    Authorization header that a client sends stands in for one.
+    So the time of an answer reveals nothing about the prompts of other keys. If the server has no keys, the client's
+    Authorization header is used as the key.
     """
     holder = request_context(request.scope).holder
     if (own := holder) is None:
@@ -74,7 +73,7 @@ def namespace_of(request: Request, salt: str | None = None) -> bytes:
 
 
 def origin_of(request: Request, salt: str | None = None) -> dict[str, Any]:
-    """The fields of a TextRequest that say where it comes from, and what it is charged to. salt: of its prompts."""
+    """The fields of a TextRequest about its origin and the charge of its memory. salt: of its prompts."""
     context = request_context(request.scope)
     return {
         "namespace": namespace_of(request, salt),
@@ -87,13 +86,13 @@ def origin_of(request: Request, salt: str | None = None) -> dict[str, Any]:
 def beginning_of(
     token: str | None, model: ServedModel, tokens: StateTokens, origin: Mapping[str, Any]
 ) -> RowState | None:
-    """The state that a request goes on from, if it sends one. Raises what `StateTokens.read` does."""
+    """The state that a request continues from, if it sends one. Raises the errors of `StateTokens.read`."""
     return None if token is None else tokens.read(token, model, origin["namespace"])
 
 
 def ignored_fields(names: Iterable[str]) -> dict[str, str]:
-    """The header that names fields this server does not know, in ASCII and of bounded length."""
-    some = islice(names, LONGEST_HEADER // 3)  # each takes three bytes at least, and there may be thousands
+    """The header that names the unknown fields, in ASCII and of limited length."""
+    some = islice(names, LONGEST_HEADER // 3)  # each takes at least three bytes, and there may be thousands
     value = ", ".join(quote(name[:LONGEST_HEADER], safe="", errors="surrogatepass") or '""' for name in some)
     if len(value) > LONGEST_HEADER:
         value = value[: LONGEST_HEADER - 5].rpartition(",")[0] + ", ..." if "," in value else value[:LONGEST_HEADER]

@@ -1,4 +1,4 @@
-"""ASGI middleware around routing: methods that every route has beside its own, and the prefix of a proxy."""
+"""ASGI middleware around routing: methods that every route has in addition to its own, and the prefix of a proxy."""
 
 from collections.abc import Awaitable, Callable, Iterable
 
@@ -7,13 +7,13 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Match, Mount
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-ANY_TARGET = "*"  # the target of OPTIONS that asks about the server as a whole (RFC 9110, section 9.3.7)
+ANY_TARGET = "*"  # the target of OPTIONS about the server as a whole (RFC 9110, section 9.3.7)
 
 
 class Methods:
-    """Answers OPTIONS, lets HEAD through as GET, whose answer the server sends without its body, and completes `Allow`.
+    """Answers OPTIONS, completes `Allow`, and passes HEAD on as GET; the server sends that answer without its body.
 
-    routes: those of the application, asked for when it runs.
+    routes: gives the routes of the application when it runs.
     """
 
     def __init__(self, app: ASGIApp, routes: Callable[[], Iterable[BaseRoute]]) -> None:
@@ -21,7 +21,7 @@ class Methods:
         self._routes = routes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Run the application, or answer in its place."""
+        """Run the application, or answer instead of it."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -38,12 +38,12 @@ class Methods:
                 MutableHeaders(scope=message)["Allow"] = self._allowed(asked)
             return send(message)
 
-        # The server knows that the request was HEAD from a scope of its own.
+        # The server itself keeps another scope, in which the request is HEAD.
         passed = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
         await self.app(passed, receive, with_all)
 
     def _allowed(self, scope: Scope) -> str:
-        """The methods of a path between commas; nothing where there is no such path."""
+        """The methods of a path, separated by commas; empty if there is no such path."""
         methods: set[str] = set()
         for route in self._routes():
             methods |= _methods(route, scope)
@@ -53,7 +53,7 @@ class Methods:
 
 
 def _methods(route: BaseRoute, scope: Scope) -> set[str]:
-    """The methods of one route, or of a router's routes, if the path is theirs."""
+    """The methods of one route, or of a router's routes, if they match the path."""
     included = getattr(route, "original_router", None)  # newer FastAPI keeps a router as one route
     if included is not None:
         return set().union(*(_methods(one, scope) for one in included.routes))
@@ -63,34 +63,35 @@ def _methods(route: BaseRoute, scope: Scope) -> set[str]:
 
 
 def without_prefix(path: str, prefix: str) -> str:
-    """The path without the prefix, where it begins with it."""
+    """The path without the prefix, if it begins with it."""
     rest = path.removeprefix(prefix)
     return (rest or "/") if rest[:1] in ("", "/") else path
 
 
 class WithoutPrefix:
-    """The outermost: everything within sees the paths of the routes, whatever the proxy sends."""
+    """The outermost middleware: all others see the paths of the routes, whatever the proxy sends."""
 
     def __init__(self, app: ASGIApp, prefix: str) -> None:
         self.app = app
         self._prefix = prefix
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Run the application with a path that has no prefix."""
+        """Run the application with a path without the prefix."""
         if scope["type"] == "http":
             scope["path"] = without_prefix(scope["path"], self._prefix)
         await self.app(scope, receive, send)
 
 
 class WithPrefix:
-    """The innermost: routes, which make URLs, see the prefix as ASGI has it, in `root_path` and before the path."""
+    """The innermost middleware: routes, which make URLs, see the prefix in `root_path` and before the path, as in
+    ASGI."""
 
     def __init__(self, app: ASGIApp, prefix: str) -> None:
         self.app = app
         self._prefix = prefix
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Run the application with the prefix, which is gone after."""
+        """Run the application with the prefix, and remove the prefix afterwards."""
         if scope["type"] != "http" or not self._prefix:
             await self.app(scope, receive, send)
             return

@@ -1,4 +1,4 @@
-"""What goes over the wire in every dialect: limits, kinds of fields, and the answers about models and errors."""
+"""Parts of the schemas of every dialect: limits, types of fields, usage and errors."""
 
 from collections.abc import Callable
 from functools import cache
@@ -14,7 +14,7 @@ from model.text.stop_strings import LARGEST_STOP
 from model.text.utf8_ids import BYTES
 
 LARGEST_MAX_TOKENS = 100_000
-LARGEST_ID = BYTES + 0x110000  # of any vocabulary of characters; the served OpenAPI document has the model's own
+LARGEST_ID = BYTES + 0x110000  # of any vocabulary of characters; the served OpenAPI document has the model's largest
 LARGEST_N = 16
 MOST_STOPS = 16
 LONGEST_NAME = 1024
@@ -45,13 +45,13 @@ Stop = Annotated[str, Field(min_length=1, max_length=LARGEST_STOP), AfterValidat
 StateToken = Annotated[str, Field(min_length=1, max_length=LONGEST_STATE)]
 STATE = "A state that an earlier answer returned: "
 RETURNED_STATE = (
-    "What a later request may send as `state` to go on from here, for the same API key and model, until it expires. "
-    "Null unless `return_state` asks for it."
+    "Send this as `state` in a later request with the same API key and model to continue from here, until it expires. "
+    "Null unless `return_state` is true."
 )
 
 
 def as_whole(value: Any, depth: int = 2) -> Any:
-    """5.0 as 5, as both are integers in JSON Schema; also in lists, and in lists in lists."""
+    """5.0 as 5, because both are integers in JSON Schema; also in lists and in lists of lists."""
     if type(value) is float and value.is_integer():
         return int(value)
     if depth and type(value) is list and not {float, list}.isdisjoint(map(type, value)):
@@ -60,12 +60,12 @@ def as_whole(value: Any, depth: int = 2) -> Any:
 
 
 def off_is(off: Any, meant: Any) -> Callable[[Any], Any]:
-    """A check that turns the value by which other servers switch something off into the one that does here."""
+    """A check that replaces the value that switches something off in other servers by the one that does so here."""
     return lambda value: meant if value == off else value
 
 
 def sampling(name: str, description: str, above: float | None = None) -> Any:
-    """A field of SamplingParameters with its default and range; with `above` the range excludes its least value."""
+    """A field of SamplingParameters with its default and range; with `above` the range excludes its lower bound."""
     least, most = RANGES[name]
     least_rule: dict[str, Any] = {"ge": least} if above is None else {"gt": above}
     return Field(default=getattr(PLAIN, name), **least_rule, le=most, description=description)
@@ -88,7 +88,7 @@ class Nullable(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def drop_nulls(cls, fields: Any) -> Any:
-        """The fields that are not null, with whole numbers as integers."""
+        """The fields that are not null; a float without a fraction becomes an integer."""
         if type(fields) is not dict:
             return fields
         most = _most_of(cls)
@@ -98,8 +98,8 @@ class Nullable(BaseModel):
 
 
 def cut(value: Any, most: int) -> Any:
-    """A list or object with no more than so many members, which are enough to refuse it: pydantic would build an error
-    for each of 200,000 wrong ones, in seconds."""
+    """At most `most` members of a list or object, which are enough to refuse it: pydantic would build an error for
+    each of 200,000 wrong members, which takes seconds."""
     if type(value) in (list, dict) and len(value) > most:
         return value[:most] if type(value) is list else dict(islice(value.items(), most))
     return value
@@ -107,7 +107,7 @@ def cut(value: Any, most: int) -> Any:
 
 @cache
 def _most_of(model: type[BaseModel]) -> dict[str, int]:
-    """The most members of each field that has such a limit and may have many."""
+    """The most members of each field that has a limit of them."""
     return {
         name: limit.max_length
         for name, field in model.model_fields.items()
@@ -117,20 +117,20 @@ def _most_of(model: type[BaseModel]) -> dict[str, int]:
 
 
 class PromptTokensDetails(BaseModel):
-    """What the prompts were made of."""
+    """Details of the prompts' tokens."""
 
-    cached_tokens: int = Field(ge=0, description="Tokens that were not read, as an earlier prompt began alike.")
+    cached_tokens: int = Field(ge=0, description="Tokens not read again, as an earlier prompt began with them.")
     unseen_characters: int = Field(ge=0, description="Characters of the prompts that never occurred in training.")
 
 
 class Usage(BaseModel):
-    """Tokens read and written; each is a character, or a byte of a character that the vocabulary lacks."""
+    """Tokens read and written; each is a character, or a byte of a character that is not in the vocabulary."""
 
     prompt_tokens: int = Field(ge=0, description="Tokens of the prompts, each counted once for all its texts.")
     completion_tokens: int = Field(
-        ge=0, description="Tokens drawn for all texts, with those of stop strings and of `best_of`."
+        ge=0, description="Tokens drawn for all texts, including those of stop strings and of `best_of`."
     )
-    total_tokens: int = Field(ge=0, description="Both together.")
+    total_tokens: int = Field(ge=0, description="The sum of both.")
     prompt_tokens_details: PromptTokensDetails
 
 
@@ -139,8 +139,8 @@ class ErrorDetail(BaseModel):
 
     message: str = Field(description="A sentence that names the remedy.")
     type: str = Field(description="The kind of error, as OpenAI's clients know it.")
-    param: str | None = Field(default=None, description="The field of the request it is about.")
-    code: str | None = Field(default=None, description="The exact reason, in a word.")
+    param: str | None = Field(default=None, description="The field of the request that is wrong.")
+    code: str | None = Field(default=None, description="The exact reason, as one word.")
 
 
 class ErrorBody(BaseModel):

@@ -1,10 +1,11 @@
 """Server-sent events, their bytes and their ids (WHATWG HTML, section 9.2).
 
-An id says where in its stream an event is, so that the same request, sent again with `Last-Event-ID`, goes on exactly
-after it on any server of the model. Nothing is stored: the id has what the request left open, and the text is written
-again. It is base64url of the seed (8 bytes) and of digests of the model and of the request (6 each), then a dot and the
-place: for each text the characters that were sent and, after a +, the tokens that were reported; e where it has ended,
-and - where its prompt is still to be echoed. A word in place of that is the end of a stream: usage, done.
+An id is the place of an event in its stream: the same request, sent again with `Last-Event-ID`, continues exactly
+after that event on any server of the model. Nothing is stored: the id contains the seed, and the text is written
+again. An id is base64url of the seed (8 bytes) and of digests of the model and of the request (6 each), then a dot
+and the
+place: for each text the characters that were sent and, after a +, the tokens that were reported; e if it has ended,
+and - if its prompt is still to be echoed. At the end of a stream a word replaces the place: usage or done.
 """
 
 import asyncio
@@ -24,33 +25,33 @@ from service.engine.output import Piece
 from service.errors import VersionGone
 from service.inference.served_model import ServedModel
 
-# The only line ends of the format; str.splitlines has more, and would split data at them.
+# The only line ends of the format; str.splitlines also splits at others.
 LINE_END = re.compile("\r\n|\r|\n")
 NEXT_LINE = "\ndata: "
 
 ENCODE = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
-"""A value as JSON in one line of ASCII."""
+"""A value in JSON, as one line of ASCII."""
 ENCODE_TEXT: Callable[[str], str] = json.encoder.encode_basestring_ascii
-"""The same for a string, in a tenth of the time."""
+"""The same for a string; it takes a tenth of the time."""
 
 HEADER = "Last-Event-ID"
-DIGEST_BYTES = 6  # they tell mistakes: an id that is made up gets no more than its request may have
+DIGEST_BYTES = 6  # they detect mistakes: a forged id gets nothing that its request may not have
 MOST_PLACES = 64  # texts of a stream with ids; each event has the places of all of them
-LARGE = 1 << 20  # bytes of a body that are not digested in the event loop's thread
+LARGE = 1 << 20  # bytes of a body; a larger one is not digested in the event loop's thread
 PLACE = r"(?:-|\d{1,9}(?:\+\d{1,9})?e?)"
 ID = re.compile(rf"([A-Za-z0-9_-]{{27}})\.({PLACE}(?:,{PLACE})*|usage|done)", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class ServerSentEvent:
-    """An event; its data may have several lines. id: the line that has its id, or nothing."""
+    """An event; its data may have several lines. id: the line with its id, or an empty string."""
 
     data: str
     id: str = ""
 
     @classmethod
     def of_json(cls, value: Mapping[str, Any], id_: str = "") -> "ServerSentEvent":
-        """An event whose data is JSON in one line of ASCII, so that no parser takes U+2028 or U+0085 for its end."""
+        """An event whose data is JSON in one line of ASCII, so that no parser ends a line at U+2028 or U+0085."""
         return cls(ENCODE(value), id_)
 
     def encode(self) -> bytes:
@@ -59,12 +60,13 @@ class ServerSentEvent:
 
 
 def done_event(line: str = "") -> bytes:
-    """The event that ends a stream in OpenAI's dialect; its data come last, as clients look for them at the end."""
+    """The event that ends a stream in OpenAI's dialect; its data comes last, because clients look for it at the
+    end."""
     return f"{line}data: [DONE]\n\n".encode()
 
 
 class ResumePoint(NamedTuple):
-    """What an id says: the seed, digests of the model and of the request, and the place."""
+    """The content of an id: the seed, digests of the model and of the request, and the place."""
 
     seed: int
     model: bytes
@@ -73,7 +75,7 @@ class ResumePoint(NamedTuple):
 
 
 def resume_point(request: Request) -> ResumePoint | None:
-    """After which event a request wants to go on; None for a new stream. Raises ParameterError on what is no id."""
+    """The event after which a request continues; None for a new stream. Raises ParameterError if it is not an id."""
     text = request.headers.get(HEADER)
     if not text:
         return None
@@ -84,10 +86,11 @@ def resume_point(request: Request) -> ResumePoint | None:
 
 
 class EventIds:
-    """The ids of the events of one stream, and what of it was sent before.
+    """The ids of the events of one stream, and which part of it was sent before.
 
-    texts: of the stream; with more than `MOST_PLACES` its events have no ids. echoed: whether prompts are sent first.
-    last: where it goes on.
+    texts: the number of its texts; with more than `MOST_PLACES` the events have no ids. echoed: whether prompts are
+    sent first.
+    last: where the stream continues.
     """
 
     def __init__(self, prefix: str, texts: int, echoed: bool = False, last: ResumePoint | None = None) -> None:
@@ -96,10 +99,10 @@ class EventIds:
         self._counts = [(0, 0)] * texts
         self._many = texts > MOST_PLACES
         self.ended = ""
-        """How far the end of the stream was sent: nothing, usage, or done."""
+        """Which part of the end of the stream was sent: nothing, usage, or done."""
         self.echoed = set() if echoed else set(range(texts))
-        """The texts whose prompts were sent, where they are."""
-        self._left: dict[int, tuple[int, int, bool]] = {}  # of each text: what was sent before, and whether all was
+        """The texts whose prompts were sent, if prompts are sent."""
+        self._left: dict[int, tuple[int, int, bool]] = {}  # of each text: what was sent before; whether it was all
         if last is not None:
             self._resume(last.place)
 
@@ -111,7 +114,7 @@ class EventIds:
             return
         places = place.split(",")
         if len(places) != len(self._places):
-            raise ParameterError(HEADER, f"The header {HEADER} is of a stream with another number of texts.")
+            raise ParameterError(HEADER, f"The header {HEADER} belongs to a stream with another number of texts.")
         for index, one in enumerate(places):
             if one != "-":
                 characters, _, tokens = one.removesuffix("e").partition("+")
@@ -122,7 +125,7 @@ class EventIds:
 
     @property
     def complete(self) -> bool:
-        """Whether all of the stream was sent before, where something says that it has ended."""
+        """Whether all of the stream was sent before, including an event that ends it."""
         return self.ended == "done"
 
     @property
@@ -132,15 +135,15 @@ class EventIds:
 
     @property
     def resumed(self) -> bool:
-        """Whether something that comes may have been sent before."""
+        """Whether later pieces may have been sent before."""
         return bool(self._left)
 
     def begun(self, index: int) -> bool:
-        """Whether an event of a text, beside its prompt, was sent."""
+        """Whether an event of a text, other than its prompt, was sent."""
         return bool(self.ended) or self._places[index] not in ("-", "0")
 
     def unsent(self, index: int, piece: Piece) -> Piece | None:
-        """What of the next piece of a text was not sent before; None where all of it was."""
+        """The part of a text's next piece that was not sent before; None if all of it was."""
         if (left := self._left.get(index)) is None:
             return piece
         characters, tokens, all_ = left
@@ -159,18 +162,18 @@ class EventIds:
         return None
 
     def echo(self, index: int) -> str:
-        """The line of the event that has a text's prompt."""
+        """The id line of the event with a text's prompt."""
         self._places[index] = "0"
         return self.line()
 
     def sent(self, index: int, piece: Piece) -> str:
-        """The line of the event that has the next piece of a text."""
+        """The id line of the event with the next piece of a text."""
         tokens = 0 if piece.logprobs is None else len(piece.logprobs.ids)
         return self.sent_more(index, len(piece.text), tokens, "" if piece.finish_reason is None else "e")
 
     def sent_more(self, index: int, characters: int, tokens: int = 0, end: str = "") -> str:
-        """The line of the event that has so many more characters and reported tokens of a text. end: e where it has
-        ended."""
+        """The id line of the event with this many more characters and reported tokens of a text. end: e if the text
+        has ended."""
         before, reported = self._counts[index]
         characters += before
         tokens += reported
@@ -180,21 +183,21 @@ class EventIds:
 
     @property
     def tokens(self) -> int:
-        """Of the only text: how many events of a token each were sent before."""
+        """How many events of one token each were sent before, if the stream has one text."""
         return self._counts[0][0]
 
     def token(self, index: int, *, last: bool) -> str:
-        """The line of the event of one token of the only text."""
+        """The id line of the event of one token of the only text."""
         self._places[0] = f"{index}e" if last else str(index)
         return self.line()
 
     def end(self, stage: str) -> str:
-        """The line of an event after all texts."""
+        """The id line of an event after all texts."""
         self.ended = stage
         return self.line()
 
     def line(self) -> str:
-        """The line of an event at the place that was reached."""
+        """The id line of an event at the current place."""
         if self._many:
             return ""
         return f"{self._prefix}{self.ended or ','.join(self._places)}\n"
@@ -205,8 +208,8 @@ async def event_ids(
 ) -> EventIds:
     """The ids of the stream that answers a request.
 
-    Raises ParameterError where it goes on after an event of another request, and VersionGone where that was of another
-    model and not the last.
+    Raises ParameterError if it continues after an event of another request, and VersionGone if that event belongs to
+    another model and is not the last.
     """
     body, path = await request.body(), request.scope["path"].encode("utf-8", "surrogatepass")
     start = seed % 2**64 if last is None else last.seed
@@ -214,9 +217,7 @@ async def event_ids(
     own = make() if len(body) <= LARGE else await asyncio.to_thread(make)
     served = _digest(model.fingerprint.encode())
     if last is not None and last.request != own:
-        message = (
-            f"The header {HEADER} is of another request; send the body that the stream began with, or leave it out."
-        )
+        message = f"The header {HEADER} belongs to another request; send the original body, or leave the header out."
         raise ParameterError(HEADER, message)
     if last is not None and last.place != "done" and last.model != served:
         raise VersionGone(

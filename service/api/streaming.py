@@ -1,4 +1,4 @@
-"""Streams an answer over HTTP: begins its texts, notices a client that leaves, and sends events until the end."""
+"""Streams an answer over HTTP: starts its texts, detects a client that leaves, and sends events until the end."""
 
 import asyncio
 import math
@@ -26,20 +26,20 @@ from service.request_context import request_context
 BROKEN = b"\n\n"
 """The end of an event that was cut off."""
 KEEP_ALIVE = b": keep-alive\n"
-"""A comment, which clients skip: it shows proxies on the way that the stream is alive. No empty line follows it, which
-OpenAI's Python package would take for an event without data once an event had an id."""
+"""A comment, which clients skip: it shows proxies that the stream is alive. No empty line follows it: OpenAI's Python
+package would read that as an event without data once an event had an id."""
 
 
-LISTENS_AFTER = 0.02  # seconds until it is watched whether a client leaves; a short text has begun by then
+LISTENS_AFTER = 0.02  # seconds until the server checks whether the client leaves; a short text has begun by then
 
 
 async def begin(texts: Texts, request: Request, until: float = math.inf) -> Grown:
-    """Submit the texts and wait for the first pieces; an error until here still has a status of its own.
+    """Submit the texts and wait for the first pieces; an error before that still sets the status.
 
-    until: by `time.monotonic`; then it returns nothing if there is nothing yet.
+    until: by `time.monotonic`; at that time it returns nothing if there is no piece yet.
 
-    The texts have to be released later, but not where this raises. It does as `Texts.submit` and `Texts.take` do, and
-    raises Disconnected when the client leaves meanwhile.
+    The caller must release the texts later, but not if this raises. It raises the errors of `Texts.submit` and
+    `Texts.take`, and Disconnected if the client leaves meanwhile.
     """
     texts.submit()
     listeners: list[asyncio.Task[None]] = []
@@ -60,7 +60,7 @@ async def begin(texts: Texts, request: Request, until: float = math.inf) -> Grow
 
 
 async def attended(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
-    """The result of some work, which is cancelled when the client leaves; raises Disconnected then."""
+    """The result of some work. If the client leaves, the work is cancelled and this raises Disconnected."""
     task = asyncio.create_task(work)
     listener = asyncio.create_task(_left(request))
     listener.add_done_callback(lambda _: task.cancel())
@@ -76,7 +76,7 @@ async def attended(request: Request, work: Coroutine[Any, Any, Result]) -> Resul
 
 
 async def prepare(model: ServedModel, engine: Engine, asked: TextRequest, request: Request) -> Texts:
-    """The texts of a request, as `Texts.prepare` has them; raises Disconnected where the client leaves meanwhile."""
+    """The texts of a request, from `Texts.prepare`; raises Disconnected if the client leaves meanwhile."""
     preparing = Texts.prepare(model, engine, asked)
     return await (preparing if is_instant(asked) else attended(request, preparing))
 
@@ -97,7 +97,7 @@ async def _listen(request: Request, texts: Texts) -> None:
 
 
 StreamBytes = bytes | Iterator[bytes]
-"""Some bytes of a stream, or what makes some more of it piece by piece, in another thread."""
+"""Some bytes of a stream, or an iterator that makes some, piece by piece, in another thread."""
 
 
 class StreamWriter(Protocol):
@@ -107,25 +107,25 @@ class StreamWriter(Protocol):
         """The events of texts that have grown or ended."""
 
     def silence(self) -> bytes:
-        """The bytes that are sent when no text has grown for a while."""
+        """The bytes to send when no text has grown for a while."""
 
     def end(self) -> Iterator[StreamBytes]:
         """The last events of a stream whose texts have all ended."""
 
 
 Errors = Callable[[Failure], Iterator[bytes]]
-"""Makes the last events of a stream that cannot go on, in a dialect."""
+"""Makes the last events of a stream that cannot continue, in a dialect."""
 
 
 def openai_error(ids: EventIds, failure: Failure) -> Iterator[bytes]:
-    """The last events of a stream in OpenAI's dialect that cannot go on; they have the id of the last one before."""
+    """The last events of a stream in OpenAI's dialect that cannot continue; they have the id of the event before."""
     (_, body), line = openai_shape(failure), ids.line()
     yield ServerSentEvent.of_json(body, line).encode()
     yield done_event(line)
 
 
 class Opened(NamedTuple):
-    """A stream that can be written: its texts, what writes them, and their first pieces, if there are any yet."""
+    """A stream that can be written: its texts, its writer, and the first pieces, if there are any yet."""
 
     texts: Texts
     writer: StreamWriter
@@ -134,7 +134,7 @@ class Opened(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """When a stream shows that it is alive.
+    """When a stream sends a sign of life.
 
     first: seconds from the request to the first bytes of its answer. silence: seconds between two signs of life.
     """
@@ -143,7 +143,7 @@ class Pace:
     silence: float
 
     def until(self, request: Request) -> float:
-        """When a stream is to begin, by `time.monotonic`."""
+        """The time by which a stream must begin, by `time.monotonic`."""
         return request_context(request.scope).arrived + self.first
 
 
@@ -155,9 +155,9 @@ async def open_stream(
     errors: Errors,
     headers: Mapping[str, str] | None = None,
 ) -> "EventStream":
-    """The stream that something opens; an error until `pace.first` is raised, and later it is an event.
+    """The stream that `opening` gives. An error before `pace.first` is raised; a later one becomes an event.
 
-    opening: waits for first pieces until `pace.until` at most. instant: whether it takes no longer than a moment.
+    opening: waits for the first pieces at most until `pace.until`. instant: whether it takes only a moment.
     """
     if instant:
         return EventStream(await opening, pace, errors, headers)
@@ -173,7 +173,8 @@ async def open_stream(
 async def events(coming: "Opened | asyncio.Task[Opened]", pace: Pace, errors: Errors) -> AsyncIterator[bytes]:
     """The bytes of a stream; an error in its middle becomes its last event.
 
-    Without first pieces it begins with a sign of life, and has one after every `pace.silence` seconds without an event.
+    Without first pieces it begins with a sign of life, and sends one after every `pace.silence` seconds without an
+    event.
     """
     try:
         if not isinstance(coming, Opened):
@@ -202,7 +203,7 @@ async def events(coming: "Opened | asyncio.Task[Opened]", pace: Pace, errors: Er
 
 
 async def _written(texts: Texts, parts: Iterator[StreamBytes]) -> AsyncIterator[bytes]:
-    """The bytes of some parts; others have their turn between two of them. Raises DeadlineExceeded."""
+    """The bytes of some parts; other tasks run between two of them. Raises DeadlineExceeded."""
     waiting = False
     for part in parts:
         if waiting:
@@ -224,12 +225,12 @@ async def _written(texts: Texts, parts: Iterator[StreamBytes]) -> AsyncIterator[
 class AttendedResponse(StreamingResponse):
     """A streamed answer that ends when its client leaves.
 
-    Starlette's runs in a task group, whose end keeps the frames of an answer that is broken off: with them all that the
-    answer held would wait for the garbage collector, which then stops the process for a tenth of a second.
+    Starlette's runs in a task group. When an answer is broken off, the end of that group keeps the answer's frames:
+    all that they hold would wait for the garbage collector, which then stops the process for a tenth of a second.
     """
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
-        """Send the answer, as far as the client is there."""
+        """Send the answer as long as the client is there."""
         own = cast("asyncio.Task[None]", asyncio.current_task())
         left = False
 
@@ -252,7 +253,7 @@ class AttendedResponse(StreamingResponse):
 
 
 class EventStream(AttendedResponse):
-    """A stream of server-sent events whose texts are released when it ends, however it ends; see `events`."""
+    """A stream of server-sent events; however it ends, its texts are released; see `events`."""
 
     media_type = "text/event-stream"
 
@@ -262,7 +263,7 @@ class EventStream(AttendedResponse):
         pace: Pace,
         errors: Errors,
         headers: Mapping[str, str] | None = None,
-        status_code: int = 200,  # which FastAPI reads from here to document the route
+        status_code: int = 200,  # FastAPI reads this default to document the route
     ) -> None:
         own = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
         super().__init__(events(coming, pace, errors), status_code, headers={**own, **(headers or {})})
@@ -276,7 +277,7 @@ class EventStream(AttendedResponse):
             self._release()
 
     def _release(self) -> None:
-        """Release the texts, or give up what makes them."""
+        """Release the texts, or cancel what makes them."""
         coming = self._coming
         if isinstance(coming, Opened):
             coming.texts.release()

@@ -240,7 +240,7 @@ def test_a_late_text_is_an_error_with_a_status_and_in_a_stream_an_event(checkpoi
         ({"texts": "a", "context": "\udfff"}, "context", "surrogate"),
         ({"texts": "a", "top_logprobs": 21}, "top_logprobs", "send 20 or less"),
         ({"texts": "a", "top_logprobs": -1}, "top_logprobs", "send 0 or more"),
-        ({"texts": "a", "top_logprobs": True}, "top_logprobs", "send a whole number"),
+        ({"texts": "a", "top_logprobs": True}, "top_logprobs", "send an integer"),
         ({"texts": "a", "details": "yes"}, "details", "send true or false"),
         ({"texts": "a" * (MOST_DETAILS // 2 + 1), "details": True}, "details", "at most 100,000 at a time"),
         ({"texts": "a" * 9_091, "top_logprobs": 20}, "details", "at most 9,090 at a time"),

@@ -29,15 +29,15 @@ def test_no_error_has_the_words_of_a_library(case: Case, server: Running) -> Non
 @pytest.mark.parametrize(
     ("field", "text", "sentence"),
     [
-        ("max_tokens", "1.5", "max_tokens: send a whole number."),
-        ("max_tokens", '"5"', "max_tokens: send a whole number."),
+        ("max_tokens", "1.5", "max_tokens: send an integer."),
+        ("max_tokens", '"5"', "max_tokens: send an integer."),
         ("max_tokens", "100001", "max_tokens: send 100,000 or less."),
-        ("temperature", "NaN", "temperature: NaN is no number; send one."),
+        ("temperature", "NaN", "temperature: NaN is not a number; send a number."),
         ("temperature", "-0.5", "temperature: send 0 or more."),
         ("temperature", "Infinity", "temperature: send 100 or less."),
         ("top_p", "0", "top_p: send a number above 0."),
         ("stream", '"yes"', "stream: send true or false."),
-        ("model", "5", "model: send a text."),
+        ("model", "5", "model: send a string."),
         ("stop", '["a", ""]', "stop.1: send at least 1 character."),
         ("stop", json.dumps(["a"] * 17), "stop: send at most 16."),
         ("stop", "5", "stop: send a list."),
@@ -58,11 +58,11 @@ def test_a_wrong_value_is_told_what_to_send(field: str, text: str, sentence: str
         ('{\n  "prompt": "a"\n  "n": 1}', 3, 3, "a comma or the closing bracket is missing"),
         ('{"prompt" "a"}', 1, 11, "a colon is missing"),
         ('{"prompt": }', 1, 12, "a value is missing"),
-        ('{"prompt": "a', 1, 12, "a string begins that does not end"),
-        ('{"prompt": "a\nb"}', 1, 14, "a control character stands in a string"),
-        ('{"prompt": "\\x"}', 1, 13, "a backslash stands before what it cannot escape"),
+        ('{"prompt": "a', 1, 12, "a string has no closing quote"),
+        ('{"prompt": "a\nb"}', 1, 14, "a string contains a control character"),
+        ('{"prompt": "\\x"}', 1, 13, "a backslash precedes a character that it cannot escape"),
         ('{"prompt": "\\u12"}', 1, 14, "four hexadecimal digits are missing"),
-        ('{"prompt": "a"}\n{}', 2, 1, "more comes after the end of the value"),
+        ('{"prompt": "a"}\n{}', 2, 1, "there is more text after the end of the value"),
         ("prompt=a", 1, 1, "a value is missing"),
     ],
 )
@@ -96,7 +96,7 @@ def test_a_path_of_another_server_leads_on(path: str, method: str, server: Runni
     ("path", "part"),
     [
         ("/v1/messages", "send messages to /v1/chat/completions, or a prompt to /v1/completions."),
-        ("/v1/completions/", "no slash at its end: /v1/completions."),
+        ("/v1/completions/", "does not end with a slash: /v1/completions."),
         ("/completions", "This route is /v1/completions; the base URL of clients ends with /v1."),
         ("/v1/v1/completions", "This route is /v1/completions."),
         ("/v1/engines/davinci/completions", "Send the text to /v1/completions."),
@@ -110,7 +110,7 @@ def test_where_to_go(path: str, part: str, server: Running) -> None:
 
 def test_a_wrong_method_is_told_the_right_one(server: Running) -> None:
     message = check(server.client.get(COMPLETIONS), 405)["message"]
-    assert message == "This route takes POST, not GET; the routes are listed at /docs."
+    assert message == "This route accepts POST, not GET; the routes are listed at /docs."
 
 
 def test_the_address_alone_tells_a_program_what_this_is(server: Running) -> None:
