@@ -1,4 +1,4 @@
-"""Memory that forked processes share, and a lock that the system gives back where its holder dies."""
+"""Memory that forked processes share, and a lock that the system releases if its holder dies."""
 
 import ctypes
 import mmap
@@ -9,15 +9,15 @@ import time
 from types import TracebackType
 
 UNLOCK, TRY_LOCK = 0, 2  # of lockf(3)
-TRIES = 50  # in a row before a pause: most holders are done in some microseconds
+TRIES = 50  # in a row before a pause: most holders need only some microseconds
 PAUSE_SECONDS = 0.0002
 LONGEST_WAIT = 0.1  # seconds; a holder that was stopped (SIGSTOP) must not stop all others
 
 
 class SharedMemory:
-    """Numbers of 8 bytes, zero at first, which processes forked from this one share.
+    """Numbers of 8 bytes, zero at first, shared with the processes that are forked from this one.
 
-    words, numbers: the same memory as whole numbers and as floating-point numbers.
+    words, numbers: the same memory as integers and as floating-point numbers.
     """
 
     def __init__(self, count: int) -> None:
@@ -28,12 +28,13 @@ class SharedMemory:
 
 
 class SharedLock:
-    """Held by one thread of one process at a time, for some microseconds.
+    """A lock that one thread of one process holds at a time, for some microseconds.
 
-    Every shared number is written by one process alone, so the lock only makes looking at a sum and adding to it one
-    step. That is why a wait of more than `LONGEST_WAIT` ends without it.
+    Only one process writes each shared number, so the lock only makes one step of reading a sum and adding to it.
+    Therefore a wait of more than `LONGEST_WAIT` ends without the lock.
 
-    The call of the C library keeps Python's lock: a thread that generates would take it for 0.25 ms each time.
+    The call of the C library does not release the GIL: otherwise a generating thread would take it for 0.25 ms each
+    time.
     """
 
     def __init__(self) -> None:
@@ -65,7 +66,7 @@ class SharedLock:
 
 
 def _file() -> int:
-    """A file without a name, whose locks belong to processes (fcntl(2)), not to who has it open."""
+    """A file without a name; its locks belong to processes (fcntl(2)), not to open file descriptions."""
     if hasattr(os, "memfd_create"):
         return os.memfd_create("unroll-lock")
     with tempfile.TemporaryFile() as file:

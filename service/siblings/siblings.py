@@ -1,4 +1,4 @@
-"""All that the processes behind one port share; made once, before they are forked."""
+"""Everything that the processes behind one port share; made once, before they are forked."""
 
 import secrets
 import time
@@ -7,17 +7,19 @@ from service.siblings.board import Board
 from service.siblings.snapshots import Snapshots
 from service.siblings.sums import SharedSums
 
-CALLERS = 65_536  # whose requests are counted at once
+CALLERS = 65_536  # whose requests are counted at the same time
 HOLDERS = 16_384  # of memory
 NETWORKS = 16_384  # with open connections, or four for each connection there may be
 
 
 class Siblings:
-    """What the processes share.
+    """The shared objects of the processes.
 
-    memory: bytes that are charged to requests, of each holder. requests: open requests of each caller, and as a stamp
-    when those so far will be earned. connections, management: open connections of each network, of either kind of port.
-    board: how each process is. snapshots: what each has counted. secret: signs states, where no setting says with what.
+    memory: bytes that are charged to requests, of each holder. requests: open requests of each caller; their stamp is
+    the time at which those so far will be earned. connections, management: open connections of each network, of
+    either kind of port.
+    board: the state of each process. snapshots: the counts of each process. secret: signs states, if no setting has a
+    key for that.
     own: the number of this process, from 0.
     """
 
@@ -34,7 +36,7 @@ class Siblings:
 
     @property
     def alive(self) -> int:
-        """Processes that serve now, this one among them."""
+        """The number of processes that serve now, including this one."""
         return 1 + len(self.board.others(time.monotonic()))
 
     @property
@@ -43,18 +45,18 @@ class Siblings:
         return self.connections.mine * self.alive > self.connections.whole
 
     def serves(self, process: int) -> bool:
-        """Whether a process has told that it serves."""
+        """Whether a process has reported that it serves."""
         return self.board.of(process).beat > 0
 
     def become(self, process: int) -> None:
-        """Be that process from now on."""
+        """Become the process with this number."""
         self.own = process
         self.board.own = self.snapshots.own = process
         for one in self._sums:
             one.own = process
 
     def forget(self, process: int) -> None:
-        """A process is dead: what it held is free."""
+        """A process has died: free everything that it held."""
         self.board.forget(process)
         for one in self._sums:
             one.forget(process)

@@ -1,4 +1,4 @@
-"""What each process behind one port has counted, for the one that is asked for the metrics of all."""
+"""The counts of each process behind one port, for the process that is asked for the metrics of all."""
 
 import asyncio
 import time
@@ -6,30 +6,30 @@ from collections.abc import Callable
 
 from service.siblings.shared_memory import SharedLock, SharedMemory
 
-LARGEST = 1 << 20  # bytes of a snapshot; one of 256 models has a third of it
-WAIT_SECONDS = 0.5  # for the others, each of which looks ten times a second
+LARGEST = 1 << 20  # bytes of a snapshot; a third of it suffices for 256 models
+WAIT_SECONDS = 0.5  # for the other processes, each of which checks ten times a second
 POLL_SECONDS = 0.01
 
 
 class Snapshots:
-    """A snapshot of each process, and one of what those counted that are dead.
+    """A snapshot of each process, and one of the counts of dead processes.
 
-    They are made when they are asked for, so that they cost nothing otherwise. What a process counted since it was last
-    asked is lost if it dies; so no count that was told ever goes back. `own` is the number of this process.
+    They are made on request, so that they cost nothing otherwise. If a process dies, its counts since the last
+    request are lost; a reported count never decreases. `own` is the number of this process.
     """
 
     def __init__(self, processes: int) -> None:
         self.own = 0
         self._processes = processes
         self._lock = SharedLock()
-        self._asked = SharedMemory(1).words  # how often the processes were asked
-        self._answered = SharedMemory(processes).words  # the last of these that each has answered
+        self._asked = SharedMemory(1).words  # the number of requests to the processes
+        self._answered = SharedMemory(processes).words  # the last request that each has answered
         self._lengths = SharedMemory(processes + 1).words
         self._places = [SharedMemory(LARGEST // 8).bytes for _ in range(processes + 1)]
 
     @property
     def wanted(self) -> bool:
-        """Whether this process is to make a snapshot."""
+        """Whether this process must make a snapshot."""
         return self._answered[self.own] < self._asked[0]
 
     def answer(self, make: Callable[[], bytes]) -> None:
@@ -39,7 +39,7 @@ class Snapshots:
         self._answered[self.own] = asked
 
     async def of_others(self, serving: Callable[[int], bool]) -> list[bytes]:
-        """Snapshots of the other processes, made now by those that serve, and of what the dead have counted."""
+        """New snapshots of the other processes that serve, and one of the counts of dead processes."""
         with self._lock:
             self._asked[0] += 1
             asked = self._asked[0]
@@ -50,7 +50,8 @@ class Snapshots:
         return [found for one in (*others, self._processes) if (found := self._get(one))]
 
     def bury(self, process: int, add: Callable[[bytes, bytes], bytes]) -> None:
-        """Add what a dead process had told to what the dead have counted. add: of two snapshots, makes their sum."""
+        """Add the last snapshot of a process that has died to that of the dead. add: makes the sum of two
+        snapshots."""
         if told := self._get(process):
             self._put(self._processes, add(self._get(self._processes), told))
             self._put(process, b"")

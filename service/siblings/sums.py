@@ -13,15 +13,15 @@ import numpy as np
 
 from service.siblings.shared_memory import SharedLock, SharedMemory
 
-REMEMBERED = 1_024  # names whose place is known without hashing them
-WAYS = 8  # entries among which a name may have its own
+REMEMBERED = 1_024  # names whose place is found without hashing
+WAYS = 8  # possible entries of a name
 STAMP, COUNTS = 2, 3  # words of an entry: two of its name, its stamp, and a count of each process
 
 
 class Sums(Protocol):
-    """What is counted of each name, and of all names together.
+    """A count for each name, and for all names together.
 
-    lock: to be held where a sum is looked at and then added to.
+    lock: to hold while a sum is read and then increased.
     """
 
     @property
@@ -29,13 +29,13 @@ class Sums(Protocol):
 
     @property
     def whole(self) -> int:
-        """What is counted of all names."""
+        """The sum over all names."""
 
     def of(self, name: Hashable) -> int:
-        """What is counted of a name."""
+        """The count of a name."""
 
     def add(self, name: Hashable, number: int) -> None:
-        """Count more of a name, or with a negative number less."""
+        """Add to the count of a name; the number may be negative."""
 
 
 class OwnSums:
@@ -47,11 +47,11 @@ class OwnSums:
         self._counts: Counter[Hashable] = Counter()
 
     def of(self, name: Hashable) -> int:
-        """What is counted of a name."""
-        return self._counts.get(name, 0)  # which, unlike [name], makes no entry
+        """The count of a name."""
+        return self._counts.get(name, 0)  # unlike [name], this makes no entry
 
     def add(self, name: Hashable, number: int) -> None:
-        """Count more of a name; one of which nothing is left is forgotten."""
+        """Add to the count of a name; a name with a count of zero is removed."""
         self.whole += number
         left = self._counts[name] + number
         if left:
@@ -63,13 +63,13 @@ class OwnSums:
 class SharedSums:
     """The sums of all processes behind one port, in a table that they share.
 
-    entries: names of which something may be counted at once. processes: how many there are; `own` is the number of this
-    one, set where it is forked. clock: seconds that never go back, the same in all processes.
+    entries: the number of names that may have counts at the same time. processes: the number of processes; `own` is
+    the number of this one, set after the fork. clock: seconds that never decrease, the same in all processes.
 
-    An entry has a count of each process, which that process alone writes, so that what a process counted can be taken
-    off when it dies. It also has a stamp, of which a time may be made that is due. An entry without counts whose stamp
-    is past is free. A name has its entry among few that a secret picks, so that no client can choose names that share
-    one; where all of these are taken, it is counted in `whole` alone.
+    An entry has one count for each process, and only that process writes it, so that it can be subtracted when the
+    process dies. It also has a stamp, which may be a time in the future. An entry without counts and with a past
+    stamp is free. A secret picks the few possible entries of a name, so that no client can choose names that share
+    one; if all of these are taken, the name is counted only in `whole`.
     """
 
     def __init__(self, entries: int, processes: int, clock: Callable[[], float]) -> None:
@@ -78,7 +78,7 @@ class SharedSums:
         self._processes = processes
         self._width = COUNTS + processes
         self._buckets = max(1, -(-entries // WAYS))
-        self._first = processes  # where the entries begin, after the counts of all names
+        self._first = processes  # the start of the entries, after the counts of all names
         self._memory = SharedMemory(processes + self._buckets * WAYS * self._width)
         self._words, self._numbers = self._memory.words, self._memory.numbers
         self._secret = secrets.token_bytes(16)
@@ -87,21 +87,21 @@ class SharedSums:
 
     @property
     def whole(self) -> int:
-        """What all processes have counted of all names."""
+        """The count of all names in all processes."""
         return sum(self._words[: self._processes])
 
     @property
     def mine(self) -> int:
-        """What this process has counted of all names."""
+        """The count of all names in this process."""
         return self._words[self.own]
 
     def of(self, name: Hashable) -> int:
-        """What all processes have counted of a name."""
+        """The count of a name in all processes."""
         at = self._find(*self._key(name))
         return 0 if at < 0 else self._sum(at)
 
     def add(self, name: Hashable, number: int) -> None:
-        """Count more of a name."""
+        """Add to the count of a name."""
         self._words[self.own] += number
         key = self._key(name)
         at = self._find(*key)
@@ -112,12 +112,12 @@ class SharedSums:
             self._words[own] = max(0, self._words[own] + number)
 
     def stamp(self, name: Hashable) -> float:
-        """The stamp of a name; 0 where it has none."""
+        """The stamp of a name; 0 if it has none."""
         at = self._find(*self._key(name))
         return 0.0 if at < 0 else self._numbers[at + STAMP]
 
     def set_stamp(self, name: Hashable, stamp: float) -> None:
-        """Give a name a stamp."""
+        """Set the stamp of a name."""
         key = self._key(name)
         at = self._find(*key)
         if at < 0:
@@ -126,7 +126,7 @@ class SharedSums:
             self._numbers[at + STAMP] = stamp
 
     def forget(self, process: int) -> None:
-        """Take off what a process has counted, which is dead."""
+        """Subtract the counts of a process that has died."""
         with self.lock:
             self._words[process] = 0
             table = np.frombuffer(self._memory.bytes, np.int64)[self._first :].reshape(-1, self._width)
@@ -135,7 +135,7 @@ class SharedSums:
     def _hashed(self, name: Hashable) -> tuple[int, int]:
         text = name if isinstance(name, bytes) else b"=" + str(name).encode("utf-8", "surrogatepass")
         first, second = struct.unpack("=qq", hashlib.blake2b(text, digest_size=16, key=self._secret).digest())
-        return first | 1, second  # never the name of an entry that was never taken
+        return first | 1, second  # never equal to the name of an unused entry
 
     def _ways(self, first: int) -> range:
         begin = self._first + (first >> 1) % self._buckets * WAYS * self._width
@@ -149,7 +149,8 @@ class SharedSums:
         return -1
 
     def _take(self, first: int, second: int) -> int:
-        """Make an entry in the place of one without counts: one whose stamp is past, or else the one due first."""
+        """Make an entry in place of one without counts: one with a past stamp, or else the one with the earliest
+        stamp."""
         free = [at for at in self._ways(first) if not self._sum(at)]
         if not free:
             return -1
