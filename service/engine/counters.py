@@ -1,4 +1,4 @@
-"""What the engine counts while it works: plain numbers that any thread may read at any time."""
+"""The engine's counters: plain numbers that any thread may read at any time."""
 
 import math
 from bisect import bisect_left
@@ -7,20 +7,20 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 Finish = Literal["stop", "length", "abort", "deadline", "error"]
-"""How a text ended: as asked for (the first two), given up by the client, at the deadline, or because the server failed
-or stopped."""
+"""How a text ended: as requested (the first two), cancelled by the client, at the deadline, or because the server
+failed or stopped."""
 
 Refusal = Literal["queue_full", "prompts_held", "draining", "stopped"]
-"""Why the engine did not take a request."""
+"""Why the engine refused a request."""
 
-# Upper bounds of buckets, 1-2-5. A model of this kind answers in a millisecond and writes a character in 0.03 ms.
+# Upper bounds of buckets, 1-2-5. A typical model answers in a millisecond and writes a character in 0.03 ms.
 LATENCIES = tuple(float(f"{mantissa}e{exponent}") for exponent in range(-4, 3) for mantissa in (1, 2, 5))  # seconds
 STEPS = tuple(float(f"{mantissa}e{exponent}") for exponent in range(-5, 0) for mantissa in (1, 2, 5))  # seconds
-SIZES = tuple(float(1 << bit) for bit in range(13))  # rows, up to the most that settings allow
+SIZES = tuple(float(1 << bit) for bit in range(13))  # rows, up to the maximum of the settings
 
 
 class Histogram:
-    """How many values were in each bucket, that is above the bound before and at most its own, and their sum.
+    """The number of values in each bucket, above the bound before it and at most its own, and their sum.
 
     bounds: ascending (b,). counts: (b + 1,), the last for values above all bounds.
     """
@@ -44,17 +44,17 @@ class Histogram:
 
 
 class WorkerCounters:
-    """The counts of one thread of the engine.
+    """The counters of one thread of the engine.
 
-    Written by that thread alone, without a lock, and read by others, which may see a turn half counted.
+    Only that thread writes them, without a lock. Others read them and may see a turn that is partly counted.
 
     tokens: ids drawn, up to the end of each text. failures: calls of the model that raised an exception.
     progressed: when the last turn ended, by `time.monotonic`, or when the thread woke if that is later; inf while it
-        has nothing to do.
-    batch_size, step_seconds: rows and duration of each decode step. inter_token: seconds between two ids of one
-        text, for each id but a text's first; the ids of one call share its time, with the prefill before it.
-    first_token: seconds from a request's arrival until the first id of each of its texts is drawn.
-    queued: seconds from the submission of each prompt until it has a slot.
+    has nothing to do. batch_size, step_seconds: rows and duration of each decode step. inter_token: seconds between
+    two ids of one text, for each id but a text's first; the ids of one call share its time, with the prefill before
+    it.
+    first_token: seconds from a request's arrival to the first id of each of its texts.
+    queued: seconds from the submission of each prompt to its slot.
     """
 
     def __init__(self) -> None:
@@ -72,8 +72,8 @@ class WorkerCounters:
     ) -> None:
         """Count a call that drew `steps` ids for each of `rows` rows in `seconds` and returned at `now`.
 
-        since: when the call before returned that these rows took part in. arrivals: of the requests of those rows that
-        drew for the first time. beyond: ids drawn after the ends of texts.
+        since: when the previous call with these rows returned. arrivals: of the requests whose rows drew for the
+        first time. beyond: ids drawn after the ends of texts.
         """
         self.tokens += rows * steps - beyond
         self.batch_size.observe(rows, steps)
@@ -86,7 +86,7 @@ class WorkerCounters:
                 self.inter_token.observe(seconds / steps, steps - 1)
 
     def searched(self, rows: int, seconds: float, first: Sequence[float]) -> None:
-        """Count a step of beam searches with so many beams. first: seconds until searches took their first step."""
+        """Count a step of beam searches with this many beams. first: seconds until searches took their first step."""
         self.tokens += rows
         self.batch_size.observe(rows)
         self.step_seconds.observe(seconds)
@@ -96,10 +96,10 @@ class WorkerCounters:
 
 @dataclass(slots=True)
 class ModelCounts:
-    """What was asked of a model, in the event loop's thread.
+    """The counters of one model, written by the event loop's thread.
 
-    submitted: texts that were taken. prompt_tokens: ids of their prompts. tokens: ids of the texts that ended by
-    themselves. embedded: texts that became vectors, and embedded_tokens: their ids.
+    submitted: texts that were accepted. prompt_tokens: ids of their prompts. tokens: ids of the texts that were
+    completed. embedded: texts that became vectors, and embedded_tokens: their ids.
     """
 
     submitted: int = 0
@@ -110,11 +110,12 @@ class ModelCounts:
 
 
 class Counters:
-    """What an engine has counted since it was made: WorkerCounters for each thread, and the event loop's own counts.
+    """All counts of an engine since its start: WorkerCounters of each thread, and counts of the event loop.
 
-    submitted: texts that were taken; finished: texts that have ended, by how. The two are equal once none is left.
-    refused: requests that were not taken, by reason. prompt_tokens: ids of the prompts that were taken, counted once
-    for all texts of a prompt; unseen: characters of those prompts that never occurred in training.
+    submitted: texts that were accepted; finished: texts that have ended, by outcome. The two are equal once no text
+    is left.
+    refused: requests that were refused, by reason. prompt_tokens: ids of the accepted prompts, counted once for all
+    texts of a prompt; unseen: characters of those prompts that never occurred in training.
     """
 
     def __init__(self, workers: Iterable[WorkerCounters]) -> None:
@@ -138,7 +139,7 @@ class Counters:
     def histogram(
         self, name: Literal["batch_size", "step_seconds", "inter_token", "first_token", "queued"]
     ) -> Histogram:
-        """What all threads have counted of one kind."""
+        """The sum of one histogram over all threads."""
         first, *others = (getattr(worker, name) for worker in self.workers)
         whole = Histogram(first.bounds)
         for one in (first, *others):

@@ -1,4 +1,4 @@
-"""The rows being decoded: their drawn ids in arrays until they become text, and which rows are due."""
+"""The rows that are decoded: arrays of their drawn ids until these become text, and which rows are due."""
 
 import math
 from collections import Counter
@@ -17,62 +17,61 @@ from service.engine.sequence import Sequence, SequenceGroup
 from service.engine.turn_budget import MOST_STEPS, spacing
 from service.process.time_shares import EVERYBODY
 
-CAPACITY = 512  # ids of a row that wait to become text
-MOST_PARTS = 64  # arrays of log-probabilities of a row that wait, of one call each, until they are joined
+CAPACITY = 512  # ids of a row that may wait to become text
+MOST_PARTS = 64  # waiting arrays of log-probabilities of a row, one for each call, until they are joined
 NO_LIMIT = 1 << 60
 
 
 class Event(NamedTuple):
-    """A text has grown."""
+    """The growth of a text."""
 
     row: Sequence
     piece: Piece
 
 
 def alone(caller: Hashable) -> int:  # noqa: ARG001
-    """How many slots a caller has beside others where there are none."""
+    """The number of slots of a caller beside others if there are no others."""
     return 0
 
 
 class DecodeBatch:
-    """What rows have drawn, in a slot for each. Only rows that are due cost work one by one.
+    """The ids that rows have drawn, in a slot for each row. Only rows that are due need work one by one.
 
-    A row is due when its text ends, when its interval is over, and when its ids could begin a stop string. Then its
-    ids are decoded to text; text that may not be handed over yet stays pending in the row.
+    A row is due when its text ends, when its interval is over, and when its ids may begin a stop string. Then its ids
+    are decoded to text; text that must not be delivered yet stays pending in the row.
 
-    The rows that draw in the next call are all, but for those of callers who wait (`choose`).
+    All rows draw in the next call, except those of callers who wait (`choose`).
 
-    slots: how many there are; vocabulary: how many ids. crowd: how many slots a caller has while others have texts; by
-        that its pieces are spaced, see `spacing`.
+    slots: the number of slots; vocabulary: the number of ids. crowd: the number of slots of a caller while others
+    have texts; it sets the time between the caller's pieces, see `spacing`.
     """
 
     def __init__(self, slots: int, vocabulary: int, crowd: Callable[[Hashable], int] = alone) -> None:
         self._crowd = crowd
         self.rows: list[Sequence] = []
-        self._stale = False  # whether there are other rows than those that what follows is of
-        self._drawing: list[Sequence] = []  # those of them that draw in the next call
+        self._stale = False  # whether the rows have changed since the values below were computed
+        self._drawing: list[Sequence] = []  # the rows that draw in the next call
         self._slots: NDArray[np.int32] = np.zeros(0, np.int32)  # of the rows that draw, (B,)
         self.drawn_at = 0.0
-        """When the rows that draw did so last, by the worker's clock; of rows that waited in turns of their own, the
-        mean."""
+        """When the rows that draw did so last, by the worker's clock; the mean if that differs between rows."""
         self._waiting: Set[Hashable] = EVERYBODY  # callers whose rows wait
         self._callers: Counter[Hashable] | None = None
         self._some: NDArray[np.bool_] | None = None  # which slots draw; None for all
-        self._drew_at = np.zeros(slots)  # when rows that wait did so last
+        self._drew_at = np.zeros(slots)  # when rows that wait drew last
         self._largest_left = 0
-        self._at: NDArray[np.intp] = np.zeros(0, np.intp)  # the same in the type numpy indexes with
+        self._at: NDArray[np.intp] = np.zeros(0, np.intp)  # the same in numpy's index type
         self._by_slot: list[Sequence | None] = [None] * slots
         self._ids = np.zeros((slots, CAPACITY), np.int32)
         self._flat = self._ids.reshape(-1)
         self._begins = np.arange(slots, dtype=np.int64) * CAPACITY
-        self._filled = np.zeros(slots, np.int64)  # ids that wait
+        self._filled = np.zeros(slots, np.int64)  # ids that wait to become text
         self._counts = np.zeros(slots, np.int64)  # ids drawn
-        self._ended = np.zeros(slots, np.int32)  # why texts that must match something have ended; see `Drawn`
-        self._not_drawn = 0  # steps of the last call in which rows drew nothing, as their texts had ended
+        self._ended = np.zeros(slots, np.int32)  # why constrained texts have ended; see `Drawn`
+        self._not_drawn = 0  # steps of the last call in which rows drew nothing because their texts had ended
         self._limits = np.full(slots, NO_LIMIT)
-        self._due = np.full(slots, math.inf)  # when each slot's next piece may be handed over
+        self._due = np.full(slots, math.inf)  # when each slot's next piece may be delivered
         self._starts = np.zeros((slots, vocabulary), np.bool_)  # ids that may begin a stop string
-        self._holding = np.zeros(slots, np.bool_)  # rows in the middle of what may be a stop string
+        self._holding = np.zeros(slots, np.bool_)  # rows whose text may be within a stop string
         self._columns = np.arange(MOST_STEPS)
         self._watched = self._watched_slots = np.zeros(0, np.intp)  # rows that have stop strings
         self._reporting: list[tuple[int, Sequence]] = []  # rows that report log-probabilities
@@ -80,7 +79,7 @@ class DecodeBatch:
         self._starved: list[Sequence] = []  # rows for which there was no memory in the last `accept`
 
     def begin(self, row: Sequence) -> None:
-        """Take in a row that has drawn nothing."""
+        """Add a row that has drawn nothing."""
         slot, request, stop_starts = row.slot, row.group.request, row.group.tables.stop_starts
         self._by_slot[slot] = row
         self._filled[slot] = self._counts[slot] = self._ended[slot] = 0
@@ -94,7 +93,7 @@ class DecodeBatch:
         self._stale = True
 
     def choose(self, waiting: Set[Hashable]) -> None:
-        """Let the rows of some callers wait, and all others draw."""
+        """Make the rows of some callers wait, and all others draw."""
         if waiting != self._waiting:
             self._waiting = waiting
             self._drew_at[self._at] = self.drawn_at
@@ -110,25 +109,25 @@ class DecodeBatch:
 
     @property
     def slots(self) -> NDArray[np.int32]:
-        """Of the rows that draw, (B,)."""
+        """The slots of the rows that draw (B,)."""
         self._arrange()
         return self._slots
 
     @property
     def largest_left(self) -> int:
-        """Ids to go for the row that draws and has the most left."""
+        """The most ids that a row that draws still has to draw."""
         self._arrange()
         return self._largest_left
 
     @property
     def recorded(self) -> list[tuple[int, Sequence, StateRecorder]]:
-        """Where rows are whose states are asked for, and what follows them."""
+        """The slots of rows whose states are requested, and their recorders."""
         self._arrange()
         return self._recorded
 
     @property
     def callers(self) -> Counter[Hashable]:
-        """How many of the rows that draw are each caller's."""
+        """The number of rows that draw, by caller."""
         self._arrange()
         if self._callers is None:
             self._callers = Counter(row.caller for row in self.drawing)
@@ -149,28 +148,29 @@ class DecodeBatch:
         self.rows = [row for row in self.rows if row not in gone]
         self._stale = True
         if not self.rows:
-            self._arrange()  # so that nothing of the last ones is kept
+            self._arrange()  # so that nothing of the last rows is kept
 
     @property
     def most_steps(self) -> int:
-        """Ids of the next call, at most: a row whose state is asked for draws none after its last."""
+        """The most ids of the next call: a row whose state is requested draws none after its last."""
         left = (row.group.request.max_tokens - recorder.count for _, row, recorder in self.recorded)
         return min(MOST_STEPS, *left)
 
     def end_starved(self) -> list[SequenceGroup]:
-        """Release the rows of requests for which there was no memory in the last `accept`; the others keep what they
-        drew."""
+        """Release the rows of requests for which there was no memory in the last `accept`; other rows keep their
+        ids."""
         groups = list({row.group: None for row in self._starved})
         self.end([row for row in self.rows if row.group in groups])
         return groups
 
     def beyond(self, events: list[Event]) -> int:
-        """Ids that the last call drew after the ends of texts, or left out there."""
+        """Ids that the last call drew, or skipped, after the ends of texts."""
         ended = ((row.slot, piece) for row, piece in events if piece.finish_reason is not None)
         return self._not_drawn + sum(int(self._counts[slot]) - piece.tokens for slot, piece in ended)
 
     def accept(self, drawn: Drawn, now: float) -> list[Event]:
-        """Take what rows have drawn; returns the pieces that are due. One with a finish reason is a row's last."""
+        """Take the ids that rows have drawn; returns the pieces that are due. A row's last piece has a finish
+        reason."""
         steps = drawn.ids.shape[1]
         filled = self._filled[self._at]
         begins = self._begins[self._at] + filled
@@ -211,7 +211,7 @@ class DecodeBatch:
         return events
 
     def _piece(self, row: Sequence, slot: int, now: float) -> Piece | None:
-        """Decode a row's waiting ids to text; returns the piece that may be handed over now, if any."""
+        """Decode a row's waiting ids to text; returns the piece that may be delivered now, if any."""
         count = int(self._counts[slot])
         beyond = max(0, count - row.group.request.max_tokens)
         ids = self._ids[slot, : int(self._filled[slot]) - beyond].tolist()
@@ -242,8 +242,8 @@ class DecodeBatch:
         return Piece(text, reason, count, stop, logprobs)
 
     def _arrange(self) -> None:
-        """Update what depends on which rows there are, and which of them draw, where those have changed: once for all
-        rows that begin or end between two calls."""
+        """Update all that depends on the rows and on which of them draw, if these have changed: once for all rows
+        that begin or end between two calls."""
         if not self._stale:
             return
         self._stale = False
@@ -264,7 +264,7 @@ class DecodeBatch:
 
 
 def _report(row: Sequence, part: Logprobs) -> None:
-    """Keep what a row drew in one call until it is handed over; many such parts are joined, each once."""
+    """Keep a row's log-probabilities of one call until they are delivered; many such parts are joined, each once."""
     row.logprobs.append(part)
     if len(row.logprobs) - row.joined == MOST_PARTS:
         row.logprobs[row.joined :] = [join_logprobs(row.logprobs[row.joined :])]
@@ -272,7 +272,7 @@ def _report(row: Sequence, part: Logprobs) -> None:
 
 
 def _logprobs(drawn: Drawn, at: int, row: Sequence) -> Logprobs:
-    """What one row has drawn, in arrays of its own."""
+    """The log-probabilities of one row, in arrays of its own."""
     most, count = row.sampling.logprobs, drawn.ids.shape[1] if drawn.counts is None else int(drawn.counts[at])
     assert drawn.logprobs is not None
     assert drawn.top_ids is not None

@@ -1,4 +1,4 @@
-"""The threads that generate: requests in from the event loop, turns on every thread, text out to the event loop."""
+"""The threads that generate: they take requests from the event loop, work in turns, and return text to the loop."""
 
 import asyncio
 import logging
@@ -38,21 +38,21 @@ logger = logging.getLogger(__name__)
 
 Status = Literal["ok", "draining", "failed"]
 
-LOOK_SECONDS = 0.25  # between two checks of deadlines outside the threads, which may hang
-STOP_SECONDS = 0.5  # for turns to end; one that hangs must not keep the process alive
+LOOK_SECONDS = 0.25  # between two checks of deadlines, which the event loop makes as threads may hang
+STOP_SECONDS = 0.5  # for turns to end; a turn that hangs must not keep the process alive
 
-UNTAKEN = "You have not read what was written for so long that it is given up; read faster, or ask for less."
+UNTAKEN = "The server has dropped this text, because you read it too slowly; read faster, or ask for less."
 SPENT = "The server has no memory for this now; try again in a moment, or ask for less."
 FAILED = "The server failed in the middle of this text; it has been logged. Try again."
 
 
 class Engine:
-    """Generates the texts of all requests together, of whichever model each is, in threads of its own.
+    """Generates the texts of all requests and models together, in threads of its own.
 
-    settings: how many threads, slots and requests, how long a request may take, how much the prefix cache may hold.
+    settings: numbers of threads, slots and requests, the time limit of a request, the size of the prefix cache.
 
-    Methods are called from the event loop's thread and return at once. The lock guards only the
-    scheduler; the threads hold it between two turns, never during one.
+    Methods are called from the event loop's thread and return at once. The lock guards only the scheduler; the
+    threads hold it between two turns and never during one.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -60,12 +60,12 @@ class Engine:
         slots = [(settings.max_rows + spare + at) // workers for at in range(workers)]
         timeout = settings.deadline_seconds or float("inf")
         self.slots = sum(slots)
-        """Texts that are written at once."""
+        """The number of texts that are generated at once."""
         self.background = Background(self.has_others if available_cores() == 1 else None)
-        """Does what would hold the event loop."""
+        """Runs work that would block the event loop."""
         self.cache = PrefixCache(settings.prefix_cache_bytes)
         self.counters = Counters([WorkerCounters() for _ in slots])
-        """What the engine has counted."""
+        """The engine's counters."""
         self.log_prompts = settings.log_prompts
         """Whether prompts may be logged."""
         self.died = False
@@ -81,7 +81,7 @@ class Engine:
         self._loop: asyncio.AbstractEventLoop
         self._refusal: ServiceError | None = EngineStopped("The server has not started; try again in a moment.")
         self._stopping = False
-        self._retired = 0  # models that were retired
+        self._retired = 0  # the number of models that were retired
         self._delivery = Delivery()
         self._bell = Bell(self._deliver)
         self._looking: asyncio.TimerHandle | None = None
@@ -91,7 +91,7 @@ class Engine:
         ]
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Start the threads and take requests; their text is handed over in `loop`."""
+        """Start the threads and accept requests; their text is delivered in `loop`."""
         self._loop = loop
         self._refusal = None
         self._bell.hang(loop)
@@ -101,7 +101,7 @@ class Engine:
         self._look()
 
     def stop(self) -> None:
-        """End the threads after their current turns. Requests that have not finished never will."""
+        """End the threads after their current turns. Unfinished requests stay unfinished."""
         self._refusal = EngineStopped("The server has stopped.")
         self.background.stop()
         with self._work:
@@ -116,39 +116,39 @@ class Engine:
         self._bell.take_down()
 
     def late(self) -> DeadlineExceeded:
-        """What is raised where a request takes too long: each time another one, since it keeps the frames it passes."""
+        """The error of a request that takes too long: a new one each time, because it keeps the frames it passes."""
         return DeadlineExceeded(
             f"The text was not finished after {self._timeout:g} seconds; "
-            "ask for fewer characters, or again when the server is less busy."
+            "ask for fewer characters, or try again when the server is less busy."
         )
 
     def deadline(self, arrived: float) -> float:
-        """When the time of a request that came then is over, by `time.monotonic`; infinity where that is never."""
+        """When the time of a request with this arrival is over, by `time.monotonic`; infinity without a limit."""
         return arrived + self._timeout
 
     def expect(self, request: TextRequest) -> None:
-        """Raise what `submit` would for a request, as far as counts alone tell, before anything is made of it."""
+        """Raise the error of `submit` for a request, if counts alone decide it, before anything is made for it."""
         self._check(sum(map(len, request.prompts)))
         if request.max_tokens or request.read:
-            try:  # without the lock: a hint, which `submit` makes sure of
+            try:  # without the lock: only a hint, which `submit` checks again
                 self._scheduler.check(request.rows, len(request.prompts), request.caller, request.width)
             except QueueFull as error:
                 raise self._refused("queue_full", error) from None
 
     def _check(self, held: int) -> None:
-        """Raise the error that refuses all requests now, or one with prompts of that number of ids."""
+        """Raise the error that refuses all requests now, or those with prompts of this many ids."""
         if self._refusal is not None:
             raise self._refused("draining" if isinstance(self._refusal, Draining) else "stopped", self._refusal)
         if self._groups and self._held_ids + held > self._max_held_ids:
-            message = "The prompts being read and waiting are all this server holds; try again in a moment."
+            message = "Other prompts take all the memory that this server has for prompts; try again in a moment."
             raise self._refused("prompts_held", QueueFull(message))
 
     def submit(self, *groups: SequenceGroup) -> None:
         """Generate the texts of some groups, all of one request, as soon as there are slots; the texts arrive in the
         groups' outputs.
 
-        Either all groups are taken or none. Every submitted group has to be released. Raises Draining, EngineStopped,
-        QueueFull, and ParameterError for more texts than the server ever holds.
+        Either all groups are accepted or none. The caller must release every submitted group. Raises Draining,
+        EngineStopped, QueueFull, and ParameterError for more texts than the server ever holds.
         """
         held = sum(group.held for group in groups)
         self._check(held)
@@ -170,7 +170,7 @@ class Engine:
             self._deliver([], [Event(row, Piece("", "length")) for row in idle], [])
 
     def _take(self, groups: tuple[SequenceGroup, ...], held: int) -> None:
-        """Add groups to those that are held, and count them."""
+        """Add groups to the ones that are held, and count them."""
         self._groups.update(groups)
         self._held_ids += held
         self.counters.submitted += sum(len(group.sequences) for group in groups)
@@ -184,7 +184,7 @@ class Engine:
     def _refused(self, reason: Refusal, error: ServiceError) -> ServiceError:
         """Count a refusal, and return its error."""
         self.counters.refused[reason] += 1
-        return error.with_traceback(None)  # one that refuses all requests would keep the frames of each
+        return error.with_traceback(None)  # an error that refuses all requests would keep the frames of each
 
     def release(self, *groups: SequenceGroup) -> None:
         """Release groups: free the slots of texts that have not finished, after their current turn."""
@@ -200,7 +200,7 @@ class Engine:
             for group in known:
                 self._scheduler.drop(group)
             if self._scheduler.running + self._scheduler.waiting < before:
-                self._work.notify_all()  # which would wake a thread for nothing where all texts have ended
+                self._work.notify_all()  # if all texts have ended, this would wake a thread for nothing
         for group in known:
             group.let_go()
             group.model.groups -= 1
@@ -208,7 +208,7 @@ class Engine:
                 group.model.on_idle()
 
     def retire(self, model: EngineModel) -> None:
-        """Keep nothing of a model beyond the texts that are held now; no more of them will be submitted."""
+        """Keep nothing of a model after the texts that are held now; no more of its texts will be submitted."""
         model.retired = True
         self.cache.forget(model.owner)
         with self._work:
@@ -216,8 +216,8 @@ class Engine:
             self._work.notify_all()
 
     def drain(self) -> None:
-        """Take no more requests; those running and waiting go on."""
-        self._refusal = self._refusal or Draining("The server is stopping; send this to another, or try again later.")
+        """Accept no more requests; those that run or wait continue."""
+        self._refusal = self._refusal or Draining("The server is stopping; use another server, or try again later.")
 
     def abandon(self, error: ServiceError) -> None:
         """End every request now, with an error."""
@@ -234,7 +234,7 @@ class Engine:
 
     @property
     def status(self) -> Status:
-        """ "ok" while requests are taken, "draining" while the last ones end, "failed" when none is taken any more."""
+        """ "ok" while requests are accepted, "draining" while the last ones end, "failed" once none is accepted."""
         if isinstance(self._refusal, Draining) and not self.died:
             return "draining"
         return "failed" if self._refusal else "ok"
@@ -246,19 +246,19 @@ class Engine:
 
     @property
     def threads(self) -> int:
-        """Threads that generate and are alive."""
+        """The number of generating threads that are alive."""
         return sum(thread.is_alive() for thread in self._threads)
 
     @property
     def started(self) -> int:
-        """Threads that generate and were started, alive or not."""
+        """The number of generating threads that were started, alive or not."""
         return sum(thread.ident is not None for thread in self._threads)
 
     @property
     def progressed(self) -> float:
-        """When the slowest thread last ended a turn, by `time.monotonic`; now if there is nothing to do.
+        """When the slowest thread last ended a turn, by `time.monotonic`; the present if there is nothing to do.
 
-        For a thread that just woke it is when it woke; if there is work and every thread sleeps, when the work came.
+        For a thread that just woke this is its waking; if all sleep though there is work, its arrival.
         """
         if (oldest := min(worker.progressed for worker in self.counters.workers)) < math.inf:
             return oldest
@@ -266,24 +266,24 @@ class Engine:
 
     @property
     def running(self) -> int:
-        """Texts that have a slot."""
+        """The number of texts with a slot."""
         return self._scheduler.running
 
     @property
     def waiting(self) -> int:
-        """Texts that wait for a slot, or for another text of their group to read the prompt."""
+        """The number of texts that wait for a slot, or until another text of their group has read the prompt."""
         return self._scheduler.waiting
 
     def has_others(self, caller: Hashable) -> bool:
-        """Whether anybody but a caller has texts here."""
+        """Whether any other caller has texts here."""
         return self._scheduler.has_others(caller)
 
     def waits(self, caller: Hashable) -> int:
-        """How many slots the texts of a caller will take that have none yet."""
+        """The number of slots that a caller's waiting texts will take."""
         return self._scheduler.waits(caller)
 
     def _run(self, index: int, slots: int) -> None:
-        """One thread: turn after turn while there are rows, asleep while there are none."""
+        """The loop of one thread: it works in turns while there are rows, and sleeps while there are none."""
         try:
             stand_back()
             counters = self.counters.workers[index]
@@ -292,11 +292,11 @@ class Engine:
                 pass
         except BaseException:
             logger.critical("A thread of the engine has died; restart the server.", exc_info=True)
-            error = EngineStopped("The server can generate no more text; it has to be restarted.")
+            error = EngineStopped("The server cannot generate text any more; it must be restarted.")
             self._loop.call_soon_threadsafe(self._die, error)
 
     def _turn(self, index: int, lanes: Lanes) -> bool:
-        """One turn; False when the thread is to end. What it holds of texts and models ends with it."""
+        """One turn; False when the thread must end. Its references to texts and models end with it."""
         changes = self._next(index, lanes)
         if changes is None:
             return False
@@ -307,7 +307,7 @@ class Engine:
         return True
 
     def _next(self, index: int, lanes: Lanes) -> Changes[Sequence] | None:
-        """Wait for something to do; returns what has changed since the thread's last turn, None when it is to end."""
+        """Wait for work; returns the changes since the thread's last turn, or None when the thread must end."""
         with self._work:
             while not self._stopping:
                 changes = self._scheduler.changes(index)
@@ -322,7 +322,7 @@ class Engine:
         return None
 
     def _settle(self, turn: Turn, counters: WorkerCounters) -> None:
-        """Tell the scheduler what came of a turn, and hand its results to the event loop, all at once."""
+        """Report a turn to the scheduler, and pass its results to the event loop, all at once."""
         ended = [event.row for event in turn.events if event.piece.finish_reason is not None]
         counters.progressed = now = time.monotonic()
         with self._work:
@@ -342,7 +342,7 @@ class Engine:
             self._bell.ring(turn.scored, turn.events, errors)
 
     def _look(self) -> None:
-        """End requests that are past their deadline, even if no thread ends a turn."""
+        """End requests after their deadline, even if no thread ends a turn."""
         with self._work:
             late = self._scheduler.expire(time.monotonic())
         self._deliver([], [], [(group, self.late()) for group in late])
@@ -359,7 +359,7 @@ class Engine:
         events: list[Event],
         errors: list[tuple[SequenceGroup, ServiceError]],
     ) -> None:
-        """Hand over the results of a turn; in the event loop's thread."""
+        """Deliver the results of a turn; in the event loop's thread."""
         self._delivery.add(self._loop, (self._score, scored), (self._grow, events), (self._fail, errors))
 
     def _score(self, group: SequenceGroup, slice_: Slice) -> bool:
@@ -371,12 +371,12 @@ class Engine:
         return True
 
     def _grow(self, row: Sequence, piece: Piece) -> bool:
-        """Hand over a piece; count the text if it has ended, and give it up if there is no room for what is unread.
+        """Deliver a piece; count the text if it has ended, and drop it if there is no room for its unread part.
 
-        Returns whether that wakes who waits for it.
+        Returns whether that wakes the task that waits for it.
         """
         if row.group not in self._groups:
-            return False  # released meanwhile, and what it is charged to as well
+            return False  # the text was released meanwhile, and its charge too
         output = row.group.output
         waking = not output.arrived
         try:

@@ -1,4 +1,4 @@
-"""One thread's work: a worker for each model that it has rows of, and whose turn it is."""
+"""The work of one thread: a worker for each model that the thread has rows of, and the order of their turns."""
 
 from collections.abc import Callable, Hashable
 
@@ -14,12 +14,12 @@ MOST_IDLE = 4  # workers without rows that a thread keeps for the next rows of t
 
 
 class Lanes:
-    """The workers of one thread, one for each model that it has rows of; those that have work take ready.
+    """The workers of one thread, one for each model that it has rows of; those that have work take turns.
 
-    So a text waits for one turn of each other model, and never for all the texts that another model has to write.
-    A worker without rows stays for the next rows of its model, but no more than MOST_IDLE do, and none of a retired
-    model. slots: of each; a row has its slot for itself, of whichever model it is. crowd: how many slots a
-    caller has, of whichever thread, while others have texts.
+    So a text waits for one turn of each other model, and never for all the texts of another model. A worker without
+    rows stays for the next rows of its model, but at most MOST_IDLE of them stay, and none of a retired model. slots:
+    of each worker; each row has a slot of its own, whatever its model. crowd: the number of slots of a caller, on all
+    threads, while others have texts.
     """
 
     def __init__(
@@ -32,13 +32,13 @@ class Lanes:
     ) -> None:
         self._slots, self._cache, self._clock, self._crowd = slots, cache, clock, crowd
         self._counters = counters or WorkerCounters()
-        self._workers: dict[EngineModel, Worker] = {}  # in the order of their ready
+        self._workers: dict[EngineModel, Worker] = {}  # in the order of their turns
         self._shares = TimeShares()
         self.tidied = 0
-        """How many models were retired when `tidy` was called last; for the caller."""
+        """The number of retired models at the last call of `tidy`; for the caller."""
 
     def __len__(self) -> int:
-        """How many models it has rows of."""
+        """The number of models that it has rows of."""
         return len(self._workers)
 
     @property
@@ -47,7 +47,7 @@ class Lanes:
         return any(worker.busy for worker in self._workers.values())
 
     def turn(self, changes: Changes[Sequence]) -> Turn:
-        """Apply changes, and let the worker work whose turn it is."""
+        """Apply changes, and run the worker whose turn it is."""
         turn = Turn()
         if changes.leaving:
             for row in changes.leaving:
@@ -68,12 +68,12 @@ class Lanes:
                 worker.work(turn)
             return turn
         if (ready := self._next()) is not None:
-            worker = self._workers[ready] = self._workers.pop(ready)  # others come first
+            worker = self._workers[ready] = self._workers.pop(ready)  # to the end of the order
             worker.work(turn)
         return turn
 
     def _next(self) -> EngineModel | None:
-        """The model whose turn it is: the first that has work, where there is one of callers who do not wait."""
+        """The model whose turn it is: the first with work for callers who do not wait, if there is one."""
         busy = [model for model, worker in self._workers.items() if worker.busy]
         waiting = self._shares.waiting
         if waiting:
@@ -81,7 +81,7 @@ class Lanes:
         return next(iter(busy), None)
 
     def tidy(self) -> None:
-        """Drop workers that have no work and will have none soon."""
+        """Drop workers that have no work and will not have any soon."""
         idle = [model for model, worker in self._workers.items() if not worker.busy]
         for model in [one for one in idle if one.retired] + [one for one in idle if not one.retired][:-MOST_IDLE]:
             del self._workers[model]

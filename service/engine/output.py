@@ -1,4 +1,4 @@
-"""The texts of one request on their way from the engine to the task that answers it."""
+"""Passes the texts of one request from the engine to the task that answers it."""
 
 import asyncio
 from io import StringIO
@@ -13,15 +13,15 @@ from model.errors import ServiceError
 from model.text.text_stream import FinishReason
 from service.process.ledger import Lease
 
-HELD_BYTES = 4  # of memory that a character takes at most, and a number
-UNCHARGED = 4096  # bytes of a stream that wait without being charged one by one; the request's texts are charged them
+HELD_BYTES = 4  # the most memory of a character or a number
+UNCHARGED = 4096  # bytes of a stream that may wait uncharged; the request's texts are charged for them
 CHARGE = 1 << 16  # bytes charged at a time
-PART_BYTES = 800  # of the arrays that hold what a text drew in one call, beside the numbers in them
-MOST_SEPARATE = 16  # of these that a text has, until they are joined
+PART_BYTES = 800  # of the arrays of a text's ids of one call, in addition to their numbers
+MOST_SEPARATE = 16  # such arrays of a text, until they are joined
 
 
 class Logprobs(NamedTuple):
-    """Some drawn ids of a text and how likely they were in the model's own distribution.
+    """Some drawn ids of a text and their log-probabilities in the model's own distribution.
 
     ids: (T,). logprobs: ln p of each, (T,). top_ids, top_logprobs: of the likeliest ids at each position, (T, N).
     """
@@ -32,18 +32,18 @@ class Logprobs(NamedTuple):
     top_logprobs: NDArray[np.float32]
 
     def part(self, start: int, end: int) -> "Logprobs":
-        """Those from `start` up to `end`."""
+        """The part from `start` up to `end`."""
         return Logprobs(
             self.ids[start:end], self.logprobs[start:end], self.top_ids[start:end], self.top_logprobs[start:end]
         )
 
 
 class Piece(NamedTuple):
-    """What a text grew by; the last piece, which may be empty, says why the text ended.
+    """The growth of a text; the last piece, which may be empty, says why the text ended.
 
-    tokens: ids drawn so far, also those whose text is held back or belongs to a stop string.
-    stop_reason: the stop string that ended the text; None where an item ended by itself. logprobs: of the ids since the
-    piece before, if asked for. state: after the text, with its last piece, if asked for.
+    tokens: ids drawn so far, including those whose text is held back or belongs to a stop string.
+    stop_reason: the stop string that ended the text; None if an item ended by itself. logprobs: of the ids since the
+    previous piece, if requested. state: after the text, in its last piece, if requested.
     """
 
     text: str
@@ -55,7 +55,7 @@ class Piece(NamedTuple):
 
 
 def found_piece(found: Found, logprobs: int | None) -> Piece:
-    """A text that a beam search has found, as one piece, with as many of the likeliest ids as were asked for."""
+    """A text of a beam search as one piece, with as many of the likeliest ids as requested."""
     reported = None
     if logprobs is not None:
         reported = Logprobs(found.ids, found.logprobs, found.top_ids, found.top_logprobs)
@@ -65,20 +65,20 @@ def found_piece(found: Found, logprobs: int | None) -> Piece:
 class Output:
     """The texts of a request by their index; used in the event loop's thread only.
 
-    texts: how many texts the request has.
+    texts: the number of texts of the request.
     every_piece: `take` returns for every piece; otherwise once, when all texts have ended.
-    lease: what is charged for pieces that wait to be taken, and for those taken last; None charges nothing. Texts that
-        are handed over whole are charged before they are drawn.
+    lease: is charged for pieces that wait, and for the pieces taken last; None charges nothing. Texts that are
+    delivered whole are charged before they are drawn.
     """
 
     def __init__(self, texts: int, every_piece: bool, lease: Lease | None = None) -> None:
         self._every_piece = every_piece
         self._lease = lease if every_piece else None
-        self._charged = self._charged_before = 0  # bytes: for what waits, and for what was taken last
-        self._texts = [StringIO() for _ in range(texts)]  # what has arrived and was not taken
+        self._charged = self._charged_before = 0  # bytes: for what waits, and for the pieces taken last
+        self._texts = [StringIO() for _ in range(texts)]  # text that has arrived and was not taken
         self._logprobs = [WaitingLogprobs() for _ in range(texts)]
-        self._parts = 0  # that wait, of all texts
-        self._latest: dict[int, Piece] = {}  # the last piece of each text that has grown since
+        self._parts = 0  # parts that wait, of all texts
+        self._latest: dict[int, Piece] = {}  # the last piece of each text that has grown since the last take
         self._unfinished = texts  # texts whose end has not arrived
         self._untaken = texts  # texts whose end has not been taken
         self._error: ServiceError | None = None
@@ -87,17 +87,17 @@ class Output:
         self.arrived = False
         """Whether there is something to take."""
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._taker: asyncio.Future[bool] | None = None  # becomes true once there is something, false after a silence
+        self._taker: asyncio.Future[bool] | None = None  # becomes true once something is there, false after a silence
         self._silent_at = 0.0
         self._silence: asyncio.TimerHandle | None = None  # one for many calls of `take`, as most end long before it
         self.held = 0
-        """What has arrived and was not taken, in characters; each reported number counts as one, too."""
+        """The amount that has arrived and was not taken, in characters; each reported number counts as one, too."""
         self.drawn = 0
-        """Ids drawn for all texts, as far as has arrived."""
+        """The number of ids of all texts that have arrived."""
         self._tokens = [0] * texts
 
     def put(self, index: int, piece: Piece) -> None:
-        """Take the next piece of one text. Raises MemorySpent where there is no room for more that waits."""
+        """Add the next piece of one text. Raises MemorySpent if there is no room for more that waits."""
         self._texts[index].write(piece.text)
         self.held += len(piece.text)
         if piece.logprobs is not None:
@@ -121,12 +121,14 @@ class Output:
             self._taker.set_result(True)
 
     def fail(self, error: ServiceError) -> None:
-        """Let `take` raise `error` after what has arrived; after the end of all texts an error has no effect."""
+        """Make `take` raise `error` after the pieces that have arrived; after the end of all texts this has no
+        effect."""
         self._error, self.failed = error, True
         self._arrive()
 
     def forget(self) -> None:
-        """Nothing is taken any more: keep no error, which leads to the frames that it passed through, and so back."""
+        """Nothing is taken any more: drop the error, which refers to the frames that it passed and so back to
+        this."""
         self._error = None
 
     @property
@@ -135,9 +137,9 @@ class Output:
         return not self._untaken
 
     async def take(self, timeout: float | None = None) -> list[tuple[int, Piece]]:
-        """(index, piece) of each text that grew since the last call; waits until there is one.
+        """(index, piece) of each text that has grown since the last call; waits until there is one.
 
-        timeout: seconds after which it returns nothing; None waits for as long as it takes.
+        timeout: seconds after which it returns nothing; None waits without a limit.
 
         A client that reads slowly gets longer pieces. Raises the ServiceError given to `fail`: in a stream after the
         pieces that have arrived, otherwise in place of unfinished texts.
@@ -158,8 +160,8 @@ class Output:
         return grown
 
     async def _arrival(self, timeout: float | None) -> bool:
-        """Wait until there is something to take; False where nothing has come in so many seconds."""
-        loop = self._loop = self._loop or asyncio.get_running_loop()  # asking for it is a call of the system
+        """Wait until there is something to take; False if nothing has come in this many seconds."""
+        loop = self._loop = self._loop or asyncio.get_running_loop()  # the lookup is a system call
         self._taker = loop.create_future()
         if timeout is not None:
             self._silent_at = loop.time() + timeout
@@ -172,7 +174,7 @@ class Output:
             self._taker = None
 
     def _fall_silent(self, loop: asyncio.AbstractEventLoop) -> None:
-        """End a wait that has lasted long enough; one that began later goes on."""
+        """End a wait that has lasted long enough; a wait that began later continues."""
         self._silence = None
         if self._taker is None or self._taker.done():
             return
@@ -194,7 +196,7 @@ class Output:
 
 
 class WaitingLogprobs:
-    """Log-probabilities of one text that wait to be taken: few arrays, since small ones take more than they hold."""
+    """Waiting log-probabilities of one text, in few arrays: a small array takes more memory than its numbers."""
 
     __slots__ = ("_blocks", "_separate")
 
@@ -203,7 +205,7 @@ class WaitingLogprobs:
         self._separate: list[Logprobs] = []
 
     def add(self, part: Logprobs) -> int:
-        """Take the next ones; returns by how many parts there are more, or fewer."""
+        """Add the next ones; returns the change in the number of parts."""
         self._separate.append(part)
         if len(self._separate) < MOST_SEPARATE:
             return 1
@@ -212,7 +214,7 @@ class WaitingLogprobs:
         return 2 - MOST_SEPARATE
 
     def joined(self) -> Logprobs | None:
-        """All of them as one; None where there are none."""
+        """All of them as one; None if there are none."""
         parts = self._blocks + self._separate
         return join_logprobs(parts) if parts else None
 

@@ -1,4 +1,4 @@
-"""States after prompts that were read before, found by the longest prefix that a new prompt shares with them."""
+"""States of earlier prompts, found by the longest prefix that a new prompt shares with one of them."""
 
 import hashlib
 import secrets
@@ -15,25 +15,25 @@ ONE = np.uint64(1)
 State = NDArray[np.float32]
 Keys = NDArray[np.uint64]
 
-ENTRY_BYTES = 384  # an entry besides its state; 352 measured with tracemalloc
+ENTRY_BYTES = 384  # of an entry without its state; 352 measured with tracemalloc
 DIGEST_BYTES = 16
-SHORT = 4096  # ids; prompts up to this length have a key for every prefix, longer ones for some
+SHORT = 4096  # ids; prompts up to this length have a key for every prefix, longer ones only for some
 LEAST_STRIDE = 256  # ids between two states kept while one prompt is read
 MOST_MARKS = 64  # of one prompt
-MOST_CANDIDATES = 64  # prefixes of a long prompt that are remembered when it is prepared
+MOST_CANDIDATES = 64  # prefixes of a long prompt that are kept when it is prepared
 BLOCK = 1 << 16  # ids whose keys are computed at a time
 LENGTHS = np.arange(1, SHORT + 1)
 LENGTHS.setflags(write=False)
-MOST_SALTS = 1024  # that are remembered, of namespaces
-FILTER = 1 << 17  # counters of the filter that saves most look-ups
+MOST_SALTS = 1024  # of namespaces, that are kept
+FILTER = 1 << 17  # counters of the filter that makes most lookups unnecessary
 
 
 class Prefixes(NamedTuple):
     """The prefixes of one prompt that may be looked up or stored.
 
-    ids: the prompt without its last id (n,). owner: of the states, a model. namespace: the owner's and what was given;
-        states of other ones are never found.
-    lengths: of the prefixes, ascending; keys: one for each. digests: those computed already, by length.
+    ids: the prompt without its last id (n,). owner: the model of the states. namespace: of the owner and the request;
+    states of other namespaces are never found.
+    lengths: of the prefixes, ascending; keys: one for each. digests: the ones that have been computed, by length.
     """
 
     owner: bytes
@@ -52,7 +52,7 @@ class Hit(NamedTuple):
 
 
 class Statistics(NamedTuple):
-    """What the cache has done since it was made, and what it holds."""
+    """The cache's counts since it was made, and its contents."""
 
     queries: int
     hits: int
@@ -69,7 +69,8 @@ class _Entry(NamedTuple):
 
 
 def marks(length: int) -> list[int]:
-    """After how many ids of a prompt of `length` a state is stored: at equal distances, and at the end."""
+    """The numbers of ids of a prompt of `length` after which a state is stored: at equal distances, and at the
+    end."""
     stride = LEAST_STRIDE
     while length > stride * MOST_MARKS:
         stride *= 2
@@ -77,7 +78,8 @@ def marks(length: int) -> list[int]:
 
 
 class PrefixCache:
-    """Stores the states of the prompts used last, in at most `capacity` bytes; 0 stores none. For any thread.
+    """Stores the states of the most recently used prompts, in at most `capacity` bytes; 0 stores none. For any
+    thread.
 
     The key of a prefix is a 64-bit sum in which each id is weighted by a coefficient of its position, so that one
     cumulative sum gives the keys of all prefixes of a prompt. The coefficients are secret and new in each process. A
@@ -103,7 +105,7 @@ class PrefixCache:
         )
 
     def prefixes(self, namespace: bytes, ids: NDArray[np.int32], owner: bytes = b"") -> Prefixes | None:
-        """What is needed to look a prompt up; None if it has no prefix to look up. Long prompts take a while."""
+        """The prefixes of a prompt, to look them up; None if it has no prefix. Long prompts take a while."""
         if not self.capacity or not len(ids):
             return None
         namespace = owner + namespace
@@ -117,7 +119,7 @@ class PrefixCache:
         return Prefixes(owner, namespace, ids, lengths, keys, self._digests(namespace, ids, ends))
 
     def find(self, prefixes: Prefixes) -> Hit | None:
-        """The state after the longest prefix that is stored."""
+        """The state after the longest stored prefix."""
         with self._lock:
             self._queries += 1
             found = self._candidates(prefixes.keys)[::-1]
@@ -134,7 +136,7 @@ class PrefixCache:
         return None
 
     def store(self, prefixes: Prefixes, length: int, state: State) -> None:
-        """Store the state after the first `length` ids, one of `marks`; it must not be written to any more."""
+        """Store the state after the first `length` ids, one of `marks`; the state must not be changed any more."""
         size = state.nbytes + ENTRY_BYTES
         if size > self.capacity:
             return
@@ -174,7 +176,7 @@ class PrefixCache:
     def _some(
         self, namespace: bytes, ids: NDArray[np.int32], ends: NDArray[np.int64]
     ) -> tuple[NDArray[np.int64], Keys]:
-        """Lengths and keys of a long prompt: the marks, and the longest of those that have an entry now."""
+        """Lengths and keys of a long prompt: the marks, and the longest of the prefixes that have an entry now."""
         lengths: list[NDArray[np.int64]] = []
         kept: list[Keys] = []
         carry = self._salt(namespace)

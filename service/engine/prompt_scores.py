@@ -1,4 +1,4 @@
-"""How likely the ids of a prompt are: their scores on the way from the thread that reads it to the client."""
+"""The scores of a prompt's ids, which say how likely they are, passed from the thread that reads it to the client."""
 
 from collections.abc import Callable, Sequence
 from types import MethodType
@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from model.arithmetic import Array
 from model.decoding.rows import Scored, empty_scored
 
-GATHERED = 1024  # ids; all scores of a shorter prompt are handed over at once: that is faster than a few at a time
-MANY = 64  # likeliest ids of a step: those of a whole vocabulary take about as long as the step
+GATHERED = 1024  # ids; a shorter prompt's scores are delivered all at once, which is faster
+MANY = 64  # likeliest ids of a step; those of a whole vocabulary take about as long as the step
 
 
 class Slice(NamedTuple):
-    """The scores of T ids of a prompt from its id number `start` ≥ 1 on; arrays (T,) and (T, N).
+    """The scores of T ids of a prompt, from its id number `start` ≥ 1; arrays (T,) and (T, N).
 
-    The first id of a prompt has no score, as nothing stands before it.
+    The first id of a prompt has no score, because no id precedes it.
     """
 
     start: int
@@ -26,11 +26,12 @@ class Slice(NamedTuple):
 
 
 OnScores = Callable[[int, Slice], None]
-"""Takes the scores of the prompt with this index as they come, in order, in the event loop's thread."""
+"""Takes the scores of the prompt with this index in order as they come, in the event loop's thread."""
 
 
 def weakly(take: OnScores) -> OnScores:
-    """Has a method of an answer take scores as long as something else holds the answer, which holds the request."""
+    """Passes scores to a method of an answer while something else refers to the answer, which refers to the
+    request."""
     method = WeakMethod(cast("MethodType", take))
 
     def call(index: int, part: Slice) -> None:
@@ -43,28 +44,29 @@ def weakly(take: OnScores) -> OnScores:
 class StateWatch(Protocol):
     """Looks at the state after each id of a prompt while it is read.
 
-    columns: which numbers of the state it looks at (U,), ascending.
+    columns: the numbers of the state that it looks at (U,), ascending.
     """
 
     columns: NDArray[np.int32]
 
     def take(self, start: int, states: Array) -> None:
-        """Take the numbers (T, U) after the ids from number `start` on, in order; in the thread that reads.
+        """Take the numbers (T, U) after T ids from number `start`, in order; in the thread that reads.
 
-        It is part of the thread's turn, so it takes no longer than reading them does, and keeps no view of them.
+        It is part of the thread's turn, so it must not take longer than reading the ids, and must keep no view of the
+        numbers.
         """
 
 
 class PromptScores:
-    """Which scores of a prompt are wanted, and those that are kept.
+    """Which scores of a prompt are requested, and the scores that are kept.
 
     top: report ranks, entropies and this many of the likeliest ids; None reports log-probabilities alone.
-    on_scores: takes the scores, which are not kept here then, so that scoring a prompt of any length needs no memory
-        besides its ids.
-    watch: looks at the states. apart: whether the prompt is read apart from those that are merely scored, as a step of
-        it takes longer and more memory.
-    gathers: whether its scores are handed over once all are there.
-    kept: the scores of all ids but the first, (n - 1,) and (n - 1, N), whole once the prompt is read.
+    on_scores: takes the scores, which are then not kept here, so that scoring a prompt of any length needs only
+    memory for its ids.
+    watch: looks at the states. apart: whether the prompt is read apart from prompts that are only scored, because its
+    steps take more time and memory.
+    gathers: whether its scores are delivered all at once.
+    kept: the scores of all ids but the first, (n - 1,) and (n - 1, N), complete once the prompt is read.
     """
 
     def __init__(
@@ -81,12 +83,12 @@ class PromptScores:
         self.gathers = on_scores is not None and top is None and length <= GATHERED
         self._length = length
         self._gathered: Array | None = None
-        self._first = 0  # id that is scored
+        self._first = 0  # the first id that is scored
         self.apart = watch is not None or (top or 0) > MANY
         self.kept = None if on_scores else scores_at(empty_scored(1, length - 1, top, vocabulary), 0, top)
 
     def gather(self, start: int, logprobs: Array) -> Slice | None:
-        """Take the scores of some ids; returns all of them with the last; in the thread that reads."""
+        """Take the scores of some ids; returns all scores once the last are there; in the thread that reads."""
         if self._gathered is None:
             self._first, self._gathered = start, np.empty(self._length - start, np.float32)
         end = start + len(logprobs)
@@ -94,7 +96,7 @@ class PromptScores:
         return Slice(self._first, Scored(self._gathered)) if end == self._length else None
 
     def keep(self, slice_: Slice) -> None:
-        """Enter the scores of some ids; in the thread that reads; others look once the prompt is read."""
+        """Store the scores of some ids; in the thread that reads. Other threads read them once the prompt is read."""
         assert self.kept is not None
         start = slice_.start - 1
         for kept, part in zip(self.kept, slice_.scored, strict=True):
@@ -103,7 +105,7 @@ class PromptScores:
 
 
 def scores_at(scored: Scored, row: int, top: int | None) -> Scored:
-    """The scores of one of several rows that were scored together, in the form it asked for."""
+    """The scores of one of several rows that were scored together, as far as it requests them."""
     if top is None:
         return Scored(scored.logprobs[row])
     assert scored.ranks is not None
@@ -121,17 +123,17 @@ def scored_from(scored: Scored, start: int) -> Scored:
 
 
 def watched(watches: Sequence[StateWatch | None]) -> NDArray[np.int32] | None:
-    """The columns that any of the rows scored together wants to see, ascending; None where none does."""
+    """The columns that any of the rows that are scored together requests, ascending; None if none does."""
     columns = [watch.columns for watch in watches if watch is not None]
     return np.unique(np.concatenate(columns)) if columns else None
 
 
 def columns_of(states: Array, columns: NDArray[np.int32], own: NDArray[np.int32]) -> Array:
-    """Some of the columns (T, U) that were traced; without a copy where they are all of them."""
+    """Some of the columns (T, U) that were traced; without a copy if these are all columns."""
     return states if len(own) == len(columns) else states[:, np.searchsorted(columns, own)]
 
 
 def most_wanted(tops: list[int | None]) -> int | None:
-    """What to report for rows that are scored together, so that each gets what it wants."""
+    """The report that covers the requests of all rows that are scored together."""
     numbers = [top for top in tops if top is not None]
     return max(numbers) if numbers else None

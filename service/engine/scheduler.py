@@ -1,4 +1,4 @@
-"""Gives free slots to waiting texts on every worker thread: callers in turn, first come, first served for each."""
+"""Gives free slots of all worker threads to waiting texts: callers take turns; each caller's texts come in order."""
 
 from collections import Counter, OrderedDict
 from collections.abc import Hashable, Mapping, Sequence
@@ -10,16 +10,17 @@ from typing import Generic, NamedTuple, TypeVar
 from model.errors import ParameterError
 from service.errors import QueueFull
 
-NOBODY = object()  # no caller: None is one
-CLEARED = 64  # deadlines of ended groups that may stay beside as many as there are others
+NOBODY = object()  # stands for no caller, as None is a caller
+CLEARED = 64  # deadlines of ended groups that may stay, in addition to as many as there are of others
 SHARE = 8  # an eighth of the slots and of the queue is reserved for callers with few texts
 
 
 class Row:
-    """One text as the scheduler sees it, or a search that takes as much room as several texts.
+    """One text for the scheduler, or a search that takes the slots of several texts.
 
-    width: how many slots it takes. worker, slots: the thread that generates it and its slots there, once it has them;
-    slot: the first of them. gone: whether that thread knows it no more. caller: for whom it is.
+    width: the number of slots it takes. worker, slots: the thread that generates it and its slots there, once it has
+    them;
+    slot: the first slot. gone: whether that thread has dropped it. caller: the client it is for.
     """
 
     __slots__ = ("caller", "gone", "slot", "slots", "width", "worker")
@@ -34,11 +35,11 @@ class Row:
 
 
 AnyRow = TypeVar("AnyRow", bound=Row)
-Group = TypeVar("Group")  # what rows belong to: anything hashable
+Group = TypeVar("Group")  # the group of a row: anything hashable
 
 
 class Changes(NamedTuple, Generic[AnyRow]):
-    """Rows that leave their slots, and rows that then join in free slots."""
+    """Rows that leave their slots, and rows that then enter free slots."""
 
     leaving: list[AnyRow]
     joining: list[AnyRow]
@@ -58,7 +59,7 @@ class _WorkerSlots(Generic[AnyRow]):
 class _Held(Generic[AnyRow]):
     """A group until its last text has ended.
 
-    number: of its deadline. alive: its texts that have not ended; latent: those of them that wait until the first has
+    number: of its deadline. alive: its texts that have not ended; latent: the texts that wait until the first has
     read the prompt.
     """
 
@@ -68,7 +69,7 @@ class _Held(Generic[AnyRow]):
 
 
 class _Waiting(Generic[AnyRow]):
-    """Rows without a slot, of each caller in order; callers take turns."""
+    """Rows without a slot, in order for each caller; callers take turns."""
 
     def __init__(self) -> None:
         self._turns: OrderedDict[Hashable, OrderedDict[AnyRow, None]] = OrderedDict()
@@ -78,23 +79,23 @@ class _Waiting(Generic[AnyRow]):
         return bool(self._turns)
 
     def add(self, row: AnyRow, first: bool = False) -> None:
-        """Let a row wait behind its caller's others, or before them."""
+        """Put a row behind the other rows of its caller, or before them."""
         own = self._turns.setdefault(row.caller, OrderedDict())
         own[row] = None
         if first:
             own.move_to_end(row, last=False)
 
     def remove(self, row: AnyRow) -> None:
-        """Forget a row; one that does not wait is ignored."""
+        """Remove a row; a row that does not wait is ignored."""
         if (own := self._turns.get(row.caller)) is not None:
             own.pop(row, None)
             if not own:
                 del self._turns[row.caller]
 
     def take(self, below: int | None, widest: int) -> AnyRow | None:
-        """The next row, which runs from now on: of a caller who has fewer than `below` slots; None = of any.
+        """The next row, which runs from now on, of a caller with fewer than `below` slots; None = of any caller.
 
-        None, too, where the next row takes more than `widest` slots: the others wait until there is room for it.
+        Returns None also if the next row takes more than `widest` slots: the others wait until there is room for it.
         """
         free = (one for one in self._turns if below is None or self._running[one] < below)
         caller = next(free, NOBODY)
@@ -103,16 +104,16 @@ class _Waiting(Generic[AnyRow]):
         own = self._turns.pop(caller)
         row, _ = own.popitem(last=False)
         if own:
-            self._turns[caller] = own  # at the end
+            self._turns[caller] = own  # to the end of the order
         self._running[caller] += row.width
         return row
 
     def running(self, caller: Hashable) -> int:
-        """How many slots the rows of a caller have."""
+        """The number of slots that the rows of a caller have."""
         return self._running[caller]
 
     def end(self, row: AnyRow) -> None:
-        """A row that ran does so no more."""
+        """Count a row that has stopped running."""
         self._running[row.caller] -= row.width
         if not self._running[row.caller]:
             del self._running[row.caller]
@@ -121,16 +122,16 @@ class _Waiting(Generic[AnyRow]):
 class Scheduler(Generic[Group, AnyRow]):
     """Slots for rows on one or several workers, and a queue for rows that wait for a free slot.
 
-    slots: how many each worker has. max_waiting: texts that may wait beyond those that find a slot at once.
-    spare: how many of the slots are kept for callers of whom few run.
+    slots: the number of slots of each worker. max_waiting: the texts that may wait in addition to those with a slot.
+    spare: the number of slots that are reserved for callers with few running texts.
 
-    Callers take turns at free slots; the texts of one caller are taken in order. Where no slot is free but spare ones,
-    and where the queue is full but for an eighth more, a caller may have as many as are left to others after it. So
-    one caller cannot keep all others out, and a newcomer with one text finds room.
+    Callers take turns at free slots; the texts of one caller are taken in order. If only spare slots are free, or
+    only the last eighth of the queue, a caller may have as many as are then left for others. So one caller cannot
+    keep all others out, and a new caller with one text finds room.
 
-    A group enters with its first row alone, which reads the prompt. The other rows follow once it is read, before all
-    later groups of its caller. A worker applies changes between two turns, so a row that leaves during a turn is
-    decoded until the turn ends, and what it draws is dropped.
+    A group enters with only its first row, which reads the prompt. The other rows follow once it is read, before all
+    later groups of its caller. A worker applies changes between two turns. A row that leaves during a turn is decoded
+    until the turn ends, and the ids that it draws are dropped.
     """
 
     def __init__(self, slots: Sequence[int], max_waiting: int, spare: int = 0) -> None:
@@ -139,55 +140,57 @@ class Scheduler(Generic[Group, AnyRow]):
         self._most = self._slots - spare + max_waiting
         self._queue: _Waiting[AnyRow] = _Waiting()
         self._held: dict[Group, _Held[AnyRow]] = {}
-        self._deadlines: list[tuple[float, int]] = []  # a heap of deadlines and numbers, also of groups that have ended
-        self._numbered: dict[int, Group] = {}  # those that have not ended and have a deadline
+        self._deadlines: list[tuple[float, int]] = []  # a heap of deadlines and numbers, also of ended groups
+        self._numbered: dict[int, Group] = {}  # groups that have not ended and have a deadline
         self._numbers = count()
         self._texts: Counter[Hashable] = Counter()  # of each caller
         self._total = 0
 
     @property
     def running(self) -> int:
-        """Slots that rows have."""
+        """The number of slots that rows have."""
         return sum(worker.running for worker in self._workers)
 
     @property
     def waiting(self) -> int:
-        """Slots of rows that have none yet, also those that wait until another row has read their prompt."""
+        """The number of slots that waiting rows will take, including rows that wait until another has read their
+        prompt."""
         return self._total - self.running
 
     def has_others(self, caller: Hashable) -> bool:
-        """Whether anybody but a caller has texts, running or waiting."""
+        """Whether any other caller has texts, running or waiting."""
         return len(self._texts) > (caller in self._texts)
 
     def waits(self, caller: Hashable) -> int:
-        """How many slots the texts of a caller will take that have none yet. A hint without the lock."""
+        """The number of slots that a caller's waiting texts will take. Without the lock only a hint."""
         return self._texts.get(caller, 0) - self._queue.running(caller)
 
     def crowd(self, caller: Hashable) -> int:
-        """How many slots a caller has while others have texts, too; 0 while it is alone. A hint without the lock."""
+        """The number of slots of a caller while others have texts, too; 0 while it is alone. Without the lock only a
+        hint."""
         return self._queue.running(caller) if self.has_others(caller) else 0
 
     def check(self, texts: int, groups: int, caller: Hashable = None, width: int = 1) -> None:
-        """Raise what `add` would for that number of texts and of groups, of rows up to so many slots."""
+        """Raise the error of `add` for this many texts and groups, with rows of at most `width` slots."""
         if width > self._widest:
             message = (
                 f"A search with {width:,} beams needs as many slots of one thread; this server has {self._widest:,}."
             )
             raise ParameterError("best_of", f"{message} Search with fewer.")
         if texts > self._most:
-            message = f"These are {texts:,} texts; this server holds {self._most:,} at once, ask for fewer."
+            message = f"These are {texts:,} texts, but this server holds {self._most:,} at once; ask for fewer."
             raise ParameterError("n" if groups == 1 else "prompt", message)
         left = self._most - self._total - texts
         if left < 0 and self._texts[caller] + texts > left + self._most // SHARE:
             raise QueueFull(
                 f"{self.running} texts are being generated and {self.waiting} wait, "
-                "which is all this server holds; try again in a moment."
+                "which is the most this server holds; try again in a moment."
             )
 
     def add(
         self, groups: Mapping[Group, Sequence[AnyRow]], deadline: float = float("inf"), caller: Hashable = None
     ) -> None:
-        """Take in the rows of some groups of a caller, all or none; they expire at the deadline.
+        """Add the rows of some groups of a caller, all or none; they expire at the deadline.
 
         Raises QueueFull if they do not fit now, ParameterError if they never will.
         """
@@ -211,7 +214,7 @@ class Scheduler(Generic[Group, AnyRow]):
         self._admit()
 
     def fork(self, group: Group) -> None:
-        """The prompt of a group is read: its other rows are the next to get a slot."""
+        """The prompt of a group is read: its other rows get slots next."""
         held = self._held.get(group)
         if held is None:
             return
@@ -221,7 +224,7 @@ class Scheduler(Generic[Group, AnyRow]):
         self._admit()
 
     def finish(self, group: Group, row: AnyRow) -> None:
-        """A text has ended; its slot is free. A text that has left already is ignored."""
+        """A text has ended; its slot is free. A text that has already left is ignored."""
         held = self._held.get(group)
         if held is None or row not in held.alive:
             return
@@ -233,7 +236,7 @@ class Scheduler(Generic[Group, AnyRow]):
         self._admit()
 
     def drop(self, group: Group) -> None:
-        """Take out the texts of a group that have not ended; a group that has left already is ignored."""
+        """Remove the texts of a group that have not ended; a group that has already left is ignored."""
         held = self._held.pop(group, None)
         if held is not None:
             self._numbered.pop(held.number, None)
@@ -242,7 +245,7 @@ class Scheduler(Generic[Group, AnyRow]):
             self._admit()
 
     def expire(self, now: float) -> list[Group]:
-        """Take out the groups whose time is over, and return them."""
+        """Remove the groups whose time is over, and return them."""
         expired: list[Group] = []
         while self._deadlines and self._deadlines[0][0] <= now:
             _, number = heappop(self._deadlines)
@@ -252,10 +255,10 @@ class Scheduler(Generic[Group, AnyRow]):
         return expired
 
     def changes(self, worker: int) -> Changes[AnyRow]:
-        """What has changed on a worker since the last call."""
+        """The changes on a worker since the last call."""
         own = self._workers[worker]
         changes = Changes(own.leaving, own.joining)
-        own.leaving, own.joining = [], []  # new lists even where they are empty: those given away are another thread's
+        own.leaving, own.joining = [], []  # new lists even if these are empty: another thread owns what is returned
         return changes
 
     def _leave(self, row: AnyRow) -> None:

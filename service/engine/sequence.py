@@ -1,4 +1,4 @@
-"""One text being generated, the group of texts that continue the same prompt, and the model they are of."""
+"""One text that is generated, the group of texts that continue the same prompt, and their model."""
 
 from bisect import bisect_right
 from collections.abc import Callable
@@ -31,12 +31,12 @@ NOTHING = np.zeros(0, np.float32)
 class EngineModel:
     """One version of a model, as the engine serves it.
 
-    owner: by what its states are told apart in the prefix cache from those of other models.
+    owner: identifies its states in the prefix cache.
 
-    retired: whether no more texts of it will be asked for, so that nothing of it is kept beyond its last text.
-    groups: groups of its texts that the engine holds.
-    on_idle: called in the event loop's thread each time the last of them is released. counts: where its texts are
-    counted, which other versions of it may do, too.
+    retired: whether no more of its texts will be requested, so that nothing of it is kept after its last text.
+    groups: the number of groups of its texts in the engine.
+    on_idle: called in the event loop's thread each time the last group is released. counts: the counters of its
+    texts, which other versions of the model may share.
     """
 
     __slots__ = ("__weakref__", "counts", "decoder", "groups", "on_idle", "owner", "retired", "tokenizer")
@@ -57,14 +57,14 @@ class EngineModel:
 
 
 class Sequence(Row):
-    """One text being generated: a row of the running batch while it has a slot.
+    """One text that is generated: a row of the running batch while it has a slot.
 
-    group: the texts of its prompt; choice: which of them this is. sampling, stream: how its ids are drawn and become
+    group: the texts of its prompt; choice: its index among them. sampling, stream: how its ids are drawn and become
     text; made once it has a slot.
-    begun: ids that the text had before, where it goes on after a state. recorder: follows the row where its state is
-    asked for; made with the two before.
-    pending: text that is not handed over yet. emitted: ids that were handed over; logprobs: of the ids after those, the
-    first `joined` parts of many calls each.
+    begun: ids that the text had before, if it continues a state. recorder: follows the row if its state is requested;
+    made together with these two.
+    pending: text that is not delivered yet. emitted: the number of ids that were delivered; logprobs: of the ids
+    after those; each of the first `joined` parts is of many calls.
     """
 
     __slots__ = (
@@ -94,7 +94,7 @@ class Sequence(Row):
         self.emitted = self.begun = 0
 
     def begin(self) -> None:
-        """Make what drawing needs."""
+        """Make the objects that drawing needs."""
         group = self.group
         request, state = group.request, group.goes_on
         walk = group.tables.walk(request, state)
@@ -112,17 +112,17 @@ class Sequence(Row):
         self.recorder = StateRecorder(group.before(self.choice), group.columns, walk) if request.return_state else None
 
     def end(self) -> None:
-        """Give back what drawing needed: other texts of its group may go on for long."""
+        """Drop the objects that drawing needed: other texts of its group may run much longer."""
         del self.sampling, self.stream, self.recorder
 
 
 class Tables:
-    """What all texts of a request share, made once.
+    """Tables that all texts of a request share, made once.
 
-    stops: its stop strings. stop_starts: which ids may begin one (V,); None without any. bias: as `bias_of` has it.
-    constraint: what each text must match, compiled from `request.constraint`. pattern: a digest of it, where a state is
-        asked for or given.
-    Raises ParameterError on a stop string that is empty or too long.
+    stops: its stop strings. stop_starts: which ids may begin one (V,); None without stop strings. bias: from
+    `bias_of`.
+    constraint: of each text, compiled from `request.constraint`. pattern: a digest of it, if the request sends or
+    requests a state. Raises ParameterError on a stop string that is empty or too long.
     """
 
     def __init__(
@@ -141,13 +141,13 @@ class Tables:
         self.bias = bias_of(request.parameters, ids)
 
     def walk(self, request: TextRequest, state: RowState | None) -> Walk | None:
-        """A row's way through what its text must match: from its beginning, or on from a state."""
+        """A row's position in its constraint: at the beginning, or after a state."""
         if self.constraint is None:
             return None
         return self._walk(self.constraint, NEVER if request.return_state else request.max_tokens, state)
 
     def completion(self, state: RowState | None) -> Completion | None:
-        """Whether an item may end where its separator was drawn; None where it may anywhere."""
+        """Whether an item may end at the drawn separator; None if it may end anywhere."""
         if self.constraint is None or not self.constraint.ends or not self.stops.end:
             return None
         return Completion(self._walk(self.constraint, NEVER, state), self._pieces, self._ids)
@@ -159,22 +159,23 @@ class Tables:
 
 
 class SequenceGroup:
-    """One prompt of a request and its sequences, which differ only in their draws.
+    """One prompt of a request and its sequences, which differ only in their random numbers.
 
-    model: of which its texts are, to their ends.
-    index: which of the request's prompts this is. Of a prompt that is scored only the first `request.unscored` ids may
-        come from the cache, and `request.on_scores` gets no scores of those then.
-    output: takes the texts of all prompts of the request; None makes one, for a request of one prompt.
-    cache: where the state after the prompt may be found; None for nowhere.
-    tables: what the request's texts share; None makes them, for a request of one prompt that is free.
-    Raises ParameterError on an id outside the vocabulary, and on a stop string that is empty or too long.
+    model: the version that writes its texts until they end.
+    index: of the prompt in the request. If a prompt is scored, only its first `request.unscored` ids may come from
+    the cache; `request.on_scores` then gets no scores of those.
+    output: takes the texts of all prompts of the request; None makes one, for a request with one prompt.
+    cache: may have the state after the prompt; None uses no cache.
+    tables: of the request; None makes them, for a request with one prompt and no constraint. Raises ParameterError on
+    an id outside the vocabulary, and on a stop string that is empty or too long.
 
-    goes_on: the state whose text goes on, as nothing is read after it. columns: the id of each column of the logits.
-    prompt: the ids read before the first draw (p,), p ≥ 1; the first `lead` of them are not the client's. read: how
-    many of them have been read; the first draw reads the last one, so prefill ends before it. state: after all ids that
-    prefill reads. cached: ids whose state came from the cache. submitted: when the engine took the group, by
-    `time.monotonic`. search: for the likeliest texts, where that is asked for and has begun. unfinished: texts whose
-    end the event loop's thread has not seen.
+    goes_on: the state whose text continues, with nothing to read after it. columns: the id of each column of the
+    logits.
+    prompt: the ids read before the first draw (p,), p ≥ 1; the client did not send the first `lead` of them. read:
+    how many have been read; the first draw reads the last one, so prefill ends before it. state: after all ids that
+    prefill reads. cached: ids whose state came from the cache. submitted: when the engine accepted the group, by
+    `time.monotonic`. search: for the likeliest texts, if requested and begun. unfinished: texts whose end the event
+    loop's thread has not seen.
     """
 
     def __init__(
@@ -200,7 +201,7 @@ class SequenceGroup:
         self.sampling = RowSampling(
             request.parameters, ids, encoded.penalised, 0, request.drawn_logprobs, bias=self.tables.bias
         )
-        self._seen: NDArray[np.bool_] | None = None  # columns whose ids stand before the text, where it is asked for
+        self._seen: NDArray[np.bool_] | None = None  # columns whose ids precede the text, if requested
         if beginning is not None or request.return_state:
             self._seen = np.isin(ids, encoded.penalised)
         if beginning is not None and self._seen is not None:
@@ -229,7 +230,7 @@ class SequenceGroup:
 
     @property
     def rows(self) -> list[Sequence]:
-        """The sequences that take slots: all, or of a beam search the first, for all its beams."""
+        """The sequences that take slots: all of them, or in a beam search only the first, for all its beams."""
         return self.sequences if self.request.beams is None else self.sequences[:1]
 
     def begin_search(self) -> BeamSearch:
@@ -249,7 +250,7 @@ class SequenceGroup:
         return self.search
 
     def before(self, choice: int) -> RowState:
-        """What the text of a choice is before its first draw, for a StateRecorder."""
+        """The state of a choice's text before its first draw, for a StateRecorder."""
         assert self._seen is not None
         state, parameters = self.goes_on, self.request.parameters
         if state is not None and state.pattern == self.tables.pattern:
@@ -266,46 +267,47 @@ class SequenceGroup:
         )
 
     def deliver(self, choice: int, piece: Piece) -> None:
-        """Hand over a piece of one of the texts; in the event loop's thread."""
+        """Deliver a piece of one of the texts; in the event loop's thread."""
         self.output.put(self.index * len(self.sequences) + choice, piece)
 
     def end(self, texts: int) -> int:
-        """Count up to `texts` more texts as ended; returns how many of them had not been counted yet."""
+        """Count up to `texts` more texts as ended; returns how many of them were not counted before."""
         ended = min(texts, self.unfinished)
         self.unfinished -= ended
         return ended
 
     def let_go(self) -> None:
-        """Forget the sequences, which know the group, once nobody waits for them and no thread is at them.
+        """Drop the sequences, which refer to the group, once nothing waits for them and no thread works on them.
 
-        What they hold would wait for the garbage collector. Any thread calls this that has let go of some.
+        Otherwise their memory would wait for the garbage collector. A thread that has released some of them calls
+        this.
         """
         if not self.unfinished and all(row.gone or row.worker < 0 for row in self.sequences):
             self.sequences = []
 
     @property
     def initial(self) -> State | float:
-        """The state that the prompt is read from."""
+        """The state before the prompt is read."""
         return 0.0 if self.request.beginning is None else self.request.beginning.network
 
     @property
     def held(self) -> int:
-        """Memory of the prompt, in ids; each reported number of a score takes about as much as an id."""
+        """The memory of the prompt, in ids; each reported number of a score takes about as much as an id."""
         if self.scoring is None or self.scoring.kept is None:
             return len(self.prompt)
         return len(self.prompt) * (2 + (self.scoring.top or 0))
 
     @property
     def unread(self) -> int:
-        """Ids to read before the first draw."""
+        """The number of ids to read before the first draw."""
         return self._marks[-1] - self.read
 
     @property
     def until_mark(self) -> int:
-        """Ids to read until the next state that the cache stores, or the end."""
+        """The number of ids to read until the next state that the cache stores, or the end."""
         return self._marks[bisect_right(self._marks, self.read)] - self.read
 
     @property
     def at_mark(self) -> bool:
-        """Whether the cache stores the state after what is read."""
+        """Whether the cache stores the state after the ids that are read."""
         return self.read in self._marks

@@ -1,4 +1,4 @@
-"""One request for texts: the record that every dialect makes and the engine takes whole."""
+"""One request for texts: the record that every dialect makes and the engine accepts."""
 
 import time
 from collections.abc import Hashable, Sequence
@@ -13,7 +13,7 @@ from model.sampling.parameters import SamplingParameters
 from service.engine.prompt_scores import OnScores, StateWatch
 from service.process.ledger import Lease
 
-# Characters that take as long to prepare as a prompt, as each of its texts, and as a character of a stop string.
+# The effort to prepare a prompt, each of its texts, and a character of a stop string, in characters of a prompt.
 PROMPT_CHARACTERS, TEXT_CHARACTERS, STOP_CHARACTERS = 400, 20, 4
 
 PLAIN = SamplingParameters()
@@ -21,37 +21,38 @@ PLAIN = SamplingParameters()
 
 @dataclass(frozen=True, kw_only=True)
 class TextRequest:
-    """Prompts to be continued, scored, or both. Raises ParameterError if its fields contradict each other.
+    """Prompts to continue, score, or both. Raises ParameterError if its fields contradict each other.
 
-    prompts: each a text or ids. parameters: how characters are drawn; all prompts have the same seed, so text j of a
-        prompt does not depend on the other prompts.
-    max_tokens: most ids to draw for each text; 0 draws none. n: texts of each prompt.
+    prompts: each is a text or ids. parameters: how characters are drawn; all prompts have the same seed, so text j of
+    a prompt does not depend on the other prompts.
+    max_tokens: the most ids to draw for each text; 0 draws none. n: texts of each prompt.
     best_of: texts to draw for each prompt; the n with the highest mean log-probability of their ids are returned,
-        highest first, of equal ones the earlier first. None = n. Not for a stream.
-    beams: search for the n likeliest texts of each prompt in the place of draws; no stream, no constraint, and
-        parameters that change no order: beside the seed, a temperature of 0 or 1. None draws.
-    stop: strings that end a text. include_stop: they stay in the text, as its end.
-    min_tokens: ids to draw before stop strings are looked for.
-    ignore_end: a model of items goes on after the end of an item, which stands in the text then.
+    highest first; of equal ones the earlier comes first. None = n. Not for a stream.
+    beams: search for the n likeliest texts of each prompt instead of drawing; without stream and constraint, and
+    without parameters that change the order: only the seed, and a temperature of 0 or 1. None draws.
+    stop: strings that end a text. include_stop: the stop string stays at the end of the text.
+    min_tokens: ids to draw before stop strings are searched.
+    ignore_end: a model of items continues after the end of an item, and that end is part of the text.
     logprobs: report the log-probability of each drawn id and of this many of the likeliest ids, among the ids that
-        occurred in training; None reports nothing.
-    prompt_logprobs: also score the prompts' ids, all but the first, among all ids: with rank, entropy and this many of
-        the likeliest ids. None scores nothing, or with `on_scores` reports log-probabilities alone.
-    on_scores: takes the scores as they come, which are not kept then; see `service.engine.prompt_scores`.
-    watch: looks at the states while the only prompt is read, which is scored; see `service.engine.prompt_scores`.
-    memory: the weights of the online memory that each scored prompt is read with, by itself and from its first id on,
-        so that nothing of it comes from the cache; None for none. A returned state does not carry it.
-    constraint: what each text must match from its first character to its last; None for any text.
-    beginning: a state that the prompts go on from; after an empty one the text itself goes on, whose seed is here.
-    return_state: each text's last piece has the state after it. What may begin a stop string at its end is then part of
-        the state and not of the text, and a text that must match something is not hurried to its end by `max_tokens`.
+    occurred in training; None reports nothing.
+    prompt_logprobs: also score the prompts' ids, all but the first, among all ids: with rank, entropy and this many
+    of the likeliest ids. None scores nothing, or with `on_scores` reports only log-probabilities.
+    on_scores: takes the scores as they come; they are then not kept; see `service.engine.prompt_scores`.
+    watch: looks at the states while the only prompt is read and scored; see `service.engine.prompt_scores`.
+    memory: the weights of the online memory for scored prompts, None for none. Each prompt has a memory of its own
+    from its first id, so nothing of it comes from the cache. A returned state does not contain the memory.
+    constraint: which each text must match from its first character to its last; None for any text.
+    beginning: a state that the prompts continue; with an empty prompt the text of the state itself continues, and
+    `parameters` has its seed.
+    return_state: each text's last piece has the state after it. Characters at its end that may begin a stop string
+    are then part of the state and not of the text, and `max_tokens` does not make a constrained text end early.
     interval: seconds between two pieces of a streamed text; the first piece comes at once, and with 0 every turn
-        hands over what it drew. None does not stream: each text is one piece.
-    unscored: with `on_scores`: the first ids of each prompt that need no scores; the state after them may come from
-        the cache.
-    namespace: the prefix cache shares states only within a namespace. Ids that are scored are always read anew.
-    arrived: when the request came, by `time.monotonic`; now if not given.
-    caller: for whom it is; callers share the slots fairly. lease: what its memory is charged to; None charges nothing.
+    delivers a piece. None does not stream: each text is one piece.
+    unscored: with `on_scores`, the number of first ids of each prompt that need no scores; the state after them may
+    come from the cache.
+    namespace: the prefix cache shares states only within a namespace. Scored ids are always read again.
+    arrived: when the request came, by `time.monotonic`; by default the present.
+    caller: the client; callers share the slots fairly. lease: is charged for its memory; None charges nothing.
     """
 
     prompts: Sequence[str | Sequence[int]]
@@ -85,45 +86,45 @@ class TextRequest:
         if self.drawn < self.n:
             raise ParameterError("best_of", f"best_of is {self.best_of}; choose at least n, which is {self.n}.")
         if self.drawn > self.n and self.interval is not None:
-            message = "best_of chooses among whole texts, which a stream cannot; leave out best_of or stream."
+            message = "best_of chooses among whole texts, which is impossible in a stream; leave out best_of or stream."
             raise ParameterError("best_of", message)
         if self.beams is not None:
             self._check_search(self.beams)
 
     def _check_search(self, beams: BeamOptions) -> None:
-        """Raise ParameterError for what a search for the likeliest texts does not have."""
+        """Raise ParameterError for fields that a beam search does not support."""
         if self.interval is not None:
-            message = "A beam search knows its texts only at its end and streams nothing; leave out one of the two."
+            message = "A beam search has its texts only at its end and cannot stream; leave out one of the two."
             raise ParameterError("use_beam_search", message)
         if self.constraint is not None:
-            message = f"A beam search cannot be held to {self.constraint.name}; leave out one of the two."
+            message = f"A beam search does not support {self.constraint.name}; leave out one of the two."
             raise ParameterError(self.constraint.name, message)
         if self.best_of is not None:
-            raise ParameterError("best_of", "A beam search draws no texts to choose from; best_of is how many beams.")
+            raise ParameterError("best_of", "A beam search draws no texts to choose from; best_of counts beams.")
         if self.n > beams.width:
-            message = f"n is {self.n:,} and best_of, the number of beams, {beams.width:,}; choose at least n."
+            message = f"n is {self.n:,}, but best_of, the number of beams, is {beams.width:,}; choose at least n."
             raise ParameterError("best_of", message)
         if self.return_state or self.beginning is not None:
-            raise ParameterError("state", "A beam search has no state to return or to go on from; leave out one.")
+            raise ParameterError("state", "A beam search can neither continue nor return a state; leave out one.")
         for one in fields(SamplingParameters):
             value, free = getattr(self.parameters, one.name), getattr(PLAIN, one.name)
             if value != free and one.name != "seed" and (one.name != "temperature" or value != 0):
-                message = f"A beam search draws nothing and has no {one.name}; leave out one of the two."
+                message = f"A beam search draws nothing and does not use {one.name}; leave out one of the two."
                 raise ParameterError(one.name, message)
 
     @property
     def read(self) -> bool:
-        """Whether the engine has something to do even where no text is drawn."""
+        """Whether the engine has work even if no text is drawn."""
         return self.scored or self.return_state
 
     @property
     def drawn(self) -> int:
-        """Texts that are drawn for each prompt."""
+        """The number of texts that are drawn for each prompt."""
         return self.n if self.best_of is None else self.best_of
 
     @property
     def drawn_logprobs(self) -> int | None:
-        """What the engine reports, as `logprobs`; to choose the best texts it needs log-probabilities in any case."""
+        """The `logprobs` of the engine; it always needs log-probabilities to choose the best texts."""
         return 0 if self.logprobs is None and self.drawn > self.n else self.logprobs
 
     @property
@@ -133,28 +134,28 @@ class TextRequest:
 
     @property
     def width(self) -> int:
-        """How many slots each of its rows takes."""
+        """The number of slots that each of its rows takes."""
         return 1 if self.beams is None else self.beams.width
 
     @property
     def rows(self) -> int:
-        """Slots that all its texts take together."""
+        """The number of slots that all its texts take together."""
         return self.texts if self.beams is None else len(self.prompts) * self.beams.width
 
     def work(self, echoes: int = 1) -> int:
-        """Most characters the answer has: of the prompts, `echoes` times, and of the texts; each counts once for
-        itself and once for each likeliest id reported beside it."""
+        """The most characters of the answer: of the prompts, `echoes` times, and of the texts; each counts once for
+        itself and once for each likeliest id that is reported with it."""
         reported = max(self.logprobs or 0, self.prompt_logprobs or 0) + 1
         drawn = self.rows * self.max_tokens
         return (sum(map(len, self.prompts)) * echoes + drawn) * reported
 
     @property
     def texts(self) -> int:
-        """Texts that are drawn for all prompts."""
+        """The number of texts that are drawn for all prompts."""
         return len(self.prompts) * self.drawn
 
     @property
     def effort(self) -> int:
-        """About how much work it is to prepare, in characters."""
+        """The approximate work of its preparation, in characters."""
         stops = STOP_CHARACTERS * sum(map(len, self.stop))
         return sum(map(len, self.prompts)) + len(self.prompts) * PROMPT_CHARACTERS + self.rows * TEXT_CHARACTERS + stops

@@ -1,26 +1,26 @@
-"""How much one turn prefills and decodes: calls of about a measured millisecond, so that no text waits long."""
+"""How much one turn prefills and decodes: calls take about a millisecond, as measured, so that no text waits long."""
 
 from collections.abc import Sequence, Set
 from typing import Generic, Protocol, TypeVar
 
-DECODE_SECONDS = 0.001  # of a processor that a decode call takes; new and cancelled requests wait no longer
+DECODE_SECONDS = 0.001  # of processor time for a decode call; new and cancelled requests wait no longer
 MOST_STEPS = 64  # of one decode call
-PREFILL_SHARE = 0.5  # time for prefill beside a decode call, as a share of it: texts keep two thirds of their pace
+PREFILL_SHARE = 0.5  # time for prefill beside a decode call, as a share of it: texts keep two thirds of their speed
 PREFILL_ALONE_SECONDS = 0.004  # of a prefill call while nothing is decoded
 MOST_PREFILLED = 32  # prompts that advance side by side
-LONG_PROMPT = 128  # ids left: of one so long, the oldest is read alone in some calls
+LONG_PROMPT = 128  # ids left: of such long prompts, the oldest is read alone in some calls
 ALONE_EVERY = 3  # calls
-MOST_SCORED = 128  # the same for scored prompts while nothing is decoded: more rows are more efficient
-MOST_APART = 16  # the same for prompts of which more is reported than scores, which takes memory
-UNKNOWN_SECONDS = 0.001  # assumed for a step before any was measured
+MOST_SCORED = 128  # as MOST_PREFILLED, for scored prompts while nothing is decoded: more rows are more efficient
+MOST_APART = 16  # as MOST_PREFILLED, for prompts that report more than scores, which takes memory
+UNKNOWN_SECONDS = 0.001  # assumed for a step before the first measurement
 WEIGHT = 0.25  # of the latest call in the running mean
 CROWD_SECONDS = 0.001  # between two pieces of one caller's texts while others have texts; see `spacing`
-PIECE_SECONDS = 1e-4  # for each text that is drawn, between two pieces of one
-OUTLIER = 4.0  # a call that took longer than this many times the mean counts as this much: it was interrupted
+PIECE_SECONDS = 1e-4  # between two pieces of a text, for each text that is drawn
+OUTLIER = 4.0  # a call that took more than this many times the mean was interrupted and counts as this many
 
 
 class UnreadPrompt(Protocol):
-    """A prompt that is not read yet: ids left to read, and ids until the next mark, where its state is stored."""
+    """A prompt that is not read yet: ids left to read, and ids until the next mark, at which its state is stored."""
 
     @property
     def unread(self) -> int: ...
@@ -33,13 +33,13 @@ AnyPrompt = TypeVar("AnyPrompt", bound=UnreadPrompt)
 
 
 class Cost:
-    """Seconds that one step takes for a number of rows: a running mean of recent calls."""
+    """The seconds of one step for a number of rows: a running mean of recent calls."""
 
     def __init__(self) -> None:
         self._seconds: dict[int, float] = {}  # by the bit length of the number of rows
 
     def per_step(self, rows: int) -> float:
-        """An estimate for this many rows; rather too high where none was measured."""
+        """An estimate for this many rows; it is rather too high if none was measured."""
         size = rows.bit_length()
         known = self._seconds.get(size)
         if known is not None:
@@ -50,32 +50,32 @@ class Cost:
         return min(self._seconds.values(), default=UNKNOWN_SECONDS)
 
     def record(self, rows: int, steps: int, seconds: float) -> None:
-        """Note how long a call took."""
+        """Record the duration of a call."""
         size, latest = rows.bit_length(), seconds / steps
         mean = self._seconds.get(size, latest)
         self._seconds[size] = mean + WEIGHT * (min(latest, OUTLIER * mean) - mean)
 
 
 def decode_steps(rows: int, largest_left: int, cost: Cost) -> int:
-    """Steps of the next decode call, for rows of which none has more than `largest_left` ids to go."""
+    """The steps of the next decode call, for rows with at most `largest_left` ids to draw."""
     affordable = int(DECODE_SECONDS / max(cost.per_step(rows), 1e-9))
     return max(1, min(affordable, MOST_STEPS, largest_left))
 
 
 def spacing(crowd: int, rows: int) -> float:
-    """Seconds between two pieces of a text, of which so many are drawn together.
+    """The seconds between two pieces of a text, if this many texts are drawn together.
 
-    crowd: how many of its caller's texts are in slots beside those of others.
+    crowd: the number of its caller's texts in slots while others have texts.
 
-    To hand over a piece, write it as an event and send it takes the event loop longer than drawing a character, and the
-    loop goes before the threads that draw. So a piece of many texts has some characters, in an event each where that is
-    asked for; and pieces of one caller beside others' texts take a tenth of a processor.
+    The event loop needs more time to deliver, encode and send a piece than a thread needs to draw a character, and
+    the loop goes before the threads that draw. So with many texts a piece has several characters, each in an event of
+    its own if that is requested; and the pieces of one caller beside others' texts take a tenth of a processor.
     """
     return max(crowd * CROWD_SECONDS, rows * PIECE_SECONDS)
 
 
 def prefill_seconds(rows: int, largest_left: int, cost: Cost) -> float:
-    """Time for prefill in a turn that decodes this many rows."""
+    """The time for prefill in a turn that decodes this many rows."""
     if not rows:
         return PREFILL_ALONE_SECONDS
     return PREFILL_SHARE * decode_steps(rows, largest_left, cost) * cost.per_step(rows)
@@ -84,10 +84,10 @@ def prefill_seconds(rows: int, largest_left: int, cost: Cost) -> float:
 def prefill_chunk(
     prompts: Sequence[AnyPrompt], seconds: float, cost: Cost, most: int = MOST_PREFILLED
 ) -> tuple[list[AnyPrompt], int]:
-    """Which prompts advance in the next prefill call of about `seconds`, and by how many ids each.
+    """The prompts that advance in the next prefill call of about `seconds`, and the number of ids of each.
 
-    prompts: in the order they came. At most `most` advance at once: one half of them the oldest, so that every prompt
-    advances in the end, the other half those with the least left, so that no short prompt waits for a long one.
+    prompts: in the order they came. At most `most` advance at once: half of them are the oldest, so that every prompt
+    advances in the end, and half are those with the least left, so that no short prompt waits for a long one.
     """
     chosen = list(prompts)
     if len(chosen) > most:
@@ -98,9 +98,10 @@ def prefill_chunk(
 
 
 class UnreadPrompts(Generic[AnyPrompt]):
-    """Prompts that are read in calls of their own, in the order they came, and what a step of such a call costs.
+    """Prompts that are read together in calls of their own, in the order they came, and the cost of a step of such a
+    call.
 
-    most: how many advance side by side; alone: how many while the thread does nothing else.
+    most: the number that advances side by side; alone: that number while the thread does nothing else.
     """
 
     def __init__(self, most: int = MOST_PREFILLED, alone: int = MOST_PREFILLED) -> None:
@@ -110,10 +111,10 @@ class UnreadPrompts(Generic[AnyPrompt]):
         self._calls = 0
 
     def chunk(self, prompts: Sequence[AnyPrompt], seconds: float, alone: bool) -> tuple[list[AnyPrompt], int]:
-        """Which of some of them advance in the next call, and by how many ids; see `prefill_chunk`.
+        """The ones that advance in the next call, and the number of ids; see `prefill_chunk`.
 
-        Side by side all advance alike, so a long one among many short ones would be read when those come no more. In
-        every third call it is alone, and advances by as many ids as all of them do otherwise.
+        Side by side all advance equally, so a long prompt among many short ones would be read only when no more of
+        those come. In every third call it is alone, and advances by as many ids as all of them do otherwise.
         """
         self._calls += 1
         if not self._calls % ALONE_EVERY and prompts[0].unread > LONG_PROMPT:
@@ -121,5 +122,5 @@ class UnreadPrompts(Generic[AnyPrompt]):
         return prefill_chunk(prompts, seconds, self.cost, self._most_alone if alone else self._most)
 
     def forget(self, prompts: Set[AnyPrompt] = frozenset()) -> None:
-        """Take out some prompts, and those that are read."""
+        """Remove some prompts, and all that are read."""
         self.prompts = [prompt for prompt in self.prompts if prompt.unread and prompt not in prompts]

@@ -37,12 +37,11 @@ Unread = UnreadPrompts[SequenceGroup]
 
 @dataclass(slots=True)
 class Turn:
-    """What came of one turn.
+    """The results of one turn.
 
-    events: texts that have grown or ended. scored: scores of slices of prompts, for groups that ask for them.
+    events: texts that have grown or ended. scored: scores of slices of prompts, for groups that request them.
     read: groups whose prompt is read and whose other texts may begin.
-    failed: groups that took part in a call that raised an exception; starved: those of them for which there was no
-    memory.
+    failed: groups in a call that raised an exception; starved: the failed groups for which there was no memory.
     """
 
     events: list[Event] = field(default_factory=list)
@@ -53,9 +52,9 @@ class Turn:
 
 
 class Worker:
-    """Prefills prompts and decodes texts of one model in its own `slots` slots; for one thread.
+    """Prefills prompts and decodes texts of one model in `slots` slots of its own; for one thread.
 
-    clock: of seconds. counters: what it counts in. shares: of its thread, None for its own. crowd: of its callers.
+    clock: gives seconds. counters: its own. shares: of its thread, None makes new ones. crowd: of its callers.
     """
 
     def __init__(
@@ -75,19 +74,19 @@ class Worker:
         self._counters = counters or WorkerCounters()
         self._shares = shares or TimeShares()
         self._rows = decoder.rows(slots)
-        self._busy = time.thread_time if decoder.computes_here else clock  # what a call took, not who interrupted it
+        self._busy = time.thread_time if decoder.computes_here else clock  # a call's time without interruptions
         self._prefilling = Unread()
-        self._scoring = Unread(alone=MOST_SCORED)  # those whose prompt is read and scored
-        self._apart = Unread(MOST_APART, MOST_APART)  # those of which more is reported
+        self._scoring = Unread(alone=MOST_SCORED)  # prompts that are scored
+        self._apart = Unread(MOST_APART, MOST_APART)  # prompts that report more than scores
         self._unread = self._prefilling, self._scoring, self._apart
-        self._searching: list[SequenceGroup] = []  # those that search for their likeliest texts
+        self._searching: list[SequenceGroup] = []  # groups with a beam search
         self._decoding = DecodeBatch(slots, decoder.config.vocabulary, crowd)
         self._begun: list[Sequence] = []  # rows that draw for the first time
         self._decode_cost = Cost()
 
     @property
     def busy(self) -> bool:
-        """Whether there is anything to do in a turn."""
+        """Whether there is work for a turn."""
         return bool(any(kind.prompts for kind in self._unread) or self._searching or self._decoding.rows)
 
     def leave(self, rows: list[Sequence]) -> None:
@@ -99,20 +98,20 @@ class Worker:
             self._begun = [row for row in self._begun if row not in gone]
 
     def join(self, row: Sequence, turn: Turn) -> None:
-        """Take in a row."""
+        """Add a row."""
         try:
             self._join(row, turn)
         except Exception as error:
             self._fail([row.group], turn, error)
 
     def callers(self) -> set[Hashable]:
-        """For whom there is something to do in a turn."""
+        """The callers with work for a turn."""
         groups = (*self._reading(), *self._searching)
         return {*(group.sequences[0].caller for group in groups), *(row.caller for row in self._decoding.rows)}
 
     def work(self, turn: Turn) -> None:
-        """Read a slice of the prompts, and draw some ids for every row whose prompt is read: but of callers who are
-        ahead nothing, as long as there are others."""
+        """Read a slice of the prompts, and draw some ids for every row whose prompt is read; callers who are ahead
+        wait as long as there are others."""
         waiting = self._shares.waiting
         if waiting and waiting >= self.callers():
             waiting = EVERYBODY
@@ -125,7 +124,7 @@ class Worker:
             self._search(turn, waiting)
 
     def _join(self, row: Sequence, turn: Turn) -> None:
-        """Put a row in its slot: with the state after its prompt if another row has read it, else to read it."""
+        """Put a row in its slot: with the state after its prompt if another row has read it, otherwise to read it."""
         group = row.group
         if row.choice:
             assert group.state is not None
@@ -136,10 +135,10 @@ class Worker:
         weights = group.request.memory
         if weights is not None and group.scoring is not None:
             group.memory = OnlineMemory(weights, len(group.prompt))
-        remembers = group.memory is not None  # from the first id on
+        remembers = group.memory is not None  # from the first id
         hit = None if group.prefixes is None or remembers else self._cache.find(group.prefixes)
         if group.scoring is not None:
-            group.prefixes = None  # a scored prompt may find its beginning in the cache, but is not stored there
+            group.prefixes = None  # the cache may have the beginning of a scored prompt, but does not store it
         self._rows.state[row.slot] = group.initial if hit is None else hit.state
         if hit is not None:
             group.read = group.cached = hit.length
@@ -149,7 +148,7 @@ class Worker:
             self._end_prompt(group, turn)
 
     def _prefill(self, turn: Turn, waiting: Set[Hashable]) -> None:
-        """Read a slice of the prompts; rows whose prompt is read to its end are decoded from now on."""
+        """Read a slice of the prompts; a row whose prompt is read to its end is decoded from now on."""
         kinds = [(kind, _of_others(kind.prompts, waiting)) for kind in self._unread if kind.prompts]
         working = [(kind, groups) for kind, groups in kinds if groups]
         rows, left = len(self._decoding.drawing), self._decoding.largest_left
@@ -159,13 +158,13 @@ class Worker:
             self._advance(kind, chosen, count, turn)
 
     def _kind_of(self, group: SequenceGroup) -> Unread:
-        """With which others the prompt of a group is read."""
+        """The prompts with which a group's prompt is read."""
         if group.scoring is None:
             return self._prefilling
         return self._apart if group.scoring.apart else self._scoring
 
     def _reading(self) -> list[SequenceGroup]:
-        """The groups whose prompt is not read."""
+        """The groups whose prompt is not read yet."""
         return [group for kind in self._unread for group in kind.prompts]
 
     def _advance(self, kind: Unread, chosen: list[SequenceGroup], count: int, turn: Turn) -> None:
@@ -211,7 +210,7 @@ class Worker:
                 turn.scored.append((group, part))
 
     def _record(self, cost: Cost, groups: list[SequenceGroup], steps: int, started: float) -> None:
-        """Note how long a call took that read ids of some prompts, and whose time that was."""
+        """Record the duration of a call that read ids of some prompts, and charge it to their callers."""
         cost.record(len(groups), steps, self._busy() - started)
         if self._shares.shared:
             callers = Counter(group.sequences[0].caller for group in groups)
@@ -234,7 +233,7 @@ class Worker:
             if drawn.ids.shape != (rows, steps):
                 raise RuntimeError(f"{rows} rows drew {drawn.ids.shape} ids in {steps} steps")
             events, begun = decoding.accept(drawn, now), self._begun_of(decoding)
-            if self._shares.shared:  # also for making text, which takes as long for many rows
+            if self._shares.shared:  # the time includes making text, which takes as long for many rows
                 self._shares.charge(decoding.callers, steps * self._decode_cost.per_step(rows) + self._busy() - drew)
             beyond = decoding.beyond(events)
             self._counters.decoded(rows, steps, now - started, now, decoding.drawn_at, begun, beyond)
@@ -244,11 +243,11 @@ class Worker:
         except Exception as error:
             self._fail(list({row.group: None for row in decoding.drawing}), turn, error)
             decoding.end(decoding.drawing)
-            if not decoding.rows:  # those that waited go on where they are, which a call of others does not touch
+            if not decoding.rows:  # rows that waited continue unchanged: a call of others does not touch them
                 self._clean()
 
     def _begun_of(self, decoding: DecodeBatch) -> list[float]:
-        """When the requests came whose rows have just drawn for the first time."""
+        """The arrivals of the requests whose rows have just drawn for the first time."""
         begun, drawing = self._begun, decoding.drawing
         self._begun = []
         if len(drawing) < len(decoding.rows):
@@ -258,7 +257,7 @@ class Worker:
         return [row.group.request.arrived for row in begun]
 
     def _search(self, turn: Turn, waiting: Set[Hashable]) -> None:
-        """Take some steps with all beam searches, until their share of the turn is over."""
+        """Make steps with all beam searches until their share of the turn is over."""
         until = self._clock() + DECODE_SECONDS
         while searching := _of_others(self._searching, waiting):
             try:
@@ -270,7 +269,7 @@ class Worker:
                 return
 
     def _step(self, groups: list[SequenceGroup], turn: Turn) -> None:
-        """Take one step with some beam searches, all their beams in one call."""
+        """Make one step with some beam searches, all their beams in one call."""
         started, busy, slots = self._clock(), self._busy(), list[int]()
         searches = [group.search or group.begin_search() for group in groups]
         live = [search.live for search in searches]
@@ -297,7 +296,7 @@ class Worker:
         self._counters.searched(len(slots), now - started, [now - arrived for arrived in begun])
 
     def _with_states(self, drawn: Drawn, events: list[Event]) -> list[Event]:
-        """The events of a call, those of texts that have ended with the states after them where they are asked for."""
+        """The events of a call; those of ended texts have the state after the text, if it is requested."""
         ended = {event.row: at for at, event in enumerate(events) if event.piece.finish_reason is not None}
         for at, row, recorder in self._decoding.recorded:
             event = ended.get(row)
@@ -311,7 +310,7 @@ class Worker:
         return events
 
     def _undrawn(self, row: Sequence) -> Piece:
-        """The only piece of a text of which nothing is drawn."""
+        """The only piece of a text for which nothing is drawn."""
         group = row.group
         if not group.request.return_state:
             return Piece("", "length")
@@ -322,7 +321,7 @@ class Worker:
         return Piece("".join(row.pending), "length", state=state)
 
     def _end_prompt(self, group: SequenceGroup, turn: Turn) -> None:
-        """The prompt of a group is read: its first text is decoded from now on, and the others may follow."""
+        """The prompt of a group is read: its first text is decoded from now on, and its other texts may follow."""
         group.memory = None
         if not group.request.max_tokens:
             turn.events += [Event(row, self._undrawn(row)) for row in group.sequences]
@@ -334,7 +333,7 @@ class Worker:
         self._begin(group.sequences[0])
 
     def _snapshot(self, group: SequenceGroup) -> None:
-        """Copy the state after what is read of a prompt, for the other texts of the group and for the cache."""
+        """Copy the state after the read part of a prompt, for the other texts of the group and for the cache."""
         state = self._rows.state[group.sequences[0].slot].copy()
         state.setflags(write=False)
         if not group.unread:
@@ -355,14 +354,14 @@ class Worker:
         fail(groups, turn, error, self._counters)
 
     def _forget(self, groups: Set[SequenceGroup]) -> None:
-        """Stop reading some prompts, and searching after them."""
+        """Stop reading some prompts, and the searches after them."""
         if groups:
             for kind in self._unread:
                 kind.forget(groups)
             self._searching = [group for group in self._searching if group not in groups]
 
     def _clean(self) -> None:
-        """Go on with new rows, which no failed call has touched, and the states of what is read and searched."""
+        """Continue with new rows, which no failed call has touched, and with the states of prompts and searches."""
         rows = self._decoder.rows(self._slots)
         for group in [*self._reading(), *self._searching]:
             rows.state[group.sequences[0].slots] = self._rows.state[group.sequences[0].slots]
@@ -370,12 +369,10 @@ class Worker:
 
 
 def fail(groups: list[SequenceGroup], turn: Turn, error: Exception, counters: WorkerCounters) -> None:
-    """Log that a call raised an exception: the groups in it have failed, all others go on."""
+    """Log that a call raised an exception: its groups have failed, all others continue."""
     if not groups:
         return
-    logger.error(
-        "A call failed; the %d requests in it end with an error, the others go on.", len(groups), exc_info=error
-    )
+    logger.error("A call failed; its %d requests end with an error, the others continue.", len(groups), exc_info=error)
     counters.failures += 1
     turn.failed += groups
     if isinstance(error, MemoryError):
@@ -383,7 +380,7 @@ def fail(groups: list[SequenceGroup], turn: Turn, error: Exception, counters: Wo
 
 
 def _of_others(groups: list[SequenceGroup], waiting: Set[Hashable]) -> list[SequenceGroup]:
-    """Those of callers who do not wait."""
+    """The groups of callers who do not wait."""
     if not waiting:
         return list(groups)
     return [group for group in groups if group.sequences[0].caller not in waiting]
@@ -395,6 +392,6 @@ def _slots_of(groups: list[SequenceGroup]) -> list[int]:
 
 
 def _ids(groups: list[SequenceGroup], ahead: int, count: int) -> NDArray[np.int32]:
-    """The next ids of some prompts (B, count), or those `ahead` ids further on."""
+    """The next ids of some prompts (B, count), or the ids `ahead` positions later."""
     starts = [group.read + ahead for group in groups]
     return np.stack([group.prompt[at : at + count] for group, at in zip(groups, starts, strict=True)])
