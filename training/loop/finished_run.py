@@ -1,4 +1,4 @@
-"""A run that has ended, as a value: what its results are measured from."""
+"""A run that has ended, as a value; its results are measured from it."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,13 +13,13 @@ from training.planning.config import TrainingConfig
 
 @dataclass(frozen=True, kw_only=True)
 class FinishedRun:
-    """What is known of a run when it ends; its checkpoints are `best` and `last` below its folder.
+    """The facts of a run at its end; its checkpoints are `best` and `last` in its folder.
 
-    config: the plan. split: the corpus. device: where it was trained. dtype: of the weights on disk.
-    step: steps taken, best_step: those after which `best` was saved. validations: oldest first, one at least.
+    config: the plan. split: the corpus. device: that it was trained on. dtype: of the weights on disk.
+    step: the number of steps, best_step: the steps until `best` was saved. validations: oldest first, at least one.
     elapsed: seconds of the budget used. seconds: of them in the loop. stale: validations since the best.
-    stopped_early: whether a user ended it before its budget did. notes: what a reader should know, in sentences.
-    processes: of this machine that have trained.
+    stopped_early: whether a user ended it before its budget did. notes: sentences for the reader.
+    processes: the number on this machine that have trained.
     """
 
     folder: Path
@@ -43,5 +43,5 @@ class FinishedRun:
         return self.best_step == self.validations[-1].step
 
     def validation_at(self, step: int) -> Validation:
-        """The validation after that many steps."""
+        """The validation after this many steps."""
         return next(validation for validation in self.validations if validation.step == step)

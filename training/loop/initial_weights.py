@@ -1,4 +1,4 @@
-"""The weights of a network before its first step: from how often each id occurs, or from a checkpoint."""
+"""The weights of a network before its first step: from the frequencies of the ids, or from a checkpoint."""
 
 from dataclasses import dataclass
 
@@ -16,11 +16,11 @@ from model.text.tokenizer import Tokenizer
 
 @dataclass(frozen=True)
 class InitialWeights:
-    """The weights that a run begins with.
+    """The first weights of a run.
 
     counts: how often each id occurs in the train part, (V,).
-    base: the checkpoint that is trained on, its vocabulary the first ids of the run's; None starts from nothing.
-    items: whether texts are items, so that the id that begins one is read.
+    base: the checkpoint to continue from, whose vocabulary is the first ids of the run's; None starts without one.
+    items: whether texts are items, so that the id that begins an item is read.
     """
 
     counts: NDArray[np.int64]
@@ -28,7 +28,7 @@ class InitialWeights:
     items: bool = False
 
     def put_into(self, network: Network) -> NDArray[np.int64]:
-        """Set a network's first weights; the ids (k,) that neither this corpus nor the base's had."""
+        """Set a network's first weights; returns the ids (k,) that occur neither in this corpus nor in the base's."""
         if self.base is None:
             start_from_frequencies(network, self.counts)
             return np.flatnonzero(self.counts == 0)
@@ -40,16 +40,16 @@ class InitialWeights:
 
 
 def frequencies(counts: NDArray[np.int64]) -> NDArray[np.float64]:
-    """The log probability of each id, (V,), half an occurrence added to each."""
+    """The log-probability of each id, (V,), with half an occurrence added to each."""
     logs: NDArray[np.float64] = np.log((counts + 0.5) / (counts.sum() + 0.5 * len(counts)))
     return logs
 
 
 def start_from_frequencies(network: Network, counts: NDArray[np.int64]) -> None:
-    """Let an untrained network predict every id as often as it occurs, (V,), and ids that never occur hardly at all.
+    """Make an untrained network predict each id with its frequency, (V,), and ids that never occur hardly at all.
 
-    Learning that first costs more than it seems: 256 byte ids that never come kept a pass over Shakespeare 0.1 nats
-    behind. An id never seen also says nothing when it is read: its embedding is zero, and no gradient reaches it.
+    Learning the frequencies first is expensive: 256 byte ids that never occur cost 0.1 nats in a pass over
+    Shakespeare. An unseen id also has no effect when it is read: its embedding is zero, and no gradient reaches it.
     """
     unseen = torch.from_numpy(counts == 0).to(network.out.weight.device)
     with torch.no_grad():
@@ -59,16 +59,16 @@ def start_from_frequencies(network: Network, counts: NDArray[np.int64]) -> None:
 
 
 def begin_items(network: Network, base: Checkpoint) -> None:
-    """Let the id that begins an item say what it says to the base, or what a line break does where it has no items."""
+    """Give the id that begins an item its embedding in the base, or that of a line break if the base has no items."""
     row = START if base.tokenizer.frame.items else base.tokenizer.start_id
     with torch.no_grad():
         network.embedding.weight[START] = torch.from_numpy(np.array(base.tensors["embedding.weight"][row]))
 
 
 def fits(base: Checkpoint, tokenizer: Tokenizer) -> NetworkConfig:
-    """The base's network with room for the characters it does not know.
+    """The base's network, enlarged for new characters.
 
-    Raises ParameterError where the vocabulary does not begin with the base's.
+    Raises ParameterError if the vocabulary does not begin with the base's.
     """
     if not tokenizer.characters.startswith(base.tokenizer.characters):
         raise ParameterError("from", "the vocabulary does not begin with that of the checkpoint to train on.")
@@ -76,16 +76,16 @@ def fits(base: Checkpoint, tokenizer: Tokenizer) -> NetworkConfig:
 
 
 def grow(network: Network, base: Checkpoint, counts: NDArray[np.int64]) -> None:
-    """Put a base's weights into a network of its shape whose vocabulary may have grown by further ids at the end.
+    """Copy a base's weights into a network of its shape, whose vocabulary may have additional ids at the end.
 
-    An id the base never saw, in its vocabulary or not, says nothing yet when it is read, and is predicted as often as
-    it occurs, (V,), beside the others. All others keep their weights.
+    An id that the base never saw, in its vocabulary or not, has no effect when it is read, and is predicted with its
+    frequency, (V,). All other ids keep their weights.
     """
     weights = {name: torch.from_numpy(np.asarray(tensor)) for name, tensor in base.tensors.items()}
     known = base.seen()
     strange = np.setdiff1d(np.arange(len(counts)), known)
     expected = frequencies(counts)
-    # The output's biases are free up to a constant; ids that both texts have tell what it is.
+    # The output's biases are free up to a constant; the ids that both texts have determine it.
     weight = counts[known] / max(1, counts[known].sum())
     offset = float((weight * (base.tensors["out.bias"][known] - expected[known])).sum())
     with torch.no_grad():

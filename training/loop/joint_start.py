@@ -1,4 +1,4 @@
-"""The run that several processes begin or go on with, which the first of them knows and the others are told."""
+"""The run that several processes begin or resume: the first process reads it and sends it to the others."""
 
 import os
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ NEEDED = (CONFIG, WEIGHTS, TOKENIZER)  # files of a checkpoint
 
 
 def check_readable(corpus: Sequence[str], ranks: Ranks) -> None:
-    """Raise CorpusError where several processes would have to read one pipe."""
+    """Raise CorpusError if several processes would have to read one pipe."""
     if ranks.count > 1 and not all(lasts(name) for name in corpus):
         raise CorpusError(
             "The corpus comes through a pipe, which only one of several processes can read; save it to a file first."
@@ -27,7 +27,7 @@ def check_readable(corpus: Sequence[str], ranks: Ranks) -> None:
 
 
 def begun_before(options: TrainOptions, ranks: Ranks) -> Path | None:
-    """The run that these processes began before torchrun started them anew; None where there is none."""
+    """The run that these processes began before torchrun restarted them; None if there is none."""
     found = ranks.of_first(lambda: _begun_before(options, ranks))
     return None if found is None else Path(found)
 
@@ -42,7 +42,7 @@ def _begun_before(options: TrainOptions, ranks: Ranks) -> str | None:
 
 
 def record_of_first(out: Path, ranks: Ranks) -> tuple[RunRecord, Tokenizer | None]:
-    """What `read_record` reads in the first process, in all. Raises TrainingError as that does."""
+    """The result of `read_record` in the first process, in all processes. Raises the TrainingError of that."""
     read = read_record(out) if ranks.first else None
     if ranks.count == 1:
         assert read is not None
@@ -57,7 +57,7 @@ def record_of_first(out: Path, ranks: Ranks) -> tuple[RunRecord, Tokenizer | Non
 
 
 def end_of_first(out: Path, ranks: Ranks) -> RunState | None:
-    """What `read_end` reads in the first process, in all. Raises TrainingError as that does."""
+    """The result of `read_end` in the first process, in all processes. Raises the TrainingError of that."""
 
     def told() -> str | None:
         return None if (end := read_end(out)) is None else end.to_json()
@@ -67,9 +67,9 @@ def end_of_first(out: Path, ranks: Ranks) -> RunState | None:
 
 
 def checkpoint_of_first(folder: Path, ranks: Ranks) -> Checkpoint:
-    """The checkpoint that a folder of the first process's machine holds, in all.
+    """The checkpoint in a folder of the first process's machine, in all processes.
 
-    Raises CheckpointError in the first where it is damaged.
+    Raises CheckpointError in the first process if it is damaged.
     """
     checkpoint = load(folder, UNLIMITED) if ranks.first else None
     contents = {} if ranks.count == 1 else {name: ranks.bytes_of_first((folder / name).read_bytes) for name in NEEDED}

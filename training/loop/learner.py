@@ -1,4 +1,4 @@
-"""What learns: a network, its optimiser, the state it carries through the text, and the average of its weights."""
+"""A network that learns, with its optimiser, its state in the text, and the average of its weights."""
 
 import inspect
 from collections.abc import Iterator, Sequence
@@ -23,10 +23,10 @@ STATE, AVERAGE = "carried", "average"
 
 
 class Learnt(NamedTuple):
-    """What is known of a step.
+    """The results of a step.
 
-    loss: mean nats per id that is learnt, before it. norm: of the gradient before it was clipped. Both are scalars that
-    are still on the device: reading them would wait for it. asides: as of `Learner.learn`, summed over the processes.
+    loss: mean nats per learnt id, before the step. norm: of the gradient before clipping. Both are scalars on the
+    device: reading them would wait for it. asides: those of `Learner.learn`, summed over the processes.
     """
 
     loss: Tensor
@@ -35,11 +35,11 @@ class Learnt(NamedTuple):
 
 
 class Learner:
-    """One step of training at a time, with everything that has to be kept for the next.
+    """Makes one step of training at a time, and keeps everything that the next step needs.
 
-    config: the run's. device: where the network lives; its weights are made on the CPU, the same for every device.
+    config: the run's. device: of the network; its weights are made on the CPU, the same for every device.
     ranks: the processes that share the rows of each window. All of them have the network and draw the masks of all
-    rows; each reads its own rows, whose state alone it has.
+    rows; each process reads its own rows and has only the state of those.
     """
 
     def __init__(self, config: TrainingConfig, device: torch.device, ranks: Ranks = ALONE) -> None:
@@ -50,24 +50,24 @@ class Learner:
         self.optimiser = make_optimiser(self.network, config)
         self.sum = GradientSum(list(self.network.parameters()), ranks, config.compression)
         self.state: State | None = None
-        """Of this process's rows."""
+        """The state of this process's rows."""
         self.rows = 0
-        """Of the last window, those of all processes."""
+        """The rows of the last window in all processes."""
         self.average: list[Tensor] = []
         self.averaged = 0
-        """Steps whose weights are in the average."""
+        """The number of steps whose weights are in the average."""
 
     def learn(
         self, window: Window, rate: float, *, more: Sequence[Window] = (), asides: Sequence[float] = ()
     ) -> Learnt:
-        """One window, or several, forward, back and down the gradient.
+        """One step: forward and backward through one or several windows, then the optimiser.
 
-        more: windows that follow, and belong to the same step. asides: numbers to sum over the processes by the way.
+        more: further windows of the same step. asides: numbers to sum over the processes with the gradient.
         """
         with one_kernel_thread() if self.device.type == "cpu" else nullcontext():
             windows = [window, *more]
             length = sum(one.length for one in windows) / len(windows)
-            for group in self.optimiser.param_groups:  # a short window says less (Merity et al. 2018)
+            for group in self.optimiser.param_groups:  # a short window counts less (Merity et al. 2018)
                 group["lr"] = rate * length / self.config.sequence_length
             loss, asides = self._gradient(windows, asides)
             norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.config.max_grad_norm)
@@ -75,7 +75,7 @@ class Learner:
             return Learnt(loss, norm, asides)
 
     def _gradient(self, windows: Sequence[Window], asides: Sequence[float]) -> Summed:
-        """Leave the gradient of all ids of some windows in the network's parameters."""
+        """Set the gradient of all ids of some windows in the network's parameters."""
         if self.ranks.count == 1 and len(windows) == 1:
             loss = self._read(windows[0], windows[0], 1.0)
             assert loss is not None
@@ -87,9 +87,10 @@ class Learner:
         return self.sum.over_ranks(asides)
 
     def _read(self, window: Window, own: Window, weight: float) -> Tensor | None:
-        """Leave the gradient of this process's rows of a window in the parameters; their loss, None without any.
+        """Set the gradient of this process's rows of a window in the parameters; returns their loss, None without
+        rows.
 
-        weight: of the rows' ids in the step, by which both are multiplied.
+        weight: of the rows' ids in the step; both are multiplied by it.
         """
         rows, carried = len(window.inputs), not window.fresh and self.state is not None
         masks = self.masks.draw(rows, carried=carried)
@@ -112,7 +113,7 @@ class Learner:
         return tensor.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else tensor
 
     def add_to_average(self) -> None:
-        """Let the weights as they are now count in their average (Polyak & Juditsky 1992)."""
+        """Add the current weights to their average (Polyak & Juditsky 1992)."""
         weights = [weight.detach() for weight in self.network.parameters()]
         self.averaged += 1
         if not self.average:
@@ -122,7 +123,7 @@ class Learner:
 
     @contextmanager
     def best_weights(self) -> Iterator[Network]:
-        """The network with its averaged weights in place, where there is an average; as it was, after."""
+        """The network with its averaged weights, if there is an average; afterwards it is as before."""
         if not self.average:
             yield self.network
             return
@@ -136,9 +137,9 @@ class Learner:
                 weight.data = own
 
     def tensors(self) -> dict[str, Tensor]:
-        """Everything that has to come back for training to go on as if nothing had happened, on the CPU.
+        """Everything that is needed to continue training exactly, on the CPU.
 
-        Every process has the states of all rows of it, so that another number of processes can go on.
+        It has the states of all rows in every process, so that another number of processes can continue.
         """
         kept: dict[str, Tensor] = {f"network.{name}": weight for name, weight in self.network.named_parameters()}
         for number, moments in self.optimiser.state_dict()["state"].items():
@@ -152,7 +153,7 @@ class Learner:
         return {name: value.detach().to("cpu", copy=True).contiguous() for name, value in kept.items()}
 
     def restore(self, kept: dict[str, Tensor], averaged: int) -> None:
-        """Put back what `tensors` gave. averaged: steps in the average."""
+        """Restore the result of `tensors`. averaged: the number of steps in the average."""
         with torch.no_grad():
             for name, weight in self.network.named_parameters():
                 weight.copy_(kept[f"network.{name}"])
@@ -179,7 +180,7 @@ def _numbered(kept: dict[str, Tensor], kind: str) -> list[Tensor]:
 
 
 class PlainAdamW(torch.optim.AdamW):
-    """PyTorch's AdamW without what torch.compile wraps around it: its import takes a second and serves nothing here."""
+    """PyTorch's AdamW without its wrapper for torch.compile, whose import takes a second and is not needed here."""
 
     add_param_group = inspect.unwrap(torch.optim.AdamW.add_param_group)
     state_dict = inspect.unwrap(torch.optim.AdamW.state_dict)
@@ -188,7 +189,7 @@ class PlainAdamW(torch.optim.AdamW):
 
 
 def make_optimiser(network: Network, config: TrainingConfig) -> torch.optim.Optimizer:
-    """AdamW (Loshchilov & Hutter 2019), its decay on matrices only: embeddings and biases are free."""
+    """AdamW (Loshchilov & Hutter 2019) with decay of matrices only, not of embeddings and biases."""
     decayed = [p for name, p in network.named_parameters() if p.dim() == 2 and not name.startswith("embedding")]
     free = [p for name, p in network.named_parameters() if p.dim() == 1 or name.startswith("embedding")]
     groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": free, "weight_decay": 0.0}]

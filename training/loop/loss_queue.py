@@ -1,15 +1,15 @@
-"""Losses on their way from the device that computes them, so that a step never waits for the one before."""
+"""A queue of losses from the device, so that a step never waits for the result of the step before."""
 
 import torch
 from torch import Tensor
 
-BEHIND = 8  # steps at most: more would let the host run away from a budget in seconds
+BEHIND = 8  # steps at most: with more the host would exceed a budget in seconds
 
 
 class LossQueue:
-    """Takes each step's loss and gradient norm, and gives them once they are known.
+    """Takes each step's loss and gradient norm, and returns them once they are known.
 
-    On the CPU that is at once; a GPU's come some steps later, in order.
+    On the CPU that is at once; those of a GPU come some steps later, in order.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -17,7 +17,7 @@ class LossQueue:
         self._waiting: list[tuple[Tensor, torch.cuda.Event]] = []
 
     def put(self, loss: Tensor, norm: Tensor) -> list[tuple[float, float]]:
-        """Take a step's loss and gradient norm; give those that are known by now."""
+        """Take a step's loss and gradient norm; return those that are known by now."""
         pair = torch.stack([loss, norm])
         if self.device.type != "cuda":
             return [(float(pair[0]), float(pair[1]))]
@@ -28,11 +28,11 @@ class LossQueue:
         return self._known(BEHIND)
 
     def drain(self) -> list[tuple[float, float]]:
-        """Wait for all that were taken, and give them."""
+        """Wait for all that were taken, and return them."""
         return self._known(0)
 
     def forget(self) -> None:
-        """Drop what is waiting: the steps it belongs to are undone."""
+        """Drop what is waiting: its steps are undone."""
         self._waiting.clear()
 
     def _known(self, behind: int) -> list[tuple[float, float]]:

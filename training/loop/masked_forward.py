@@ -14,7 +14,7 @@ from training.pointer_loss import pointer_loss
 
 
 class TaughtRows(NamedTuple):
-    """What teachers expect in place of each target of some rows, as tensors.
+    """The teachers' distribution for each target of some rows, as tensors.
 
     ids: int64 (B, T, K). chances: (B, T, K). share: of the loss that is theirs.
     """
@@ -24,14 +24,14 @@ class TaughtRows(NamedTuple):
     share: float
 
     def rows(self, rows: slice) -> "TaughtRows":
-        """The same of some rows."""
+        """The same for some of the rows."""
         return self._replace(ids=self.ids[rows], chances=self.chances[rows])
 
 
 def read_window(network: Network, ids: Tensor, state: State | None, masks: Masks) -> tuple[Tensor, State]:
-    """Read as `Network.forward` does, but for the masks.
+    """Like `Network.forward`, but with masks.
 
-    ids: int64 (B, T). Returns logits (T, B, V), in the order they are computed, and the state after.
+    ids: int64 (B, T). Returns logits (T, B, V), in the order of their computation, and the state after.
     """
     state = _state(network, ids, state, masks)
     heard, after = _heard(network, ids, state, masks)
@@ -53,7 +53,7 @@ def window_loss(
 ) -> tuple[Tensor, State]:
     """The mean nats of targets (B, T) after ids (B, T), times a share, and the state after.
 
-    A target of -100 does not count; where none does the share is 0. With teachers all count.
+    A target of -100 does not count; if none counts the share is 0. With teachers all count.
     """
     if taught is not None:
         logits, after = read_window(network, ids, state, masks)
@@ -64,7 +64,7 @@ def window_loss(
     logits = network.out(heard)
     if network.attention is None:
         with torch.autocast(logits.device.type, enabled=False):
-            # Flattened in the order the network computed them, (T, B, V): the other order would copy all logits.
+            # Flattened in the order of their computation, (T, B, V): the other order would copy all logits.
             return mean_nats(logits.flatten(0, 1), targets.t().flatten(), share), after
     before = attention_state(network.config, state)
     nats, pointing = pointer_loss(network.attention, heard, logits, ids, targets, before)
@@ -72,18 +72,19 @@ def window_loss(
 
 
 def mean_nats(logits: Tensor, targets: Tensor, share: float) -> Tensor:
-    """The mean nats of targets (N,) that count, times a share, from logits (N, V); nothing where none does."""
-    if share == 0:  # rows that are only read: a mean of nothing is not a number
+    """The mean nats of targets (N,) that count, times a share, from logits (N, V); zero if none counts."""
+    if share == 0:  # rows that are only read: the mean over no targets is not a number
         return logits.float().sum() * 0.0
     loss = F.cross_entropy(logits.float(), targets)
     return loss if share == 1 else loss * share
 
 
 def taught_nats(logits: Tensor, targets: Tensor, taught: TaughtRows) -> Tensor:
-    """The mean nats of targets (B, T) from logits (T, B, V), whose gradient has the teachers' share in it.
+    """The mean nats of targets (B, T) from logits (T, B, V); the gradient includes the teachers' share.
 
-    That is of (1 - share) × nats of the targets + share × nats of the teachers' distribution (Hinton et al. 2015,
-    section 2, at temperature 1). The value leaves the teachers out, so that it compares with that of other runs.
+    The gradient is that of (1 - share) × nats of the targets + share × nats of the teachers' distribution (Hinton et
+    al. 2015, section 2, at temperature 1). The value excludes the teachers, so that it compares with that of other
+    runs.
     """
     log_p = F.log_softmax(logits.float(), -1)
     nats = F.nll_loss(log_p.flatten(0, 1), targets.t().flatten())
@@ -98,7 +99,7 @@ def _state(network: Network, ids: Tensor, state: State | None, masks: Masks) -> 
 
 
 def _heard(network: Network, ids: Tensor, state: State, masks: Masks) -> tuple[Tensor, State]:
-    """What the output reads (T, B, W), and the layers' state after."""
+    """The input of the output layer (T, B, W), and the layers' state after."""
     config = network.config
     x = masks.input(network.embedding(ids.t()))
     read, after = [], State()
@@ -114,10 +115,11 @@ def _heard(network: Network, ids: Tensor, state: State, masks: Masks) -> tuple[T
 def read_ended_rows(
     network: Network, ids: Tensor, state: State | None, masks: Masks, rows: Tensor, counts: Sequence[int]
 ) -> tuple[Tensor, State]:
-    """The same for rows that end at different places, without padding, where `rows_may_end`.
+    """The same for rows that end at different places, without padding, if `rows_may_end`.
 
-    ids: int64 (N,) of the rows of one character after the other; rows: (N,) the row of each; counts: how many rows
-    there are at each character (T,). Masks are locked, or there is none. Returns logits (N, V), and the state after.
+    ids: int64 (N,), all rows' ids of the first character, then of the next; rows: (N,) the row of each; counts: the
+    number of rows at each character (T,). Masks are locked, or there is none. Returns logits (N, V), and the state
+    after.
     """
     config = network.config
     state = network.initial_state(int(counts[0])) if state is None else state

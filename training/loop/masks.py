@@ -1,4 +1,4 @@
-"""What a training step leaves out by chance, drawn for the whole batch before its rows are shared out.
+"""The masks of a training step's dropout, drawn for the whole batch before its rows are distributed.
 
 So the values do not depend on how many threads and processes share the rows.
 """
@@ -16,10 +16,10 @@ from training.planning.regularisation import Regularisation
 
 @dataclass(frozen=True)
 class Mask:
-    """Factors for values (T, B, W) of which a share is left out: zero, or what makes up for the others.
+    """Dropout's factors for values (T, B, W): zero, or a scale that makes up for the zeros.
 
-    factors: (1, B, W) for a window, where the mask is locked. seeds: one a row (B,), of the chances of each character;
-    None where they come from the device's own generator.
+    factors: (1, B, W) for a window, if the mask is locked. seeds: one for each row (B,), of the random numbers of
+    each character; None if these come from the device's own generator.
     """
 
     share: float = 0.0
@@ -27,16 +27,16 @@ class Mask:
     seeds: Tensor | None = None
 
     def rows(self, part: slice) -> "Mask":
-        """That of some rows of the batch."""
+        """The mask of some rows of the batch."""
         factors = None if self.factors is None else self.factors[:, part]
         return replace(self, factors=factors, seeds=None if self.seeds is None else self.seeds[part])
 
     def of_rows(self, x: Tensor, rows: Tensor) -> Tensor:
-        """x (N, W) with what is left out at zero. rows: of the batch, to which each of the N characters belongs."""
+        """x (N, W) after dropout. rows: the row of the batch to which each of the N characters belongs."""
         return x if self.factors is None else x * self.factors[0].to(x.dtype)[rows]
 
     def __call__(self, x: Tensor) -> Tensor:
-        """x (T, B, W) with what is left out at zero."""
+        """x (T, B, W) after dropout."""
         if not self.share:
             return x
         if self.factors is not None:
@@ -47,17 +47,17 @@ class Mask:
         return x * torch.stack(drawn, 1).div_(1 - self.share).to(x.dtype)
 
     def _of_row(self, seed: int, x: Tensor) -> Tensor:
-        """Ones and zeros (T, W)."""
+        """Random ones and zeros (T, W)."""
         chance = torch.Generator(x.device).manual_seed(seed)
         return torch.empty(x.shape[0], x.shape[2], device=x.device).bernoulli_(1 - self.share, generator=chance)
 
 
 @dataclass(frozen=True)
 class Masks:
-    """All that one step leaves out.
+    """All masks of one step.
 
-    state: (B, 1), zero for rows that start from a zero state; None where none does. weights: factors of each layer's
-    W_hh (G·H, H), the same for all rows; empty where all count.
+    state: (B, 1), zero for rows that start from a zero state; None if none does. weights: factors of each layer's
+    W_hh (G·H, H), the same for all rows; empty without weight drop.
     """
 
     state: Tensor | None = None
@@ -68,11 +68,11 @@ class Masks:
 
     @property
     def locked(self) -> bool:
-        """Whether all characters of a row have one mask, or there is none."""
+        """Whether all characters of a row have the same mask, or there is none."""
         return all(not mask.share or mask.factors is not None for mask in (self.input, *self.between, self.output))
 
     def rows(self, part: slice) -> "Masks":
-        """Those of some rows of the batch."""
+        """The masks of some rows of the batch."""
         return Masks(
             None if self.state is None else self.state[part],
             self.input.rows(part),
@@ -85,7 +85,7 @@ class Masks:
 class MaskSource:
     """Draws masks from PyTorch's global generator of a device.
 
-    shared: whether rows are read by several processes, which then have to draw the same chances.
+    shared: whether several processes read the rows; they must then draw the same random numbers.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class MaskSource:
         self.network, self.regularisation, self.device, self.shared = network, regularisation, device, shared
 
     def draw(self, rows: int, carried: bool) -> Masks:
-        """The masks of the next step. carried: whether there is a state, rows of which may be left out."""
+        """The masks of the next step. carried: whether there is a state, of which rows may be dropped."""
         network, chosen = self.network, self.regularisation
         state = None
         if carried and chosen.drop_state:
@@ -121,9 +121,9 @@ class MaskSource:
 
 
 def weight_factors(height: int, width: int, share: float, device: torch.device) -> Tensor:
-    """Factors (height, width) that leave a share of weights out, rounded to a 256th, and scale the others up for it.
+    """Factors (height, width) that drop a share of weights, rounded to a 256th, and scale up the others.
 
-    A byte of chance each, of which PyTorch draws eight at once: dropout's own draws, one by one on a CPU, take six
+    Each takes one random byte, and PyTorch draws eight at once: dropout draws one by one on a CPU, which takes six
     times as long (LOG.md).
     """
     dropped, count = round(share * 256), height * width

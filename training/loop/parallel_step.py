@@ -1,4 +1,4 @@
-"""Loss and gradient of a window whose rows are shared by threads, summed in a fixed order."""
+"""Loss and gradient of a window whose rows are distributed over threads, summed in a fixed order."""
 
 from collections.abc import Callable, Sequence
 from copy import deepcopy
@@ -19,16 +19,16 @@ from training.lstm_window import rows_may_end
 from training.planning.train_options import Precision
 from training.row_threads import row_parts, side_by_side
 
-OF_A_SHAPE = 64  # characters of rows that end; a kernel for a shape takes longer to make than 1,000 characters to read
+OF_A_SHAPE = 64  # characters of rows that end; making a kernel for a shape takes longer than reading 1,000 characters
 
 
 class ParallelStep:
-    """Reads windows forward and back, each thread some rows of them.
+    """Computes windows forward and backward; each thread takes some of the rows.
 
-    The gradient is that of the whole batch, but for the rounding of sums; the same threads give the same bytes. Every
-    thread beyond the first has a network of its own, which shares the weights and has its own gradients.
+    The gradient is that of the whole batch, except for the rounding of sums; the same number of threads gives the
+    same bytes. Every thread after the first has a network of its own, with shared weights and its own gradients.
 
-    threads: 1 reads the whole batch at once.
+    threads: with 1 the whole batch is computed at once.
     """
 
     def __init__(self, network: Network, precision: Precision, threads: int) -> None:
@@ -47,12 +47,13 @@ class ParallelStep:
         learnt: NDArray[np.int64] | None = None,
         taught: TaughtRows | None = None,
     ) -> tuple[Tensor, State]:
-        """Leave the gradient of a window in the network's parameters.
+        """Set the gradient of a window in the network's parameters.
 
-        inputs, targets: int64 (B, T), a target of -100 does not count. counts, usual: of a Window, where rows end.
-        weight: of the window among others. learnt: targets of each row that count (B,); None where all of counts do.
-        taught: what teachers expect, where rows do not end.
-        Returns the mean nats per target that counts, times the weight, and the state after, both without a graph.
+        inputs, targets: int64 (B, T), a target of -100 does not count. counts, usual: of a Window, if rows end.
+        weight: of the window among others. learnt: the number of targets of each row that count (B,); None if all of
+        counts do.
+        taught: the teachers' distributions, if rows do not end. Returns the mean nats per target that counts, times
+        the weight, and the state after, both without a graph.
         """
         learnt = counts if learnt is None else learnt
         usual = counts if usual is None else usual
@@ -60,7 +61,7 @@ class ParallelStep:
         replicas = self._replicas[: len(shares)]
         for replica in replicas:
             replica.zero_grad(set_to_none=True)
-        for replica in replicas[1:]:  # the weights may have been put elsewhere, as their average is
+        for replica in replicas[1:]:  # the weights may have been replaced, as by their average
             for own, shared in zip(replica.parameters(), self.network.parameters(), strict=True):
                 own.data = shared.data
         if counts is not None and learnt is not None and self._rows_may_end(inputs.device, masks):
@@ -99,7 +100,7 @@ class ParallelStep:
     def _together(
         self, read: Sequence[Callable[[], tuple[Tensor, State]]], replicas: Sequence[Network]
     ) -> tuple[Tensor, State]:
-        """What all threads read, their gradients added up in the first's network."""
+        """The loss and state of all threads; their gradients are added up in the first's network."""
         losses, states = zip(*(side_by_side(read) if len(read) > 1 else [read[0]()]), strict=True)
         gradients = [[_gradient(weight) for weight in replica.parameters()] for replica in replicas]
         for others in gradients[1:]:
@@ -120,7 +121,7 @@ class ParallelStep:
         counts: NDArray[np.int64],
         weight: float,
     ) -> tuple[Tensor, State]:
-        """Forward and back over the rows of a share, each to its end. weight: of their loss."""
+        """Forward and backward over the rows of a share, each to its end. weight: of their loss."""
         there = np.arange(int(counts[0]))[:, None] < counts  # (T, B)
         places, rows = map(torch.from_numpy, np.nonzero(there))
         ids, following = _filled(inputs[rows, places], 0), _filled(targets[rows, places], PADDING)
@@ -142,7 +143,7 @@ class ParallelStep:
         weight: float,
         taught: TaughtRows | None,
     ) -> tuple[Tensor, State]:
-        """Forward and back over some rows, block after block. of_rows: counts, learnt. weight: of the window."""
+        """Forward and backward over some rows, block after block. of_rows: counts, learnt. weight: of the window."""
         counts, learnt = of_rows
         losses, states = [], []
         for rows in blocks:
@@ -172,9 +173,9 @@ class ParallelStep:
         share: float,
         taught: TaughtRows | None,
     ) -> tuple[Tensor, State]:
-        """Forward and back over some rows. share: of the batch's ids that they have."""
+        """Forward and backward over some rows. share: their share of the batch's ids."""
         bf16 = self.precision == "bf16"
-        # A cache of casts would be one for all threads, and each weight is cast once a step.
+        # All threads would share a cache of casts, and each weight is cast only once a step.
         with torch.autocast(inputs.device.type, dtype=torch.bfloat16, enabled=bf16, cache_enabled=False):
             loss, state = window_loss(network, inputs, targets, state, masks, share, taught)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -182,12 +183,12 @@ class ParallelStep:
 
 
 def _share(learnt: NDArray[np.int64], rows: slice) -> float:
-    """The share of a window's targets that count which some rows have."""
+    """The share of some rows in the targets of a window that count."""
     return float(learnt[rows].sum() / max(1, learnt.sum()))
 
 
 def _filled(part: Tensor, fill: int) -> Tensor:
-    """Some numbers (N,), and `fill` up to the next of few lengths: products of few shapes have kernels already."""
+    """Some numbers (N,), padded with `fill` to one of few lengths, so that kernels for the shapes exist already."""
     return F.pad(part, (0, -len(part) % OF_A_SHAPE), value=fill)
 
 
@@ -196,7 +197,7 @@ def _of(state: State | None, rows: slice) -> State | None:
 
 
 def _joined(states: Sequence[State]) -> State:
-    """The states of some rows and of those after them as one."""
+    """The states of some rows and of the next ones as one."""
     return [torch.cat(rows) if len(rows) > 1 else rows[0] for rows in zip(*states, strict=True)]
 
 

@@ -1,4 +1,4 @@
-"""What a user asked of a run and its plan, kept beside its state for `--resume`."""
+"""The user's options of a run and its plan, kept beside its state for `--resume`."""
 
 import hashlib
 import json
@@ -31,17 +31,18 @@ VERSION = 1
 
 @dataclass(frozen=True, kw_only=True)
 class RunRecord:
-    """What fixes a run, beside its state.
+    """Everything that defines a run, except its state.
 
-    names: of the corpus, absolute, "-" for what came through a pipe; encoding, on_decode_error, min_count, scheme: how
-    it is read and cut; sha256: of its text.
-    config: the plan. base: the checkpoint it was trained on, base_sha256 the sum of its weights; None without.
-    characters_per_second: as planned; None where that was not measured. frame: how texts begin and end. label: where
-    items have theirs from.
-    teachers: the checkpoints it learns from, each with the sum of its weights.
-    job: the start of the processes that began the run, as Ranks has it.
-    scored, finish: ids of each part to score at the end, and the seconds kept for it, as measured when the run began;
-    None in the record of an earlier version.
+    names: of the corpus, absolute, "-" for a pipe; encoding, on_decode_error, min_count, scheme: how it is read and
+    split; sha256: of its text.
+    config: the plan. base: the checkpoint that the run continues, base_sha256 the checksum of its weights; None
+    without one.
+    characters_per_second: as planned; None if that was not measured. frame: how texts begin and end. label: the
+    source of the items' labels.
+    teachers: the checkpoints it learns from, each with the checksum of its weights.
+    job: the start of the processes that began the run, from Ranks. scored, finish: the number of ids of each part to
+    score at the end, and the seconds reserved for that, as measured when the run began; None in the record of an
+    earlier version.
     """
 
     names: tuple[str, ...]
@@ -67,7 +68,7 @@ class RunRecord:
 
     @classmethod
     def of(cls, options: TrainOptions, plan: Plan, prepared: Prepared, base: Checkpoint | None) -> "RunRecord":
-        """The record of a run that begins."""
+        """The record of a new run."""
         return cls(
             names=tuple(os.path.abspath(name) if lasts(name) else PIPE for name in options.corpus),
             encoding=options.encoding,
@@ -88,7 +89,7 @@ class RunRecord:
         )
 
     def sources(self) -> tuple[str, ...]:
-        """The corpus's names. Raises TrainingError where it came through a pipe, which cannot be read again."""
+        """The corpus's names. Raises TrainingError if it came through a pipe, which cannot be read again."""
         if not self.resumable:
             raise TrainingError(
                 "The run's corpus came through a pipe, which cannot be read again; save it to a file, and train the "
@@ -108,11 +109,12 @@ class RunRecord:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "RunRecord":
-        """Read what `to_json` wrote, of this version or an earlier one. Raises what a damaged one makes it."""
+        """Read the result of `to_json`, of this version or an earlier one. A damaged one raises an error of its
+        parsing."""
         values = {name: value for name, value in values.items() if name != "version"}
         network = NetworkConfig.from_json(values.pop("network"))
         values["config"] = TrainingConfig.from_json(network, values["config"])
-        if "precision" in values:  # as earlier versions called it
+        if "precision" in values:  # the name in earlier versions
             values["dtype"] = values.pop("precision")
         values |= {"names": tuple(values["names"]), "command": tuple(values["command"])}
         values["frame"] = TextFrame.from_json(values.get("frame", {}))
@@ -120,7 +122,7 @@ class RunRecord:
         return cls(**values)
 
     def base_checkpoint(self) -> Checkpoint | None:
-        """The checkpoint it was trained on. Raises TrainingError where that is another by now."""
+        """The checkpoint that the run continues. Raises TrainingError if it has changed since."""
         if self.base is None:
             return None
         base = load(Path(self.base), UNLIMITED)
@@ -129,7 +131,7 @@ class RunRecord:
         return base
 
     def base_facts(self) -> dict[str, str] | None:
-        """What the card says of the checkpoint it was trained on."""
+        """The model card's facts about the checkpoint that the run continues."""
         if self.base is None or self.base_sha256 is None:
             return None
         path = Path(self.base)
@@ -140,7 +142,7 @@ class RunRecord:
 
 
 def lasts(name: str) -> bool:
-    """Whether a name of a corpus will stand for the same text later: all do but those of pipes."""
+    """Whether a corpus can be read again under its name later: all can except pipes."""
     return name != PIPE and (os.path.isfile(name) or os.path.isdir(name) or not os.path.lexists(name))
 
 
@@ -153,7 +155,7 @@ def sum_of(checkpoint: Checkpoint) -> str:
 
 
 def write_record(out: Path, record: RunRecord, extending: Tokenizer | None) -> None:
-    """Keep a record, and the vocabulary that the run's extends. Raises TrainingError when the disk refuses."""
+    """Save a record, and the vocabulary that the run extends. Raises TrainingError if the disk refuses."""
     files = {RECORD: json.dumps(record.to_json(), indent=2) + "\n"}
     files |= {} if extending is None else {BASE: extending.to_json()}
     try:
@@ -165,7 +167,7 @@ def write_record(out: Path, record: RunRecord, extending: Tokenizer | None) -> N
 
 
 def read_record(out: Path) -> tuple[RunRecord, Tokenizer | None]:
-    """What `write_record` kept. Raises TrainingError where there is no run, or one of another version."""
+    """The record that `write_record` saved. Raises TrainingError if there is no run, or one of another version."""
     path = out / FOLDER / RECORD
     try:
         here = stat.S_ISREG(os.stat(path).st_mode)
@@ -174,11 +176,11 @@ def read_record(out: Path) -> tuple[RunRecord, Tokenizer | None]:
     except (OSError, ValueError):
         here = False
     if not here:
-        raise TrainingError(f"{out} holds no run to resume ({path} is not there); name the folder given as --out.")
+        raise TrainingError(f"{out} has no run to resume ({path} does not exist); name the folder given as --out.")
     try:
         values: dict[str, Any] = json.loads(path.read_text("utf-8"))
         if values.get("version") != VERSION:
-            raise TrainingError(f"{path} is of another version of Unroll; install that version, or train a new run.")
+            raise TrainingError(f"{path} belongs to another version of Unroll; install that one, or train a new run.")
         if used := removed(values["network"], values["config"]):
             raise TrainingError(f"The run in {out} uses {used}, {REMOVED}")
         record = RunRecord.from_json(values)

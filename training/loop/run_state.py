@@ -1,4 +1,4 @@
-"""The state of a run on disk between two steps: everything needed to resume it exactly."""
+"""The state of a run on disk between two steps: everything that is needed to resume it exactly."""
 
 import json
 import math
@@ -15,28 +15,29 @@ from model.files import replace_file
 from training.distributed.ranks import ALONE, Ranks
 from training.monitoring.watcher import Validation
 
-FOLDER = "resume"  # below the run's; the service never opens it
+FOLDER = "resume"  # in the run's folder; the service never opens it
 CHECKED, LATEST = "checked.safetensors", "latest.safetensors"
 ENDED = "ended.json"  # the state after the last validation of a run that used its budget
 FORMAT = "unroll-training-state 1"
-STATE = "standing"  # what the file calls the state
+STATE = "standing"  # the name of the state in the file
 WRITTEN_AS = {
     "position": "place",
     "validations": "checks",
     "next_validation": "next_check",
-}  # names of fields in the file, where they differ
+}  # names of fields in the file, if they differ
 
 
 @dataclass
 class RunState:
-    """How far a run has come, beside its tensors: plain numbers that JSON holds exactly.
+    """The progress of a run, without its tensors: plain numbers that JSON stores exactly.
 
-    step, ids: steps taken and ids read. elapsed: seconds of the budget used. seconds: of them in the loop.
-    loss, lowest, norm: running means in nats per id, the lowest of them, and of the gradient's norm; None before the
-    first step. next_validation: the progress at which the next validation comes. validated: ids read at each.
-    rate: of the last step. rate_factor: what roll-backs left of it. rolled_back: how many there were. averaged: steps
-    in the average. stale: validations since the best. position: of the batches in the text. notes: what a reader
-    should know, in sentences.
+    step, ids: the numbers of steps and of ids read. elapsed: seconds of the budget used. seconds: of them in the
+    loop. loss, lowest, norm: the running mean in nats per id, its lowest value, and the running mean of the
+    gradient's norm; None before the first step. next_validation: the progress at which the next validation comes.
+    validated: ids read at each.
+    rate: of the last step. rate_factor: its reduction by roll-backs. rolled_back: the number of roll-backs. averaged:
+    steps in the average. stale: validations since the best. position: of the batches in the text. notes: sentences
+    for the reader.
     """
 
     step: int = 0
@@ -60,19 +61,19 @@ class RunState:
     notes: list[str] = field(default_factory=list)
 
     def to_json(self) -> str:
-        """The state as text that gives back every number exactly."""
+        """The state as text that keeps every number exactly."""
         return json.dumps({WRITTEN_AS.get(name, name): value for name, value in asdict(self).items()})
 
     @classmethod
     def from_json(cls, text: str) -> "RunState":
-        """Read what `to_json` wrote."""
-        written = {"rate": 0.0, **json.loads(text)}  # earlier versions kept none
+        """Read the result of `to_json`."""
+        written = {"rate": 0.0, **json.loads(text)}  # earlier versions did not save it
         values = {name: written[WRITTEN_AS.get(name, name)] for name in (field.name for field in fields(cls))}
         return cls(**{**values, "validations": _validations(values["validations"])})
 
 
 def _validations(written: list[dict[str, Any]]) -> list[Validation]:
-    """Validations from their JSON values; earlier versions did not keep which were the best until then."""
+    """Validations from their JSON values; earlier versions did not save which of them were the best until then."""
     lowest, validations = math.inf, []
     for values in written:
         bits = values["validation_bits"]
@@ -89,8 +90,8 @@ class Saved:
     tensors: dict[str, Tensor]
 
     def write(self, path: Path) -> None:
-        """Write it under a temporary name and rename it. Raises TrainingError when the disk refuses; the file that
-        was there is then still there."""
+        """Write it under a temporary name and rename it. Raises TrainingError if the disk refuses; the old file then
+        remains."""
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             replace_file(path, self.to_bytes())
@@ -103,22 +104,22 @@ class Saved:
 
     @classmethod
     def read(cls, path: Path) -> "Saved":
-        """Read what `write` wrote. Raises TrainingError on anything else."""
+        """Read the result of `write`. Raises TrainingError on anything else."""
         try:
-            # Through its descriptor, as safetensors takes no path that is no Unicode.
+            # By its descriptor, because safetensors only accepts paths in Unicode.
             with path.open("rb") as raw, safetensors.safe_open(f"/dev/fd/{raw.fileno()}", framework="pt") as file:
                 metadata = file.metadata() or {}
                 if metadata.get("format") != FORMAT:
-                    raise TrainingError(f"{path} is not a training state this Unroll reads; train again.")
+                    raise TrainingError(f"{path} is not a training state that this Unroll can read; train again.")
                 return cls(metadata[STATE], {name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
         except (OSError, safetensors.SafetensorError, KeyError) as error:
-            raise TrainingError(f"{path} is damaged ({error}); remove it to go on from an earlier one.") from error
+            raise TrainingError(f"{path} is damaged ({error}); remove it to continue from an earlier one.") from error
 
 
 def newest(folder: Path, ranks: Ranks = ALONE) -> tuple[Saved, Saved] | None:
-    """The moment to go on from, and the last one known to be good, which a roll-back returns to; None without any.
+    """The moment to continue from, and the last good one, to which a roll-back returns; None without any.
 
-    ranks: of which the first reads, and tells the others. Raises TrainingError where a file is damaged.
+    ranks: the first reads, and sends the result to the others. Raises TrainingError if a file is damaged.
     """
     pair = _newest(folder) if ranks.first else None
     states = ranks.of_first(lambda: None if pair is None else [saved.state for saved in pair])
@@ -137,7 +138,8 @@ def _newest(folder: Path) -> tuple[Saved, Saved] | None:
 
 
 def write_end(folder: Path, state: RunState) -> None:
-    """Keep the state in which a run ended, so that it is left as it is. Raises TrainingError when the disk refuses."""
+    """Save the state in which a run ended, so that it is not trained further. Raises TrainingError if the disk
+    refuses."""
     path = folder / FOLDER / ENDED
     try:
         replace_file(path, state.to_json().encode())
@@ -146,11 +148,11 @@ def write_end(folder: Path, state: RunState) -> None:
 
 
 def read_end(folder: Path) -> RunState | None:
-    """The state in which a run ended; None where it has not, or was ended by an earlier version."""
+    """The state in which a run ended; None if it has not, or if an earlier version ended it."""
     path = folder / FOLDER / ENDED
     if not path.is_file():
         return None
     try:
         return RunState.from_json(path.read_text("utf-8"))
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise TrainingError(f"{path} is damaged ({error}); remove it to end the run anew.") from error
+        raise TrainingError(f"{path} is damaged ({error}); remove it to end the run again.") from error

@@ -1,4 +1,4 @@
-"""Short texts drawn from a network in training, as it would be served."""
+"""Short texts from a network in training, drawn as in serving."""
 
 from model.checkpoint import Checkpoint
 from model.decoding.decoder import Decoder
@@ -11,13 +11,13 @@ TEMPERATURES = (0.5, 0.8, 1.0)  # a sample is drawn at each
 
 
 def draw_samples(checkpoint: Checkpoint, characters: int = SAMPLED) -> dict[str, str]:
-    """A text for each temperature, by its name; the same for the same weights."""
+    """A text for each temperature, by the temperature's name; the same weights give the same texts."""
     decoder = Decoder(checkpoint)
     return {f"{temperature:g}": _draw(decoder, checkpoint, temperature, characters) for temperature in TEMPERATURES}
 
 
 def _draw(decoder: Decoder, checkpoint: Checkpoint, temperature: float, characters: int) -> str:
-    """One text; or items, each with its separator, until there are so many characters."""
+    """One text; or items, each with its separator, up to this many characters."""
     parameters, separator = SamplingParameters(temperature=temperature, seed=1), checkpoint.tokenizer.frame.separator
     text, choice = "", 0
     while not choice or (separator and len(text) < characters and choice < MOST_ITEMS):

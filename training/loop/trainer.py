@@ -1,4 +1,4 @@
-"""The training loop: read a window, take a step, watch the loss; at intervals validate, sample and save."""
+"""The training loop: read a window, make a step, check the loss; at intervals validate, sample and save."""
 
 import math
 import time
@@ -35,21 +35,21 @@ from training.planning.config import TrainingConfig
 from training.planning.schedule import Budget, Schedule
 
 VALIDATIONS = 20  # validations over a run at most, evenly spaced in its budget
-VALIDATION_SHARE = 0.025  # of a budget in minutes that they may cost; where they would cost more they come less often
-VALIDATED = (1 << 12, 1 << 16)  # ids of the validation part read at each validation, at least and at most
-VALIDATED_SHARE = 0.1  # of the ids read between two validations; reading without learning takes a third of the time
+VALIDATION_SHARE = 0.025  # of a budget in minutes, for validations; if they would take more they come less often
+VALIDATED = (1 << 12, 1 << 16)  # the fewest and the most ids of the validation part for each validation
+VALIDATED_SHARE = 0.1  # of the ids between two validations; reading without learning takes a third of the time
 VALIDATION_BATCH = 16
-SMOOTHED = 0.98  # of a running mean that stays at each step
-EXPLODED = 1.0  # nats by which the running loss may rise above its lowest before the run counts as lost
+SMOOTHED = 0.98  # of a running mean, kept at each step
+EXPLODED = 1.0  # nats: a run whose running loss rises further above its lowest is lost
 ROLLED_BACK = 3  # times at most
-LOWERED = 0.5  # the rate after a roll-back, as a share of the one before
+LOWERED = 0.5  # the rate after a roll-back, as a share of the rate before
 
-ENOUGH = 3  # times what a run took until its first step: with so much time it takes some, and half is for the end
-SAVED_EVERY = 60.0  # seconds between two savings of the state at most: what a killed run has to do again
+ENOUGH = 3  # times the seconds before the first step: with so much time a run makes steps, and keeps half for its end
+SAVED_EVERY = 60.0  # the most seconds between two saved states: the work that a killed run must repeat
 
 
 class Lost(Exception):
-    """The loss is not finite, or far above its lowest; the text says which."""
+    """The loss is not finite, or far above its lowest; the message says which."""
 
 
 class NothingTrained(TrainingError):
@@ -59,11 +59,12 @@ class NothingTrained(TrainingError):
 class Trainer:
     """One run: a learner, its batches, its budget and its state.
 
-    folder: `best` and `last` below it are checkpoints, `resume` holds the state to resume from; each is written whole.
-    initial_weights: the weights before the first step, and the ids that never occurred. taught: what teachers expect.
-    started: time.monotonic() at which the budget in minutes began; finish: seconds of it kept for the results.
-    ranks: the processes that train together. Each has a trainer; all of these take the same decisions, by the clock of
-    the first, which alone writes and has watchers.
+    folder: `best` and `last` in it are checkpoints, `resume` has the state to resume from; each is written whole.
+    initial_weights: the weights before the first step, and the ids that never occurred. taught: the teachers'
+    distributions.
+    started: time.monotonic() at the start of the budget in minutes; finish: seconds of it reserved for the results.
+    ranks: the processes that train together. Each has a trainer; all of these make the same decisions, by the clock
+    of the first. Only the first writes and has watchers.
     """
 
     def __init__(
@@ -97,24 +98,24 @@ class Trainer:
         self.schedule = Schedule(config.learning_rate, config.warmup_steps, config.decay)
         self.state = RunState()
         self.losses = LossQueue(device)
-        # Ids and characters differ where rare characters are spelt in bytes; progress bars speak of characters.
+        # Ids and characters differ if rare characters are written as bytes; progress bars count characters.
         self.characters_per_id = spelt(initial_weights.counts) / len(split.train)
         self._agreed, self._all_stop = (
             0.0,
             False,
-        )  # the first one's clock, and whether one was to stop, at the last step
+        )  # at the last step: the first one's clock, and whether one was to stop
         self.good = self.moment()
         self.stopped_early = False
         self.unsaved: dict[str, Checkpoint] = {}
-        """Checkpoints the disk refused, by name; written again with the next."""
+        """Names of checkpoints that the disk refused; they are written again with the next ones."""
         self.stop = False
-        """Set from a signal handler, in one process or in all: the step in hand is the last."""
+        """Set from a signal handler, in one process or in all: the current step is the last."""
 
     def run(self) -> FinishedRun:
-        """Train until the budget is used, `stop` is set or nothing gets better; `best` and `last` are then on disk.
+        """Train until the budget is used, `stop` is set or validation no longer improves; `best` and `last` are then
+        on disk.
 
-        Raises TrainingError when the loss is lost again and again, or when the disk refused to the end; what was saved
-        before is kept.
+        Raises TrainingError if the loss is lost again and again, or if the disk refuses to the end; saved files stay.
         """
         self._agreed = self.ranks.of_first(lambda: time.monotonic() - self.started)
         began, saved_at, progress = time.monotonic() - self.state.seconds, self.elapsed(), 0.0
@@ -140,7 +141,7 @@ class Trainer:
         return self.finished()
 
     def finished(self) -> FinishedRun:
-        """The run as it stands, after which nothing changes it."""
+        """The run as it is now; nothing changes it afterwards."""
         state = self.state
         return FinishedRun(
             folder=self.folder,
@@ -160,15 +161,15 @@ class Trainer:
         )
 
     def elapsed(self) -> float:
-        """Seconds of the budget used, those before a resumption included."""
+        """The used seconds of the budget, including those before a resumption."""
         return time.monotonic() - self.started if self.ranks.count == 1 else self._agreed
 
     def _stopped(self) -> bool:
-        """Whether the run is to stop, as all processes know since the last step."""
+        """Whether the run is to stop, as all processes agreed at the last step."""
         return self.stop if self.ranks.count == 1 else self._all_stop
 
     def seconds_left(self) -> float | None:
-        """Until the budget is used, from the first second where it is one in minutes."""
+        """The seconds of the budget; one in minutes counts from the first second."""
         state = self.state
         return self.budget.seconds_left(state.ids, self.elapsed(), state.ids / max(state.seconds, 1e-9))
 
@@ -195,7 +196,7 @@ class Trainer:
             watcher.stepped(state.step, progress, self.speed(), self._bits(state.loss))
 
     def _note(self, loss: float, norm: float) -> None:
-        """Let a step's loss count in the running means. Raises Lost where it shows that the run is lost."""
+        """Add a step's loss to the running means. Raises Lost if it shows that the run is lost."""
         state = self.state
         if not math.isfinite(loss) or not math.isfinite(norm):
             raise Lost("is not a number any more")
@@ -206,12 +207,12 @@ class Trainer:
             raise Lost(f"rose by {risen:.1f} nats")
 
     def _roll_back(self, what: str) -> None:
-        """Go back to the last good moment with a lower rate. Raises TrainingError when that was done too often."""
+        """Go back to the last good moment with a lower rate. Raises TrainingError if that was done too often."""
         lost = self.state
         where = f"The training loss {what} at step {lost.step:,}"
         if lost.rolled_back == ROLLED_BACK:
             last = self.folder / "last"
-            kept = f"{last} holds the last good state" if lost.validations else "nothing had been saved yet"
+            kept = f"{last} holds the last good state" if lost.validations else "nothing was saved before"
             raise TrainingError(
                 f"{where}, after {ROLLED_BACK} roll-backs; {kept}. Train again with a lower --learning-rate (it was "
                 f"{self.config.learning_rate:g}) or a lower --max-grad-norm ({self.config.max_grad_norm:g})."
@@ -222,29 +223,29 @@ class Trainer:
         state.rate_factor = lost.rate_factor * LOWERED
         state.seconds, state.notes = lost.seconds, lost.notes
         self.tell(
-            f"{where}; went back to step {state.step:,}, and on from there with {state.rate_factor:g} of the "
+            f"{where}; the run went back to step {state.step:,} and continued with {state.rate_factor:g} of the "
             "learning rate."
         )
 
     def tell(self, note: str) -> None:
-        """Keep a sentence for the report, and show it."""
+        """Save a sentence for the report, and show it."""
         self.state.notes.append(note)
         self.show(note)
 
     def show(self, note: str) -> None:
-        """Show a sentence that is of this moment alone."""
+        """Show a sentence that the report does not need."""
         for watcher in self.watchers:
             watcher.told(note)
 
     def moment(self) -> Saved:
-        """Everything as it is between two steps."""
+        """The complete state between two steps."""
         state = replace(
             self.state, elapsed=self.elapsed(), position=self.batches.position(), averaged=self.learner.averaged
         )
         return Saved(state.to_json(), self.learner.tensors())
 
     def go_to(self, moment: Saved, keep_time: bool = True) -> None:
-        """Put everything back as it was. keep_time: whether the seconds since then count as used."""
+        """Restore a complete state. keep_time: whether the seconds since then count as used."""
         self.losses.forget()
         self.state = RunState.from_json(moment.state)
         self.learner.restore(moment.tensors, self.state.averaged)
@@ -253,36 +254,36 @@ class Trainer:
             self.started = time.monotonic() - self.state.elapsed
 
     def resume(self, newest: Saved, good: Saved) -> None:
-        """Continue from a moment that was saved; a roll-back returns to `good`."""
+        """Continue from a saved moment; a roll-back returns to `good`."""
         self.go_to(newest, keep_time=False)
         self.good = good
 
     def stand_at_end(self, state: RunState) -> FinishedRun:
-        """The run that ended in that state; no more of it is trained."""
+        """The run that ended in that state; it is not trained further."""
         self.state = state
         return replace(self.finished(), elapsed=state.elapsed)
 
     def speed(self) -> float:
-        """Characters a second of the whole run."""
+        """Characters per second over the whole run."""
         return self.characters() / max(self.state.seconds, 1e-9)
 
     def characters(self) -> int:
-        """How many characters were read."""
+        """The number of characters that were read."""
         return int(self.state.ids * self.characters_per_id)
 
     def _bits(self, nats_per_id: float | None) -> float:
         return math.nan if nats_per_id is None else nats_per_id / self.characters_per_id / math.log(2)
 
     def _validate(self, progress: float, last: bool = False) -> None:
-        """Validate, sample and save. Raises Lost where the network is.
+        """Validate, sample and save. Raises Lost if the network is lost.
 
-        last: whether the run ends with it. The state that a resumed run starts from is saved before it. Where the run
-        was stopped early, it does not replace an earlier best, so that a resumed run equals one that was not stopped.
+        last: whether the run ends with it. The state for a resumed run is saved before it. If the run was stopped
+        early, it does not replace an earlier best, so that a resumed run equals one that was not stopped.
         """
         start, state = time.monotonic(), self.state
         for loss, norm in self.losses.drain():
             self._note(loss, norm)
-        if not state.validated:  # the first validation fixes it for all, from what was read until then
+        if not state.validated:  # the first validation sets it for all, from the ids read until then
             state.validated = int(min(max(state.ids * VALIDATED_SHARE, VALIDATED[0]), VALIDATED[1]))
         with self.learner.best_weights() as network:
             score = self.validate(network)
@@ -306,9 +307,9 @@ class Trainer:
             watcher.validated(validation)
 
     def _next_validation(self, progress: float, spent: float) -> float:
-        """The progress of the next validation, put off in a budget of minutes when the last one took long."""
+        """The progress of the next validation; in a budget of minutes it comes later if the last one took long."""
         grid = (math.floor(progress * VALIDATIONS + 1e-9) + 1) / VALIDATIONS
-        if self.budget.seconds is None:  # ids alone decide, so that a run can be repeated
+        if self.budget.seconds is None:  # only the ids decide, so that a run can be repeated
             return grid
         return max(grid, progress + spent / (VALIDATION_SHARE * self.budget.seconds))
 
@@ -329,7 +330,8 @@ class Trainer:
         )
 
     def _save_checkpoints(self) -> None:
-        """Write the checkpoints that are not on the disk yet; one that it refuses is tried again with the next."""
+        """Write the checkpoints that are not on the disk yet; if it refuses one, that is tried again with the
+        next."""
         for name, checkpoint in list(self.unsaved.items()):
             try:
                 save(checkpoint, self.folder / name, self.dtype)
@@ -338,7 +340,7 @@ class Trainer:
                 self.tell(str(error))
 
     def _save_state(self, name: str) -> None:
-        """Write the state to resume from; where the disk refuses, say so and keep the file that is there."""
+        """Write the state to resume from; if the disk refuses, say so and keep the old file."""
         moment = self.moment()
         if not self.ranks.first:
             return
@@ -350,7 +352,7 @@ class Trainer:
     def _end(self, progress: float) -> None:
         """Save the state, then validate a last time.
 
-        Raises TrainingError when nothing was trained, or when the disk refuses to the end.
+        Raises TrainingError if nothing was trained, or if the disk refuses to the end.
         """
         state = self.state
         self.stopped_early = self._stopped() and progress < 1
@@ -370,11 +372,11 @@ class Trainer:
         if self.unsaved:
             raise TrainingError(
                 f"The disk refused {' and '.join(sorted(self.unsaved))} of {self.folder} to the end; make room and go "
-                f"on with `unroll train --resume {shell_word(self.folder)}`, if the corpus lies in files."
+                f"on with `unroll train --resume {shell_word(self.folder)}`, if the corpus is in files."
             )
 
     def validate(self, network: Network) -> Score:
-        """The score of the first `validated` ids of the validation part, quick rather than exact."""
+        """The score of the first `validated` ids of the validation part; fast rather than exact."""
         read = network_reader(network, bf16=self.config.precision == "bf16", threads=self.config.threads)
         validation, separator = self.split.validation, self.split.separator
         most, pieces = self.state.validated, self.ranks.count

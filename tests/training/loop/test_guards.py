@@ -41,7 +41,7 @@ def test_a_run_that_is_lost_goes_back_to_the_last_good_step_and_on_with_half_the
     assert running.state.rate_factor == 0.5
     assert len(recorder.notes) == 1
     assert f"The training loss {what}" in recorder.notes[0]
-    assert "on from there with 0.5 of the learning rate" in recorder.notes[0]
+    assert "continued with 0.5 of the learning rate" in recorder.notes[0]
     assert outcome.validations[-1].validation_bits < 1
     steps = [check.step for check in outcome.validations]
     assert steps == sorted(steps)

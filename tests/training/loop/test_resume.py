@@ -309,7 +309,7 @@ def test_a_folder_without_a_run_and_a_damaged_state_are_refused_with_a_sentence(
     process = start("--resume", str(tmp_path))
     _, err = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert "holds no run to resume" in " ".join(err.decode().split())
+    assert "has no run to resume" in " ".join(err.decode().split())
     state = tmp_path / FOLDER / CHECKED
     state.parent.mkdir()
     state.write_bytes((uninterrupted / "run" / FOLDER / CHECKED).read_bytes()[:-5])
