@@ -14,7 +14,7 @@ from model.errors import TrainingError
 from training.distributed.meeting import meet
 from training.distributed.ranks import ALONE, Ranks
 
-PATIENCE = timedelta(minutes=30)  # until a silent process is given up; one that has ended is noticed at once
+PATIENCE = timedelta(minutes=30)  # until a silent process counts as lost; one that has ended is detected at once
 RANK, COUNT, HOST, PORT = "RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"
 LOCAL, HERE = "LOCAL_RANK", "LOCAL_WORLD_SIZE"
 
@@ -41,11 +41,11 @@ def joined(environment: Mapping[str, str] = os.environ) -> Iterator[Ranks]:
         dist.init_process_group(backend, store=store, timeout=PATIENCE, rank=ranks.number, world_size=ranks.count)
     except (RuntimeError, ValueError, OSError) as error:
         raise TrainingError(
-            f"Rank {ranks.number} of {ranks.count} does not find the others by {environment[HOST]}:{environment[PORT]} "
-            f"({str(error).partition(chr(10))[0]}); see that rank 0 runs there, and that no firewall is between."
+            f"Rank {ranks.number} of {ranks.count} cannot reach the others at {environment[HOST]}:{environment[PORT]} "
+            f"({str(error).partition(chr(10))[0]}); check that rank 0 runs there, and that no firewall blocks it."
         ) from error
     yield ranks
-    dist.destroy_process_group()  # not after an error: it would wait for those that are gone
+    dist.destroy_process_group()  # not after an error: it would wait for processes that are gone
 
 
 def ranks_of(environment: Mapping[str, str]) -> Ranks:
@@ -60,7 +60,7 @@ def ranks_of(environment: Mapping[str, str]) -> Ranks:
     try:
         values = {name: int(environment.get(name) or default) for name, default in names.items()}
     except ValueError as error:
-        raise TrainingError(f"{', '.join(names)} have to be whole numbers ({error}); start with `torchrun`.") from error
+        raise TrainingError(f"{', '.join(names)} must be integers ({error}); start with `torchrun`.") from error
     if not 0 <= values[RANK] < values[COUNT]:
         raise TrainingError(
             f"{RANK} is {values[RANK]}, but {COUNT} is {values[COUNT]}: ranks are 0 to {values[COUNT] - 1}."

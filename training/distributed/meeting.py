@@ -1,7 +1,7 @@
-"""A place in the store of torchrun that belongs to the processes that are there now, not to those before them.
+"""A part of torchrun's store that belongs to the current processes, not to those before a restart.
 
-torchrun's store outlives the processes that it starts anew, and PyTorch 2.13 would read in it where those
-that died listened.
+The store survives when torchrun restarts its processes, and PyTorch 2.13 would read the addresses of the dead ones in
+it.
 """
 
 import json
@@ -37,7 +37,7 @@ def meet(store: Store, ranks: Ranks, seconds: float) -> Store:
                 store.set(f"{SEEN}/{ranks.number}", words[0])
                 return PrefixStore(f"unroll/{words[0]}", store)
         time.sleep(OFTEN)
-    raise TimeoutError(f"not all of {ranks.count} have come within {seconds:g} seconds")
+    raise TimeoutError(f"not all of {ranks.count} came within {seconds:g} seconds")
 
 
 def _read(store: Store, key: str) -> str:

@@ -173,9 +173,9 @@ def _met(ranks: Ranks) -> Iterator[None]:
     """Raise RankLost with a message if another process has ended."""
     try:
         yield
-    except RuntimeError as error:  # gloo and nccl raise nothing more special
+    except RuntimeError as error:  # gloo and nccl raise no more specific error
         cause = str(error).partition("\n")[0].rpartition("] ")[2].rstrip(". ")
         raise RankLost(
-            f"Rank {ranks.number} of {ranks.count} does not reach the others any more ({cause}): one has ended, or the "
-            "network between them."
+            f"Rank {ranks.number} of {ranks.count} cannot reach the others any more ({cause}): one has ended, or the "
+            "network has failed."
         ) from error

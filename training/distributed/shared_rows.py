@@ -45,7 +45,7 @@ def shared_rows(ranks: Ranks, size: int) -> SharedRows | None:
     made = _made(length) if ranks.first else None
     path, identity = ranks.of_first(lambda: _name(made))
     mapped = _mapped(path, identity, length) if path else None
-    whole = all(ranks.of_each(mapped is not None))  # now the name is not needed any more
+    whole = all(ranks.of_each(mapped is not None))  # the name is not needed any more
     if made is not None:
         os.close(made)
     if mapped is None or not whole:

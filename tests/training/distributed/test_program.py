@@ -110,7 +110,7 @@ def test_a_killed_process_ends_the_others_with_a_sentence_and_a_run_that_goes_on
     wait_for(lambda: steps_of(folder / "killed") >= 2, process)
     os.kill(ranks_of(process.pid)[1], signal.SIGKILL)
     _, err = finish(process, 1)
-    assert re.search(r"Rank 0 of 2 does not reach the others any more \(.+\): one has ended", err), err
+    assert re.search(r"Rank 0 of 2 cannot reach the others any more \(.+\): one has ended", err), err
     assert re.search(r"was saved after step \d+; go on from there with `unroll train --resume killed`", err), err
     assert re.search(r"Rank 1 \(process \d+\) was killed by SIGKILL, and the others have ended, too\.", err), err
     finish(start("--resume", "killed", folder=folder))  # by one process
@@ -125,7 +125,7 @@ def test_a_process_killed_while_the_run_is_measured_leaves_a_run_that_goes_on(fo
     assert any("Scoring the best checkpoint" in line for line in process.stdout)
     os.kill(ranks_of(process.pid)[1], signal.SIGKILL)
     _, err = finish(process, 1)
-    assert re.search(r"Rank 0 of 2 does not reach the others any more \(.+\): one has ended", err), err
+    assert re.search(r"Rank 0 of 2 cannot reach the others any more \(.+\): one has ended", err), err
     left = "The run is trained to its end, but not measured; that is left to `unroll train --resume measured`."
     assert left in err
     assert "figures" not in load(folder / "measured" / "best").training
