@@ -272,7 +272,7 @@ def test_a_text_matches_what_is_asked_for(checkpoint_folder: Path, tmp_path: Pat
         (["--json-schema", "nowhere.json"], "The json schema file nowhere.json cannot be read"),
         (["--json-schema", "{}"], "needs"),
         (["--regex", ""], "regex is empty; send a pattern, or leave it out for free text."),
-        (["--choice", ""], "choice is no list of texts; send at least one, none of them empty."),
+        (["--choice", ""], "choice is not a list of texts; send at least one, none of them empty."),
         (["--grammar", "/dev/null"], "grammar is empty; send a pattern, or leave it out for free text."),
         (["--json-schema", "/dev/null"], "json_schema is no JSON at its end: a value is missing; send plain JSON."),
     ],

@@ -28,13 +28,13 @@ def test_p11_an_error_has_one_shape_and_is_short(case: Case, server: Running) ->
 @pytest.mark.parametrize(
     ("path", "fields", "message"),
     [
-        ("/v1/completions", {"guided_json": 5}, "guided_json: send an object, or true or false, or a text."),
+        ("/v1/completions", {"guided_json": 5}, "guided_json: send an object, or true or false, or a string."),
         ("/v1/completions", {"early_stopping": 5}, "early_stopping: send true or false, or 'never'."),
         ("/v1/completions", {"logit_bias": {"a": 5}}, "logit_bias.a: the keys are ids as strings, such as 256; "),
         ("/v1/completions", {"response_format": {"type": True}}, "response_format.type is true or false; choose text"),
         ("/v1/completions", {"response_format": {"type": {}}}, "response_format.type is an object; choose text, "),
         ("/v1/completions", {"stream": True, "stream_options": {"include_usage": 1}}, "stream_options.include_usage: "),
-        ("/v1/score", {"texts": ["a", 1]}, "texts.1: send a text."),
+        ("/v1/score", {"texts": ["a", 1]}, "texts.1: send a string."),
         ("/generate", {"inputs": "a", "parameters": {"stop": ["a", 1]}}, None),
     ],
     ids=str,
@@ -45,7 +45,7 @@ def test_an_error_names_what_was_sent_and_no_type_of_ours(
     """Where a field has several kinds, its place is named once, with what to send of any of them."""
     answer = server.client.post(path, json={"prompt": "a", **fields}).json()["error"]
     said = answer if isinstance(answer, str) else answer["message"]
-    assert said.startswith(message or "parameters.stop.1: send a text.")
+    assert said.startswith(message or "parameters.stop.1: send a string.")
 
 
 def test_of_many_mistakes_only_the_first_are_looked_at(server: Running) -> None:
