@@ -90,7 +90,7 @@ def compare_cells(options: CompareOptions, console: TerminalConsole) -> dict[str
     done = {name: parts.done[name] for name, _, _ in jobs}
     written = {"asked": asked, **facts, "plan": plan.to_json(), "parts": done}
     write(out / JSON_FILE, written)
-    written = cast("dict[str, Any]", json.loads((out / JSON_FILE).read_text("utf-8")))
+    written = cast("dict[str, Any]", json.loads((out / JSON_FILE).read_text("utf-8"))) | {"parts": done}
     shown = _sections(written, out)
     write_comparison(f"Cells compared on {name}", _words(written), shown, out / PAGE)
     _show(console, shown)
@@ -102,7 +102,7 @@ def _sections(written: dict[str, Any], out: Path) -> list[Section]:
     """The tables. Raises TrainingError where a part found on disk has not the figures that this version writes."""
     try:
         return sections(written)
-    except (KeyError, TypeError) as error:
+    except (ArithmeticError, AttributeError, LookupError, StopIteration, TypeError, ValueError) as error:
         raise TrainingError(
             f"A part in {out / FOLDER} has other figures than this version of Unroll writes; remove {out}, or choose "
             "another --out."

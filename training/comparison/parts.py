@@ -2,7 +2,8 @@
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,20 @@ FOLDER, PLAN = "parts", "plan.json"
 
 Part = dict[str, Any]
 """A part's `figures`, which the plan determines where its budget is one of steps, and its `times`, as JSON values."""
+
+
+class _Kept(dict[str, Any]):
+    """A table of a part on disk. Raises TrainingError where it is asked for a figure that it lacks."""
+
+    def __init__(self, path: Path, values: Mapping[str, Any]) -> None:
+        super().__init__(values)
+        self._path = path
+
+    def __missing__(self, name: str) -> Any:
+        raise TrainingError(
+            f"{self._path} lacks the figure {name}, as if another version of Unroll had written it; remove that file, "
+            "and this part alone is done again."
+        )
 
 
 class Parts:
@@ -42,10 +57,11 @@ class Parts:
 
 def _read(path: Path) -> Part | None:
     try:
-        found = json.loads(path.read_text("utf-8"))
+        found = json.loads(path.read_text("utf-8"), object_hook=partial(_Kept, path))
     except (OSError, ValueError):
         return None
-    return found if isinstance(found, dict) and {"figures", "times"} <= set(found) else None
+    whole = isinstance(found, dict) and all(isinstance(found.get(name), dict) for name in ("figures", "times"))
+    return found if whole else None
 
 
 def write(path: Path, value: Any) -> None:

@@ -132,9 +132,35 @@ def test_a_part_with_other_figures_is_refused_with_a_remedy(
 ) -> None:
     out = tmp_path / "compare"
     shutil.copytree(whole[0], out)
-    (out / "parts" / "steps-gru-1.json").write_text('{"figures": {}, "times": {}}')
-    with pytest.raises(TrainingError, match=f"has other figures than this version .* remove {out}, or choose another"):
+    part = out / "parts" / "steps-gru-1.json"
+    whole_part = part.read_text()
+    for lacking in ("bits", "stability", "context"):
+        kept = json.loads(whole_part)
+        del kept["figures"][lacking]
+        part.write_text(json.dumps(kept))
+        with pytest.raises(
+            TrainingError, match=f"^{part} lacks the figure {lacking}, .* remove that file, and this part"
+        ):
+            compare(corpus, *QUICK, "--out", out)
+    for other in ([], "x", {}, {"1": "x"}):
+        kept = json.loads(whole_part)
+        kept["figures"]["context"] = other
+        part.write_text(json.dumps(kept))
+        with pytest.raises(
+            TrainingError, match=f"has other figures than this .* remove {out}, or choose another --out"
+        ):
+            compare(corpus, *QUICK, "--out", out)
+
+
+def test_a_part_that_is_damaged_is_done_again(whole: tuple[Path, str], corpus: Path, tmp_path: Path) -> None:
+    out = tmp_path / "compare"
+    shutil.copytree(whole[0], out)
+    part = out / "parts" / "memory-copy-gru.json"
+    before = json.loads(part.read_text())["figures"]
+    for damage in ("{}", '{"figures": null, "times": {}}', '{"figures": {', "[]", ""):
+        part.write_text(damage)
         compare(corpus, *QUICK, "--out", out)
+        assert json.loads(part.read_text())["figures"] == before
 
 
 def test_the_hybrid_is_an_lstm_with_attention_and_as_many_parameters(corpus: Path, tmp_path: Path) -> None:
