@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -129,6 +130,22 @@ def fetch(url: str, digest: str, target: Path) -> subprocess.CompletedProcess[st
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30, check=False)
 
 
+SAFE = pytest.mark.skipif(not hasattr(tarfile, "data_filter"), reason="needs Python 3.11.4, which unpacks safely")
+WITHOUT = """
+import runpy, sys, tarfile
+vars(tarfile).pop("data_filter", 0)
+runpy.run_path(sys.argv[1], run_name="__main__")
+"""
+
+
+def test_a_python_that_cannot_unpack_safely_fetches_nothing(tmp_path: Path) -> None:
+    environment = {"URL": "http://127.0.0.1:9/", "SHA256": "0" * 64}
+    command = [sys.executable, "-c", WITHOUT, str(FETCH), str(tmp_path)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30, check=False)
+    assert (done.returncode, "Python 3.11.4 or newer is needed" in done.stderr) == (1, True)
+
+
+@SAFE
 def test_an_archive_of_models_is_unpacked_also_twice(tmp_path: Path) -> None:
     target = tmp_path / "models"
     target.mkdir()
@@ -138,6 +155,7 @@ def test_an_archive_of_models_is_unpacked_also_twice(tmp_path: Path) -> None:
     assert [(target / name / "config.json").read_bytes() for name in "ab"] == [b"one", b"two"]
 
 
+@SAFE
 def test_another_archive_than_the_one_meant_leaves_nothing(tmp_path: Path) -> None:
     target = tmp_path / "models"
     target.mkdir()
@@ -148,6 +166,7 @@ def test_another_archive_than_the_one_meant_leaves_nothing(tmp_path: Path) -> No
     assert list(target.iterdir()) == []
 
 
+@SAFE
 def test_a_path_that_leads_out_of_the_folder_is_refused(tmp_path: Path) -> None:
     target = tmp_path / "models"
     target.mkdir()

@@ -15,6 +15,8 @@ BLOCK = 1 << 20
 
 def main(url: str, digest: str, target: Path) -> None:
     """Fetch and unpack, or end with a sentence; a part of an archive is never left as a model."""
+    if not hasattr(tarfile, "data_filter"):
+        sys.exit("Python 3.11.4 or newer is needed to unpack an archive safely; choose an image that has it.")
     # Beside the models, and under a name that is none of a model's.
     with tempfile.TemporaryDirectory(dir=target, prefix=".fetch-") as work:
         archive, unpacked = Path(work, "archive"), Path(work, "unpacked")
