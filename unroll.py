@@ -238,10 +238,10 @@ def __getattr__(name: str) -> Any:
 def main() -> None:
     """Run the program; an error of ours is a sentence on standard error and exit code 1, never a traceback.
 
-    So is an error of the system about a path: which it is, and what it says of it.
+    So is an error of the system about a path, and a disk that is full.
     """
     hear_signals()
-    from model.commands.common import refuse, unusable
+    from model.commands.common import refuse, refuse_unusable
     from model.errors import UnrollError
 
     try:
@@ -252,9 +252,7 @@ def main() -> None:
     except UnrollError as error:
         refuse(as_typed(str(error)))
     except OSError as error:
-        if not isinstance(error.filename, str | bytes):
-            raise
-        refuse(unusable(error))
+        refuse_unusable(error)
 
 
 def as_typed(sentence: str) -> str:

@@ -1,9 +1,18 @@
 """Files that are written whole or not at all, and are on the disk before they take their name."""
 
+import errno
 import os
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
+
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""Errors of a disk that is full, and of limits on what one user or one file may take."""
+
+
+def remedy(error: OSError) -> str:
+    """What a user can do about a file that could not be written, in words."""
+    return "free some space" if error.errno in NO_ROOM else "see that you may write there"
 
 
 def replace_file(path: Path, content: bytes) -> None:

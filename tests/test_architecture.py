@@ -47,7 +47,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "model/commands": {
         *("bulk", "checkpoint", "cluster", "command_line", "constraints", "decoding", "online_memory", "sampling"),
-        *("text", "config", "errors", "generate", "held_out_surprise", "memory", "strict_json"),
+        *("text", "config", "errors", "files", "generate", "held_out_surprise", "memory", "strict_json"),
     },
     "model/decoding": {"checkpoint", "sampling", "text", "cells", "config", "arithmetic", "errors"},
     "service/siblings": set(),

@@ -8,7 +8,7 @@ from typing import Any
 from model.checkpoint import Checkpoint, load, save
 from model.command_line.terminal import in_a_line, shell_word
 from model.errors import CheckpointError, TrainingError
-from model.files import replace_file
+from model.files import remedy, replace_file
 from model.held_out_surprise import NAME, HeldOutSurprise
 from model.memory import UNLIMITED
 from model.online_memory.weights import NAME as MEMORY
@@ -183,7 +183,8 @@ def _draw(run: FinishedRun, data: ReportData) -> None:
     try:
         replace_file(run.folder / CURVES, drawn.encode())
     except OSError as error:
-        message = f"The curves could not be written to {run.folder} ({error.strerror}); the checkpoints were."
+        again = f"{remedy(error)}, then `unroll train --resume {shell_word(run.folder)}`"
+        message = f"The curves could not be written to {run.folder} ({error.strerror}); the checkpoints were: {again}."
         raise TrainingError(message) from error
     write_report(data, run.folder / REPORT)
 

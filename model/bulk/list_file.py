@@ -4,12 +4,13 @@ import json
 import os
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
 from model.bulk.formats import Format, header, read_lines
 from model.errors import ParameterError
-from model.files import replace_file, synchronise
+from model.files import remedy, replace_file, synchronise
 from model.strict_json import parse_json
 
 SAVED_EVERY = 2.0  # seconds between two entries of the journal
@@ -20,7 +21,8 @@ class ListFile:
 
     settings: all that the items depend on, as JSON values; a list is resumed with the same.
     counts: what the journal counted when the list was interrupted, None for a new list.
-    Raises ParameterError where a file is there that is not to be resumed, or was begun with other settings.
+    Raises ParameterError where a file is there that is not to be resumed, or was begun with other settings, and all
+    methods raise it where the disk refuses: what the journal counts is kept then.
     """
 
     def __init__(self, path: Path, form: Format, settings: dict[str, Any], resume: bool) -> None:
@@ -41,8 +43,14 @@ class ListFile:
             self._file.seek(valid)
         else:
             self._file = path.open("wb")
-            self._file.write(header(form))
-            self.save({})
+            try:
+                self._file.write(header(form))
+                self.save({})
+            except ParameterError:
+                with suppress(OSError):
+                    self._file.close()
+                path.unlink()
+                raise
 
     def lines(self) -> Iterator[str]:
         """The items of a list that is resumed."""
@@ -51,7 +59,8 @@ class ListFile:
 
     def write(self, line: bytes) -> None:
         """Add an item."""
-        self._file.write(line)
+        with self._told():
+            self._file.write(line)
 
     def save_now_and_then(self, counts: dict[str, int]) -> None:
         """Put on the disk what was written, if that has not been done for a while."""
@@ -60,17 +69,32 @@ class ListFile:
 
     def save(self, counts: dict[str, int]) -> None:
         """Put on the disk what was written, and say so in the journal."""
-        synchronise(self._file)
-        entry = {"settings": self._settings, "bytes": self._file.tell(), "counts": counts}
-        replace_file(self._journal, json.dumps(entry, ensure_ascii=False).encode())
+        with self._told():
+            synchronise(self._file)
+            entry = {"settings": self._settings, "bytes": self._file.tell(), "counts": counts}
+            replace_file(self._journal, json.dumps(entry, ensure_ascii=False).encode())
         self._saved = time.monotonic()
 
     def close(self, complete: bool) -> None:
         """Close the file; a complete one needs no journal."""
-        synchronise(self._file)
-        self._file.close()
-        if complete:
-            self._journal.unlink(missing_ok=True)
+        with self._told():
+            try:
+                synchronise(self._file)
+            finally:
+                self._file.close()
+            if complete:
+                self._journal.unlink(missing_ok=True)
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """For a `with` block: an error of the disk as a sentence."""
+        try:
+            yield
+        except OSError as error:
+            begun = ", then go on with the same command and --resume" if self._journal.exists() else ""
+            raise ParameterError(
+                "out", f"{self._path} could not be written ({error.strerror}); {remedy(error)}{begun}."
+            ) from error
 
     def _read_journal(self) -> tuple[dict[str, Any] | None, int]:
         """The counts and the length of the valid part."""

@@ -1,6 +1,5 @@
 """`unroll generate --count`: a list of items on standard output or in a file, and what there is to say of it."""
 
-import os
 import signal
 import sys
 import threading
@@ -21,7 +20,7 @@ from model.bulk.generate import check_request, drawn_items
 from model.bulk.list_file import ListFile
 from model.bulk.selection import IN_VAIN, CorpusItems, Selection
 from model.command_line.console import TerminalConsole
-from model.command_line.terminal import counted, for_terminal, shell_word
+from model.command_line.terminal import counted, drop_output, for_terminal, shell_word
 from model.decoding.rows import AnyDecoder
 from model.errors import ParameterError
 from model.text.tokenizer import Tokenizer
@@ -141,8 +140,7 @@ class ListWriter:
                 self._write_all(items, bar, stack.enter_context(interruption()))
             complete = True
         except BrokenPipeError:
-            # Python flushes standard output once more as it exits; there it must find someone who listens.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            drop_output()
         finally:
             self._close(complete)
             self._report(counts.kept - kept, time.monotonic() - began)
@@ -190,9 +188,11 @@ class ListWriter:
     def _close(self, complete: bool) -> None:
         if self._file is None:
             return
-        if not complete:
-            self._file.save(self._selection.counts.to_json())
-        self._file.close(complete)
+        try:
+            if not complete:
+                self._file.save(self._selection.counts.to_json())
+        finally:
+            self._file.close(complete)
 
     def _report(self, kept: int, seconds: float) -> None:
         """Say on standard error what the list is like."""

@@ -24,7 +24,7 @@ from model.checkpoint.checkpoint import (
 from model.checkpoint.digests import sealed, sha256
 from model.config import WeightsDtype
 from model.errors import CheckpointError
-from model.files import write_synchronised
+from model.files import remedy, write_synchronised
 from model.text.frame import PLAIN
 
 
@@ -50,7 +50,8 @@ def save(checkpoint: Checkpoint, folder: Path, dtype: WeightsDtype = "float32") 
             shutil.rmtree(temporary, ignore_errors=True)
     except OSError as error:
         raise CheckpointError(
-            f"The checkpoint {folder} could not be written ({error.strerror}); what was there before is kept."
+            f"The checkpoint {folder} could not be written ({error.strerror}); what was there before is kept. To write "
+            f"it, {remedy(error)}, or choose another folder."
         ) from error
 
 

@@ -1,7 +1,9 @@
 """What goes to a terminal: text of a corpus, a model or a file's name never steers it."""
 
+import os
 import re
 import shlex
+import sys
 from typing import Any
 
 STEERING = re.compile(
@@ -64,6 +66,14 @@ def _escaped(character: str) -> str:
 def json_for_terminal(text: str) -> str:
     """JSON that means the same, with what steers a terminal in it written as \\u001b and the like."""
     return STEERING.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+def drop_output() -> None:
+    """Let nobody read standard output any more.
+
+    Python flushes it once more as it exits; where its reader is gone or its disk is full, that would be an error.
+    """
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def never_fail(*streams: Any) -> None:

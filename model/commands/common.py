@@ -4,11 +4,13 @@ import json
 import os
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, NoReturn
 
 from model.command_line.console import TerminalConsole
-from model.command_line.terminal import counted, for_terminal, json_for_terminal, never_fail
+from model.command_line.terminal import counted, drop_output, for_terminal, json_for_terminal, never_fail
 from model.errors import ParameterError
+from model.files import NO_ROOM
 from model.memory import FEWEST_BYTES, VARIABLE
 
 CHECKPOINT = "Checkpoint folder, as `unroll train` writes it."
@@ -47,11 +49,19 @@ def refuse(sentence: str, status: int = 1) -> NoReturn:
     sys.exit(status)
 
 
-def unusable(error: OSError) -> str:
-    """An error of the system about a path as a sentence."""
-    path = os.fsdecode(error.filename)
-    shown = f"{path[:LONGEST_PATH]}{'…' * (len(path) > LONGEST_PATH)}"
-    return f"{shown} cannot be used: {error.strerror}. Check the path, or name another."
+def refuse_unusable(error: OSError, status: int = 1) -> NoReturn:
+    """End with a sentence where an error of the system is about a path, or a disk that is full; else raise it again."""
+    if isinstance(error.filename, str | bytes):
+        path = os.fsdecode(error.filename)
+        shown = f"{path[:LONGEST_PATH]}{'…' * (len(path) > LONGEST_PATH)}"
+        what = "Free some space" if error.errno in NO_ROOM else "Check the path"
+        refuse(f"{shown} cannot be used: {error.strerror}. {what}, or name another.", status)
+    if error.errno not in NO_ROOM:
+        raise error
+    with suppress(OSError):
+        sys.stdout.flush()
+    drop_output()
+    refuse(f"The output cannot be written ({error.strerror}); free some space, or write it elsewhere.", status)
 
 
 def check_ray(address: str | None, threads: int | None) -> None:

@@ -1,6 +1,5 @@
 """The verb `unroll generate`: what a checkpoint writes, on a terminal as it is drawn, as JSON, or as a list."""
 
-import os
 import secrets
 import sys
 from collections.abc import Iterator, Mapping
@@ -13,6 +12,7 @@ import typer
 
 from model.command_line.from_options import command_of
 from model.command_line.options import option
+from model.command_line.terminal import drop_output
 from model.commands.common import BUNDLED, CHECKPOINT, INTERRUPTED, JSON, MOST_BYTES, note, print_json, write
 from model.commands.generate_beams import BeamSearchOptions
 from model.commands.generate_list import ListOptions, list_items, write_list
@@ -281,8 +281,7 @@ def quiet_end() -> Iterator[None]:
         write("\n")
         raise typer.Exit(INTERRUPTED) from None
     except BrokenPipeError:
-        # Python flushes standard output once more as it exits; there it must find someone who listens.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        drop_output()
 
 
 def collect_choices(

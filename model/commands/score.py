@@ -2,7 +2,6 @@
 
 import heapq
 import json
-import os
 import sys
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
@@ -16,7 +15,7 @@ import typer
 
 from model.command_line.from_options import command_of
 from model.command_line.options import option
-from model.command_line.terminal import counted, for_terminal, json_for_terminal, shell_word
+from model.command_line.terminal import counted, drop_output, for_terminal, json_for_terminal, shell_word
 from model.commands.common import (
     INTERRUPTED,
     MOST_BYTES,
@@ -25,7 +24,7 @@ from model.commands.common import (
     note,
     note_nodes,
     refuse,
-    unusable,
+    refuse_unusable,
 )
 from model.errors import ParameterError, UnrollError
 from model.memory import DEFAULT_MOST_BYTES, HELP, LoadLimit
@@ -106,13 +105,10 @@ def _score(_: typer.Context, options: ScoreOptions) -> None:
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED) from None
     except BrokenPipeError:
-        # Python flushes standard output once more as it exits; there it must find someone who listens.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        drop_output()
         return
     except OSError as error:
-        if error.filename is None:
-            raise
-        refuse(unusable(error), FAILED)
+        refuse_unusable(error, FAILED)
     if options.threshold is not None and not found:
         raise typer.Exit(1)
 

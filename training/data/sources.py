@@ -10,10 +10,12 @@ import tempfile
 import weakref
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, cast
 
 from model.errors import CorpusError
+from model.files import NO_ROOM
 from training.data.file_formats import SNIFF, packer
 
 DAMAGED = (EOFError, zlib.error, lzma.LZMAError, OSError)
@@ -160,10 +162,21 @@ def kept(stream: IO[bytes]) -> IO[bytes]:
     try:
         shutil.copyfileobj(stream, file, 1 << 20)
         file.flush()
-    except BaseException:
-        file.close()
+    except BaseException as error:
+        with suppress(OSError):  # closing writes what is left
+            file.close()
+        if isinstance(error, OSError) and error.errno in NO_ROOM:
+            raise no_temporary_room(error) from error
         raise
     return cast(IO[bytes], file)
+
+
+def no_temporary_room(error: OSError) -> CorpusError:
+    """Where the disk of temporary files is full."""
+    return CorpusError(
+        f"A temporary copy has no room in {tempfile.gettempdir()} ({error.strerror}); free some space, or set TMPDIR "
+        "to a folder with more."
+    )
 
 
 def reference_prose() -> Source:

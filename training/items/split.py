@@ -1,9 +1,10 @@
 """A corpus that is a list of items: cut into parts item by item, equal items on one side only."""
 
+import os
 import tempfile
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,9 +12,11 @@ from numpy.typing import NDArray
 from model.checkpoint import Checkpoint
 from model.command_line.terminal import counted
 from model.errors import CorpusError
+from model.files import NO_ROOM
 from model.text.frame import answer_starts, item_ends
 from model.text.tokenizer import Tokenizer
 from model.text.utf8_ids import Ids
+from training.data.sources import no_temporary_room
 from training.data.split import SMALLEST, Split
 from training.data.split_scheme import shares_of
 
@@ -123,6 +126,7 @@ def _gathered(ids: Ids, starts: NDArray[np.int64], ends: NDArray[np.int64]) -> I
     gathered: Any = np.empty(size, ids.dtype)
     if size > IN_MEMORY:
         with tempfile.TemporaryFile() as file:
+            _allocate(file, size * ids.itemsize)
             gathered = np.memmap(file, ids.dtype, "w+", shape=(size,))
     at = 0
     for block in _blocks(ends - starts):
@@ -131,6 +135,16 @@ def _gathered(ids: Ids, starts: NDArray[np.int64], ends: NDArray[np.int64]) -> I
         at += len(places)
     gathered.flags.writeable = False
     return np.asarray(gathered)
+
+
+def _allocate(file: IO[bytes], size: int) -> None:
+    """Take room on the disk: a process that writes into a map ends by a signal where there is none."""
+    if hasattr(os, "posix_fallocate"):
+        try:
+            os.posix_fallocate(file.fileno(), 0, size)
+        except OSError as error:
+            if error.errno in NO_ROOM:
+                raise no_temporary_room(error) from error  # others: the file system cannot do it
 
 
 def _blocks(lengths: NDArray[np.int64]) -> Iterator[slice]:

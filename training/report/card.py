@@ -9,7 +9,7 @@ from model.checkpoint.digests import sealed
 from model.checkpoint.saving import config_bytes
 from model.config import NetworkConfig
 from model.errors import CheckpointError, CorpusError
-from model.files import replace_file
+from model.files import remedy, replace_file
 from model.held_out_surprise import NAME, QUANTILES, HeldOutSurprise
 from model.memory import UNLIMITED
 from model.online_memory.weights import NAME as MEMORY
@@ -117,7 +117,7 @@ def rewrite(folder: Path, ids: Ids) -> HeldOutSurprise:
         card = (folder / CARD).read_text("utf-8") if (folder / CARD).is_file() else ""
         replace_file(folder / CARD, with_line(card, surprise).encode())
     except OSError as error:
-        raise CheckpointError(f"The checkpoint {folder} could not be written ({error.strerror}).") from error
+        raise _unwritten(folder, error) from error
     return surprise
 
 
@@ -134,8 +134,15 @@ def rewrite_memory(folder: Path, ids: Ids) -> MemoryWeights:
     try:
         _rewrite_entry(folder, stored, MEMORY, weights.to_json())
     except OSError as error:
-        raise CheckpointError(f"The checkpoint {folder} could not be written ({error.strerror}).") from error
+        raise _unwritten(folder, error) from error
     return weights
+
+
+def _unwritten(folder: Path, error: OSError) -> CheckpointError:
+    return CheckpointError(
+        f"The checkpoint {folder} could not be written ({error.strerror}), and works as before; {remedy(error)}, and "
+        "run the command again."
+    )
 
 
 def _rewrite_entry(folder: Path, stored: StoredCheckpoint, name: str, values: dict[str, Any]) -> None:

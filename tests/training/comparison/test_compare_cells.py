@@ -142,7 +142,8 @@ def test_a_part_with_other_figures_is_refused_with_a_remedy(
             TrainingError, match=f"^{part} lacks the figure {lacking}, .* remove that file, and this part"
         ):
             compare(corpus, *QUICK, "--out", out)
-    for other in ([], "x", {}, {"1": "x"}):
+    others: list[Any] = [[], "x", {}, {"1": "x"}]
+    for other in others:
         kept = json.loads(whole_part)
         kept["figures"]["context"] = other
         part.write_text(json.dumps(kept))

@@ -1,5 +1,8 @@
 """A list of items: whole items in every part, equal ones on one side, each read from its beginning once a pass."""
 
+import re
+import subprocess
+import sys
 from collections import Counter
 from itertools import pairwise
 
@@ -116,3 +119,29 @@ def test_a_separator_is_read_as_a_person_means_it() -> None:
     assert separator_of(r"\\n\t|") == "\\n\t|"
     with pytest.raises(ParameterError, match="choose 1 to 64"):
         separator_of("")
+
+
+def test_a_part_that_has_no_room_among_temporary_files_is_told() -> None:
+    """It is mapped: writing what the disk has no room for would end the process by a signal."""
+    script = """
+import resource, signal
+from model.errors import CorpusError
+from model.text.frame import TextFrame
+from model.text.tokenizer import Tokenizer
+from training.items import split
+split.IN_MEMORY = 0
+text = "".join(f"{number}\\n" for number in range(10_000))
+tokenizer = Tokenizer.learn([text]).framed(TextFrame("\\n"))
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, 1_000))
+try:
+    split.split_items(tokenizer.encode(text), "90/5/5", tokenizer)
+except CorpusError as error:
+    print(error)
+"""
+    ended = subprocess.run([sys.executable, "-B", "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    assert re.fullmatch(
+        r"A temporary copy has no room in \S+ \(File too large\); free some space, or set TMPDIR to a folder with more"
+        r"\.\n",
+        ended.stdout,
+    )
