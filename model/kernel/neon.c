@@ -1,10 +1,17 @@
 /* The kernel for 64-bit Arm processors with dot products of 8-bit numbers: Armv8.2 and later, Apple's included. */
 
 #if defined(__aarch64__)
+#include "target.h"
+#if defined(__clang__) && __clang_major__ < 16 && !defined(__ARM_FEATURE_DOTPROD)
+#define __ARM_FEATURE_DOTPROD 1 /* up to clang 15 arm_neon.h has dot products only where all of a file has them */
+BEGIN_TARGET("dotprod")
 #include <arm_neon.h>
+END_TARGET
+#else
+#include <arm_neon.h>
+#endif
 
 #include "kernel.h"
-#include "target.h"
 #if defined(__clang__)
 BEGIN_TARGET("dotprod")
 #else
