@@ -145,7 +145,9 @@ def test_a_stream_that_broke_goes_on_after_any_event(server: Running) -> None:
                 texts[choice["index"]] += choice["delta"].get("content", "")
                 roles[choice["index"]] += "role" in choice["delta"]
         assert roles == [1, 1]  # clients join the roles of several events into "assistantassistant"
-        assert json.loads(whole[0][0])["seed"] == json.loads(events(after)[0])["seed"]
+        # After the last text only the end follows, and on a busy machine any event may be the last.
+        seeds = {json.loads(data)["seed"] for data in events(after) if data != "[DONE]"}
+        assert seeds <= {json.loads(whole[0][0])["seed"]}
         same = chat(server, max_tokens=12, n=2, seed=json.loads(whole[0][0])["seed"])
         assert texts == [choice["message"]["content"] for choice in same["choices"]]
 
