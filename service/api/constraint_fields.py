@@ -17,8 +17,8 @@ LARGEST = 1 << 18  # parts and characters of a JSON value: a larger one is far b
 def constraint_of(fields: Mapping[str, Any], within: str = "") -> Constraint | None:
     """The constraint that a request's fields specify; None if they specify none.
 
-    within: the prefix of the names in the request, such as "parameters.". Raises ParameterError if two fields specify
-    one, or a field cannot be read.
+    within: the prefix of the names in the request, such as "parameters.".
+    Raises ParameterError if two fields specify one, or a field cannot be read.
     """
     asked = [
         (name, FIELDS[name](within + name, value))

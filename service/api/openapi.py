@@ -31,8 +31,8 @@ def described(
 ) -> Callable[[], dict[str, Any]]:
     """A function that returns the corrected document of `describe`; FastAPI calls it once and keeps the result.
 
-    vocabulary: the number of ids of the largest vocabulary. only_in_streams: schemas that occur only in streams;
-    FastAPI leaves them out.
+    vocabulary: the number of ids of the largest vocabulary.
+    only_in_streams: schemas that occur only in streams; FastAPI leaves them out.
     """
 
     def exactly() -> dict[str, Any]:

@@ -42,8 +42,9 @@ async def asked_model(
     """The model that a request names, if its key may use it; None and "" name the default.
 
     state: the state token of the request, if it has one: a model that no longer exists is then reported as a version
-    that is gone, as for a stream that is resumed. Raises ParameterError if the query names another model;
-    UnknownModel, VersionGone and ModelUnavailable; DeadlineExceeded and Disconnected if the model must be loaded.
+    that is gone, as for a stream that is resumed.
+    Raises ParameterError if the query names another model; UnknownModel, VersionGone and ModelUnavailable;
+    DeadlineExceeded and Disconnected if the model must be loaded.
     """
     context = request_context(request.scope)
     asked = request.query_params.get("model") if request.scope["query_string"] else None

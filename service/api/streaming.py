@@ -136,7 +136,8 @@ class Opened(NamedTuple):
 class Pace:
     """When a stream sends a sign of life.
 
-    first: seconds from the request to the first bytes of its answer. silence: seconds between two signs of life.
+    first: seconds from the request to the first bytes of its answer.
+    silence: seconds between two signs of life.
     """
 
     first: float
@@ -157,7 +158,8 @@ async def open_stream(
 ) -> "EventStream":
     """The stream that `opening` gives. An error before `pace.first` is raised; a later one becomes an event.
 
-    opening: waits for the first pieces at most until `pace.until`. instant: whether it takes only a moment.
+    opening: waits for the first pieces at most until `pace.until`.
+    instant: whether it takes only a moment.
     """
     if instant:
         return EventStream(await opening, pace, errors, headers)

@@ -50,9 +50,9 @@ class WorkerCounters:
 
     tokens: ids drawn, up to the end of each text. failures: calls of the model that raised an exception.
     progressed: when the last turn ended, by `time.monotonic`, or when the thread woke if that is later; inf while it
-    has nothing to do. batch_size, step_seconds: rows and duration of each decode step. inter_token: seconds between
-    two ids of one text, for each id but a text's first; the ids of one call share its time, with the prefill before
-    it.
+    has nothing to do.
+    batch_size, step_seconds: rows and duration of each decode step. inter_token: seconds between two ids of one text,
+    for each id but a text's first; the ids of one call share its time, with the prefill before it.
     first_token: seconds from a request's arrival to the first id of each of its texts.
     queued: seconds from the submission of each prompt to its slot.
     """
@@ -98,8 +98,10 @@ class WorkerCounters:
 class ModelCounts:
     """The counters of one model, written by the event loop's thread.
 
-    submitted: texts that were accepted. prompt_tokens: ids of their prompts. tokens: ids of the texts that were
-    completed. embedded: texts that became vectors, and embedded_tokens: their ids.
+    submitted: texts that were accepted.
+    prompt_tokens: ids of their prompts.
+    tokens: ids of the texts that were completed.
+    embedded: texts that became vectors, and embedded_tokens: their ids.
     """
 
     submitted: int = 0
@@ -114,8 +116,9 @@ class Counters:
 
     submitted: texts that were accepted; finished: texts that have ended, by outcome. The two are equal once no text
     is left.
-    refused: requests that were refused, by reason. prompt_tokens: ids of the accepted prompts, counted once for all
-    texts of a prompt; unseen: characters of those prompts that never occurred in training.
+    refused: requests that were refused, by reason.
+    prompt_tokens: ids of the accepted prompts, counted once for all texts of a prompt; unseen: characters of those
+    prompts that never occurred in training.
     """
 
     def __init__(self, workers: Iterable[WorkerCounters]) -> None:

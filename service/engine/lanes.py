@@ -18,8 +18,8 @@ class Lanes:
 
     So a text waits for one turn of each other model, and never for all the texts of another model. A worker without
     rows stays for the next rows of its model, but at most MOST_IDLE of them stay, and none of a retired model. slots:
-    of each worker; each row has a slot of its own, whatever its model. crowd: the number of slots of a caller, on all
-    threads, while others have texts.
+    of each worker; each row has a slot of its own, whatever its model.
+    crowd: the number of slots of a caller, on all threads, while others have texts.
     """
 
     def __init__(

@@ -23,7 +23,8 @@ MOST_SEPARATE = 16  # such arrays of a text, until they are joined
 class Logprobs(NamedTuple):
     """Some drawn ids of a text and their log-probabilities in the model's own distribution.
 
-    ids: (T,). logprobs: ln p of each, (T,). top_ids, top_logprobs: of the likeliest ids at each position, (T, N).
+    ids: (T,).
+    logprobs: ln p of each, (T,). top_ids, top_logprobs: of the likeliest ids at each position, (T, N).
     """
 
     ids: NDArray[np.int32]
@@ -42,8 +43,9 @@ class Piece(NamedTuple):
     """The growth of a text; the last piece, which may be empty, says why the text ended.
 
     tokens: ids drawn so far, including those whose text is held back or belongs to a stop string.
-    stop_reason: the stop string that ended the text; None if an item ended by itself. logprobs: of the ids since the
-    previous piece, if requested. state: after the text, in its last piece, if requested.
+    stop_reason: the stop string that ended the text; None if an item ended by itself.
+    logprobs: of the ids since the previous piece, if requested.
+    state: after the text, in its last piece, if requested.
     """
 
     text: str

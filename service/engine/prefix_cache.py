@@ -31,9 +31,11 @@ FILTER = 1 << 17  # counters of the filter that makes most lookups unnecessary
 class Prefixes(NamedTuple):
     """The prefixes of one prompt that may be looked up or stored.
 
-    ids: the prompt without its last id (n,). owner: the model of the states. namespace: of the owner and the request;
-    states of other namespaces are never found.
-    lengths: of the prefixes, ascending; keys: one for each. digests: the ones that have been computed, by length.
+    ids: the prompt without its last id (n,).
+    owner: the model of the states.
+    namespace: of the owner and the request; states of other namespaces are never found.
+    lengths: of the prefixes, ascending; keys: one for each.
+    digests: the ones that have been computed, by length.
     """
 
     owner: bytes

@@ -59,8 +59,8 @@ class _WorkerSlots(Generic[AnyRow]):
 class _Held(Generic[AnyRow]):
     """A group until its last text has ended.
 
-    number: of its deadline. alive: its texts that have not ended; latent: the texts that wait until the first has
-    read the prompt.
+    number: of its deadline.
+    alive: its texts that have not ended; latent: the texts that wait until the first has read the prompt.
     """
 
     number: int

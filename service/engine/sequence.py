@@ -61,8 +61,8 @@ class Sequence(Row):
 
     group: the texts of its prompt; choice: its index among them. sampling, stream: how its ids are drawn and become
     text; made once it has a slot.
-    begun: ids that the text had before, if it continues a state. recorder: follows the row if its state is requested;
-    made together with these two.
+    begun: ids that the text had before, if it continues a state.
+    recorder: follows the row if its state is requested; made together with these two.
     pending: text that is not delivered yet. emitted: the number of ids that were delivered; logprobs: of the ids
     after those; each of the first `joined` parts is of many calls.
     """
@@ -121,8 +121,9 @@ class Tables:
 
     stops: its stop strings. stop_starts: which ids may begin one (V,); None without stop strings. bias: from
     `bias_of`.
-    constraint: of each text, compiled from `request.constraint`. pattern: a digest of it, if the request sends or
-    requests a state. Raises ParameterError on a stop string that is empty or too long.
+    constraint: of each text, compiled from `request.constraint`.
+    pattern: a digest of it, if the request sends or requests a state.
+    Raises ParameterError on a stop string that is empty or too long.
     """
 
     def __init__(
@@ -166,8 +167,8 @@ class SequenceGroup:
     the cache; `request.on_scores` then gets no scores of those.
     output: takes the texts of all prompts of the request; None makes one, for a request with one prompt.
     cache: may have the state after the prompt; None uses no cache.
-    tables: of the request; None makes them, for a request with one prompt and no constraint. Raises ParameterError on
-    an id outside the vocabulary, and on a stop string that is empty or too long.
+    tables: of the request; None makes them, for a request with one prompt and no constraint.
+    Raises ParameterError on an id outside the vocabulary, and on a stop string that is empty or too long.
 
     goes_on: the state whose text continues, with nothing to read after it. columns: the id of each column of the
     logits.

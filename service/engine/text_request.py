@@ -23,14 +23,17 @@ PLAIN = SamplingParameters()
 class TextRequest:
     """Prompts to continue, score, or both. Raises ParameterError if its fields contradict each other.
 
-    prompts: each is a text or ids. parameters: how characters are drawn; all prompts have the same seed, so text j of
-    a prompt does not depend on the other prompts.
-    max_tokens: the most ids to draw for each text; 0 draws none. n: texts of each prompt.
+    prompts: each is a text or ids.
+    parameters: how characters are drawn; all prompts have the same seed, so text j of a prompt does not depend on the
+    other prompts.
+    max_tokens: the most ids to draw for each text; 0 draws none.
+    n: texts of each prompt.
     best_of: texts to draw for each prompt; the n with the highest mean log-probability of their ids are returned,
     highest first; of equal ones the earlier comes first. None = n. Not for a stream.
     beams: search for the n likeliest texts of each prompt instead of drawing; without stream and constraint, and
     without parameters that change the order: only the seed, and a temperature of 0 or 1. None draws.
-    stop: strings that end a text. include_stop: the stop string stays at the end of the text.
+    stop: strings that end a text.
+    include_stop: the stop string stays at the end of the text.
     min_tokens: ids to draw before stop strings are searched.
     ignore_end: a model of items continues after the end of an item, and that end is part of the text.
     logprobs: report the log-probability of each drawn id and of this many of the likeliest ids, among the ids that
@@ -52,7 +55,8 @@ class TextRequest:
     come from the cache.
     namespace: the prefix cache shares states only within a namespace. Scored ids are always read again.
     arrived: when the request came, by `time.monotonic`; by default the present.
-    caller: the client; callers share the slots fairly. lease: is charged for its memory; None charges nothing.
+    caller: the client; callers share the slots fairly.
+    lease: is charged for its memory; None charges nothing.
     """
 
     prompts: Sequence[str | Sequence[int]]

@@ -11,7 +11,8 @@ class Vitals(NamedTuple):
     """The state of a process, in numbers.
 
     beat: when it wrote this, by `time.monotonic`; 0 if there is no process, or it loads its model.
-    stalled: whether it has made no step for too long. still: the seconds since its last step.
+    stalled: whether it has made no step for too long.
+    still: the seconds since its last step.
     """
 
     beat: float

@@ -23,9 +23,10 @@ class RankLost(TrainingError):
 class Ranks:
     """The rank of this process in a run; rows of a batch are distributed over the ranks one by one.
 
-    number: the rank; 0 writes the run's files. count: the number of all processes. local: the number of this process
-    among the `here` processes of its machine. job: names the common start of all; "" for a single process. restarts:
-    how often torchrun has restarted them.
+    number: the rank; 0 writes the run's files.
+    count: the number of all processes.
+    local: the number of this process among the `here` processes of its machine.
+    job: names the common start of all; "" for a single process. restarts: how often torchrun has restarted them.
 
     All sums are in an order that depends only on the count, so that equal runs have equal bytes. Every method except
     the properties must be called by all processes at the same point; each raises RankLost if one of them has ended.

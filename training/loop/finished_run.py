@@ -15,10 +15,17 @@ from training.planning.config import TrainingConfig
 class FinishedRun:
     """The facts of a run at its end; its checkpoints are `best` and `last` in its folder.
 
-    config: the plan. split: the corpus. device: that it was trained on. dtype: of the weights on disk.
-    step: the number of steps, best_step: the steps until `best` was saved. validations: oldest first, at least one.
-    elapsed: seconds of the budget used. seconds: of them in the loop. stale: validations since the best.
-    stopped_early: whether a user ended it before its budget did. notes: sentences for the reader.
+    config: the plan.
+    split: the corpus.
+    device: that it was trained on.
+    dtype: of the weights on disk.
+    step: the number of steps, best_step: the steps until `best` was saved.
+    validations: oldest first, at least one.
+    elapsed: seconds of the budget used.
+    seconds: of them in the loop.
+    stale: validations since the best.
+    stopped_early: whether a user ended it before its budget did.
+    notes: sentences for the reader.
     processes: the number on this machine that have trained.
     """
 

@@ -25,8 +25,10 @@ STATE, AVERAGE = "carried", "average"
 class Learnt(NamedTuple):
     """The results of a step.
 
-    loss: mean nats per learnt id, before the step. norm: of the gradient before clipping. Both are scalars on the
-    device: reading them would wait for it. asides: those of `Learner.learn`, summed over the processes.
+    loss: mean nats per learnt id, before the step.
+    norm: of the gradient before clipping. Both are scalars on the
+    device: reading them would wait for it.
+    asides: those of `Learner.learn`, summed over the processes.
     """
 
     loss: Tensor
@@ -62,7 +64,8 @@ class Learner:
     ) -> Learnt:
         """One step: forward and backward through one or several windows, then the optimiser.
 
-        more: further windows of the same step. asides: numbers to sum over the processes with the gradient.
+        more: further windows of the same step.
+        asides: numbers to sum over the processes with the gradient.
         """
         with one_kernel_thread() if self.device.type == "cpu" else nullcontext():
             windows = [window, *more]

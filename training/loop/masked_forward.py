@@ -16,7 +16,9 @@ from training.pointer_loss import pointer_loss
 class TaughtRows(NamedTuple):
     """The teachers' distribution for each target of some rows, as tensors.
 
-    ids: int64 (B, T, K). chances: (B, T, K). share: of the loss that is theirs.
+    ids: int64 (B, T, K).
+    chances: (B, T, K).
+    share: of the loss that is theirs.
     """
 
     ids: Tensor

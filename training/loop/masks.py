@@ -18,8 +18,9 @@ from training.planning.regularisation import Regularisation
 class Mask:
     """Dropout's factors for values (T, B, W): zero, or a scale that makes up for the zeros.
 
-    factors: (1, B, W) for a window, if the mask is locked. seeds: one for each row (B,), of the random numbers of
-    each character; None if these come from the device's own generator.
+    factors: (1, B, W) for a window, if the mask is locked.
+    seeds: one for each row (B,), of the random numbers of each character; None if these come from the device's own
+    generator.
     """
 
     share: float = 0.0
@@ -56,8 +57,8 @@ class Mask:
 class Masks:
     """All masks of one step.
 
-    state: (B, 1), zero for rows that start from a zero state; None if none does. weights: factors of each layer's
-    W_hh (G·H, H), the same for all rows; empty without weight drop.
+    state: (B, 1), zero for rows that start from a zero state; None if none does.
+    weights: factors of each layer's W_hh (G·H, H), the same for all rows; empty without weight drop.
     """
 
     state: Tensor | None = None

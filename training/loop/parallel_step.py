@@ -50,8 +50,8 @@ class ParallelStep:
         """Set the gradient of a window in the network's parameters.
 
         inputs, targets: int64 (B, T), a target of -100 does not count. counts, usual: of a Window, if rows end.
-        weight: of the window among others. learnt: the number of targets of each row that count (B,); None if all of
-        counts do.
+        weight: of the window among others.
+        learnt: the number of targets of each row that count (B,); None if all of counts do.
         taught: the teachers' distributions, if rows do not end. Returns the mean nats per target that counts, times
         the weight, and the state after, both without a graph.
         """

@@ -35,14 +35,15 @@ class RunRecord:
 
     names: of the corpus, absolute, "-" for a pipe; encoding, on_decode_error, min_count, scheme: how it is read and
     split; sha256: of its text.
-    config: the plan. base: the checkpoint that the run continues, base_sha256 the checksum of its weights; None
-    without one.
-    characters_per_second: as planned; None if that was not measured. frame: how texts begin and end. label: the
-    source of the items' labels.
+    config: the plan.
+    base: the checkpoint that the run continues, base_sha256 the checksum of its weights; None without one.
+    characters_per_second: as planned; None if that was not measured.
+    frame: how texts begin and end.
+    label: the source of the items' labels.
     teachers: the checkpoints it learns from, each with the checksum of its weights.
-    job: the start of the processes that began the run, from Ranks. scored, finish: the number of ids of each part to
-    score at the end, and the seconds reserved for that, as measured when the run began; None in the record of an
-    earlier version.
+    job: the start of the processes that began the run, from Ranks.
+    scored, finish: the number of ids of each part to score at the end, and the seconds reserved for that, as measured
+    when the run began; None in the record of an earlier version.
     """
 
     names: tuple[str, ...]

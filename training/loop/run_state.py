@@ -31,13 +31,19 @@ WRITTEN_AS = {
 class RunState:
     """The progress of a run, without its tensors: plain numbers that JSON stores exactly.
 
-    step, ids: the numbers of steps and of ids read. elapsed: seconds of the budget used. seconds: of them in the
-    loop. loss, lowest, norm: the running mean in nats per id, its lowest value, and the running mean of the
-    gradient's norm; None before the first step. next_validation: the progress at which the next validation comes.
+    step, ids: the numbers of steps and of ids read.
+    elapsed: seconds of the budget used.
+    seconds: of them in the loop.
+    loss, lowest, norm: the running mean in nats per id, its lowest value, and the running mean of the gradient's
+    norm; None before the first step.
+    next_validation: the progress at which the next validation comes.
     validated: ids read at each.
-    rate: of the last step. rate_factor: its reduction by roll-backs. rolled_back: the number of roll-backs. averaged:
-    steps in the average. stale: validations since the best. position: of the batches in the text. notes: sentences
-    for the reader.
+    rate: of the last step.
+    rate_factor: its reduction by roll-backs.
+    rolled_back: the number of roll-backs. averaged: steps in the average.
+    stale: validations since the best.
+    position: of the batches in the text.
+    notes: sentences for the reader.
     """
 
     step: int = 0

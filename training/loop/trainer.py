@@ -60,8 +60,8 @@ class Trainer:
     """One run: a learner, its batches, its budget and its state.
 
     folder: `best` and `last` in it are checkpoints, `resume` has the state to resume from; each is written whole.
-    initial_weights: the weights before the first step, and the ids that never occurred. taught: the teachers'
-    distributions.
+    initial_weights: the weights before the first step, and the ids that never occurred.
+    taught: the teachers' distributions.
     started: time.monotonic() at the start of the budget in minutes; finish: seconds of it reserved for the results.
     ranks: the processes that train together. Each has a trainer; all of these make the same decisions, by the clock
     of the first. Only the first writes and has watchers.
